@@ -1,0 +1,40 @@
+# make demo | make test | make test-slow | make clean
+
+PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3,\
+	$(shell $(python) -c '$(PYTHON_OK)' 2>/dev/null && echo $(python))))
+
+VENV := .venv
+READY := $(VENV)/.installed
+EGT_TF := $(VENV)/bin/egt-tf
+DEMO := runs/demo
+
+.PHONY: demo test test-slow clean
+
+# Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
+demo: $(READY)
+	$(EGT_TF) train --config demo --run $(DEMO) --resume
+	$(EGT_TF) evaluate $(DEMO) --data synthetic:sketch
+	@query=$$(ls $(DEMO)/queries/*.png | head -n 1) && \
+	$(EGT_TF) explain "$$query" --run $(DEMO) --out $(DEMO)/explanation.png && \
+	echo "The picture of the explanation is $(DEMO)/explanation.png"
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow
+
+# The stamp is written last: an interrupted installation is repeated, a finished one is kept until setup.cfg changes.
+$(READY): setup.cfg pyproject.toml
+	@"$(PYTHON)" -c '$(PYTHON_OK)' 2>/dev/null || \
+		{ echo "egt-tf needs Python 3.10 or 3.11; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

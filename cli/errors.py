@@ -1,0 +1,55 @@
+"""Turns the errors a user can act on into one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+
+import click
+
+from egt_tf.errors import EgtError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class CommandError(click.ClickException):
+    """An error that click shows as "Error: <message>" before it exits with `exit_code`."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(" ".join(message.splitlines()))
+        self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def one_line_errors(debug: bool) -> Iterator[None]:
+    """Raises `CommandError` in place of `EgtError`, `OSError` and Ctrl-C; any other error is a bug.
+
+    Args:
+        debug: print the traceback too.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # `egt-tf ... | head` is no failure; click ends quietly.
+        raise
+    except (EgtError, OSError, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        raise _command_error(error) from error
+
+
+def describe_os_error(error: OSError) -> str:
+    """The reason first, then the file: "No space left on device: runs/demo/last.npz"."""
+    if not error.strerror:
+        return str(error) or type(error).__name__
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([error.strerror, " -> ".join(files)] if files else [error.strerror])
+
+
+def _command_error(error: BaseException) -> CommandError:
+    if isinstance(error, KeyboardInterrupt):
+        return CommandError("interrupted", INTERRUPTED)
+    message = describe_os_error(error) if isinstance(error, OSError) else str(error)
+    return CommandError(message, USER_ERROR)

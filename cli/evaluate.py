@@ -1,0 +1,46 @@
+"""egt-tf evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .progress import ProgressLine
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", "source", metavar="SOURCE",
+              help="folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME; the training data by default.")
+@click.option("--split", default="novel", show_default=True, type=click.Choice(["base", "val", "novel", "all"]))
+@click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
+@click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
+@click.option("--queries", type=click.IntRange(1), default=15, show_default=True, help="Query images a class.")
+@click.option("--episodes", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the episodes; equal seeds give equal episodes for every model.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file; in the run folder by default.")
+def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots: int | None, queries: int,
+             episodes: int, seed: int, out: Path | None) -> None:
+    """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes."""
+    from egt_tf.data.episode import EpisodeSpec
+    from egt_tf.data.sources import open_source
+    from egt_tf.evaluation.accuracy import evaluate as measure
+    from egt_tf.evaluation.report import evaluation_record, save_evaluation
+    from egt_tf.runs import RunFolder
+
+    run_folder = RunFolder(run)
+    config = run_folder.config()
+    spec = EpisodeSpec(ways or config.episode.ways, shots or config.episode.shots, queries)
+    images = open_source(source or config.data.train).split(split)
+    model = run_folder.load_model()
+    line = ProgressLine(episodes, "episodes")
+    accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
+                       progress=lambda done, _: line.update(done))
+    line.clear()
+    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy)
+    path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
+    click.echo(f"{images.name}, {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, {episodes} episodes: "
+               f"{accuracy}")
+    click.echo(f"written: {path}")

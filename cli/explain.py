@@ -1,0 +1,59 @@
+"""egt-tf explain"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from egt_tf.errors import RunError
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by default.")
+@click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="One sub-folder of images a class; the run's stored support set by default.")
+@click.option("--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up "
+              "by default.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")
+def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path | None, target: str | None,
+            out: Path | None) -> None:
+    """Classify images by a support set and draw which pixels spoke for and against it."""
+    if out is not None and len(images) > 1:
+        raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
+    from egt_tf.data.support import load_image, load_support
+    from egt_tf.explain.episode import explain_image
+    from egt_tf.explain.figure import save
+    from egt_tf.runs import RunFolder, newest_run
+
+    run = newest_run("runs") if folder is None else RunFolder(folder)
+    model = run.load_model()
+    support = load_support(_support_folder(run, support_folder), model.image_size)
+    queries = [load_image(image, model.image_size) for image in images]
+    _say_what_is_used(run, folder, support, support_folder)
+    for image, query in zip(images, queries):
+        explanation = explain_image(model, support, query, target, run.config().guidance.composite,
+                                    image_name=image.name, run_name=run.path.name)
+        paths = save(explanation, out or Path(f"{image.stem}-explained.png"))
+        name = explanation.class_names[explanation.predicted]
+        click.echo(f"{image}: {name} ({100 * explanation.probabilities[explanation.predicted]:.1f} %)  figure: "
+                   f"{paths[0]}")
+
+
+def _support_folder(run, support_folder):
+    if support_folder is not None:
+        return support_folder
+    if not run.support_folder.is_dir():
+        raise RunError(f"the run {run.path} has no stored support set; give one: --support FOLDER")
+    return run.support_folder
+
+
+def _say_what_is_used(run, folder, support, support_folder):
+    which_run = "the newest run" if folder is None else "the run"
+    where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
+    click.echo(f"using {which_run} {run.path} and {where}: {support.ways} classes, {support.shots} images each")
+    if support.left_out:
+        click.echo(f"{support.left_out} support images are not used: every class counts with {support.shots}, as many "
+                   "as the smallest has")

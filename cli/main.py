@@ -1,0 +1,64 @@
+"""The `egt-tf` command: a group whose sub-commands are imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from egt_tf import __version__
+
+from .errors import one_line_errors
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a sub-command on first use and shows errors as one line.
+
+    Args:
+        lazy_commands: name of a sub-command -> "module:attribute", the module relative to this package.
+        **kwargs: as for `click.Group`.
+    """
+
+    def __init__(self, *args: Any, lazy_commands: dict[str, str], **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.lazy_commands = lazy_commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy_commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy_commands:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self.lazy_commands[cmd_name].split(":")
+        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line_errors(debug=ctx.params["debug"]):
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="egt-tf")
+@click.option("--debug", is_flag=True, help="Show tracebacks and the log of TensorFlow.")
+def cli(debug: bool) -> None:
+    """Train, evaluate and explain few-shot classifiers across image domains."""
+    if not debug:
+        _quiet_tensorflow()
+
+
+def _quiet_tensorflow() -> None:
+    """Hides what TensorFlow logs about itself, unless the user has chosen a level."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    # At 2, TensorFlow 2.14 still reports three harmless CUDA registrations as errors; real ones are raised too.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # absl replaces the class of its logger when it is imported, so its level can only be set through itself.
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)

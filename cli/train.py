@@ -1,0 +1,61 @@
+"""egt-tf train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from egt_tf.config import load_config
+from egt_tf.errors import RunError
+
+from .config_lookup import find_config
+from .progress import training_progress
+
+
+@click.command()
+@click.option("--config", "name", metavar="NAME|FILE",
+              help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Change one value, as in training.epochs=3; may be given several times.")
+@click.option("--run", "folder", type=click.Path(path_type=Path),
+              help="The run folder; runs/<name of the configuration> by default.")
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch, if the run folder holds a run.")
+def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool) -> None:
+    """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
+    run_folder = _run_folder(name, folder)
+    from egt_tf.runs import RunFolder
+
+    run = RunFolder(run_folder)
+    resume = resume and run.config_file.exists()
+    config = _resolve(name, overrides, run, resume)
+    from egt_tf.training.loop import train as run_training
+
+    training = config.training
+    steps = training.episodes_per_epoch // training.episodes_per_step
+    callback = training_progress(training.epochs, steps, training.episodes_per_step, click.echo)
+    try:
+        progress = run_training(config, run, resume, [callback], click.echo)
+    except KeyboardInterrupt:
+        again = f"egt-tf train --run {run.path} --resume"
+        raise RunError(f"interrupted; finished epochs are kept. Go on with: {again}") from None
+    click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")
+
+
+def _run_folder(name, folder):
+    if folder is not None:
+        return folder
+    if name is None:
+        raise click.UsageError("give --config NAME to start a training, or --run DIR --resume to go on with one")
+    return Path("runs") / Path(name).stem
+
+
+def _resolve(name, overrides, run, resume):
+    """The run's own configuration when it is resumed, else the named one with its overrides."""
+    if resume:
+        if overrides:
+            raise click.UsageError("--resume keeps the configuration of the run; leave --set out")
+        return run.config()
+    if name is None:
+        raise click.UsageError("a new training needs --config NAME|FILE")
+    return load_config(find_config(name), overrides)

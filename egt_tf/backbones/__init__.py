@@ -1,0 +1,10 @@
+"""Backbones: Functional Keras models from images to feature maps.
+
+`BACKBONES.get({"name": "conv4", "image_size": 84})` makes one; `BACKBONES.names()` lists them.
+"""
+
+from egt_tf.backbones.tables import BACKBONES  # isort: skip
+from egt_tf.backbones.conv import conv4, conv4np
+from egt_tf.backbones.resnet import resnet10, resnet18
+
+__all__ = ["BACKBONES", "conv4", "conv4np", "resnet10", "resnet18"]

@@ -1,0 +1,69 @@
+"""Conv4 and its variant for relation networks (Vinyals et al. 2016; Chen et al., ICLR 2019, "A Closer Look at Few-shot Classification")."""
+
+from __future__ import annotations
+
+from tensorflow import keras
+
+from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.layers import batch_normalization
+from egt_tf.backbones.tables import BACKBONES
+from egt_tf.errors import ConfigError
+
+
+@BACKBONES.register("conv4")
+def conv4(image_size: int = 84, width: int = 64, seed: int | None = None) -> keras.Model:
+    """Four blocks of convolution, batch normalisation, ReLU and 2x2 max-pooling.
+
+    Args:
+        image_size: height and width of the images in pixels, at least 16.
+        width: channels of every block.
+        seed: of the initial weights.
+
+    Returns:
+        A Functional model from `(images, size, size, 3)` to `(images, size // 16, size // 16, width)`: 5x5 at 84 px.
+
+    Raises:
+        ConfigError: the image is too small for four poolings.
+    """
+    if image_size < 16:
+        raise ConfigError(f"`image_size` must be >= 16 for conv4. Received: image_size={image_size}")
+    return _conv_backbone("conv4", image_size, width, seed, padded=(True,) * 4, pooled=(True,) * 4)
+
+
+@BACKBONES.register("conv4np")
+def conv4np(image_size: int = 84, width: int = 64, seed: int | None = None) -> keras.Model:
+    """Conv4 without the last two poolings, as relation networks were published with: a 19x19 map at 84 px.
+
+    The first two blocks convolve without padding and pool; the last two keep the size.
+
+    Args:
+        image_size: height and width of the images in pixels, at least 12.
+        width: channels of every block.
+        seed: of the initial weights.
+
+    Returns:
+        A Functional model from `(images, size, size, 3)` to `(images, h, h, width)`, `h = ((size - 2) // 2 - 2) // 2`.
+
+    Raises:
+        ConfigError: the image is too small.
+    """
+    if image_size < 12:
+        raise ConfigError(f"`image_size` must be >= 12 for conv4np. Received: image_size={image_size}")
+    return _conv_backbone("conv4np", image_size, width, seed, padded=(False, False, True, True),
+                          pooled=(True, True, False, False))
+
+
+def _conv_backbone(name, image_size, width, seed, padded, pooled) -> keras.Model:
+    weights = InitialWeights(seed)
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = images
+    for index, (pad, pool) in enumerate(zip(padded, pooled), start=1):
+        block = f"block{index}"
+        x = keras.layers.Conv2D(
+            width, 3, padding="same" if pad else "valid", name=f"{block}_conv",
+            kernel_initializer=weights.convolution(), bias_initializer=weights.uniform(9 * x.shape[-1]))(x)
+        x = batch_normalization(f"{block}_bn")(x)
+        x = keras.layers.Activation("relu", name=f"{block}_relu")(x)
+        if pool:
+            x = keras.layers.MaxPooling2D(2, name=f"{block}_pool")(x)
+    return keras.Model(images, x, name=name)

@@ -1,0 +1,29 @@
+"""Initial weights of the published models, each drawn with a seed of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from tensorflow import keras
+
+
+class InitialWeights:
+    """Hands out initializers; the n-th one depends on `seed` and n alone, so a model is a function of its seed.
+
+    Args:
+        seed: an integer >= 0, or None for different weights at every call.
+    """
+
+    def __init__(self, seed: int | None):
+        self._generator = None if seed is None else np.random.default_rng(seed)
+
+    def convolution(self) -> keras.initializers.Initializer:
+        """Normal with standard deviation `sqrt(2 / (kernel height * kernel width * output channels))`."""
+        return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=self._next_seed())
+
+    def uniform(self, fan_in: int) -> keras.initializers.Initializer:
+        """Uniform on `+-1 / sqrt(fan_in)`: PyTorch's default for the weights and the biases of a linear layer."""
+        limit = fan_in**-0.5
+        return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
+
+    def _next_seed(self) -> int | None:
+        return None if self._generator is None else int(self._generator.integers(2**31 - 1))

@@ -1,0 +1,94 @@
+"""ResNet-10 and ResNet-18 of simple blocks (He et al., CVPR 2016; few-shot version of Chen et al., ICLR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorflow import keras
+
+from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.layers import batch_normalization
+from egt_tf.backbones.tables import BACKBONES
+from egt_tf.errors import ConfigError
+
+STEMS = ("imagenet", "small")
+WIDTHS = (64, 128, 256, 512)
+
+
+@BACKBONES.register("resnet10")
+def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS,
+             seed: int | None = None) -> keras.Model:
+    """Stem and four stages of one simple block: 7x7x512 at 224 px, 3x3x512 at 84 px (6x6 with the small stem).
+
+    Args:
+        image_size: height and width of the images in pixels.
+        stem: "imagenet" (7x7 convolution with stride 2 and 3x3 max-pooling with stride 2, as published) or
+            "small" (3x3 convolution with stride 2, no pooling) for images of about 84 px.
+        widths: channels of the four stages; the stem has as many as the first.
+        seed: of the initial weights.
+
+    Returns:
+        A Functional model from `(images, size, size, 3)` to `(images, h, h, widths[3])`, all values >= 0.
+
+    Raises:
+        ConfigError: an unknown stem, or not four widths.
+    """
+    return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed)
+
+
+@BACKBONES.register("resnet18")
+def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS,
+             seed: int | None = None) -> keras.Model:
+    """As `resnet10`, with two simple blocks a stage."""
+    return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed)
+
+
+def _resnet(name, image_size, stem, blocks, widths, seed) -> keras.Model:
+    if stem not in STEMS:
+        raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
+    if len(widths) != len(blocks):
+        raise ConfigError(f"`widths` must hold {len(blocks)} numbers. Received: widths={tuple(widths)}")
+    weights = InitialWeights(seed)
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = _stem(images, stem, widths[0], weights)
+    for stage, (count, width) in enumerate(zip(blocks, widths), start=1):
+        for block in range(1, count + 1):
+            # Only the first block of a stage after the first one halves the map.
+            stride = 2 if stage > 1 and block == 1 else 1
+            x = _simple_block(x, width, stride, f"stage{stage}_block{block}", weights)
+    return keras.Model(images, x, name=name)
+
+
+def _stem(x, kind, width, weights):
+    size = 7 if kind == "imagenet" else 3
+    x = _convolution(x, width, size, 2, "stem_conv", weights)
+    x = batch_normalization("stem_bn")(x)
+    x = keras.layers.Activation("relu", name="stem_relu")(x)
+    if kind == "imagenet":
+        # Zeros are as good as minus infinity here: the ReLU has left nothing below zero.
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    return x
+
+
+def _simple_block(x, width, stride, name, weights):
+    shortcut = x
+    if x.shape[-1] != width or stride != 1:
+        shortcut = _convolution(x, width, 1, stride, f"{name}_shortcut_conv", weights)
+        shortcut = batch_normalization(f"{name}_shortcut_bn")(shortcut)
+    x = _convolution(x, width, 3, stride, f"{name}_conv1", weights)
+    x = batch_normalization(f"{name}_bn1")(x)
+    x = keras.layers.Activation("relu", name=f"{name}_relu1")(x)
+    x = _convolution(x, width, 3, 1, f"{name}_conv2", weights)
+    x = batch_normalization(f"{name}_bn2")(x)
+    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _convolution(x, width, size, stride, name, weights):
+    # TensorFlow's "same" pads unevenly when the stride is 2; the published networks pad size // 2 on every side.
+    if stride > 1 and size > 1:
+        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+    padding = "valid" if stride > 1 else "same"
+    return keras.layers.Conv2D(width, size, stride, padding=padding, use_bias=False, name=name,
+                               kernel_initializer=weights.convolution())(x)

@@ -1,0 +1,310 @@
+"""The typed configuration of a run: YAML to frozen objects and back; errors name the key and the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from egt_tf.errors import ConfigError
+
+
+def _at_least(minimum: float, default: Any) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"accepts": lambda value: value >= minimum, "rule": f" >= {minimum}"})
+
+
+def _above(bound: float, default: Any) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"accepts": lambda value: value > bound, "rule": f" > {bound}"})
+
+
+def _one_of(choices: tuple[str, ...], default: str) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"accepts": choices.__contains__, "rule": f", one of {', '.join(choices)}"})
+
+
+def _named(name: str) -> Any:
+    return dataclasses.field(default_factory=lambda: {"name": name})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images a run sees and how they are prepared.
+
+    Attributes:
+        train: the training source, as `egt_tf.data.sources.open_source` takes it ("folder:DIR").
+        validation: the validation source; None means the "val" split of `train`.
+        image_size: side of the square network input, in pixels.
+        augmentation: "none", "flip", or "full" (random resized crop, colour jitter, flip).
+        cache_mb: decoded images are kept in memory up to this many MiB; 0 keeps none.
+    """
+
+    train: str = "synthetic:shapes"
+    validation: str | None = None
+    image_size: int = _at_least(16, 84)
+    augmentation: str = _one_of(("none", "flip", "full"), "flip")
+    cache_mb: int = _at_least(0, 1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeConfig:
+    """The shape of every training and validation episode.
+
+    Attributes:
+        ways: classes per episode.
+        shots: support images per class.
+        queries: query images per class.
+    """
+
+    ways: int = _at_least(2, 5)
+    shots: int = _at_least(1, 5)
+    queries: int = _at_least(1, 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The two parts of the model: each a mapping of its registered `name` and its keyword arguments.
+
+    A bare string stands for a name without arguments. The arguments are checked when the model is built.
+    """
+
+    backbone: dict[str, Any] = _named("conv4")
+    head: dict[str, Any] = _named("relation")
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidanceConfig:
+    """How the relevance of a prediction guides training.
+
+    Attributes:
+        mode: "none" (plain training), "guided" (plain and guided loss) or "guided_only".
+        plain_weight: xi, the weight of the loss on the plain scores.
+        guided_weight: lambda, the weight of the loss on the guided scores; None means 0.5 at one shot,
+            else 1.0.
+        composite: the registered name of the composite that explains the head.
+    """
+
+    mode: str = _one_of(("none", "guided", "guided_only"), "guided")
+    plain_weight: float = _at_least(0, 1.0)
+    guided_weight: float | None = _at_least(0, None)
+    composite: str = "fsc"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: number of epochs.
+        episodes_per_epoch: training episodes between two validations.
+        episodes_per_step: episodes that share one update of the weights.
+        learning_rate: of Adam.
+        validation_episodes: episodes the model is validated on after every epoch.
+        seed: fixes the initial weights, the episodes and the augmentation.
+    """
+
+    epochs: int = _at_least(1, 15)
+    episodes_per_epoch: int = _at_least(1, 100)
+    episodes_per_step: int = _at_least(1, 1)
+    learning_rate: float = _above(0, 1e-3)
+    validation_episodes: int = _at_least(1, 100)
+    seed: int = _at_least(0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that, beside the images themselves, determines a training run."""
+
+    data: DataConfig = DataConfig()
+    episode: EpisodeConfig = EpisodeConfig()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    guidance: GuidanceConfig = GuidanceConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> RunConfig:
+    """Reads a YAML file; keys it leaves out have their default values.
+
+    Args:
+        path: the file.
+        overrides: "section.key=value" strings that win over the file.
+
+    Raises:
+        ConfigError: no YAML mapping, a key given twice or unknown, a value of the wrong type or range.
+        OSError: the file cannot be read.
+    """
+    config = config_from_dict(_read_yaml(Path(path)), origin=str(path))
+    overrides = list(overrides)
+    if not overrides:
+        return config
+    return config_from_dict(apply_overrides(config_to_dict(config), overrides), origin="the overrides")
+
+
+def config_from_dict(data: Mapping[str, Any], origin: str) -> RunConfig:
+    """Checks a nested mapping and turns it into a `RunConfig`.
+
+    Args:
+        data: sections and keys named as the attributes of `RunConfig`; what is left out has its default.
+        origin: where the mapping comes from, for the messages ("run.yaml").
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or range.
+    """
+    return _build(RunConfig, data, origin, prefix="")
+
+
+def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Returns a copy of `mapping` with every "section.key=value" set; values are read as YAML.
+
+    Raises:
+        ConfigError: an override without "=", with a value that is no YAML, or below a key that is no section.
+    """
+    result = _copied(mapping)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"an override must be written section.key=value. Received: {override!r}")
+        _set(result, key, _parse_yaml(text, origin=f"the override {override!r}"))
+    return result
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """The nested dictionary that `config_from_dict` turns into an equal configuration."""
+    return dataclasses.asdict(config)
+
+
+def config_to_yaml(config: RunConfig) -> str:
+    """YAML text that `load_config` turns into an equal configuration; every key is written out."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+# === Reading ===
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} must be UTF-8. Received: {error.reason} at byte {error.start}") from error
+    content = _parse_yaml(text, origin=str(path))
+    return {} if content is None else content
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), origin)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{origin} must be YAML. Received: {' '.join(str(error).split())}") from error
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, origin: str, depth: int = 3) -> None:
+    """YAML readers keep the last of two equal keys in silence, which would drop half a configuration."""
+    if not isinstance(node, yaml.MappingNode) or depth == 0:
+        return
+    seen = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            raise ConfigError(f"a key must be given once. Received: {key.value!r} again in {origin}, "
+                              f"line {key.start_mark.line + 1}")
+        seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        _refuse_repeated_keys(value, origin, depth - 1)
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _set(mapping: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        mapping = mapping.setdefault(section, {})
+        if not isinstance(mapping, dict):
+            raise ConfigError(f"an override must name a key of a section. Received: {key!r}, "
+                              f"where {section!r} is no section")
+    mapping[last] = value
+
+
+# === Checking ===
+
+
+def _build(cls: type, data: Any, origin: str, prefix: str) -> Any:
+    if not isinstance(data, Mapping):
+        where = f"`{prefix[:-1]}` in {origin}" if prefix else origin
+        raise ConfigError(f"{where} must be a mapping of keys. Received: {data!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            hint = _suggestion(str(key), fields, prefix)
+            raise ConfigError(f"unknown key {prefix + str(key)!r} in {origin}; {hint}")
+    return cls(**{key: _checked(fields[key], hints[key], data[key], origin, prefix) for key in data})
+
+
+def _checked(field: dataclasses.Field, hint: Any, value: Any, origin: str, prefix: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, {} if value is None else value, origin, f"{prefix}{field.name}.")
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in kinds:
+        return None
+    noun, convert = _KINDS[typing.get_origin(kinds[0]) or kinds[0]]
+    result = convert(value)
+    if result is None or not field.metadata.get("accepts", lambda _: True)(result):
+        rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in kinds else "")
+        raise ConfigError(f"`{prefix}{field.name}` in {origin} must be {rule}. Received: {value!r}")
+    return result
+
+
+def _suggestion(key: str, known: Iterable[str], prefix: str) -> str:
+    sections = typing.get_type_hints(RunConfig)
+    elsewhere = [f"{section}.{key}" for section, cls in sections.items()
+                 if key in {field.name for field in dataclasses.fields(cls)}]
+    near = elsewhere or [prefix + name for name in difflib.get_close_matches(key, known, n=1)]
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(prefix + name for name in known)}"
+
+
+def _as_string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _as_integer(value: Any) -> int | None:
+    # True is an int in Python, but `epochs: yes` is a mistake.
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        # YAML 1.1 reads `3e-4`, which has no dot, as a string.
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _as_named(value: Any) -> dict[str, Any] | None:
+    value = {"name": value} if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return None
+    return dict(value) if _as_string(value.get("name")) else None
+
+
+# Type of a field -> how a message calls it, and the conversion, which gives None for what it does not accept.
+_KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType({
+    str: ("a string", _as_string),
+    int: ("an integer", _as_integer),
+    float: ("a number", _as_number),
+    dict: ("a name or a mapping with a `name`", _as_named),
+})

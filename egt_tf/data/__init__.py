@@ -1,0 +1,1 @@
+"""Image sources, class splits, episode sampling and the input pipeline."""

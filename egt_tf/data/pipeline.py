@@ -1,0 +1,218 @@
+"""Streams of episodes and of single images as `tf.data.Dataset`s."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.preprocessing import check_augmentation, evaluation_image, training_image
+from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.sources import ImageSet
+from egt_tf.errors import ConfigError, DataError
+
+_PREFETCHED_STEPS = 2
+_SEED_BOUND = 2**31
+
+
+class ImageCache:
+    """Keeps decoded images as long as they fit into a budget; what comes later is read every time.
+
+    Calling it with an image index returns the image. It may be called from several threads.
+
+    Args:
+        read: image index -> uint8 array.
+        capacity_mb: megabytes (2**20 bytes) of pixels to keep at most; 0 keeps none.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], capacity_mb: float):
+        self._read = read
+        self._capacity = capacity_mb * 2**20
+        self._images: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+        self._nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels kept."""
+        return self._nbytes
+
+    def __call__(self, index: int) -> np.ndarray:
+        index = int(index)
+        image = self._images.get(index)
+        if image is None:
+            image = self._read(index)
+            self._keep(index, image)
+        return image
+
+    def _keep(self, index: int, image: np.ndarray) -> None:
+        with self._lock:
+            if index not in self._images and self._nbytes + image.nbytes <= self._capacity:
+                self._images[index] = image
+                self._nbytes += image.nbytes
+
+
+def episode_dataset(
+    images: ImageSet,
+    spec: EpisodeSpec,
+    *,
+    image_size: int,
+    augmentation: str,
+    seed: int,
+    start: int = 0,
+    count: int,
+    episodes_per_step: int = 1,
+    cache_mb: float = 1024,
+) -> tf.data.Dataset:
+    """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
+
+    With E episodes of K ways, S shots and q queries a class, an element is `(inputs, labels)`:
+
+    - inputs["support_images"]: float32 `(E, K*S, H, W, 3)`, normalised, class by class;
+    - inputs["support_labels"]: float32 one-hot `(E, K*S, K)`;
+    - inputs["query_images"]: float32 `(E, K*q, H, W, 3)`, class by class;
+    - labels: int32 `(E, K*q)`, positions of the classes in the episode.
+
+    Episode i, its augmentation included, depends on `seed` and i only: a stream with start=k continues one
+    that ended before episode k, and the number of threads does not matter. Decoded images stay in memory from
+    one pass over the data set to the next. Wrap the iteration in `data_errors()` to get errors of single
+    images as `DataError`.
+
+    Args:
+        images: the classes to draw from.
+        spec: ways, shots and queries.
+        image_size: H and W.
+        augmentation: "none", "flip" or "full" (see `training_image`), for support and query images alike.
+        seed: the stream; training and validation take different ones.
+        start: number of the first episode.
+        count: number of episodes, a multiple of `episodes_per_step`.
+        episodes_per_step: E.
+        cache_mb: megabytes of decoded images to keep.
+
+    Raises:
+        DataError: the classes do not suffice for such episodes.
+        ConfigError: an unknown augmentation, a negative number, or a `count` that leaves a part of a step.
+    """
+    check_feasible(images, spec)
+    check_augmentation(augmentation)
+    _check_stream(seed, start, count, episodes_per_step)
+    read = ImageCache(images.read, cache_mb)
+    size = spec.support_size + spec.query_size
+
+    def draw(episode):
+        return tf.numpy_function(
+            lambda i: _draw_episode(images.members, spec, seed, int(i)), [episode], (tf.int64, tf.int32)
+        )
+
+    def load(index, image_seed):
+        return training_image(_read_image(read, index), image_size, augmentation, image_seed)
+
+    def assemble(batch):
+        return _assemble_step(batch, spec, episodes_per_step, image_size)
+
+    dataset = tf.data.Dataset.range(start, start + count).map(draw)
+    dataset = dataset.map(lambda i, s: (tf.ensure_shape(i, [size]), tf.ensure_shape(s, [size, 2]))).unbatch()
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(episodes_per_step * size, drop_remainder=True)
+    return dataset.map(assemble).prefetch(_PREFETCHED_STEPS)
+
+
+def image_batches(
+    images: ImageSet, indices: Sequence[int], *, image_size: int, batch_size: int, cache_mb: float = 0
+) -> tf.data.Dataset:
+    """Makes a stream of evaluation images in the order of `indices`.
+
+    Args:
+        images: gives the images.
+        indices: image indices, as in `images.members`.
+        image_size: H and W.
+        batch_size: images of an element; the last one may have fewer.
+        cache_mb: megabytes of decoded images to keep from one pass over the data set to the next.
+
+    Returns:
+        float32 `(batch, H, W, 3)`, see `evaluation_image`. As for `data_errors`, see `episode_dataset`.
+    """
+    read = ImageCache(images.read, cache_mb)
+
+    def load(index):
+        image = evaluation_image(_read_image(read, index), image_size)
+        return tf.ensure_shape(image, [image_size, image_size, 3])
+
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).prefetch(_PREFETCHED_STEPS)
+
+
+@contextlib.contextmanager
+def data_errors() -> Iterator[None]:
+    """Within the block, a `DataError` raised while a data set is iterated appears as itself.
+
+    tf.data hands on what its Python functions raise as an InvalidArgumentError whose text contains the
+    traceback; this raises the original one-line message again. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        message = _wrapped_message(error.message)
+        if message is None:
+            raise
+        raise DataError(message) from None
+
+
+def _wrapped_message(text: str) -> str | None:
+    """Finds the last line of the traceback of a DataError."""
+    prefix = f"{DataError.__module__}.{DataError.__qualname__}: "
+    lines = [line for line in text.splitlines() if line.startswith(prefix)]
+    return lines[-1][len(prefix) :] if lines else None
+
+
+def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> None:
+    for name, value, smallest in (
+        ("seed", seed, 0),
+        ("start", start, 0),
+        ("count", count, 1),
+        ("episodes_per_step", episodes_per_step, 1),
+    ):
+        if value < smallest:
+            raise ConfigError(f"`{name}` must be >= {smallest}. Received: {name}={value}")
+    if count % episodes_per_step:
+        raise ConfigError(
+            "the number of episodes must be a multiple of `episodes_per_step`. "
+            f"Received: {count} episodes, episodes_per_step={episodes_per_step}"
+        )
+
+
+def _draw_episode(
+    members: Sequence[np.ndarray], spec: EpisodeSpec, seed: int, index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the image indices, support first, and an augmentation seed for each."""
+    rng = episode_generator(seed, index)
+    episode = sample_episode(members, spec, rng)
+    indices = np.concatenate([episode.support.ravel(), episode.query.ravel()]).astype(np.int64)
+    return indices, rng.integers(_SEED_BOUND, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+
+
+def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tensor:
+    image = tf.numpy_function(read, [index], tf.uint8)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _assemble_step(
+    batch: tf.Tensor, spec: EpisodeSpec, episodes: int, image_size: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    sizes = [spec.support_size, spec.query_size]
+    batch = tf.reshape(batch, [episodes, sum(sizes), image_size, image_size, 3])
+    support, query = tf.split(batch, sizes, axis=1)
+    ways = np.arange(spec.ways)
+    support_labels = np.eye(spec.ways, dtype=np.float32)[np.repeat(ways, spec.shots)]
+    query_labels = np.repeat(ways, spec.queries).astype(np.int32)
+    inputs = {
+        "support_images": support,
+        "support_labels": tf.tile(support_labels[None], [episodes, 1, 1]),
+        "query_images": query,
+    }
+    return inputs, tf.tile(query_labels[None], [episodes, 1])

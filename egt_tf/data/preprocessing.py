@@ -1,0 +1,205 @@
+"""Images of any size to normalised squares, with or without augmentation.
+
+Reference: the preprocessing of the published cross-domain code (Tseng et al., ICLR 2020; Sun et al.,
+"Explanation-guided training for cross-domain few-shot classification", ICPR 2020), which works on 8-bit
+Pillow images. Values are therefore brought to whole grey levels after every step here as well.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from egt_tf.errors import ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+AUGMENTATIONS = ("none", "flip", "full")
+
+_AREA = (0.08, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+_JITTER = 0.4
+# Fixed, so that a seed means the same image on every device.
+_GENERATOR = "philox"
+
+
+def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes to a square of side int(1.15 * size), crops the centre, normalises.
+
+    The aspect ratio is not kept, as published. Bilinear with antialiasing, as Pillow resizes.
+
+    Args:
+        image: uint8 `(height, width, 3)`.
+        size: side of the result.
+
+    Returns:
+        float32 `(size, size, 3)`, see `normalize`.
+    """
+    return normalize(_centre(tf.convert_to_tensor(image), size))
+
+
+def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
+    """Returns a normalised image, augmented by a pure function of `seed`.
+
+    - "none": `evaluation_image`;
+    - "flip": the same, mirrored with probability 1/2;
+    - "full": a random part of the image (area U(0.08, 1), aspect ratio log-uniform in (3/4, 4/3)), random
+      brightness, contrast and colour (factors U(0.6, 1.4), in this order), mirrored with probability 1/2.
+
+    Args:
+        image: uint8 `(height, width, 3)`.
+        size: side of the result.
+        augmentation: "none", "flip" or "full".
+        seed: two integers, `(2,)`.
+
+    Returns:
+        float32 `(size, size, 3)`, see `normalize`.
+
+    Raises:
+        ConfigError: an unknown augmentation.
+    """
+    functions = {"none": _centre_unseeded, "flip": _centre_flipped, "full": _cropped_jittered_flipped}
+    check_augmentation(augmentation)
+    return normalize(functions[augmentation](tf.convert_to_tensor(image), size, seed))
+
+
+def check_augmentation(augmentation: str) -> None:
+    """Checks the name of an augmentation.
+
+    Raises:
+        ConfigError: it is not one of `AUGMENTATIONS`.
+    """
+    if augmentation not in AUGMENTATIONS:
+        raise ConfigError(
+            f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {augmentation!r}"
+        )
+
+
+def normalize(image: tf.Tensor) -> tf.Tensor:
+    """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes."""
+    mean, std = 255.0 * tf.constant(IMAGENET_MEAN), 255.0 * tf.constant(IMAGENET_STD)
+    return (tf.cast(image, tf.float32) - mean) / std
+
+
+def denormalize(image: tf.Tensor) -> tf.Tensor:
+    """Maps a normalised image back to uint8 grey levels, rounded and clipped to 0..255; any leading axes."""
+    mean, std = 255.0 * tf.constant(IMAGENET_MEAN), 255.0 * tf.constant(IMAGENET_STD)
+    return tf.cast(_whole_levels(tf.cast(image, tf.float32) * std + mean), tf.uint8)
+
+
+def jitter(image: tf.Tensor, brightness: tf.Tensor, contrast: tf.Tensor, colour: tf.Tensor) -> tf.Tensor:
+    """Changes brightness, then contrast, then colour, as `PIL.ImageEnhance` does.
+
+    Each step blends the image with a degenerate one, `degenerate + factor * (image - degenerate)`: black, the
+    mean grey level, the grey image; then cuts to 0..255 and drops the fraction.
+
+    Args:
+        image: float32 `(height, width, 3)` of whole grey levels.
+        brightness, contrast, colour: factors >= 0; 1 changes nothing.
+    """
+    image = _blend(tf.zeros_like(image), image, brightness)
+    mean = tf.floor(tf.reduce_mean(_grey(image)) + 0.5)
+    image = _blend(tf.fill(tf.shape(image), mean), image, contrast)
+    return _blend(_grey(image), image, colour)
+
+
+def random_crop_box(height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+    """Chooses the part of an image that random resized cropping keeps.
+
+    Ten (area, aspect ratio) pairs are tried; the first that fits is placed uniformly. If none fits, the
+    largest centred part with the nearest allowed aspect ratio is taken.
+
+    Notes: the rules are torchvision's, the random numbers are not.
+
+    Args:
+        height, width: int32 scalars.
+        uniforms: float32 `(22,)` in [0, 1): ten areas, ten ratios, top, left.
+
+    Returns:
+        int32 `(4,)`: top, left, height, width.
+    """
+    areas = tf.cast(height * width, tf.float32) * _between(uniforms[:_ATTEMPTS], *_AREA)
+    log_aspect = (math.log(_ASPECT[0]), math.log(_ASPECT[1]))
+    aspects = tf.exp(_between(uniforms[_ATTEMPTS : 2 * _ATTEMPTS], *log_aspect))
+    widths = tf.cast(tf.round(tf.sqrt(areas * aspects)), tf.int32)
+    heights = tf.cast(tf.round(tf.sqrt(areas / aspects)), tf.int32)
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    chosen = tf.argmax(tf.cast(fits, tf.int32))
+    top = _below(uniforms[2 * _ATTEMPTS], height - heights[chosen] + 1)
+    left = _below(uniforms[2 * _ATTEMPTS + 1], width - widths[chosen] + 1)
+    box = tf.stack([top, left, heights[chosen], widths[chosen]])
+    return tf.where(tf.reduce_any(fits), box, _fallback_box(height, width))
+
+
+# === The three augmentations ===
+
+
+def _centre(image: tf.Tensor, size: int) -> tf.Tensor:
+    side = int(size * 1.15)
+    offset = int(round((side - size) / 2))
+    return _resize(image, side)[offset : offset + size, offset : offset + size]
+
+
+def _centre_unseeded(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    del seed
+    return _centre(image, size)
+
+
+def _centre_flipped(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    return _flip(_centre(image, size), tf.random.stateless_uniform([], seed, alg=_GENERATOR))
+
+
+def _cropped_jittered_flipped(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    crop, factors, flip = tf.split(
+        tf.random.stateless_uniform([2 * _ATTEMPTS + 6], seed, alg=_GENERATOR), [2 * _ATTEMPTS + 2, 3, 1]
+    )
+    top, left, height, width = tf.unstack(random_crop_box(tf.shape(image)[0], tf.shape(image)[1], crop))
+    image = _resize(image[top : top + height, left : left + width], size)
+    image = jitter(image, *tf.unstack(_between(factors, 1 - _JITTER, 1 + _JITTER)))
+    return _flip(image, flip[0])
+
+
+# === Parts ===
+
+
+def _resize(image: tf.Tensor, side: int) -> tf.Tensor:
+    return _whole_levels(tf.image.resize(image, [side, side], method="bilinear", antialias=True))
+
+
+def _whole_levels(image: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(tf.round(image), 0.0, 255.0)
+
+
+def _flip(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+    return tf.where(uniform < 0.5, tf.reverse(image, [1]), image)
+
+
+def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    return tf.floor(tf.clip_by_value(degenerate + factor * (image - degenerate), 0.0, 255.0))
+
+
+def _grey(image: tf.Tensor) -> tf.Tensor:
+    """ITU-R 601 luma in Pillow's 16-bit fixed point, repeated over three channels."""
+    weights = tf.constant([19595, 38470, 7471])
+    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
+    grey = tf.cast(tf.bitwise.right_shift(weighted + 0x8000, 16), tf.float32)
+    return tf.repeat(grey, 3, axis=-1)
+
+
+def _between(uniform: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    return low + (high - low) * uniform
+
+
+def _below(uniform: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
+    """A whole number in [0, bound); the minimum guards against rounding up in float32."""
+    return tf.minimum(tf.cast(uniform * tf.cast(bound, tf.float32), tf.int32), bound - 1)
+
+
+def _fallback_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    tallest = tf.cast(tf.round(tf.cast(width, tf.float32) / _ASPECT[0]), tf.int32)
+    widest = tf.cast(tf.round(tf.cast(height, tf.float32) * _ASPECT[1]), tf.int32)
+    kept_height, kept_width = tf.minimum(height, tallest), tf.minimum(width, widest)
+    return tf.stack([(height - kept_height) // 2, (width - kept_width) // 2, kept_height, kept_width])

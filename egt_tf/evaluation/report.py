@@ -1,0 +1,35 @@
+"""Evaluation results as files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.files import write_json
+
+
+def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: EpisodeSpec, seed: int,
+                      accuracy: Accuracy) -> dict[str, Any]:
+    """What was measured and on what, as JSON types.
+
+    Returns:
+        `name` (fit for a file), `run`, `source`, `split`, `ways`, `shots`, `queries`, `seed`, `episodes`;
+        `accuracy` and `interval` in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with
+        the same seed can be compared pair by pair.
+    """
+    words = f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-seed{seed}"
+    return {
+        "name": re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_"), "run": str(run), "source": source, "split": split,
+        "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,
+        "episodes": len(accuracy.episodes), "accuracy": accuracy.mean, "interval": accuracy.interval,
+        "episode_accuracies": [float(a) for a in accuracy.episodes]}
+
+
+def save_evaluation(record: dict[str, Any], path: str | os.PathLike) -> Path:
+    """Writes a record as JSON, whole or not at all, and returns its path."""
+    write_json(path, record)
+    return Path(path)

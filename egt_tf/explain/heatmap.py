@@ -1,0 +1,206 @@
+"""Relevance maps as pictures: pooling, compression, one signed scale for several maps, overlays. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from typing import Sequence
+
+import numpy as np
+
+from egt_tf.errors import ExplainError
+
+# Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for. Lightness falls
+# towards both ends at the same rate, and blue and red stay apart for the common kinds of colour blindness.
+_DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], np.float64)
+_SEISMIC = np.array([(0.0, 0.0, 0.3), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0)])
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def pool_channels(relevance: np.ndarray) -> np.ndarray:
+    """Sums relevance over the colour channels: `(..., H, W, C)` -> `(..., H, W)`.
+
+    The sum (not the mean or the maximum) keeps the total relevance of the image.
+
+    Raises:
+        ExplainError: fewer than three axes.
+    """
+    relevance = np.asarray(relevance)
+    if relevance.ndim < 3:
+        raise ExplainError(f"`relevance` must have shape (..., H, W, C). Received: shape={relevance.shape}")
+    return relevance.sum(axis=-1)
+
+
+def compress(relevance: np.ndarray, gamma: float = 0.5) -> np.ndarray:
+    """Signed power compression `sign(r) * (|r| / max|r|) ** gamma`, so that weak relevance becomes visible.
+
+    Args:
+        relevance: any shape. The maximum is taken over the whole array.
+        gamma: exponent > 0; 1 only divides by the maximum.
+
+    Returns:
+        float64 array of the same shape in [-1, 1]; zeros if all relevance is zero.
+
+    Raises:
+        ExplainError: `gamma` <= 0, or relevance that is not finite.
+    """
+    if not gamma > 0:
+        raise ExplainError(f"`gamma` must be > 0. Received: gamma={gamma}")
+    relevance = _finite(relevance)
+    return np.sign(relevance) * _over_maximum(np.abs(relevance)) ** gamma
+
+
+def published_heatmap(relevance: np.ndarray) -> np.ndarray:
+    """The picture of the published visualisation: `(H, W, C)` relevance -> uint8 RGB `(H, W, 3)`.
+
+    The order is theirs: compress each channel value with gamma 0.5 over the absolute maximum, sum over the channels,
+    divide by the new absolute maximum, map [-1, 1] to [0, 1], colour with "seismic" (blue, white, red).
+
+    Source:
+        Sun et al., "Explanation-Guided Training for Cross-Domain Few-Shot Classification", ICPR 2020.
+
+    Notes:
+        Each picture has a scale of its own, so two of them must not be compared by colour; see `shared_scale`.
+        Zero relevance gives a white picture (the published code divides by zero).
+    """
+    relevance = np.asarray(relevance)
+    if relevance.ndim != 3:
+        raise ExplainError(f"`relevance` must have shape (H, W, C). Received: shape={relevance.shape}")
+    return seismic(_over_maximum(pool_channels(compress(relevance, gamma=0.5))))
+
+
+def seismic(values: np.ndarray) -> np.ndarray:
+    """Colours values in [-1, 1] with the 256 steps of matplotlib's "seismic": `(...)` -> uint8 `(..., 3)`."""
+    table = _interpolate(np.linspace(-1, 1, 256), _SEISMIC)
+    steps = np.floor((np.asarray(values, np.float64) + 1) / 2 * 256).clip(0, 255).astype(np.intp)
+    return (table * 255).round().astype(np.uint8)[steps]
+
+
+def smooth(relevance: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian smoothing over the last two axes: `(..., H, W)` -> float64 `(..., H, W)`.
+
+    LRP gives single pixels high relevance, which looks like noise at 84 px; a sigma of about one pixel in 84 joins
+    them into the strokes and parts that a person can name.
+
+    Args:
+        relevance: signed maps.
+        sigma: standard deviation in pixels; 0 leaves the maps as they are.
+
+    Notes:
+        The borders mirror, so the sum of every map stays the same.
+
+    Raises:
+        ExplainError: `sigma` < 0, or fewer than two axes.
+    """
+    relevance = np.asarray(relevance, np.float64)
+    if not sigma >= 0:
+        raise ExplainError(f"`sigma` must be >= 0. Received: sigma={sigma}")
+    if relevance.ndim < 2:
+        raise ExplainError(f"`relevance` must have shape (..., H, W). Received: shape={relevance.shape}")
+    if sigma == 0:
+        return relevance
+    radius = math.ceil(3 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    return _convolve_axis(_convolve_axis(relevance, kernel, axis=-1), kernel, axis=-2)
+
+
+def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.5) -> float:
+    """One positive scale for several signed maps, to draw them with the same colours.
+
+    Args:
+        maps: maps of any shapes, for example those of the predicted class and of the runner-up.
+        percentile: of `|relevance|` over all maps together, in (0, 100]. Below 100 a few extreme pixels saturate
+            instead of making everything else pale.
+
+    Returns:
+        A float > 0. Maps that are zero almost everywhere fall back to their maximum; all zero gives 1.
+
+    Raises:
+        ExplainError: no map, a percentile out of range, or relevance that is not finite.
+    """
+    if not 0 < percentile <= 100:
+        raise ExplainError(f"`percentile` must be in (0, 100]. Received: percentile={percentile}")
+    flat = [np.abs(_finite(one)).ravel() for one in maps]
+    if not sum(map(len, flat)):
+        raise ExplainError("`maps` must hold at least one map. Received: none")
+    magnitudes = np.concatenate(flat)
+    return float(np.percentile(magnitudes, percentile)) or float(magnitudes.max()) or 1.0
+
+
+def normalize(relevance: np.ndarray, scale: float) -> np.ndarray:
+    """`relevance / scale`, clipped to [-1, 1]; zero stays zero, so the scale is symmetric.
+
+    Raises:
+        ExplainError: `scale` <= 0.
+    """
+    if not scale > 0:
+        raise ExplainError(f"`scale` must be > 0. Received: scale={scale}")
+    return np.clip(np.asarray(relevance, np.float64) / scale, -1.0, 1.0)
+
+
+def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.ndarray:
+    """Draws a signed map over a grey, lightened copy of the image.
+
+    Red pixels spoke for the class, blue ones against it. Opacity is `0.9 * |relevance| ** 0.6`: where nothing was
+    relevant the photograph stays, and weak relevance can still be seen.
+
+    Args:
+        image: uint8 `(H, W, 3)`.
+        relevance: `(H, W)` in [-1, 1], from `normalize` or `compress`.
+        sigma: smoothing of the map in pixels before it is drawn, see `smooth`; 0 draws it as it is.
+
+    Returns:
+        uint8 `(H, W, 3)`.
+
+    Raises:
+        ExplainError: wrong shapes or types, or values outside [-1, 1].
+    """
+    image, relevance = np.asarray(image), np.asarray(relevance, np.float64)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ExplainError(f"`image` must be uint8 (H, W, 3). Received: {image.dtype} {image.shape}")
+    if relevance.shape != image.shape[:2]:
+        raise ExplainError(f"`relevance` must have the image's shape {image.shape[:2]}. Received: {relevance.shape}")
+    if not np.all(np.abs(relevance) <= 1):
+        raise ExplainError("`relevance` must be in [-1, 1]; divide by `shared_scale` first. Received: values outside")
+    relevance = smooth(relevance, sigma)
+    opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
+    blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, _DIVERGING)
+    return blend.round().clip(0, 255).astype(np.uint8)
+
+
+def _backdrop(image: np.ndarray) -> np.ndarray:
+    """Grey with a trace of colour, lifted towards white: dark photographs would swallow the blue."""
+    image = image.astype(np.float64)
+    grey = (image @ _LUMA)[..., None]
+    return 255 - 0.72 * (255 - (0.88 * grey + 0.12 * image))
+
+
+def _interpolate(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Linear interpolation between equally spaced colours over [-1, 1]: (...) -> (..., 3)."""
+    positions = np.linspace(-1, 1, len(anchors))
+    return np.stack([np.interp(values, positions, channel) for channel in anchors.T], axis=-1)
+
+
+def _convolve_axis(maps: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
+    """Convolution with a symmetric odd kernel along one axis, mirrored at the borders."""
+    radius = len(kernel) // 2
+    pads = [(0, 0)] * maps.ndim
+    pads[axis] = (radius, radius)
+    padded = np.moveaxis(np.pad(maps, pads, mode="symmetric"), axis, 0)
+    length = maps.shape[axis]
+    total = sum(weight * padded[shift:shift + length] for shift, weight in enumerate(kernel))
+    return np.moveaxis(total, 0, axis)
+
+
+def _over_maximum(values: np.ndarray) -> np.ndarray:
+    """Values over their absolute maximum; zeros stay zeros."""
+    maximum = np.abs(values).max(initial=0.0)
+    return values / maximum if maximum > 0 else np.zeros_like(values)
+
+
+def _finite(relevance: np.ndarray) -> np.ndarray:
+    """The relevance as float64, or an error if a value is not finite."""
+    relevance = np.asarray(relevance, np.float64)
+    if not np.isfinite(relevance).all():
+        raise ExplainError("relevance must be finite. Received: values that are infinite or not a number")
+    return relevance

@@ -1,0 +1,55 @@
+"""Kinds of layers: the names that composites speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tensorflow import keras
+
+from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
+from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, PairConcat, PrototypeMean
+
+L = keras.layers
+Predicate = Callable[[L.Layer], bool]
+
+
+def _instance_of(*classes: type) -> Predicate:
+    return lambda layer: isinstance(layer, classes)
+
+
+def _is_relu(layer: L.Layer) -> bool:
+    plain = isinstance(layer, L.ReLU) and not layer.negative_slope and not layer.threshold
+    return plain or (isinstance(layer, L.Activation) and layer.activation is keras.activations.relu)
+
+
+KINDS: dict[str, Predicate] = {
+    "dense": _instance_of(L.Dense),
+    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D),
+    "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
+    "relu": _is_relu,
+    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
+    "max_pool": _instance_of(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D,
+                             L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
+    "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
+                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, PrototypeMean),
+    "add": _instance_of(L.Add),
+    "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
+                          L.SpatialDropout2D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
+                          L.Cropping2D, L.Cropping3D, L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, JoinEpisodes,
+                          SplitEpisodes, PairConcat, FlattenMap, DropLastAxis),
+}
+
+# Layers whose outputs are >= 0 when their inputs are.
+_SIGN_KEEPING = ("max_pool", "mean", "add", "route")
+
+
+def is_kind(layer: L.Layer, kind: str) -> bool:
+    """Whether `layer` is of the kind named `kind` (a key of `KINDS`)."""
+    return KINDS[kind](layer)
+
+
+def output_nonnegative(layer: L.Layer, inputs_nonnegative: tuple[bool, ...]) -> bool:
+    """Whether the layer's outputs are known to have no negative values."""
+    if is_kind(layer, "relu"):
+        return True
+    return all(inputs_nonnegative) and any(is_kind(layer, kind) for kind in _SIGN_KEEPING)

@@ -1,0 +1,7 @@
+"""Heads: what compares queries with a support set. `HEADS.names()` lists them."""
+
+from egt_tf.heads.tables import HEADS  # isort: skip
+from egt_tf.heads.base import Head
+from egt_tf.heads.relation import RelationHead
+
+__all__ = ["HEADS", "Head", "RelationHead"]

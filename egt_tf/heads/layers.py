@@ -1,0 +1,156 @@
+"""Layers that heads are made of. All carry the episode as their first axis and never mix episodes."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+register = keras.utils.register_keras_serializable("egt_tf")
+
+
+@register
+class PrototypeMean(keras.layers.Layer):
+    """Mean of the support features of each class.
+
+    `p[e, k] = sum_n labels[e, n, k] x[e, n] / sum_n labels[e, n, k]`; classes may have different numbers of shots.
+
+    Inputs: features `(episodes, support, ...)` and one-hot labels `(episodes, support, ways)`.
+    Output: `(episodes, ways, ...)`. A class without support gives zeros.
+    """
+
+    def call(self, inputs):
+        features, labels = inputs
+        labels = tf.cast(labels, features.dtype)
+        shares = tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=1, keepdims=True))
+        shape = tf.shape(features)
+        flat = tf.reshape(features, tf.concat([shape[:2], [-1]], axis=0))
+        means = tf.matmul(shares, flat, transpose_a=True)
+        means = tf.reshape(means, tf.concat([shape[:1], tf.shape(labels)[2:], shape[2:]], axis=0))
+        return tf.ensure_shape(means, self._static_shape(features.shape, labels.shape))
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape(self._static_shape(*map(tf.TensorShape, input_shape)))
+
+    @staticmethod
+    def _static_shape(features, labels):
+        return [features[0], labels[2], *features[2:]]
+
+
+@register
+class PairConcat(keras.layers.Layer):
+    """Every query beside every prototype: `pair[e, j, k] = channels of p[e, k], then channels of q[e, j]`.
+
+    Inputs: prototypes `(episodes, ways, ..., c)` and queries `(episodes, queries, ..., c)`.
+    Output: `(episodes, queries, ways, ..., 2c)`, the prototype first.
+    """
+
+    def call(self, inputs):
+        prototypes, queries = (tf.expand_dims(inputs[0], 1), tf.expand_dims(inputs[1], 2))
+        shape = tf.broadcast_dynamic_shape(tf.shape(prototypes), tf.shape(queries))
+        return tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        prototypes, queries = map(tf.TensorShape, input_shape)
+        return tf.TensorShape([queries[0], queries[1], prototypes[1], *queries[2:-1], 2 * queries[-1]])
+
+
+@register
+class EpisodeBatchNormalization(keras.layers.Layer):
+    """Batch normalisation whose statistics are those of one episode.
+
+    `y = gamma (x - mean) / sqrt(variance + epsilon) + beta`, mean and (biased) variance over every axis but the
+    first (episode) and the last (channels).
+
+    Args:
+        epsilon: added to the variance.
+        batch_statistics: True: the statistics of the call, in training and in inference alike, as the published
+            relation module and graph network do, so that a score depends on the other queries of its episode.
+            False: inference uses running averages, and a query is scored the same whatever is beside it.
+        momentum: of the running averages, which follow the mean over the episodes of a step and the variance
+            corrected for its bias (only with `batch_statistics=False`).
+    """
+
+    def __init__(self, epsilon: float = 1e-5, batch_statistics: bool = True, momentum: float = 0.9, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.batch_statistics = batch_statistics
+        self.momentum = momentum
+
+    def build(self, input_shape):
+        # Statistics are kept in float32 under mixed precision, where a sum over a map would overflow float16.
+        width = (input_shape[-1],)
+        self.gamma = self.add_weight("gamma", width, initializer="ones")
+        self.beta = self.add_weight("beta", width, initializer="zeros")
+        if not self.batch_statistics:
+            self.moving_mean = self.add_weight("moving_mean", width, initializer="zeros", trainable=False)
+            self.moving_variance = self.add_weight("moving_variance", width, initializer="ones", trainable=False)
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        x = tf.cast(inputs, self.variable_dtype)
+        if self.batch_statistics or training:
+            mean, variance = tf.nn.moments(x, list(range(1, len(inputs.shape) - 1)), keepdims=True)
+            if not self.batch_statistics:
+                self._update_averages(x, mean, variance)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
+        return tf.cast(x * scale + (self.beta - mean * scale), inputs.dtype)
+
+    def _update_averages(self, x, mean, variance):
+        shape = tf.shape(x)
+        rows = tf.cast(tf.reduce_prod(shape[1:-1]), x.dtype)
+        unbiased = variance * rows / tf.maximum(rows - 1.0, 1.0)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            step_value = tf.reduce_mean(tf.reshape(value, [-1, shape[-1]]), axis=0)
+            average.assign(self.momentum * average + (1.0 - self.momentum) * step_value)
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon, "batch_statistics": self.batch_statistics,
+                "momentum": self.momentum}
+
+
+@register
+class MapMaxPooling2D(keras.layers.MaxPooling2D):
+    """Max-pooling of maps behind any number of leading axes: `(..., height, width, channels)`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_spec = keras.layers.InputSpec(min_ndim=4)
+
+    def call(self, inputs):
+        shape = tf.shape(inputs)
+        pooled = super().call(tf.reshape(inputs, tf.concat([[-1], shape[-3:]], axis=0)))
+        pooled = tf.reshape(pooled, tf.concat([shape[:-3], tf.shape(pooled)[1:]], axis=0))
+        return tf.ensure_shape(pooled, self.compute_output_shape(inputs.shape))
+
+    def compute_output_shape(self, input_shape):
+        shape = tf.TensorShape(input_shape)
+        return shape[:-3].concatenate(super().compute_output_shape(tf.TensorShape([None]) + shape[-3:])[1:])
+
+
+@register
+class FlattenMap(keras.layers.Layer):
+    """`(..., height, width, channels)` to `(..., height * width * channels)`."""
+
+    def call(self, inputs):
+        flat = tf.reshape(inputs, tf.concat([tf.shape(inputs)[:-3], [-1]], axis=0))
+        return tf.ensure_shape(flat, self.compute_output_shape(inputs.shape))
+
+    def compute_output_shape(self, input_shape):
+        shape = tf.TensorShape(input_shape)
+        return shape[:-3].concatenate([shape[-3:].num_elements()])
+
+
+@register
+class DropLastAxis(keras.layers.Layer):
+    """`(..., 1)` to `(...)`."""
+
+    def call(self, inputs):
+        return tf.squeeze(inputs, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape(input_shape)[:-1]

@@ -1,0 +1,83 @@
+"""Named tables of the parts a configuration can choose: backbones, heads, composites."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tensorflow import keras
+
+from egt_tf.errors import ConfigError
+
+
+class Registry:
+    """One table of names; registering also makes a Keras class loadable under the package "egt_tf".
+
+    Example:
+        >>> BACKBONES = Registry("backbone")
+        >>> @BACKBONES.register("conv4")
+        ... def conv4(image_size=84): ...
+        >>> BACKBONES.get({"name": "conv4", "image_size": 96})
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._table: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator that enters a class or a factory function as `name`.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+
+        def enter(member: Callable[..., Any]) -> Callable[..., Any]:
+            if name in self._table:
+                raise ConfigError(f"a {self.kind} name must be registered once. Received: {name!r} a second time")
+            self._table[name] = member
+            if inspect.isclass(member) and hasattr(member, "get_config"):
+                keras.utils.register_keras_serializable("egt_tf")(member)
+            return member
+
+        return enter
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, sorted."""
+        return tuple(sorted(self._table))
+
+    def get(self, identifier: str | Mapping[str, Any] | Any, **defaults: Any) -> Any:
+        """Makes the member named by `identifier`.
+
+        Args:
+            identifier: a name, a mapping `{"name": ..., <arguments>}`, or an instance, which is handed back.
+            **defaults: arguments used unless the mapping sets them.
+
+        Raises:
+            ConfigError: an unknown name (the known ones are listed), or an argument the member does not take.
+        """
+        if isinstance(identifier, str):
+            identifier = {"name": identifier}
+        if not isinstance(identifier, Mapping):
+            return identifier
+        arguments = {**defaults, **identifier}
+        factory = self._lookup(arguments.pop("name", None))
+        self._check_arguments(identifier.get("name"), factory, arguments)
+        return factory(**arguments)
+
+    def _lookup(self, name: Any) -> Callable[..., Any]:
+        if name not in self._table:
+            near = difflib.get_close_matches(str(name), self._table, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
+        return self._table[name]
+
+    def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        known = inspect.signature(factory).parameters
+        for argument in arguments:
+            if argument not in known:
+                near = difflib.get_close_matches(argument, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{self.kind} {name!r} takes no argument {argument!r}{hint} "
+                                  f"Known: {', '.join(k for k in known if k != 'kwargs')}")

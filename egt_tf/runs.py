@@ -1,0 +1,139 @@
+"""Run folders: everything that a training leaves behind.
+
+```
+RUN/config.yaml        the resolved configuration
+RUN/environment.json   versions, platform, command
+RUN/metrics.jsonl      one line an epoch
+RUN/tensorboard/       the same for TensorBoard
+RUN/best.npz           weights with the best validation accuracy
+RUN/last.npz           state after the last epoch, which a training resumes from
+RUN/support/CLASS/     stored support set that `explain` uses by default
+RUN/queries/           images of the same classes, to try it with
+RUN/evaluations/       results of `evaluate`
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from egt_tf.config import RunConfig, config_to_yaml, load_config
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import RunError
+from egt_tf.files import write_text
+from egt_tf.weights import assign_weights, load_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Making the object touches no file.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def best_file(self) -> Path:
+        """Weights of the epoch with the best validation accuracy."""
+        return self.path / "best.npz"
+
+    @property
+    def last_file(self) -> Path:
+        """Training state after the last finished epoch."""
+        return self.path / "last.npz"
+
+    @property
+    def support_folder(self) -> Path:
+        """One sub-folder of images a class."""
+        return self.path / "support"
+
+    @property
+    def queries_folder(self) -> Path:
+        """Images of the support set's classes that are not in it."""
+        return self.path / "queries"
+
+    def evaluation_file(self, name: str) -> Path:
+        """The JSON file of the evaluation called `name`."""
+        return self.path / "evaluations" / f"{name}.json"
+
+    def create(self, config: RunConfig) -> None:
+        """Makes the folder and writes the configuration.
+
+        Raises:
+            RunError: the folder already holds a run.
+            OSError: it cannot be written.
+        """
+        if self.config_file.exists():
+            raise RunError(f"the run folder {self.path} already holds a run; go on with it by --resume, or name "
+                           "another folder")
+        write_text(self.config_file, config_to_yaml(config))
+
+    def config(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RunError: the folder is missing or no run folder.
+            ConfigError: its configuration is damaged.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"the run folder {self.path} must exist. Received: no such folder")
+        if not self.config_file.is_file():
+            raise RunError(f"{self.path} must be a run folder as `egt-tf train` writes it. Received: no config.yaml "
+                           "in it")
+        return load_config(self.config_file)
+
+    def load_model(self) -> EpisodicModel:
+        """The run's model with its best weights.
+
+        Raises:
+            RunError: there are no weights yet, or they are damaged or of another architecture.
+        """
+        config = self.config()
+        if not self.best_file.is_file():
+            raise RunError(f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
+                           f"`egt-tf train --run {self.path} --resume`")
+        model = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size)
+        assign_weights(model, load_arrays(self.best_file), str(self.best_file))
+        return model
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What each finished epoch measured; empty before the first one.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self.metrics_file.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise RunError(f"{self.metrics_file} must hold one JSON object a line. Received: {error}") from error
+
+
+def newest_run(root: str | os.PathLike) -> RunFolder:
+    """The run below `root` whose weights were written last.
+
+    Raises:
+        RunError: there is none; the message says what to type.
+    """
+    files = [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]
+    if not files:
+        raise RunError(f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
+                       f"{root}/demo (or name one with --run)")
+    return RunFolder(max(files)[1].parent)

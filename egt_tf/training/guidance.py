@@ -1,0 +1,113 @@
+"""Explanation guidance: relevance becomes weights, weighted features give a second prediction, both are learned from.
+
+Pure functions. Source: Sun, Lapuschkin, Samek, Zhao, Cheung, Binder, "Explanation-Guided Training for Cross-Domain
+Few-Shot Classification", ICPR 2020 (arXiv 2007.08790).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from egt_tf.errors import ConfigError
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.reverse import record, reverse
+from egt_tf.explain.start import log_odds
+from egt_tf.heads.base import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedScores:
+    """What one guided pass gives.
+
+    Attributes:
+        plain: raw scores `(episodes, queries, ways)`.
+        guided: raw scores of the weighted features, of the same shape.
+        start: relevance that the explanation started from, of the same shape.
+        relevance: relevance of the features, shaped as they are.
+        weights: what the features were multiplied with, in [0, 2].
+    """
+
+    plain: tf.Tensor
+    guided: tf.Tensor
+    start: tf.Tensor
+    relevance: tf.Tensor
+    weights: tf.Tensor
+
+
+def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
+    """`w = 1 + R / max |R|` along `axis`; 1 where all relevance is zero.
+
+    Args:
+        relevance: any shape.
+        axis: the channels that share a maximum; every other position has its own.
+
+    Returns:
+        Weights in [0, 2], shaped as `relevance`.
+    """
+    largest = tf.reduce_max(tf.abs(relevance), axis=axis, keepdims=True)
+    return 1.0 + tf.math.divide_no_nan(relevance, largest)
+
+
+def guided_scores(head: Head, features: tf.Tensor, composite: Composite, beta: float | None = None,
+                  training: bool = True) -> GuidedScores:
+    """Scores the features, explains the scores, weights the features by their relevance and scores them again.
+
+    The weights are constants: gradients flow through both scores, not through the explanation.
+
+    Args:
+        head: its `score_model` is run and explained.
+        features: output of `head.relate`, the last axis holding channels.
+        composite: rules for the layers of `head.score_model`.
+        beta: see `log_odds`; `ways - 1` by default.
+        training: handed to the layers that ask for it.
+
+    Notes:
+        One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
+    """
+    trace = record(head.score_model, [features], training)
+    constant = trace.detached()
+    start = log_odds(head.probabilities(constant.outputs[0]), beta=beta)
+    (relevance,) = reverse(constant, start, composite)
+    weights = tf.stop_gradient(relevance_weights(relevance))
+    guided = head.score(features * weights, training=training)
+    return GuidedScores(trace.outputs[0], guided, start, relevance, weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """`loss = plain * loss(scores) + guided * loss(guided scores)`.
+
+    Attributes:
+        plain: xi of the paper, >= 0.
+        guided: lambda of the paper, >= 0; 0 means that no explanation is computed.
+    """
+
+    plain: float = 1.0
+    guided: float = 1.0
+
+    def __post_init__(self):
+        if min(self.plain, self.guided) < 0 or self.plain + self.guided == 0:
+            raise ConfigError("the weights of the plain and the guided loss must be >= 0 and not both 0. "
+                              f"Received: plain={self.plain}, guided={self.guided}")
+
+
+def loss_weights(mode: str, plain_weight: float, guided_weight: float | None, shots: int) -> LossWeights:
+    """The weights that a configuration's `guidance` part means.
+
+    Args:
+        mode: "none" (plain loss alone), "guided" (both) or "guided_only".
+        plain_weight: xi.
+        guided_weight: lambda, or None for the published 0.5 at one shot and 1.0 otherwise.
+        shots: support images a class.
+
+    Raises:
+        ConfigError: an unknown mode, or weights that are negative or all zero.
+    """
+    if guided_weight is None:
+        guided_weight = 0.5 if shots == 1 else 1.0
+    modes = {"none": (plain_weight, 0.0), "guided": (plain_weight, guided_weight), "guided_only": (0.0, guided_weight)}
+    if mode not in modes:
+        raise ConfigError(f"`guidance.mode` must be one of {', '.join(modes)}. Received: {mode!r}")
+    return LossWeights(*modes[mode])

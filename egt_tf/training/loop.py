@@ -1,0 +1,212 @@
+"""A whole training run: data, model, epochs, validation, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorflow import keras
+
+from egt_tf.config import RunConfig
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset
+from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.sources import ImageSet, Source, open_source
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError, DataError, RunError
+from egt_tf.evaluation.accuracy import evaluate
+from egt_tf.files import atomic_write, write_json, write_text
+from egt_tf.runs import RunFolder
+from egt_tf.training.guidance import loss_weights
+from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.state import Progress, load_state, save_state
+from egt_tf.weights import save_arrays, weight_arrays
+
+# Streams of random numbers that must not meet; the training episodes use the seed itself.
+VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
+# Published Adam; Keras's default epsilon is 1e-7.
+ADAM_EPSILON = 1e-8
+STORED_QUERIES = 2
+PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-datasets", "numpy", "click", "pillow")
+
+Report = Callable[[str], None]
+
+
+def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Sequence[keras.callbacks.Callback] = (),
+          report: Report = lambda line: None) -> Progress:
+    """Trains a model and writes everything into `run`.
+
+    The result is a function of the configuration, the images and the machine: an interrupted and resumed training
+    ends with the same weights as one that was left alone.
+
+    Args:
+        config: what to do.
+        run: where; a new folder, or one to go on with.
+        resume: go on after the last finished epoch of `run`.
+        callbacks: more Keras callbacks, to show progress.
+        report: gets lines for the user.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ConfigError, DataError: the configuration or the images are not as they must be; nothing is written then.
+        RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite.
+        OSError: a file cannot be written.
+    """
+    source, training, validation = _open_data(config)
+    keras.utils.set_random_seed(config.training.seed)
+    classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
+                                          seed=config.training.seed)
+    model = _compiled(classifier, config)
+    if resume:
+        progress = load_state(run.last_file, classifier, model.optimizer)
+    else:
+        progress = Progress()
+        _start_run(run, config, source, model, progress)
+    if progress.epochs >= config.training.epochs:
+        report(f"already complete: {progress.epochs} epochs, best validation accuracy "
+               f"{100 * progress.best_accuracy:.2f} %")
+        return progress
+    if progress.epochs:
+        report(f"resuming after epoch {progress.epochs}")
+    keeper = EpochKeeper(config, run, validation, progress)
+    tensorboard = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
+    with data_errors():
+        model.fit(_training_data(config, training, progress.epochs), epochs=config.training.epochs,
+                  initial_epoch=progress.epochs, steps_per_epoch=_steps_per_epoch(config),
+                  callbacks=[keeper, tensorboard, *callbacks], verbose=0)
+    return progress
+
+
+class EpochKeeper(keras.callbacks.Callback):
+    """Validates after every epoch and writes the state, the best weights and the metrics.
+
+    Adds `val_accuracy`, `val_interval` and `seconds` to the epoch's logs, for the callbacks behind it.
+    """
+
+    def __init__(self, config: RunConfig, run: RunFolder, validation: ImageSet, progress: Progress):
+        super().__init__()
+        self.config, self.run, self.validation, self.progress = config, run, validation, progress
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise RunError(f"the loss must stay finite. Received: {logs['loss']} in epoch {epoch + 1}; the state after "
+                           f"epoch {epoch} is kept in {self.run.last_file}. Try a smaller training.learning_rate")
+        logs["seconds"] = time.monotonic() - self._began
+        accuracy = evaluate(self.model.classifier, self.validation, _spec(self.config),
+                            self.config.training.validation_episodes, self.config.training.seed + VALIDATION_STREAM)
+        logs["val_accuracy"], logs["val_interval"] = accuracy.mean, accuracy.interval
+        self.progress.metrics.append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
+        if accuracy.mean > self.progress.best_accuracy:
+            self.progress.best_accuracy = accuracy.mean
+            save_arrays(self.run.best_file, weight_arrays(self.model.classifier))
+        write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
+        # Last, so that a run killed before this line repeats the epoch and writes the same files again.
+        save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress)
+
+
+def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int) -> None:
+    """Stores a support set and a few queries of its classes as PNG files in the run folder.
+
+    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them.
+    """
+    episode = sample_episode(images.members, spec, episode_generator(seed, 0))
+    for class_index, support, query in zip(episode.classes, episode.support, episode.query):
+        name = images.class_names[class_index].replace("/", "_")
+        for number, index in enumerate(support, start=1):
+            _write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
+        for number, index in enumerate(query, start=1):
+            _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
+
+
+def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
+    source = open_source(config.data.train)
+    training = source.split("base")
+    validation = (open_source(config.data.validation) if config.data.validation else source).split("val")
+    for images in (training, validation):
+        check_feasible(images, _spec(config))
+    if config.training.episodes_per_epoch % config.training.episodes_per_step:
+        raise ConfigError("`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
+                          f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
+    # Validation reads the same images after every epoch.
+    cache = ImageCache(validation.read, config.data.cache_mb)
+    return source, training, dataclasses.replace(validation, read=cache)
+
+
+def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
+    guidance = config.guidance
+    weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
+    model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite)
+    model.compile(optimizer=keras.optimizers.Adam(config.training.learning_rate, epsilon=ADAM_EPSILON))
+    return model
+
+
+def _start_run(run: RunFolder, config: RunConfig, source: Source, model: GuidedModel, progress: Progress) -> None:
+    run.create(config)
+    write_json(run.path / "environment.json", _environment(config))
+    images, spec = _support_candidates(source, config)
+    if images is not None:
+        store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM)
+    save_state(run.last_file, model.classifier, model.optimizer, progress)
+
+
+def _support_candidates(source: Source, config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
+    """The classes furthest from training that have enough images; none is no error."""
+    spec = EpisodeSpec(config.episode.ways, config.episode.shots, STORED_QUERIES)
+    for split in ("novel", "val", "base"):
+        try:
+            images = source.split(split)
+            check_feasible(images, spec)
+        except DataError:
+            continue
+        return images, spec
+    return None, spec
+
+
+def _training_data(config: RunConfig, images: ImageSet, epochs_done: int):
+    per_epoch = config.training.episodes_per_epoch
+    return episode_dataset(
+        images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
+        seed=config.training.seed, start=epochs_done * per_epoch,
+        count=(config.training.epochs - epochs_done) * per_epoch,
+        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb)
+
+
+def _spec(config: RunConfig) -> EpisodeSpec:
+    return EpisodeSpec(config.episode.ways, config.episode.shots, config.episode.queries)
+
+
+def _steps_per_epoch(config: RunConfig) -> int:
+    return config.training.episodes_per_epoch // config.training.episodes_per_step
+
+
+def _environment(config: RunConfig) -> dict:
+    return {"packages": {name: _version(name) for name in PACKAGES}, "python": platform.python_version(),
+            "platform": platform.platform(), "command": sys.argv, "seed": config.training.seed,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    with atomic_write(path) as file:
+        Image.fromarray(image).save(file, format="PNG")

@@ -1,0 +1,83 @@
+"""Weight files: .npz archives of named arrays, written whole, read without running code."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import RunError
+from egt_tf.files import atomic_write
+
+
+def named_weights(model: EpisodicModel) -> dict[str, tf.Variable]:
+    """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel"."""
+    parts = {"backbone": model.backbone, "relate": model.head.relate_model, "score": model.head.score_model}
+    return {f"{part}/{name}": weight for part, sub in parts.items() for name, weight in _walk(sub)}
+
+
+def _walk(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from ((f"{layer.name}/{name}", weight) for name, weight in _walk(layer))
+        else:
+            yield from ((f"{layer.name}/{w.name.rsplit('/')[-1].removesuffix(':0')}", w) for w in layer.weights)
+
+
+def weight_arrays(model: EpisodicModel) -> dict[str, np.ndarray]:
+    """The values of `named_weights`."""
+    return {name: weight.numpy() for name, weight in named_weights(model).items()}
+
+
+def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+    """Sets every weight of the model, or none.
+
+    Args:
+        model: the model.
+        arrays: one array for each name of `named_weights`, of its shape.
+        origin: where the arrays come from, for the messages.
+
+    Raises:
+        RunError: names are missing or too many, or a shape differs: the file is of another architecture.
+    """
+    weights = named_weights(model)
+    problems = [f"missing {name}" for name in weights if name not in arrays]
+    problems += [f"unknown {name}" for name in arrays if name not in weights]
+    problems += [f"{name} is {arrays[name].shape}, not {tuple(w.shape)}" for name, w in weights.items()
+                 if name in arrays and arrays[name].shape != tuple(w.shape)]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise RunError(f"the weights in {origin} must fit the architecture of the run's config.yaml. Received: "
+                       f"{'; '.join(problems[:3])}{more}")
+    for name, weight in weights.items():
+        weight.assign(arrays[name])
+
+
+def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz archive, whole or not at all."""
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads an .npz archive and checks every checksum in it.
+
+    Raises:
+        RunError: the file is missing, truncated or damaged, or holds Python objects, which are never loaded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"the weight file {path} must exist. Received: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(f"the weight file {path} is damaged or no weight file ({error}); restore it or train again"
+                       ) from error

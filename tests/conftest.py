@@ -1,0 +1,41 @@
+"""What every test shares: quiet TensorFlow, seeded weights, and the folders of reference data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seeds TensorFlow, NumPy and Python, but does not import TensorFlow for tests that do without."""
+    if "tensorflow" in sys.modules:
+        from tensorflow import keras
+
+        keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of reference values; the test is skipped without it."""
+    return _named_folder("EGT_TF_GOLDEN_DIR", "reference values")
+
+
+@pytest.fixture(scope="session")
+def benchmark_dir() -> Path:
+    """The folder of image domains, one sub-folder a domain; the test is skipped without it."""
+    return _named_folder("EGT_TF_BENCHMARK_DIR", "image domains")
+
+
+def _named_folder(variable: str, content: str) -> Path:
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} does not name a folder of {content}")
+    folder = Path(os.environ[variable])
+    # A name that leads nowhere is a mistake, and skipping would hide it.
+    assert folder.is_dir(), f"{variable} must name a folder of {content}. Received: {folder}"
+    return folder

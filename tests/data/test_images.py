@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from egt_tf.data import images
+from egt_tf.data.images import decode_image
+from egt_tf.errors import DataError
+
+
+def picture(height=12, width=20) -> np.ndarray:
+    """A smooth picture without symmetry, so that lossy formats keep it and turned copies differ."""
+    y, x = np.mgrid[:height, :width]
+    channels = [40 + 8 * x, 60 + 12 * y, 200 - 4 * x - 5 * y]
+    return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def encode(image: Image.Image, file_format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has no pixels."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP"])
+def test_lossless_formats_from_path_and_bytes(tmp_path, file_format):
+    encoded = encode(Image.fromarray(picture()), file_format)
+    path = tmp_path / f"a.{file_format.lower()}"
+    path.write_bytes(encoded)
+    for source in (encoded, path, str(path)):
+        decoded = decode_image(source)
+        assert decoded.dtype == np.uint8
+        np.testing.assert_array_equal(decoded, picture())
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_jpeg(options):
+    decoded = decode_image(encode(Image.fromarray(picture()), "JPEG", quality=98, subsampling=0, **options))
+    assert np.abs(decoded.astype(int) - picture()).mean() < 2
+
+
+def test_first_frame_of_an_animated_gif():
+    frames = [Image.fromarray(np.full((6, 7, 3), level, np.uint8)) for level in (30, 200)]
+    decoded = decode_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    np.testing.assert_array_equal(decoded, np.full((6, 7, 3), 30))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    upright = picture()
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = encode(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+    np.testing.assert_array_equal(decode_image(encoded), upright)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_is_ignored():
+    encoded = encode(Image.fromarray(picture()), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff garbage")
+    assert decode_image(encoded).shape == (12, 20, 3)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    levels = np.array([[0, 257, 32896, 65535]], np.uint16)
+    decoded = decode_image(encode(Image.fromarray(levels), "PNG"))
+    np.testing.assert_array_equal(decoded, np.repeat([[[0], [1], [128], [255]]], 3, axis=2))
+
+
+def test_grey_and_bilevel():
+    grey = picture()[..., 0]
+    decoded = decode_image(encode(Image.fromarray(grey), "PNG"))
+    np.testing.assert_array_equal(decoded, np.stack([grey] * 3, axis=-1))
+    bilevel = Image.fromarray(grey > 100)
+    assert set(np.unique(decode_image(encode(bilevel, "PNG")))) == {0, 255}
+
+
+def test_cmyk_jpeg():
+    cmyk = Image.fromarray(np.full((8, 8, 3), (200, 40, 90), np.uint8)).convert("CMYK")
+    decoded = decode_image(encode(cmyk, "JPEG", quality=98))
+    assert np.abs(decoded.astype(int) - (200, 40, 90)).max() < 6
+
+
+def test_alpha_is_laid_over_white():
+    levels = np.array([[[0, 0], [0, 255], [100, 51]]], np.uint8)
+    decoded = decode_image(encode(Image.fromarray(levels, "LA"), "PNG"))
+    np.testing.assert_allclose(decoded[0, :, 0], [255, 0, 224], atol=1)
+    coloured = np.array([[[255, 0, 0, 0], [255, 0, 0, 255]]], np.uint8)
+    np.testing.assert_array_equal(
+        decode_image(encode(Image.fromarray(coloured), "PNG")), [[[255, 255, 255], [255, 0, 0]]]
+    )
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF"])
+def test_palette_with_a_transparent_colour(file_format):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    decoded = decode_image(encode(image, file_format, transparency=0))
+    np.testing.assert_array_equal(decoded, [[[255, 255, 255], [200, 100, 50]]])
+
+
+def test_one_pixel():
+    assert decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("text.png", b"not an image\n", "not a PNG, JPEG, BMP or GIF image"),
+        ("empty.jpg", b"", "not a PNG, JPEG, BMP or GIF image"),
+        ("scan.png", encode(Image.new("RGB", (4, 4)), "TIFF"), "not a PNG, JPEG, BMP or GIF image"),
+        ("cut.jpg", encode(Image.fromarray(picture(90, 90)), "JPEG")[:-400], "truncated"),
+        ("cut.png", encode(Image.fromarray(picture(90, 90)), "PNG")[:-300], "truncated"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        decode_image(path)
+    assert str(path) in str(caught.value) and reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        decode_image(tmp_path / "none.png")
+    with pytest.raises(DataError, match="directory"):
+        decode_image(tmp_path)
+
+
+def test_bytes_are_named_as_asked():
+    with pytest.raises(DataError, match="cannot read image tfds:x/3: not a PNG"):
+        decode_image(b"?", "tfds:x/3")
+
+
+@pytest.mark.parametrize("side", [7100, 60000])
+def test_large_images_are_refused_before_decoding(monkeypatch, side):
+    def decode(*args):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(images, "_to_rgb", decode)
+    with pytest.raises(DataError, match="50 megapixels|more than 50"):
+        decode_image(png_header(side, side), "huge.png")
+
+
+def test_random_damage_never_escapes_as_another_error():
+    rng = np.random.default_rng(0)
+    whole = [encode(Image.fromarray(picture()), f) for f in ("PNG", "JPEG", "BMP", "GIF")]
+    failed = 0
+    for i in range(400):
+        damaged = bytearray(whole[i % 4])
+        for position in rng.integers(min(len(damaged), 150), size=3):
+            damaged[position] = rng.integers(256)
+        try:
+            assert decode_image(bytes(damaged)).dtype == np.uint8
+        except DataError:
+            failed += 1
+    assert 50 < failed < 400

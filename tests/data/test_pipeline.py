@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, image_batches
+from egt_tf.data.preprocessing import denormalize, evaluation_image
+from egt_tf.data.sampling import episode_generator, sample_episode
+from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.errors import ConfigError, DataError
+
+PER_CLASS = 6
+
+
+def flat_image(index: int) -> np.ndarray:
+    """Every pixel holds the image's number, so that it can be read off after any crop; sizes differ."""
+    return np.full((8 + index % 5, 9 + index % 3, 3), index, np.uint8)
+
+
+def gradient(index: int) -> np.ndarray:
+    """Every image is another, and none is symmetric."""
+    return (np.arange(12 * 14 * 3).reshape(12, 14, 3) * (3 + index) % 256).astype(np.uint8)
+
+
+def broken_image(index: int) -> np.ndarray:
+    raise DataError(f"cannot read image /photos/'{index}'.png: truncated, \"cut\"")
+
+
+def image_set(n_classes: int = 5, read=flat_image) -> ImageSet:
+    return ImageSet(
+        name="test",
+        class_names=tuple(f"class{c}" for c in range(n_classes)),
+        members=tuple(np.arange(c * PER_CLASS, (c + 1) * PER_CLASS) for c in range(n_classes)),
+        read=read,
+        describe=str,
+    )
+
+
+def episodes(spec=EpisodeSpec(3, 2, 3), images=None, **changes):
+    options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6} | changes
+    return episode_dataset(images or image_set(), spec, **options)
+
+
+def flat(dataset) -> list[np.ndarray]:
+    return [array for element in dataset for array in tf.nest.flatten(element)]
+
+
+def assert_same(first, second):
+    first, second = flat(first), flat(second)
+    assert len(first) == len(second) > 0
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a, b)
+
+
+def image_numbers(images) -> np.ndarray:
+    return denormalize(images).numpy()[..., 0, 0, 0].astype(int)
+
+
+# === Structure ===
+
+
+def test_element_spec_is_static():
+    inputs, labels = episodes(EpisodeSpec(3, 2, 4), episodes_per_step=2).element_spec
+    assert inputs["support_images"] == tf.TensorSpec((2, 6, 4, 4, 3), tf.float32)
+    assert inputs["support_labels"] == tf.TensorSpec((2, 6, 3), tf.float32)
+    assert inputs["query_images"] == tf.TensorSpec((2, 12, 4, 4, 3), tf.float32)
+    assert labels == tf.TensorSpec((2, 12), tf.int32)
+
+
+def test_images_are_those_of_the_sampler_class_by_class():
+    spec, images = EpisodeSpec(3, 2, 3), image_set()
+    steps = list(episodes(spec, images, episodes_per_step=2))
+    assert len(steps) == 3
+    for step, (inputs, labels) in enumerate(steps):
+        for e in range(2):
+            expected = sample_episode(images.members, spec, episode_generator(5, 2 * step + e))
+            support = image_numbers(inputs["support_images"][e])
+            query = image_numbers(inputs["query_images"][e])
+            np.testing.assert_array_equal(support, expected.support.ravel())
+            np.testing.assert_array_equal(query, expected.query.ravel())
+            np.testing.assert_array_equal(inputs["support_labels"][e], np.eye(3).repeat(2, axis=0))
+            np.testing.assert_array_equal(labels[e], [0, 0, 0, 1, 1, 1, 2, 2, 2])
+            np.testing.assert_array_equal(query // PER_CLASS, expected.classes[labels[e].numpy()])
+            assert not set(support) & set(query)
+
+
+def test_no_augmentation_gives_evaluation_images():
+    images = image_set(read=gradient)
+    inputs, _ = next(iter(episodes(images=images, image_size=8)))
+    first = sample_episode(images.members, EpisodeSpec(3, 2, 3), episode_generator(5, 0)).support[0, 0]
+    expected = evaluation_image(gradient(first), 8)
+    np.testing.assert_allclose(inputs["support_images"][0, 0], expected, atol=1e-5)
+
+
+# === Determinism ===
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip", "full"])
+def test_same_seed_twice_and_on_a_second_pass(augmentation):
+    dataset = episodes(images=image_set(read=gradient), augmentation=augmentation, image_size=8)
+    assert_same(dataset, dataset)
+    assert_same(dataset, episodes(images=image_set(read=gradient), augmentation=augmentation, image_size=8))
+
+
+@pytest.mark.parametrize("episodes_per_step", [1, 2])
+def test_start_continues_exactly(episodes_per_step):
+    options = {"images": image_set(read=gradient), "augmentation": "full", "image_size": 8}
+    whole = episodes(count=6, episodes_per_step=episodes_per_step, **options)
+    tail = episodes(start=2, count=4, episodes_per_step=episodes_per_step, **options)
+    assert_same(whole.skip(2 // episodes_per_step), tail)
+
+
+def test_other_seeds_give_other_episodes():
+    first, other = (flat(episodes(seed=seed)) for seed in (5, 6))
+    assert any((a.numpy() != b.numpy()).any() for a, b in zip(first, other))
+
+
+def test_threads_do_not_matter():
+    def slow_for_some(index):
+        time.sleep(0.01 * (index % 3 == 0))
+        return gradient(index)
+
+    def with_threads(n):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = n
+        dataset = episodes(images=image_set(read=slow_for_some), augmentation="full", image_size=8)
+        return dataset.with_options(options)
+
+    assert_same(with_threads(1), with_threads(8))
+
+
+def test_positions_of_an_episode_are_augmented_independently():
+    # One picture in every place: only the augmentation tells them apart.
+    same = image_set(read=lambda index: gradient(0))
+    inputs, _ = next(iter(episodes(images=same, augmentation="full", image_size=8)))
+    images = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+# === Errors ===
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"augmentation": "crop"}, "one of none, flip, full. Received: 'crop'"),
+        ({"seed": -1}, "`seed` must be >= 0. Received: seed=-1"),
+        ({"start": -2}, "`start` must be >= 0. Received: start=-2"),
+        ({"count": 0}, "`count` must be >= 1. Received: count=0"),
+        ({"episodes_per_step": 0}, "`episodes_per_step` must be >= 1"),
+        ({"episodes_per_step": 4}, "Received: 6 episodes, episodes_per_step=4"),
+    ],
+)
+def test_impossible_streams(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        episodes(**changes)
+    assert message in str(caught.value)
+
+
+def test_infeasible_episodes_are_refused_at_once():
+    with pytest.raises(DataError, match="Received: class 'class0' of test has 6"):
+        episodes(EpisodeSpec(3, 3, 4))
+
+
+def test_data_errors_show_the_original_message():
+    dataset = episodes(images=image_set(read=broken_image), count=1)
+    with pytest.raises(DataError) as caught, data_errors():
+        list(dataset)
+    assert str(caught.value).startswith("cannot read image /photos/'")
+    assert str(caught.value).endswith("'.png: truncated, \"cut\"")
+
+
+def test_data_errors_reach_through_fit():
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", "mse")
+    batches = image_batches(image_set(read=broken_image), [0, 1], image_size=4, batch_size=2)
+    batches = batches.map(lambda x: (x[:, 0, 0], x[:, 0, 0, :1]))
+    message = r"^cannot read image /photos/'\d'.png: truncated, \"cut\"$"
+    with pytest.raises(DataError, match=message), data_errors():
+        model.fit(batches, verbose=0)
+
+
+def test_other_errors_pass_data_errors_unchanged():
+    with pytest.raises(tf.errors.InvalidArgumentError), data_errors():
+        tf.reshape(tf.zeros(3), [2])
+    with pytest.raises(KeyError), data_errors():
+        raise KeyError("x")
+    with data_errors():
+        pass
+
+
+# === Single images ===
+
+
+def test_image_batches_keep_the_order():
+    order = [7, 3, 3, 29, 0]
+    batches = list(image_batches(image_set(), order, image_size=4, batch_size=2))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(image_numbers(np.concatenate(batches)), order)
+    assert batches[0].dtype == tf.float32
+
+
+# === Cache ===
+
+
+class CountingReader:
+    def __init__(self):
+        self.reads = []
+
+    def __call__(self, index):
+        self.reads.append(int(index))
+        return np.full((2**10, 2**8, 1), index, np.uint8)  # a quarter of a megabyte
+
+
+def test_cache_keeps_within_its_budget():
+    reader = CountingReader()
+    cache = ImageCache(reader, capacity_mb=0.75)
+    for _ in range(3):
+        for index in range(5):
+            assert cache(np.int64(index))[0, 0, 0] == index
+            assert cache.nbytes <= 0.75 * 2**20
+    assert cache.nbytes == 0.75 * 2**20
+    assert [reader.reads.count(i) for i in range(5)] == [1, 1, 1, 3, 3]
+
+
+def test_cache_of_nothing_reads_every_time():
+    reader = CountingReader()
+    cache = ImageCache(reader, capacity_mb=0)
+    cache(1), cache(1)
+    assert reader.reads == [1, 1] and cache.nbytes == 0
+
+
+def test_second_pass_reads_no_file():
+    reads = []
+
+    def read(index):
+        reads.append(index)
+        return flat_image(index)
+
+    dataset = episodes(images=image_set(read=read), count=10)
+    list(dataset)
+    first = len(reads)
+    list(dataset)
+    assert len(reads) == first <= 30 + 8  # at most a few images are read by two threads at once
+
+
+# === real photos ===
+
+
+def test_benchmark_photos(benchmark_dir):
+    images = open_source(f"folder:{benchmark_dir}/cub").split("novel")
+    dataset = episodes(EpisodeSpec(5, 1, 3), images, image_size=84, augmentation="full", count=1)
+    inputs, labels = next(iter(dataset))
+    assert inputs["support_images"].shape == (1, 5, 84, 84, 3) and labels.shape == (1, 15)
+    assert 0.3 < np.std(inputs["query_images"]) < 2.5

@@ -1,0 +1,286 @@
+"""Compares our layers, rules and guidance with arrays that the published PyTorch code produced.
+
+    python tests/parity/check_golden.py FILE.npz...            float32
+    python tests/parity/check_golden.py --float64 FILE.npz...  the same in float64, f64/* arrays included
+
+Prints for every array its name, its error (max abs / max |reference|), the tolerance and ok or FAIL. The exit code is 1
+if an array fails or is unknown. The arrays are NCHW under PyTorch's names; ours are NHWC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf  # noqa: E402
+from tensorflow import keras  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import published_weights as published  # noqa: E402
+
+from egt_tf.backbones.conv import conv4np  # noqa: E402
+from egt_tf.backbones.resnet import resnet10  # noqa: E402
+from egt_tf.explain import COMPOSITES, record, reverse  # noqa: E402
+from egt_tf.heads import RelationHead  # noqa: E402
+from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
+
+# What float32 can attain on these arrays, measured when they were made.
+FORWARD, RELEVANCE, GRADIENT, IMAGE_RELEVANCE, DOUBLE = 2e-5, 2e-4, 1e-3, 1e-4, 1e-5
+
+# Hard-coded in the published code, also where there are three ways.
+PUBLISHED_BETA = 4.0
+
+SKIPPED = {
+    "meta": "description of the file",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """One computed array, in the reference's layout, with the tolerance of its comparison.
+
+    `scale` names another reference whose maximum the error is divided by: a convolution's bias before a batch
+    normalisation has the gradient 0, and both sides hold the rounding noise of sums as large as the kernel's gradient.
+    """
+
+    array: np.ndarray
+    tolerance: float
+    scale: str | None = None
+
+
+Values = dict[str, Value]
+
+
+def channels_first(array) -> np.ndarray:
+    """`(..., H, W, C)` to `(..., C, H, W)`."""
+    return np.moveaxis(np.asarray(array), -1, -3)
+
+
+def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """RelationNet: plain and guided scores, relevance, losses and gradients of one episode."""
+    ways, shots, channels, height, width = golden["support"].shape
+    head = RelationHead((height, width, channels))
+    published.set_relation_weights(head.score_model, _weights(golden))
+    support, query = (published.to_channels_last(golden[name]) for name in ("support", "query"))
+    support = tf.constant(support.reshape(1, ways * shots, height, width, channels))
+    query = tf.constant(query.reshape(1, -1, height, width, channels))
+    classes = tf.one_hot([np.repeat(np.arange(ways), shots)], ways, dtype=support.dtype)
+    labels = tf.constant([np.repeat(np.arange(ways), golden["query"].shape[1])])
+    weights = loss_weights("guided", 1.0, None, shots)
+    composite = COMPOSITES.get("fsc")
+
+    with tf.GradientTape() as tape:
+        tape.watch([support, query])
+        pairs = head.relate(support, classes, query)
+        scores = guided_scores(head, pairs, composite, PUBLISHED_BETA)
+        plain, guided = (head.loss(s, labels)[0] for s in (scores.plain, scores.guided))
+        total = weights.plain * plain + weights.guided * guided
+    variables = head.score_model.trainable_variables
+    gradients = tape.gradient(total, [support, query, *variables])
+    prototypes = head.relate_model.get_layer("prototypes")([support, classes])
+    plain_eval = head.score(pairs, training=False)
+
+    rows = (-1, height, width, 2 * channels)
+    relevance, weight = (tf.reshape(x, rows) for x in (scores.relevance, scores.weights))
+    forward = {
+        "prototype": channels_first(prototypes[0]), "raw_relations": scores.plain[0],
+        "raw_relations_eval": plain_eval[0], "scores": tf.sigmoid(scores.plain[0]), "start_relevance": scores.start[0],
+        "loss_standard": plain, "eval_scores": tf.sigmoid(plain_eval[0]), "eval_loss": head.loss(plain_eval, labels)[0]}
+    explained = {
+        "relevance": channels_first(relevance), "lrp_weight": channels_first(weight),
+        "lrp_weight_proto_only": channels_first(relevance_weights(relevance[..., :channels])),
+        "lrp_weight_query_only": channels_first(relevance_weights(relevance[..., channels:])),
+        "raw_relations_lrp": scores.guided[0], "scores_lrp": tf.sigmoid(scores.guided[0]), "loss_lrp": guided,
+        "loss_total": total, **_relation_trace(head, pairs, scores.start, composite)}
+    slopes = {"grad_support": channels_first(gradients[0]).reshape(golden["support"].shape),
+              "grad_query": channels_first(gradients[1]).reshape(golden["query"].shape),
+              **_relation_weight_gradients(head.score_model, variables, gradients[2:])}
+    values = {**_all(forward, FORWARD), **_all(explained, RELEVANCE), **_all(slopes, GRADIENT)}
+    for name in ("grad_weight/layer1.C", "grad_weight/layer2.C"):
+        values[f"{name}.bias"] = Value(slopes[f"{name}.bias"], GRADIENT, scale=f"{name}.weight")
+    if keras.backend.floatx() == "float64":
+        # Stored as the bytes of one float64.
+        values["loss_total_float64"] = Value(np.asarray(total), DOUBLE)
+    return values
+
+
+def _relation_trace(head, pairs, start, composite) -> dict[str, np.ndarray]:
+    trace = record(head.score_model, [pairs], training=True)
+    names = {"fc2_in": "fc1_relu", "fc1_in": "flatten", "layer2.pool_in": "block2_relu",
+             "layer2.conv_in": "block1_pool", "layer1.pool_in": "block1_relu"}
+    wanted = [trace.output_of(layer) for layer in names.values()] + [trace.inputs[0]]
+    values = {}
+    for name, r in zip([*names, "layer1.conv_in"], reverse(trace, start, composite, wanted)):
+        r = r.numpy().reshape(-1, *r.shape[3:])
+        if name == "fc1_in":
+            kernel_rows = head.score_model.get_layer("flatten").input_shape[-3:]
+            r = channels_first(r.reshape(-1, *kernel_rows)).reshape(len(r), -1)
+        values[f"trace_relevance/{name}"] = channels_first(r) if r.ndim == 4 else r
+    return values
+
+
+def _relation_weight_gradients(score_model, variables, gradients) -> dict[str, np.ndarray]:
+    slope = {id(v): np.asarray(g) for v, g in zip(variables, gradients)}
+    values = {}
+    for block in (1, 2):
+        convolution, norm = (score_model.get_layer(f"block{block}_{part}") for part in ("conv", "bn"))
+        values[f"layer{block}.C.weight"] = slope[id(convolution.kernel)].transpose(3, 2, 0, 1)
+        values[f"layer{block}.C.bias"] = slope[id(convolution.bias)]
+        values[f"layer{block}.BN.weight"] = slope[id(norm.gamma)]
+        values[f"layer{block}.BN.bias"] = slope[id(norm.beta)]
+    for name in ("fc1", "fc2"):
+        dense = score_model.get_layer(name)
+        kernel = slope[id(dense.kernel)]
+        if name == "fc1":
+            maps = score_model.get_layer("flatten").input_shape[-3:]
+            kernel = channels_first(kernel.T.reshape(-1, *maps)).reshape(kernel.shape[1], -1).T
+        values[f"{name}.weight"] = kernel.T
+        values[f"{name}.bias"] = slope[id(dense.bias)]
+    return {f"grad_weight/{name}": value for name, value in values.items()}
+
+
+def resnet_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """ResNet10: features, running statistics after a training pass, and relevance down to the pixels."""
+    weights = _weights(golden)
+    widths = [weights[f"trunk.{stage}.C1.weight"].shape[0] for stage in (4, 5, 6, 7)]
+    backbone = resnet10(golden["images"].shape[-1], widths=widths)
+    layers = published.resnet_layers(weights)
+    published.set_backbone_weights(backbone, weights, layers)
+    images = _images(golden)
+    explained = _resnet_relevance(backbone, images[:1], golden)
+    return {**explained, **_backbone_values(backbone, images, layers)}
+
+
+def _resnet_relevance(backbone, image, golden) -> Values:
+    trace = record(backbone, [image])
+    # Stage 1 starts after the stem; each other stage where the one before it ends.
+    stages = {1: "stem_pool", 2: "stage1_block1_relu", 3: "stage2_block1_relu", 4: "stage3_block1_relu"}
+    wanted = [trace.inputs[0], *(trace.output_of(layer) for layer in stages.values())]
+    start = tf.constant(published.to_channels_last(golden["lrp/feature_relevance"]), image.dtype)
+    image_relevance, *stage_relevance = map(channels_first, reverse(trace, start, COMPOSITES.get("fsc"), wanted))
+    values = {"image_relevance": image_relevance, "image_heatmap_sum_over_channels": image_relevance.sum(axis=1)}
+    values.update((f"relevance_at_input_of_stage{stage}", r) for stage, r in zip(stages, stage_relevance))
+    return _all({f"lrp/{name}": value for name, value in values.items()}, IMAGE_RELEVANCE)
+
+
+def conv4np_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """Conv4NP: features and running statistics after a training pass."""
+    weights = _weights(golden)
+    backbone = conv4np(golden["images"].shape[-1], width=weights["trunk.0.C.weight"].shape[0])
+    layers = published.conv4_layers(weights)
+    published.set_backbone_weights(backbone, weights, layers)
+    return _backbone_values(backbone, _images(golden), layers)
+
+
+def _backbone_values(backbone, images, layers) -> Values:
+    values = {"features_eval": channels_first(backbone(images, training=False)),
+              "features_train": channels_first(backbone(images, training=True))}
+    for name, (prefix, _) in layers.items():
+        layer = backbone.get_layer(name)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values[f"running_after/{prefix}.running_mean"] = layer.moving_mean
+            values[f"running_after/{prefix}.running_var"] = layer.moving_variance
+    return _all(values, FORWARD)
+
+
+KINDS: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
+    "rn_": relation_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values}
+INPUTS = ("support", "query", "images", "lrp/feature_relevance")
+
+
+def _weights(golden) -> dict[str, np.ndarray]:
+    return {name[2:]: array for name, array in golden.items() if name.startswith("w/")}
+
+
+def _images(golden) -> tf.Tensor:
+    return tf.constant(published.to_channels_last(golden["images"]))
+
+
+def _all(arrays, tolerance) -> Values:
+    return {name: Value(np.asarray(array), tolerance) for name, array in arrays.items()}
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a golden file; numbers are widened to the precision that Keras works in."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return {name: a.astype(keras.backend.floatx()) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+
+
+def reference_of(name: str, golden: Mapping[str, np.ndarray], double: bool) -> np.ndarray | None:
+    """The reference of the computed array `name`; its float64 version if there is one and we compute in float64."""
+    if name == "loss_total_float64":
+        return np.frombuffer(golden[name].tobytes(), np.float64)[0] if name in golden else None
+    return golden.get(f"f64/{name}" if double and f"f64/{name}" in golden else name)
+
+
+def error_of(value: np.ndarray, reference: np.ndarray, scale_of: np.ndarray) -> float:
+    """max |value - reference| / max |scale_of|; infinite where the shapes differ or a value is not finite."""
+    if value.shape != np.shape(reference) or not np.isfinite(value).all():
+        return float("inf")
+    scale = np.abs(scale_of).max()
+    return float(np.abs(value - reference).max() / (scale if scale > 0 else 1.0))
+
+
+def check(path: Path) -> bool:
+    """Checks one file and prints a line for each of its arrays; returns whether all of them are right."""
+    compute = next((function for prefix, function in KINDS.items() if path.name.startswith(prefix)), None)
+    if compute is None:
+        print(f"{path.name}: unknown kind of file; known: {', '.join(KINDS)}")
+        return False
+    golden, double = load(path), keras.backend.floatx() == "float64"
+    values = compute(golden)
+    print(f"{path.name} ({keras.backend.floatx()})")
+    good = True
+    for name, value in sorted(values.items()):
+        reference = reference_of(name, golden, double)
+        if reference is not None:
+            tolerance = DOUBLE if double and f"f64/{name}" in golden else value.tolerance
+            error = error_of(value.array, reference, golden[value.scale] if value.scale else reference)
+            good &= error <= tolerance
+            print(f"  {name:42s} error {error:8.1e}  tolerance {tolerance:.0e}  {'ok' if error <= tolerance else 'FAIL'}")
+    return _report_rest(golden, values, double) and good
+
+
+def _report_rest(golden: Iterable[str], values: Values, double: bool) -> bool:
+    good = True
+    for name in golden:
+        if name in values or name in INPUTS or name.startswith("w/"):
+            continue
+        if name.startswith("f64/") or name == "loss_total_float64":
+            if not double:
+                print(f"  {name:42s} skipped: compared with --float64")
+                continue
+            if name[4:] in values:
+                continue
+        if name in SKIPPED:
+            print(f"  {name:42s} skipped: {SKIPPED[name]}")
+            continue
+        print(f"  {name:42s} FAIL: unknown array")
+        good = False
+    return good
+
+
+def main() -> int:
+    """Checks the files named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--float64", action="store_true", help="compute in float64")
+    arguments = parser.parse_args()
+    keras.backend.set_floatx("float64" if arguments.float64 else "float32")
+    results = [check(path) for path in arguments.files]
+    print(f"{sum(results)} of {len(results)} files ok")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

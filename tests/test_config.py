@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egt_tf.config import (EpisodeConfig, GuidanceConfig, RunConfig, TrainingConfig, apply_overrides,
+                           config_from_dict, config_to_dict, config_to_yaml, load_config)
+from egt_tf.errors import ConfigError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_yaml(text: str):
+        path = tmp_path / "run.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_yaml
+
+
+def refusal(data) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(data, origin="run.yaml")
+    return str(caught.value)
+
+
+# === Reading ===
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "training:\n", "{}"])
+def test_what_is_left_out_has_its_default(write, text):
+    assert load_config(write(text)) == RunConfig()
+
+
+def test_values_of_the_file_are_taken(write):
+    config = load_config(write("episode: {ways: 3, shots: 1}\ndata: {validation: 'folder:DIR'}\n"))
+    assert config.episode == EpisodeConfig(ways=3, shots=1, queries=16)
+    assert config.data.validation == "folder:DIR"
+
+
+@pytest.mark.parametrize("text, value", [("3e-4", 3e-4), ("0.1", 0.1), ("1", 1.0), ("1e-05", 1e-5)])
+def test_numbers_may_be_written_without_a_dot(write, text, value):
+    rate = load_config(write(f"training: {{learning_rate: {text}}}")).training.learning_rate
+    assert rate == value and isinstance(rate, float)
+
+
+def test_a_bare_name_stands_for_a_part_without_arguments():
+    config = config_from_dict({"model": {"backbone": "resnet10"}}, origin="run.yaml")
+    assert config.model.backbone == {"name": "resnet10"}
+    assert config.model.head == {"name": "relation"}
+
+
+def test_arguments_of_a_part_are_kept():
+    backbone = {"name": "resnet10", "stem": "small", "widths": [8, 16, 16, 32]}
+    assert config_from_dict({"model": {"backbone": backbone}}, "run.yaml").model.backbone == backbone
+
+
+# === Refusing ===
+
+
+def test_unknown_section_names_the_file_and_the_nearest():
+    assert refusal({"traning": {}}) == "unknown key 'traning' in run.yaml; did you mean 'training'?"
+
+
+def test_unknown_key_names_its_section():
+    assert (refusal({"training": {"epoch": 3}})
+            == "unknown key 'training.epoch' in run.yaml; did you mean 'training.epochs'?")
+
+
+def test_a_key_of_another_section_is_found():
+    assert refusal({"epochs": 3}).endswith("did you mean 'training.epochs'?")
+    assert refusal({"training": {"shots": 3}}).endswith("did you mean 'episode.shots'?")
+
+
+def test_an_unknown_key_without_a_neighbour_lists_the_known():
+    assert refusal({"zzz": 3}).endswith("known: data, episode, model, guidance, training")
+
+
+def test_ill_typed_value_states_rule_and_value():
+    assert (refusal({"training": {"epochs": "ten"}})
+            == "`training.epochs` in run.yaml must be an integer >= 1. Received: 'ten'")
+
+
+@pytest.mark.parametrize("section, key, value, rule", [
+    ("training", "epochs", True, "an integer >= 1"),
+    ("training", "epochs", 0, "an integer >= 1"),
+    ("training", "epochs", 1.0, "an integer >= 1"),
+    ("training", "epochs", None, "an integer >= 1"),
+    ("training", "learning_rate", 0, "a number > 0"),
+    ("training", "learning_rate", True, "a number > 0"),
+    ("training", "learning_rate", "fast", "a number > 0"),
+    ("training", "learning_rate", math.nan, "a number > 0"),
+    ("training", "learning_rate", ".inf", "a number > 0"),
+    ("training", "learning_rate", 10**400, "a number > 0"),
+    ("training", "seed", -1, "an integer >= 0"),
+    ("episode", "ways", 1, "an integer >= 2"),
+    ("data", "augmentation", "heavy", "a string, one of none, flip, full"),
+    ("data", "augmentation", ["flip"], "a string, one of none, flip, full"),
+    ("data", "train", 7, "a string"),
+    ("data", "train", "", "a string"),
+    ("data", "validation", 7, "a string, or null"),
+    ("guidance", "guided_weight", -0.5, "a number >= 0, or null"),
+    ("guidance", "mode", False, "a string, one of none, guided, guided_only"),
+    ("model", "head", {"hidden": 8}, "a name or a mapping with a `name`"),
+    ("model", "head", {"name": "relation", 3: 4}, "a name or a mapping with a `name`"),
+])
+def test_refused_values(section, key, value, rule):
+    message = refusal({section: {key: value}})
+    assert message.startswith(f"`{section}.{key}` in run.yaml must be {rule}. Received: ")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("- 1\n", "must be a mapping of keys"),
+    ("training: 3\n", "`training` in .*run.yaml must be a mapping of keys. Received: 3"),
+    ("training: {epochs: 3\n", "run.yaml must be YAML"),
+    ("training: {seed: !!python/object/apply:os.getcwd []}\n", "run.yaml must be YAML"),
+    ("data: {train: 2024-13-45}\n", "run.yaml must be YAML"),
+    ("training: {epochs: 3}\nepisode: {}\ntraining: {seed: 2}\n", "'training' again in .*run.yaml, line 3"),
+    ("training:\n  epochs: 3\n  epochs: 4\n", "'epochs' again in .*run.yaml, line 3"),
+    ("3: 4\n", "unknown key '3'"),
+])
+def test_refused_files(write, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"data: {train: 'folder:\xff'}")
+    with pytest.raises(ConfigError, match="run.yaml must be UTF-8"):
+        load_config(path)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "run.yaml")
+
+
+# === Overriding ===
+
+
+def test_overrides_win_and_the_rest_stays(write):
+    config = load_config(write("training: {epochs: 3, seed: 9}"),
+                         ["training.epochs=4", "data.train=folder:DIR/cub", "data.validation=null"])
+    assert config.training == TrainingConfig(epochs=4, seed=9)
+    assert config.data.train == "folder:DIR/cub"
+    assert config.data.validation is None
+
+
+def test_an_override_reaches_into_a_part(write):
+    path = write("model: {backbone: {name: resnet10, stem: imagenet}}")
+    small = load_config(path, ["model.backbone.stem=small"])
+    assert small.model.backbone == {"name": "resnet10", "stem": "small"}
+    other = load_config(path, ["model.backbone=conv4"])
+    assert other.model.backbone == {"name": "conv4"}
+
+
+def test_the_last_override_wins(write):
+    assert load_config(write(""), ["training.seed=2", "training.seed=3"]).training.seed == 3
+
+
+def test_overrides_do_not_change_the_mapping():
+    mapping = {"training": {"epochs": 3}}
+    assert apply_overrides(mapping, ["training.epochs=4", "episode.ways=2"]) == {
+        "training": {"epochs": 4}, "episode": {"ways": 2}}
+    assert mapping == {"training": {"epochs": 3}}
+
+
+@pytest.mark.parametrize("override, message", [
+    ("training.epochs", "must be written section.key=value"),
+    ("=3", "must be written section.key=value"),
+    ("training..epochs=3", "must be written section.key=value"),
+    ("training.epochs.more=3", "'training.epochs.more', where 'epochs' is no section"),
+    ("training.epochs=[1", "must be YAML"),
+    ("training.epochs=ten", "`training.epochs` in the overrides must be an integer >= 1. Received: 'ten'"),
+    ("epochs=3", "unknown key 'epochs' in the overrides; did you mean 'training.epochs'?"),
+])
+def test_refused_overrides(write, override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(""), [override])
+    assert message in str(caught.value)
+
+
+# === Round trip ===
+
+
+configurations = st.builds(
+    lambda ways, rate, weight, train, seed: RunConfig(
+        episode=EpisodeConfig(ways=ways),
+        data=dataclasses.replace(RunConfig().data, train=train),
+        guidance=GuidanceConfig(guided_weight=weight),
+        training=TrainingConfig(learning_rate=rate, seed=seed)),
+    ways=st.integers(2, 10**6),
+    rate=st.floats(0, exclude_min=True, allow_infinity=False),
+    weight=st.none() | st.floats(0, 1e300),
+    train=st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])),
+    seed=st.integers(0, 2**63),
+)
+
+
+@given(configurations)
+def test_yaml_gives_the_same_configuration_back(config):
+    assert config_from_dict(yaml.safe_load(config_to_yaml(config)), origin="run.yaml") == config
+
+
+def test_the_written_file_is_read_back(write):
+    backbone = {"name": "resnet10", "widths": [8, 16, 16, 32]}
+    config = config_from_dict({"model": {"backbone": backbone}}, "run.yaml")
+    assert load_config(write(config_to_yaml(config))) == config
+
+
+def test_every_key_is_written_out():
+    written = yaml.safe_load(config_to_yaml(RunConfig()))
+    assert written == config_to_dict(RunConfig())
+    assert set(written) == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+def test_defaults_are_acceptable_values():
+    assert config_from_dict(config_to_dict(RunConfig()), origin="the defaults") == RunConfig()
+
+
+def test_two_configurations_do_not_share_a_mapping():
+    assert RunConfig().model.backbone is not RunConfig().model.backbone
+
+
+def test_import_does_not_need_tensorflow():
+    code = "import sys, egt_tf.config; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,141 @@
+"""Imports go one way only: a module may import from its own room and from the rooms below it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Lowest first; the rooms of one line do not know each other.
+FLOORS = (
+    ("errors", "__version__"),
+    ("files",),
+    ("registry", "config"),
+    ("data",),
+    ("backbones",),
+    ("heads",),
+    ("episodic_model",),
+    ("explain",),
+    ("weights",),
+    ("runs",),
+    ("evaluation", "export"),
+    ("training",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+WITHOUT_TENSORFLOW = (
+    "egt_tf", "egt_tf.config", "egt_tf.errors", "egt_tf.files", "egt_tf.data.episode", "egt_tf.data.images",
+    "egt_tf.data.sampling", "egt_tf.data.sources", "egt_tf.data.splits", "egt_tf.data.synthetic",
+)
+
+
+def imported_modules(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """The dotted names a module imports, wherever in it: `from a.b import c` gives "a.b.c"."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """The imports of a module of egt_tf that lead upwards, sideways or out to the command line."""
+    room = module.split(".")[1] if "." in module else None
+    return [name for name in imported_modules(source, module, is_package) if not _allowed(name, room)]
+
+
+def _allowed(name: str, room: str | None) -> bool:
+    top, *rest = name.split(".")
+    if top in ("cli", "configs", "egt_tf_cli", "egt_tf_configs", "tests"):
+        return False
+    if top != "egt_tf" or (rest and rest[0] == room):
+        return True
+    return room is not None and bool(rest) and FLOOR_OF.get(rest[0], len(FLOORS)) < FLOOR_OF[room]
+
+
+def modules(folder: str, package: str) -> dict[str, Path]:
+    """Dotted name -> file of every module below `folder`."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    return {_dotted(file.relative_to(ROOT / folder), package): file for file in files}
+
+
+def _dotted(file: Path, package: str) -> str:
+    return ".".join([package, *(part for part in file.with_suffix("").parts if part != "__init__")])
+
+
+LIBRARY = modules("egt_tf", "egt_tf")
+COMMANDS = modules("cli", "egt_tf_cli")
+
+
+def test_every_module_has_a_floor():
+    assert {name.split(".")[1] for name in LIBRARY if "." in name} <= set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_imports_go_downwards(module):
+    file = LIBRARY[module]
+    assert violations(file.read_text(encoding="utf-8"), module, file.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("source, module", [
+    ("import egt_tf_cli.main", "egt_tf.errors"),
+    ("from cli import main", "egt_tf.training.guided_model"),
+    ("from egt_tf.explain.analyzer import LRP", "egt_tf.heads.relation"),
+    ("from egt_tf import explain", "egt_tf.heads.relation"),
+    ("from egt_tf import LRP", "egt_tf.training.guided_model"),
+    ("from ..explain import rules", "egt_tf.heads.relation"),
+    ("from egt_tf.training import checkpoints", "egt_tf.evaluation.accuracy"),
+    ("import egt_tf.training.checkpoints", "egt_tf.export.saved_model"),
+    ("def f():\n    from egt_tf.training import guidance", "egt_tf.explain.analyzer"),
+    ("from egt_tf.registry import Registry", "egt_tf.config"),
+    ("import egt_tf", "egt_tf.data.images"),
+    ("from egt_tf.config import load_config", "egt_tf"),
+])
+def test_a_forbidden_import_is_found(source, module):
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize("source, module", [
+    ("from egt_tf.errors import DataError", "egt_tf.data.images"),
+    ("from . import images\nfrom .splits import read_splits", "egt_tf.data.sources"),
+    ("from ..heads import relation", "egt_tf.explain.composites"),
+    ("from egt_tf.evaluation.accuracy import interval", "egt_tf.training.guided_model"),
+    ("from egt_tf import __version__", "egt_tf.training.checkpoints"),
+    ("from tensorflow import keras", "egt_tf.registry"),
+])
+def test_an_allowed_import_passes(source, module):
+    assert violations(source, module) == []
+
+
+@pytest.mark.parametrize("module", [*LIBRARY, *COMMANDS])
+def test_keras_is_imported_from_tensorflow_only(module):
+    source = {**LIBRARY, **COMMANDS}[module].read_text(encoding="utf-8")
+    imports = list(imported_modules(source, module))
+    assert [name for name in imports if name.split(".")[0] in ("keras", "tf_keras")] == []
+    # `tensorflow.keras` as a module path is gone or Keras 3 in later versions; the attribute is not.
+    assert [name for name in imports if name.startswith(("tensorflow.keras.", "tensorflow.python."))] == []
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_commands_import_their_siblings_relatively(module):
+    tree = ast.parse(COMMANDS[module].read_text(encoding="utf-8"))
+    absolute = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    assert [name for name in absolute if name.split(".")[0] in ("cli", "egt_tf_cli")] == []
+
+
+def test_light_modules_do_not_import_tensorflow():
+    code = ("import importlib, sys\n"
+            f"for name in {[*WITHOUT_TENSORFLOW, *COMMANDS]!r}:\n"
+            "    importlib.import_module(name)\n"
+            "    assert 'tensorflow' not in sys.modules, f'{name} imports TensorFlow'\n")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr.splitlines()[-1]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import egt_tf
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER_OF = {"egt_tf": "egt_tf", "egt_tf_cli": "cli", "egt_tf_configs": "configs"}
+
+
+@pytest.fixture(scope="module")
+def settings():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names in a wheel built from a copy of the tree, so that no `build/` of an earlier build gets in."""
+    pytest.importorskip("build", reason="the extra `test` is not installed")
+    copy = tmp_path_factory.mktemp("tree")
+    for folder in FOLDER_OF.values():
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ROOT.iterdir():
+        if file.is_file():
+            shutil.copy(file, copy)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    subprocess.run([*build, "--outdir", copy / "dist", copy], check=True, capture_output=True)
+    (path,) = (copy / "dist").glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def tree_of(package: str, pattern: str) -> set[str]:
+    """The files of a package as a wheel names them."""
+    folder = ROOT / FOLDER_OF[package]
+    return {f"{package}/{file.relative_to(folder).as_posix()}" for file in folder.rglob(pattern)}
+
+
+def test_the_listed_packages_are_those_of_the_tree(settings):
+    listed = settings["options"]["packages"].split()
+    files = set().union(*(tree_of(package, "*.py") for package in FOLDER_OF))
+    found = {Path(file).parent.as_posix().replace("/", ".") for file in files}
+    assert sorted(listed) == sorted(found)
+    assert listed == sorted(listed)
+
+
+def test_every_package_has_an_init(settings):
+    for package in settings["options"]["packages"].split():
+        top, *below = package.split(".")
+        assert ROOT.joinpath(FOLDER_OF[top], *below, "__init__.py").is_file(), package
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+    expected = set().union(*(tree_of(package, "*.py") for package in FOLDER_OF))
+    assert {name for name in wheel if name.endswith(".py")} == expected
+
+
+def test_the_wheel_holds_every_configuration(wheel):
+    expected = tree_of("egt_tf_configs", "*.yaml")
+    assert "egt_tf_configs/demo.yaml" in expected
+    assert {name for name in wheel if name.endswith(".yaml")} == expected
+
+
+def test_the_wheel_takes_no_common_top_level_name(wheel):
+    tops = {name.split("/")[0] for name in wheel}
+    assert tops == {*FOLDER_OF, f"egt_tf-{egt_tf.__version__}.dist-info"}
+
+
+def test_the_wheel_has_the_command_the_version_and_the_licence(wheel):
+    info = f"egt_tf-{egt_tf.__version__}.dist-info"
+    assert "egt-tf = egt_tf_cli.main:cli" in wheel[f"{info}/entry_points.txt"].decode().splitlines()
+    assert f"Version: {egt_tf.__version__}" in wheel[f"{info}/METADATA"].decode().splitlines()
+    assert any(name.startswith(info) and name.endswith("LICENSE") for name in wheel)
+
+
+@pytest.mark.parametrize("module", ["egt_tf", "egt_tf_cli.main"])
+def test_import_does_not_import_tensorflow(module):
+    code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_public_names_are_listed_and_unknown_ones_refused():
+    assert set(egt_tf.__all__) <= set(dir(egt_tf))
+    with pytest.raises(AttributeError, match="no attribute 'LPR'"):
+        egt_tf.LPR
+
+
+@pytest.mark.parametrize("name", egt_tf.__all__)
+def test_public_names_resolve(name):
+    assert getattr(egt_tf, name) is getattr(egt_tf, name)
+
+
+def test_help_is_fast():
+    command = Path(sys.executable).with_name("egt-tf")
+    if not command.exists():
+        pytest.skip("egt-tf is not installed beside this interpreter")
+    assert min(_seconds([command, "--help"]) for _ in range(5)) < 0.5
+
+
+def _seconds(command: list) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
