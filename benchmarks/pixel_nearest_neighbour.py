@@ -2,8 +2,8 @@
 
     python benchmarks/pixel_nearest_neighbour.py [--episodes 300] [--shots 5] [--split novel] [shapes fog ...]
 
-Every query is compared with the support images (nearest image) and with their means (nearest class mean) by the
-Euclidean distance of their pixels. Chance is 1 / ways.
+Every query is compared with the support images (nearest image) and with the mean image of each class (nearest
+mean) by the Euclidean distance of their pixels.
 """
 
 from __future__ import annotations

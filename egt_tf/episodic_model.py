@@ -54,7 +54,7 @@ class SplitEpisodes(keras.layers.Layer):
 class EpisodicModel(keras.Model):
     """A Functional Keras model from the images of episodes to raw scores.
 
-    Inputs, a list or a dictionary by name:
+    Inputs, a dictionary by name:
         `support_images` `(episodes, support, size, size, 3)`, normalised (`egt_tf.data.preprocessing`);
         `support_labels` `(episodes, support, ways)`, one-hot;
         `query_images` `(episodes, queries, size, size, 3)`.

@@ -1,4 +1,4 @@
-"""One page for one explained query: what was predicted, how sure, which pixels and which support images mattered."""
+"""One page for one explained query: what was predicted, how sure, which pixels and images mattered."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ SMOOTHING = 1.0 / 84
 
 # All lengths are inches, measured from the top left corner of the page.
 _DPI = 160
+# Agg refuses 2 ** 16 pixels; a page of hundreds of classes becomes coarser instead.
+_MOST_PIXELS = 30_000
+_MOST_BARS = 20
 _WIDTH, _MARGIN, _GAP = 11.2, 0.4, 0.22
 _CONTENT = _WIDTH - 2 * _MARGIN
 _HEADER = 0.98
 _CAPTION = 0.42
-_TILE, _EXTRA_TILE = 2.3, 1.28
+_TILE = 2.3
+_EXTRA_COLUMNS, _LARGEST_EXTRA = 7, 1.6
 _LEGEND = 0.5
 _SUPPORT_HEADING = 0.52
 _LABEL, _BLOCK_GAP = 1.8, 0.3
-_UNIT_RANGE = (1.05, 1.72)
+# Smallest and largest width of one support image with all beside it; from 11 classes on the page stays short.
+_UNIT_FEW, _UNIT_MANY, _FEW = (1.05, 1.72), (0.8, 1.3), 10
 
 _INK, _MUTED, _BAR, _PALE, _TRACK, _TINT, _WHITE = (
     "#1a1c20", "#666b73", "#a9afb7", "#d3d6da", "#e6e8eb", "#f1f3f5", "#ffffff")
@@ -41,14 +46,14 @@ _CLASS_NUMBER = re.compile(r"^(?:n\d{8}|\d{1,4})[._\- ]+(?=\S)")
 
 @dataclass(frozen=True)
 class EpisodeExplanation:
-    """Everything the figure shows, in NumPy arrays; K classes, S support images per class, E explained classes.
+    """All that the figure shows, in NumPy arrays; K classes, S support images per class, E explained classes.
 
     Args:
         query_image: uint8 `(H, W, 3)`.
         class_names: K names, at least two.
         probabilities: `(K,)` in [0, 1].
-        explained: the E different class indices that relevance was computed for, in the order they are drawn. The
-            first is the class the support maps are drawn for: the predicted one, or the one the user asked for.
+        explained: the E different class indices that relevance was computed for, in the order they are drawn.
+            The first is the class the support maps are drawn for: the predicted one, or the one asked for.
         query_relevance: signed `(E, H, W)`, summed over the colour channels.
         support_images: uint8 `(K, S, H, W, 3)`.
         support_relevance: signed `(E, K, S, H, W)`, in the units of `query_relevance`.
@@ -57,7 +62,8 @@ class EpisodeExplanation:
         method_name: the composite or the method the relevance comes from.
 
     Raises:
-        ExplainError: shapes that do not fit together, images that are not uint8, relevance that is not finite.
+        ExplainError: shapes that do not fit together, images that are not uint8, probabilities outside
+            [0, 1], relevance that is not finite.
     """
 
     query_image: np.ndarray
@@ -94,12 +100,13 @@ class EpisodeExplanation:
     def _check_classes(self) -> None:
         ways = len(self.class_names)
         if ways < 2:
-            raise ExplainError(f"`class_names` must hold at least two classes. Received: {self.class_names!r}")
+            raise ExplainError(f"`class_names` must hold at least two. Received: {self.class_names!r}")
         _check_shape("probabilities", self.probabilities, (ways,))
         if not np.all((self.probabilities >= 0) & (self.probabilities <= 1 + 1e-5)):
             raise ExplainError(f"`probabilities` must be in [0, 1]. Received: {list(self.probabilities)}")
         if not self.explained or len(set(self.explained)) != len(self.explained):
-            raise ExplainError(f"`explained` must hold different classes, at least one. Received: {self.explained!r}")
+            raise ExplainError("`explained` must hold different classes, at least one. "
+                               f"Received: {self.explained!r}")
         if not all(0 <= index < ways for index in self.explained):
             raise ExplainError(f"`explained` must be in 0..{ways - 1}. Received: {self.explained!r}")
 
@@ -119,15 +126,15 @@ class EpisodeExplanation:
         _check_shape("support_relevance", self.support_relevance, (count, *self.support_images.shape[:-1]))
         for name in ("query_relevance", "support_relevance"):
             if not np.isfinite(getattr(self, name)).all():
-                raise ExplainError(f"`{name}` must be finite. Received: values that are infinite or not a number")
+                raise ExplainError(f"`{name}` must be finite. Received: infinite values or not-a-number")
 
 
 def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
     """The numbers of an explanation as JSON types.
 
     Returns:
-        `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with `index`,
-        `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
+        `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with
+        `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
         `support_relevance_sums` (E, K, S).
     """
     probabilities = [float(p) for p in explanation.probabilities]
@@ -150,10 +157,10 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
 
 
 def save(explanation: EpisodeExplanation, out_png: str | os.PathLike) -> list[Path]:
-    """Writes OUT.png, OUT.npy (query relevance `(E, H, W)`), OUT.support.npy (`(E, K, S, H, W)`) and OUT.json.
+    """Writes OUT.png, OUT.npy (query relevance (E, H, W)), OUT.support.npy ((E, K, S, H, W)) and OUT.json.
 
     Args:
-        explanation: what to write.
+        explanation: what to write; the maps become float32 as they are, not smoothed.
         out_png: path of the figure; the other names come from it.
 
     Returns:
@@ -175,8 +182,9 @@ def save(explanation: EpisodeExplanation, out_png: str | os.PathLike) -> list[Pa
 def draw(explanation: EpisodeExplanation, path: str | os.PathLike) -> None:
     """Draws the page and writes it as PNG, whole or not at all.
 
-    Query maps of all explained classes share one symmetric scale; the support maps share a second one, since the mean
-    over the shots makes each of them weaker than the query. Maps are smoothed for display only (see `SMOOTHING`).
+    Query maps of all explained classes share one symmetric scale; the support maps share a second one, since
+    the mean over the shots makes each of them weaker than the query. Maps are smoothed for display only, by
+    `SMOOTHING` times the side of the image.
 
     Args:
         explanation: what to draw.
@@ -205,8 +213,8 @@ def readable_name(name: str) -> str:
 def short_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
     """Readable names of at most `limit` characters (>= 8) that stay different if the names are different.
 
-    The middle is left out ("Bentley Continental… 2012"), since names of one family differ at the end. Where the short
-    names still coincide, more of the end is kept, and finally the position is put in front.
+    The middle is left out ("Bentley Continental… 2012"), since names of one family differ at the end. Where
+    the short names still coincide, more of the end is kept, and finally the position is put in front.
     """
     readable = [readable_name(name) for name in names]
     if len(set(readable)) < len(set(names)):
@@ -223,7 +231,7 @@ def _shorten(name: str, limit: int, tail_words: int) -> str:
     if len(name) <= limit:
         return name
     tail = " " + " ".join(name.split()[-tail_words:])
-    if len(tail) > 0.7 * limit:
+    if len(tail) > 0.75 * limit:
         tail = name[-(limit * (1 + tail_words) // 5):]
     head = name[:limit - 1 - len(tail)]
     whole_words = name[:len(head) + 1].rpartition(" ")[0]
@@ -234,7 +242,7 @@ def _percent(probability: float) -> str:
     """Whole per cent that never claims certainty: "<1 %", "62 %", ">99 %"."""
     if probability < 0.005:
         return "<1 %"
-    return ">99 %" if 0.995 <= probability < 1 else f"{probability:.0%}".replace("%", " %")
+    return ">99 %" if probability >= 0.995 else f"{100 * probability:.0f} %"
 
 
 def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
@@ -271,11 +279,15 @@ class _Box(NamedTuple):
     height: float
 
 
+_Shortener = Callable[[Sequence[str], int], tuple[str, ...]]
+
+
 class _Sheet:
     """A white page with one axes in inches, so that every element is placed by hand and none can overlap."""
 
     def __init__(self, height: float):
-        self.figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=_WHITE)
+        dpi = min(_DPI, _MOST_PIXELS / height)
+        self.figure = Figure(figsize=(_WIDTH, height), dpi=dpi, facecolor=_WHITE)
         self.canvas = FigureCanvasAgg(self.figure)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
@@ -283,7 +295,7 @@ class _Sheet:
         self.axes.set_ylim(height, 0)
         self._widths: dict[tuple[str, float, bool], float] = {}
 
-    def image(self, pixels: np.ndarray, box: _Box, frame: str = _PALE, line_width: float = 0.6) -> None:
+    def image(self, pixels: np.ndarray, box: _Box) -> None:
         """Fits an image into the box, keeping its proportions and its top left corner."""
         rows, columns = pixels.shape[:2]
         zoom = min(box.width / columns, box.height / rows)
@@ -291,11 +303,13 @@ class _Sheet:
         extent = (box.x, box.x + box.width, box.y + box.height, box.y)
         self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="bicubic", origin="upper",
                          zorder=2)
-        self.rectangle(box, edge=frame, line_width=line_width)
+        self.rectangle(box, edge=_PALE)
 
-    def rectangle(self, box: _Box, fill: str = "none", edge: str = "none", line_width: float = 0.0) -> None:
+    def rectangle(self, box: _Box, fill: str = "none", edge: str = "none") -> None:
+        """Fills a box behind the images or draws a thin frame over them."""
+        line_width, order = (0.6, 3) if fill == "none" else (0.0, 1)
         self.axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, facecolor=fill, edgecolor=edge,
-                                      linewidth=line_width, zorder=3 if fill == "none" else 1))
+                                      linewidth=line_width, zorder=order))
 
     def text(self, x: float, y: float, words: str, size: float, *, color: str = _INK, bold: bool = False,
              align: str = "left") -> None:
@@ -309,7 +323,7 @@ class _Sheet:
         if key not in self._widths:
             renderer = self.canvas.get_renderer()
             pixels = renderer.get_text_width_height_descent(words, _font(size, bold), ismath=False)[0]
-            self._widths[key] = pixels / _DPI
+            self._widths[key] = pixels / self.figure.dpi
         return self._widths[key]
 
     def wrap(self, words: str, width: float, size: float, bold: bool = False) -> list[str]:
@@ -327,20 +341,25 @@ class _Sheet:
         """The text, shortened in the middle until it is at most `width` inches wide."""
         return self.fit_names((words,), width, size, bold, shorten=_plain_names)[0][0]
 
-    def fit_names(self, names: Sequence[str], width: float, size: float, bold: bool = False, *, lines: int = 1,
-                  shorten: Callable[[Sequence[str], int], tuple[str, ...]] = short_names) -> list[list[str]]:
+    def fit_names(self, names: Sequence[str], width: float, size: float, bold: bool = False, *,
+                  lines: int = 1, shorten: _Shortener = short_names) -> list[list[str]]:
         """Short names as at most `lines` lines of at most `width` inches, different where the names are."""
-        longest = max(len(name) for name in names)
-        for limit in range(max(8, min(60, longest)), 7, -1):
-            wrapped = [self.wrap(name, width, size, bold) for name in shorten(names, limit)]
-            if all(len(parts) <= lines and all(self.width_of(part, size, bold) <= width for part in parts)
-                   for parts in wrapped):
-                break
-        return wrapped
+        def wrapped(limit: int) -> list[list[str]]:
+            return [self.wrap(name, width, size, bold) for name in shorten(names, limit)]
+
+        def fits(limit: int) -> bool:
+            return all(len(parts) <= lines and all(self.width_of(part, size, bold) <= width for part in parts)
+                       for parts in wrapped(limit))
+
+        low, high = 8, max(8, *map(len, names))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        return wrapped(low)
 
 
 class _Layout(NamedTuple):
-    """How the support blocks are arranged: how many side by side, how large, and how tall the page becomes."""
+    """How many support blocks stand side by side, how large they are, and how tall the page becomes."""
 
     columns: int
     column_width: float
@@ -352,15 +371,14 @@ class _Layout(NamedTuple):
     @classmethod
     def of(cls, explanation: EpisodeExplanation) -> _Layout:
         ways, shots = explanation.support_images.shape[:2]
-        smallest, largest = _UNIT_RANGE
+        smallest, largest = _UNIT_FEW if ways <= _FEW else _UNIT_MANY
         block = _LABEL + shots * smallest + _BLOCK_GAP
         columns = min(ways, max(1, int((_CONTENT + _BLOCK_GAP) / block)))
         column_width = (_CONTENT - (columns - 1) * _BLOCK_GAP) / columns
         rows = -(-ways // columns)
-        # Many rows are drawn smaller, so that a 20-way page can still be looked at as a whole.
-        unit = min(largest if rows <= 6 else smallest, (column_width - _LABEL) / shots)
+        unit = min(largest, (column_width - _LABEL) / shots)
         row_height = max(0.62, _overlay_side(unit) + 0.34)
-        support_top = _HEADER + _CAPTION + _TILE + _LEGEND + _extra_rows(explanation) * (_EXTRA_TILE + _CAPTION + 0.08)
+        support_top = _extra_top(len(explanation.explained) - 2)
         height = support_top + _SUPPORT_HEADING + rows * row_height + 0.25
         return cls(columns, column_width, unit, row_height, support_top, height)
 
@@ -370,13 +388,16 @@ def _overlay_side(unit: float) -> float:
     return 0.62 * unit
 
 
-def _extra_columns() -> int:
-    return int((_CONTENT + _GAP) / (_EXTRA_TILE + _GAP))
+def _extra_tile(count: int) -> float:
+    """Side of the small overlays of `count` further classes: as large as one row allows, within limits."""
+    columns = max(1, min(count, _EXTRA_COLUMNS))
+    return min(_LARGEST_EXTRA, (_CONTENT + _GAP) / columns - _GAP)
 
 
-def _extra_rows(explanation: EpisodeExplanation) -> int:
-    """Rows of small overlays, for the explained classes from the third on."""
-    return -(-max(0, len(explanation.explained) - 2) // _extra_columns())
+def _extra_top(count: int) -> float:
+    """Where the page goes on after the rows of `count` small overlays."""
+    rows = -(-max(0, count) // _EXTRA_COLUMNS)
+    return _HEADER + _CAPTION + _TILE + _LEGEND + rows * (_extra_tile(count) + _CAPTION + 0.08)
 
 
 def _font(size: float, bold: bool = False) -> FontProperties:
@@ -385,7 +406,7 @@ def _font(size: float, bold: bool = False) -> FontProperties:
 
 def _plain_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
     """Shortens text that is not a class name."""
-    return tuple(_shorten(name, limit, 1) for name in names)
+    return tuple(_shorten(" ".join(name.split()), limit, 1) for name in names)
 
 
 def _role(explanation: EpisodeExplanation, index: int) -> str:
@@ -437,12 +458,12 @@ def _overlay_boxes(count: int) -> list[_Box]:
     """Two large boxes beside the query, then rows of small ones."""
     top = _HEADER + _CAPTION
     large = [_Box(_MARGIN + i * (_TILE + _GAP), top, _TILE, _TILE) for i in (1, 2)]
-    below = top + _TILE + _LEGEND + _CAPTION
+    tile, below = _extra_tile(count - 2), top + _TILE + _LEGEND + _CAPTION
     small = []
     for i in range(count - 2):
-        row, column = divmod(i, _extra_columns())
-        x, y = _MARGIN + column * (_EXTRA_TILE + _GAP), below + row * (_EXTRA_TILE + _CAPTION + 0.08)
-        small.append(_Box(x, y, _EXTRA_TILE, _EXTRA_TILE))
+        row, column = divmod(i, _EXTRA_COLUMNS)
+        x, y = _MARGIN + column * (tile + _GAP), below + row * (tile + _CAPTION + 0.08)
+        small.append(_Box(x, y, tile, tile))
     return (large + small)[:count]
 
 
@@ -457,39 +478,42 @@ def _draw_colour_bar(sheet: _Sheet, box: _Box) -> None:
     ramp = np.tile(np.linspace(-1, 1, 512), (8, 1))
     colours = heatmap.overlay(np.full((8, 512, 3), 150, np.uint8), ramp)
     sheet.axes.imshow(colours, extent=(box.x, box.x + box.width, box.y + box.height, box.y), aspect="auto",
-                      zorder=2)
-    sheet.rectangle(box, edge=_PALE, line_width=0.6)
+                      interpolation="bilinear", zorder=2)
+    sheet.rectangle(box, edge=_PALE)
     middle, baseline = box.x + box.width / 2, box.y + box.height + 0.17
     sheet.text(middle, baseline, "against  \u2190  relevance  \u2192  for", 8.5, color=_MUTED, align="center")
 
 
 def _draw_probabilities(sheet: _Sheet, explanation: EpisodeExplanation, box: _Box) -> None:
     """One bar per class, the most probable on top; with few classes the names stand above their bars."""
-    sheet.text(box.x, box.y - 0.08, "class probability", 8, color=_MUTED)
-    step = min(0.46, (box.height - 0.02) / len(explanation.class_names))
+    ways, shown = len(explanation.class_names), explanation.ranking[:_MOST_BARS]
+    title = "class probability" if ways == len(shown) else f"class probability, first {len(shown)} of {ways}"
+    sheet.text(box.x, box.y - 0.08, title, 8, color=_MUTED)
+    step = min(0.46, (box.height - 0.02) / len(shown))
     stacked = step >= 0.3
     size = 9.0 if stacked else min(8.5, 58 * step)
     name_width = box.width - 0.5 if stacked else 0.55 * box.width
     names = sheet.fit_names(explanation.class_names, name_width, size, bold=True)
-    for row, index in enumerate(explanation.ranking):
+    for row, index in enumerate(shown):
+        probability = float(explanation.probabilities[index])
         top, first = box.y + row * step, index == explanation.predicted
         baseline = top + (0.155 if stacked else 0.5 * step + 0.36 * size / 72)
-        number = _percent(explanation.probabilities[index])
         sheet.text(box.x, baseline, names[index][0], size, bold=first)
-        sheet.text(box.x + box.width, baseline, number, size, bold=first, align="right")
+        sheet.text(box.x + box.width, baseline, _percent(probability), size, bold=first, align="right")
         if stacked:
             track = _Box(box.x, top + 0.21, box.width, 0.11)
         else:
-            track = _Box(box.x + name_width + 0.08, top + 0.18 * step, box.width - name_width - 0.54, 0.64 * step)
+            start, length = box.x + name_width + 0.08, box.width - name_width - 0.54
+            track = _Box(start, top + 0.18 * step, length, 0.64 * step)
         sheet.rectangle(track, fill=_TRACK)
-        filled = track._replace(width=max(0.015, track.width * min(1.0, float(explanation.probabilities[index]))))
+        filled = track._replace(width=max(0.015, track.width * min(1.0, probability)))
         sheet.rectangle(filled, fill=_INK if first else _BAR)
 
 
 # === Support ===
 
 def _draw_support(sheet: _Sheet, explanation: EpisodeExplanation, layout: _Layout) -> None:
-    """One block per class, the most probable first: its support images with their own relevance for one class."""
+    """One block per class, the most probable first: its support images with their relevance for one class."""
     focus = explanation.explained[0]
     top = layout.support_top + 0.1
     sheet.rectangle(_Box(_MARGIN, top, _CONTENT, 0.006), fill=_PALE)
@@ -497,8 +521,8 @@ def _draw_support(sheet: _Sheet, explanation: EpisodeExplanation, layout: _Layou
     heading = "Support images: relevance for "
     sheet.text(_MARGIN, top + 0.26, heading, 9.5)
     sheet.text(_MARGIN + sheet.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
-    sheet.text(_WIDTH - _MARGIN, top + 0.26, "bar: summed relevance of the image; support has its own colour scale", 8,
-               color=_MUTED, align="right")
+    note = "bar: summed relevance of the image; support has its own colour scale"
+    sheet.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=_MUTED, align="right")
     labels = sheet.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
     maps = _display_maps(explanation.support_relevance[0])
     sums = heatmap.compress(_sums(explanation.support_relevance[0]), gamma=1.0)

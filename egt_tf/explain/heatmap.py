@@ -1,4 +1,4 @@
-"""Relevance maps as pictures: pooling, compression, one signed scale for several maps, overlays. NumPy only."""
+"""Relevance maps as pictures: pooling, compression, one signed scale for several maps, overlays."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from egt_tf.errors import ExplainError
 
-# Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for. Lightness falls
-# towards both ends at the same rate, and blue and red stay apart for the common kinds of colour blindness.
-_DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], np.float64)
+# Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for; both can
+# be told apart with the common kinds of colour blindness.
+_DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], float)
 _SEISMIC = np.array([(0.0, 0.0, 0.3), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0)])
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -52,14 +52,14 @@ def compress(relevance: np.ndarray, gamma: float = 0.5) -> np.ndarray:
 def published_heatmap(relevance: np.ndarray) -> np.ndarray:
     """The picture of the published visualisation: `(H, W, C)` relevance -> uint8 RGB `(H, W, 3)`.
 
-    The order is theirs: compress each channel value with gamma 0.5 over the absolute maximum, sum over the channels,
-    divide by the new absolute maximum, map [-1, 1] to [0, 1], colour with "seismic" (blue, white, red).
+    The order is theirs: compress each channel value with gamma 0.5 over the absolute maximum, sum over the
+    channels, divide by the new absolute maximum, map [-1, 1] to [0, 1], colour with "seismic" (blue to red).
 
     Source:
         Sun et al., "Explanation-Guided Training for Cross-Domain Few-Shot Classification", ICPR 2020.
 
     Notes:
-        Each picture has a scale of its own, so two of them must not be compared by colour; see `shared_scale`.
+        Each picture has a scale of its own: do not compare two of them by colour, see `shared_scale`.
         Zero relevance gives a white picture (the published code divides by zero).
     """
     relevance = np.asarray(relevance)
@@ -78,8 +78,8 @@ def seismic(values: np.ndarray) -> np.ndarray:
 def smooth(relevance: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian smoothing over the last two axes: `(..., H, W)` -> float64 `(..., H, W)`.
 
-    LRP gives single pixels high relevance, which looks like noise at 84 px; a sigma of about one pixel in 84 joins
-    them into the strokes and parts that a person can name.
+    LRP gives single pixels high relevance, which looks like noise at 84 px; a sigma of about one pixel in 84
+    joins them into the strokes and parts that a person can name.
 
     Args:
         relevance: signed maps.
@@ -109,8 +109,8 @@ def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99
 
     Args:
         maps: maps of any shapes, for example those of the predicted class and of the runner-up.
-        percentile: of `|relevance|` over all maps together, in (0, 100]. Below 100 a few extreme pixels saturate
-            instead of making everything else pale.
+        percentile: of `|relevance|` over all maps together, in (0, 100]. Below 100 a few extreme pixels
+            saturate instead of making everything else pale.
 
     Returns:
         A float > 0. Maps that are zero almost everywhere fall back to their maximum; all zero gives 1.
@@ -141,8 +141,8 @@ def normalize(relevance: np.ndarray, scale: float) -> np.ndarray:
 def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.ndarray:
     """Draws a signed map over a grey, lightened copy of the image.
 
-    Red pixels spoke for the class, blue ones against it. Opacity is `0.9 * |relevance| ** 0.6`: where nothing was
-    relevant the photograph stays, and weak relevance can still be seen.
+    Red pixels spoke for the class, blue ones against it. Opacity is `0.9 * |relevance| ** 0.6`: where nothing
+    was relevant the photograph stays, and weak relevance can still be seen.
 
     Args:
         image: uint8 `(H, W, 3)`.
@@ -159,9 +159,10 @@ def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ExplainError(f"`image` must be uint8 (H, W, 3). Received: {image.dtype} {image.shape}")
     if relevance.shape != image.shape[:2]:
-        raise ExplainError(f"`relevance` must have the image's shape {image.shape[:2]}. Received: {relevance.shape}")
+        raise ExplainError(f"`relevance` must have the shape of the image, {image.shape[:2]}. "
+                           f"Received: shape={relevance.shape}")
     if not np.all(np.abs(relevance) <= 1):
-        raise ExplainError("`relevance` must be in [-1, 1]; divide by `shared_scale` first. Received: values outside")
+        raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
     relevance = smooth(relevance, sigma)
     opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
     blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, _DIVERGING)

@@ -4,7 +4,8 @@ A rule takes the relevance of a layer's outputs to its inputs. Rules derive from
 and keep its names where it has them, but hold no layer and make no variables: they are parameters, and each call reads
 the layer's current weights. So one rule serves every layer, eagerly and inside a `tf.function`.
 
-Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2019 (overview); Sun et al. 2020 (few-shot use).
+Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2017 (z^B, w^2) and 2019 (gamma, overview);
+Sun et al. 2020 (few-shot use).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
 
+from egt_tf.errors import ExplainError
 from egt_tf.explain.linear import LinearPart, linear_part
 
 # innvestigate and the published code guard exact zeros with this number, and nothing else.
@@ -26,12 +28,13 @@ Tensors = Sequence[tf.Tensor]
 
 def stabilize(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     """`z + epsilon * sign(z)` with `sign(0) = 1`."""
-    return z + tf.where(z >= 0, tf.cast(epsilon, z.dtype), tf.cast(-epsilon, z.dtype))
+    # tf.cast would take a Python number through float32.
+    return z + tf.where(z >= 0, tf.constant(epsilon, z.dtype), tf.constant(-epsilon, z.dtype))
 
 
 def guarded_division(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """`a / b`, with exact zeros of `b` replaced by 1e-7."""
-    return a / tf.where(b == 0, tf.cast(ZERO_GUARD, b.dtype), b)
+    return a / tf.where(b == 0, tf.constant(ZERO_GUARD, b.dtype), b)
 
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
@@ -142,8 +145,26 @@ class LinearRule(Rule):
         raise NotImplementedError
 
 
-class Epsilon(LinearRule):
-    """`R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign(z_j))`, `z_j = sum_i x_i w_ij (+ b_j)`, `sign(0) = 1`.
+class Z(LinearRule):
+    """`R_i = sum_j x_i w_ij R_j / z_j`, `z_j = sum_i x_i w_ij (+ b_j)`; exact zeros of z are guarded.
+
+    Args:
+        bias: whether the bias takes part in the denominator (and keeps its share).
+    """
+
+    def __init__(self, bias: bool = True):
+        self.bias = bias
+
+    def share_out(self, x, relevance, part, nonnegative):
+        z = _add_bias(part.forward(x, part.kernel), part.bias if self.bias else None)
+        return x * part.backward(x, part.kernel, self._divide(relevance, z))
+
+    def _divide(self, relevance, z):
+        return guarded_division(relevance, z)
+
+
+class Epsilon(Z):
+    """As `Z`, with the denominators `z + epsilon sign(z)`, `sign(0) = 1`.
 
     Args:
         epsilon: stabiliser, > 0. Published few-shot use: 0.01.
@@ -151,14 +172,13 @@ class Epsilon(LinearRule):
     """
 
     def __init__(self, epsilon: float = 1e-7, bias: bool = True):
+        super().__init__(bias)
+        if epsilon <= 0:
+            raise ExplainError(f"`epsilon` must be > 0. Received: epsilon={epsilon}")
         self.epsilon = epsilon
-        self.bias = bias
 
-    def share_out(self, x, relevance, part, nonnegative):
-        z = part.forward(x, part.kernel)
-        if self.bias and part.bias is not None:
-            z += part.bias
-        return x * part.backward(x, part.kernel, relevance / stabilize(z, self.epsilon))
+    def _divide(self, relevance, z):
+        return relevance / stabilize(z, self.epsilon)
 
 
 class AlphaBeta(LinearRule):
@@ -169,37 +189,170 @@ class AlphaBeta(LinearRule):
 
     Args:
         alpha: weight of the positive contributions.
-        beta: weight of the negative ones; relevance is conserved for `alpha - beta = 1`.
+        beta: weight of the negative ones, >= 0; `alpha - beta` must be 1, or relevance would grow or fade.
         bias: whether the bias takes part in the denominators.
+        whole_bias: put the whole bias into both denominators, as innvestigate does.
+        stabilizer: added to the denominators with their sign; 0 guards exact zeros only.
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 0.0, bias: bool = True):
+    def __init__(self, alpha: float = 1.0, beta: float = 0.0, bias: bool = True, whole_bias: bool = False,
+                 stabilizer: float = 0.0):
+        if beta < 0 or abs(alpha - beta - 1.0) > 1e-6:
+            raise ExplainError(f"`alpha - beta` must be 1 with beta >= 0. Received: alpha={alpha}, beta={beta}")
         self.alpha = alpha
         self.beta = beta
         self.bias = bias
+        self.whole_bias = whole_bias
+        self.stabilizer = stabilizer
 
     def share_out(self, x, relevance, part, nonnegative):
-        positive, negative = _split(part.kernel)
-        bias_positive, bias_negative = (None, None)
-        if self.bias and part.bias is not None:
-            bias_positive, bias_negative = _split(part.bias)
+        positive, negative = _signs(part.kernel)
+        up, down = self._biases(part.bias)
         # Where the graph says x >= 0 there is no x-, and half of the work is not done.
-        x_positive, x_negative = (x, None) if nonnegative else _split(x)
-        result = self.alpha * _share(part, [(x_positive, positive), (x_negative, negative)], bias_positive, relevance)
+        x_up, x_down = (x, None) if nonnegative else _signs(x)
+        result = self.alpha * self._share(part, ((x_up, positive), (x_down, negative)), up, relevance)
         if self.beta:
-            result -= self.beta * _share(part, [(x_positive, negative), (x_negative, positive)], bias_negative, relevance)
+            result -= self.beta * self._share(part, ((x_up, negative), (x_down, positive)), down, relevance)
         return result
 
+    def _biases(self, bias):
+        if not self.bias or bias is None:
+            return None, None
+        return (bias, bias) if self.whole_bias else _signs(bias)
 
-def _split(x):
+    def _share(self, part, products, bias, relevance):
+        z = _add_bias(_products(part, products), bias)
+        return _backward_products(part, products, divide(relevance, z, self.stabilizer))
+
+
+class ZPlus(AlphaBeta):
+    """`AlphaBeta` with alpha 1 and beta 0: only positive contributions count.
+
+    Args:
+        bias: whether the positive part of the bias takes part in the denominators.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, bias: bool = False, stabilizer: float = 0.0):
+        super().__init__(1.0, 0.0, bias=bias, stabilizer=stabilizer)
+
+
+class Gamma(LinearRule):
+    """Positive contributions count more: `R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i (...)` for `x >= 0`.
+
+    The general form, for inputs of both signs: where the unit's pre-activation is positive the contributions are
+    `x+ (w + gamma w+) + x- (w + gamma w-)` with the bias `b + gamma b+`; where it is negative
+    `x+ (w + gamma w-) + x- (w + gamma w+)` with `b + gamma b-`; where it is zero, none.
+
+    Args:
+        gamma: > 0; 0 would be `Z`, a large one `ZPlus`.
+        bias: whether the bias takes part in the denominators.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, gamma: float = 0.25, bias: bool = True, stabilizer: float = 0.0):
+        if gamma <= 0:
+            raise ExplainError(f"`gamma` must be > 0. Received: gamma={gamma}")
+        self.gamma = gamma
+        self.bias = bias
+        self.stabilizer = stabilizer
+
+    def share_out(self, x, relevance, part, nonnegative):
+        x_up, x_down = (x, None) if nonnegative else _signs(x)
+        up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
+        bias_up, bias_down = (None, None)
+        if self.bias and part.bias is not None:
+            bias_up, bias_down = (part.bias + self.gamma * b for b in _signs(part.bias))
+        # The sign of the unit is that of what the layer computes, whatever the denominators leave out.
+        z = _add_bias(part.forward(x, part.kernel), part.bias)
+        nothing = tf.zeros_like(relevance)
+        firing = self._share(part, ((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing))
+        silent = self._share(part, ((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing))
+        return firing + silent
+
+    def _share(self, part, products, bias, relevance):
+        z = _add_bias(_products(part, products), bias)
+        return _backward_products(part, products, divide(relevance, z, self.stabilizer))
+
+
+class WSquare(LinearRule):
+    """`R_i = sum_j w_ij^2 R_j / sum_i w_ij^2`: for inputs where zero is no absence, such as raw pixels.
+
+    Args:
+        bias: whether the squared bias takes part in the denominator.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, bias: bool = False, stabilizer: float = 0.0):
+        self.bias = bias
+        self.stabilizer = stabilizer
+
+    def share_out(self, x, relevance, part, nonnegative):
+        kernel = self._shares(part.kernel)
+        bias = tf.square(part.bias) if self.bias and part.bias is not None else None
+        z = _add_bias(part.forward(tf.ones_like(x), kernel), bias)
+        return part.backward(x, kernel, divide(relevance, z, self.stabilizer))
+
+    def _shares(self, kernel):
+        return tf.square(kernel)
+
+
+class Flat(WSquare):
+    """The same share for every input that a unit sees.
+
+    Args:
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, stabilizer: float = 0.0):
+        super().__init__(bias=False, stabilizer=stabilizer)
+
+    def _shares(self, kernel):
+        return tf.ones_like(kernel)
+
+
+class Bounded(LinearRule):
+    """z^B, for inputs in a known box: `R_i = sum_j (x_i w_ij - low w_ij+ - high w_ij-) R_j / sum_i (...)`.
+
+    Args:
+        low: smallest possible input (below or at 0), a number or one for each channel.
+        high: largest possible input.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0,
+                 stabilizer: float = 0.0):
+        # Lists would make rules unhashable, and JSON has no tuples.
+        self.low = tuple(low) if isinstance(low, Sequence) else low
+        self.high = tuple(high) if isinstance(high, Sequence) else high
+        self.stabilizer = stabilizer
+
+    def share_out(self, x, relevance, part, nonnegative):
+        low, high = (tf.zeros_like(x) + tf.constant(bound, x.dtype) for bound in (self.low, self.high))
+        positive, negative = _signs(part.kernel)
+        products = ((x, part.kernel), (-low, positive), (-high, negative))
+        s = divide(relevance, _products(part, products), self.stabilizer)
+        return _backward_products(part, products, s)
+
+
+def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float) -> tf.Tensor:
+    """`relevance / (z + stabilizer sign(z))`; with a stabiliser of 0, exact zeros of z are guarded."""
+    return relevance / stabilize(z, stabilizer) if stabilizer else guarded_division(relevance, z)
+
+
+def _signs(x):
     return tf.maximum(x, 0), tf.minimum(x, 0)
 
 
-def _share(part, products, bias, relevance):
-    """`sum over products of x * kernel^T(relevance / z)`, `z` the sum of all products and the bias."""
-    products = [(x, kernel) for x, kernel in products if x is not None]
-    z = tf.add_n([part.forward(x, kernel) for x, kernel in products])
-    if bias is not None:
-        z += bias
-    s = guarded_division(relevance, z)
-    return tf.add_n([x * part.backward(x, kernel, s) for x, kernel in products])
+def _add_bias(z, bias):
+    return z if bias is None else z + bias
+
+
+def _products(part, products):
+    """The sum of `forward(x, kernel)` over pairs; a pair without x is left out."""
+    return tf.add_n([part.forward(x, kernel) for x, kernel in products if x is not None])
+
+
+def _backward_products(part, products, s):
+    """What `s` at the sum of `_products` gives its inputs."""
+    return tf.add_n([x * part.backward(x, kernel, s) for x, kernel in products if x is not None])

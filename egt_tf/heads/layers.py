@@ -77,14 +77,17 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         self.momentum = momentum
 
     def build(self, input_shape):
-        # Statistics are kept in float32 under mixed precision, where a sum over a map would overflow float16.
         width = (input_shape[-1],)
-        self.gamma = self.add_weight("gamma", width, initializer="ones")
-        self.beta = self.add_weight("beta", width, initializer="zeros")
+        self.gamma = self._vector("gamma", width, "ones")
+        self.beta = self._vector("beta", width, "zeros")
         if not self.batch_statistics:
-            self.moving_mean = self.add_weight("moving_mean", width, initializer="zeros", trainable=False)
-            self.moving_variance = self.add_weight("moving_variance", width, initializer="ones", trainable=False)
+            self.moving_mean = self._vector("moving_mean", width, "zeros", trainable=False)
+            self.moving_variance = self._vector("moving_variance", width, "ones", trainable=False)
         super().build(input_shape)
+
+    def _vector(self, name, shape, initializer, trainable=True):
+        # float32 under mixed precision too, as the statistics are: a sum over a map would overflow float16.
+        return self.add_weight(name, shape, initializer=initializer, trainable=trainable, experimental_autocast=False)
 
     def call(self, inputs, training=None):
         x = tf.cast(inputs, self.variable_dtype)
