@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -24,7 +25,7 @@ class CommandError(click.ClickException):
 
 @contextlib.contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Raises `CommandError` in place of `EgtError`, `OSError` and Ctrl-C; any other error is a bug.
+    """Raises `CommandError` in place of `EgtError`, `OSError`, a lack of memory and Ctrl-C; any other error is a bug.
 
     Args:
         debug: print the traceback too.
@@ -34,7 +35,7 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except BrokenPipeError:
         # `egt-tf ... | head` is no failure; click ends quietly.
         raise
-    except (EgtError, OSError, KeyboardInterrupt) as error:
+    except (EgtError, OSError, KeyboardInterrupt, *_out_of_memory_errors()) as error:
         if debug:
             traceback.print_exc()
         raise _command_error(error) from error
@@ -48,8 +49,16 @@ def describe_os_error(error: OSError) -> str:
     return ": ".join([error.strerror, " -> ".join(files)] if files else [error.strerror])
 
 
+def _out_of_memory_errors() -> tuple[type[BaseException], ...]:
+    # Asked when an error is there: importing TensorFlow for it would make every command slow.
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError,) if tensorflow is None else (MemoryError, tensorflow.errors.ResourceExhaustedError)
+
+
 def _command_error(error: BaseException) -> CommandError:
     if isinstance(error, KeyboardInterrupt):
         return CommandError("interrupted", INTERRUPTED)
+    if isinstance(error, _out_of_memory_errors()):
+        return CommandError("out of memory; smaller images, fewer queries or fewer ways need less", USER_ERROR)
     message = describe_os_error(error) if isinstance(error, OSError) else str(error)
     return CommandError(message, USER_ERROR)

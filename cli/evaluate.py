@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .progress import ProgressLine
+from .progress import clear_line, stage_progress
 
 
 @click.command()
@@ -35,12 +35,14 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     spec = EpisodeSpec(ways or config.episode.ways, shots or config.episode.shots, queries)
     images = open_source(source or config.data.train).split(split)
     model = run_folder.load_model()
-    line = ProgressLine(episodes, "episodes")
-    accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
-                       progress=lambda done, _: line.update(done))
-    line.clear()
-    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy)
-    path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
+    try:
+        accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
+                           progress=stage_progress("episodes"), image_progress=stage_progress("images"))
+    finally:
+        clear_line()
+    # Before the file is written: a full disk must not lose the result.
     click.echo(f"{images.name}, {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, {episodes} episodes: "
                f"{accuracy}")
+    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy)
+    path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -23,6 +25,8 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
     """Classify images by a support set and draw which pixels spoke for and against it."""
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
+    if out is not None and out.resolve() == images[0].resolve():
+        raise click.UsageError(f"--out must not be the image itself. Received: {out}")
     from egt_tf.data.support import load_image, load_support
     from egt_tf.explain.episode import explain_image
     from egt_tf.explain.figure import save
@@ -33,13 +37,24 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
     support = load_support(_support_folder(run, support_folder), model.image_size)
     queries = [load_image(image, model.image_size) for image in images]
     _say_what_is_used(run, folder, support, support_folder)
-    for image, query in zip(images, queries):
-        explanation = explain_image(model, support, query, target, run.config().guidance.composite,
-                                    image_name=image.name, run_name=run.path.name)
-        paths = save(explanation, out or Path(f"{image.stem}-explained.png"))
+    composite = run.config().guidance.composite
+    for image, query, figure in zip(images, queries, [out] if out is not None else figure_names(images)):
+        explanation = explain_image(model, support, query, target, composite,
+                                    image_name=image.name, run_name=run.path.resolve().name)
+        paths = save(explanation, figure)
         name = explanation.class_names[explanation.predicted]
         click.echo(f"{image}: {name} ({100 * explanation.probabilities[explanation.predicted]:.1f} %)  figure: "
                    f"{paths[0]}")
+
+
+def figure_names(images: Sequence[Path]) -> list[Path]:
+    """A figure in the current folder for each image; a/01.png and b/01.png get different ones."""
+    names, taken = [], Counter()
+    for image in images:
+        taken[image.stem] += 1
+        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
+        names.append(Path(f"{image.stem}-explained{number}.png"))
+    return names
 
 
 def _support_folder(run, support_folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import Any
 
@@ -58,7 +59,9 @@ def _quiet_tensorflow() -> None:
         return
     # At 2, TensorFlow 2.14 still reports three harmless CUDA registrations as errors; real ones are raised too.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # TensorFlow's Python half has a logger of its own, which does not ask for the level above.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # absl replaces the class of its logger when it is imported, so its level can only be set through itself.
-    from absl import logging
+    from absl import logging as absl_logging
 
-    logging.set_verbosity(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)

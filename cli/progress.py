@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -20,23 +21,40 @@ class ProgressLine:
     def __init__(self, total: int, unit: str):
         self.total, self.unit = total, unit
         self._began = self._shown = time.monotonic()
-        self._live = sys.stderr.isatty()
 
     def update(self, done: int, note: str = "") -> None:
         """Shows that `done` units are done, at most four times a second."""
         now = time.monotonic()
-        if not self._live or (done < self.total and now - self._shown < 0.25):
+        if done == 0 or (done < self.total and now - self._shown < 0.25):
             return
         self._shown = now
         rate = done / max(now - self._began, 1e-9)
-        left = duration((self.total - done) / rate) if done else "?"
-        line = f"{done}/{self.total} {self.unit}  {rate:.1f}/s  {left} left  {note}"
-        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+        left = duration((self.total - done) / rate)
+        _write_over(f"{done}/{self.total} {self.unit}  {rate:.1f}/s  {left} left  {note}")
 
-    def clear(self) -> None:
-        """Removes the line."""
-        if self._live:
-            click.echo("\r\x1b[K", nl=False, err=True)
+
+def clear_line() -> None:
+    """Removes a progress line, on which the next message would stick."""
+    _write_over("")
+
+
+def _write_over(line: str) -> None:
+    if sys.stderr.isatty():
+        # A longer line would wrap, and only its last row could be written over.
+        width = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r\x1b[K{line[:width]}", nl=False, err=True)
+
+
+def stage_progress(unit: str) -> Callable[[int, int], None]:
+    """A function of (done, total) that shows a progress line; the first call, with done=0, starts the clock."""
+    lines: list[ProgressLine] = []
+
+    def show(done: int, total: int) -> None:
+        if not lines:
+            lines.append(ProgressLine(total, unit))
+        lines[0].update(done)
+
+    return show
 
 
 def duration(seconds: float) -> str:
@@ -49,6 +67,23 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, seconds: float) -> str:
+    """What an epoch measured.
+
+    Args:
+        epoch: number of the epoch, from 1 on.
+        epochs: of the whole training.
+        logs: what was measured.
+        episodes: of the epoch.
+        seconds: that an epoch takes, with its validation.
+    """
+    left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
+    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, guided "
+            f"{logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
+            f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  "
+            f"{episodes / logs['seconds']:.1f} episodes/s{left}")
+
+
 def training_progress(epochs: int, steps: int, episodes_per_step: int, echo: Callable[[str], None]):
     """A Keras callback with a progress line inside an epoch and a line of results after it."""
     from tensorflow import keras
@@ -56,20 +91,22 @@ def training_progress(epochs: int, steps: int, episodes_per_step: int, echo: Cal
     class TrainingProgress(keras.callbacks.Callback):
         """Shows the episodes of an epoch and, behind it, what it measured."""
 
+        def on_train_begin(self, logs=None):
+            self._began, self._epochs_done = time.monotonic(), 0
+
         def on_epoch_begin(self, epoch, logs=None):
             self.line = ProgressLine(steps * episodes_per_step, f"episodes of epoch {epoch + 1}/{epochs}")
 
         def on_train_batch_end(self, batch, logs=None):
-            note = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:.1f} %"
+            # The last update stays while the model is validated.
+            then = "  validating" if batch + 1 == steps else ""
+            note = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:.1f} %{then}"
             self.line.update((batch + 1) * episodes_per_step, note)
 
         def on_epoch_end(self, epoch, logs=None):
-            self.line.clear()
-            rate = steps * episodes_per_step / logs["seconds"]
-            left = (epochs - epoch - 1) * logs["seconds"]
-            echo(f"epoch {epoch + 1:3d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, guided "
-                 f"{logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
-                 f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  {rate:.1f} episodes/s  "
-                 f"{duration(left)} left")
+            clear_line()
+            self._epochs_done += 1
+            seconds = (time.monotonic() - self._began) / self._epochs_done
+            echo(epoch_line(epoch + 1, epochs, logs, steps * episodes_per_step, seconds))
 
     return TrainingProgress()

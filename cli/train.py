@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from egt_tf.config import load_config
-from egt_tf.errors import RunError
 
 from .config_lookup import find_config
-from .progress import training_progress
+from .errors import INTERRUPTED, CommandError
+from .progress import clear_line, training_progress
 
 
 @click.command()
@@ -37,8 +38,9 @@ def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, res
     try:
         progress = run_training(config, run, resume, [callback], click.echo)
     except KeyboardInterrupt:
-        again = f"egt-tf train --run {run.path} --resume"
-        raise RunError(f"interrupted; finished epochs are kept. Go on with: {again}") from None
+        raise CommandError(_how_to_go_on(run), INTERRUPTED) from None
+    finally:
+        clear_line()
     click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")
 
 
@@ -57,5 +59,12 @@ def _resolve(name, overrides, run, resume):
             raise click.UsageError("--resume keeps the configuration of the run; leave --set out")
         return run.config()
     if name is None:
-        raise click.UsageError("a new training needs --config NAME|FILE")
+        raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")
     return load_config(find_config(name), overrides)
+
+
+def _how_to_go_on(run):
+    if not run.config_file.exists():
+        return "interrupted before the training began; nothing was written"
+    again = shlex.join(["egt-tf", "train", "--run", str(run.path), "--resume"])
+    return f"interrupted; finished epochs are kept. Go on with: {again}"

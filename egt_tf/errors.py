@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 
 class EgtError(ValueError):
     """Base of every error that the command line shows as one line with exit code 2."""
@@ -21,3 +23,13 @@ class RunError(EgtError):
 
 class ExplainError(EgtError):
     """A model cannot be explained as asked: an unknown layer, composite, target or shape."""
+
+
+def check_integer(name: str, value: object, smallest: int) -> None:
+    """Checks an argument that a configuration may set to anything.
+
+    Raises:
+        ConfigError: `value` is no integer (a bool is none) or is below `smallest`.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < smallest:
+        raise ConfigError(f"`{name}` must be an integer >= {smallest}. Received: {name}={value!r}")

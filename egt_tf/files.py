@@ -37,9 +37,14 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         # mkstemp makes private files; a run folder is read by others like any other file.
         os.chmod(temporary, 0o666 & ~_current_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            # A full disk names no file, and the name of the temporary one helps nobody.
+            error.filename = str(path)
+            # None in its place would be shown.
+            del error.filename2
         raise
 
 

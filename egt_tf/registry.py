@@ -67,17 +67,18 @@ class Registry:
         return factory(**arguments)
 
     def _lookup(self, name: Any) -> Callable[..., Any]:
-        if name not in self._table:
+        if not isinstance(name, str) or name not in self._table:
             near = difflib.get_close_matches(str(name), self._table, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
         return self._table[name]
 
     def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-        known = inspect.signature(factory).parameters
+        known = [name for name, parameter in inspect.signature(factory).parameters.items()
+                 if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
         for argument in arguments:
             if argument not in known:
                 near = difflib.get_close_matches(argument, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ConfigError(f"{self.kind} {name!r} takes no argument {argument!r}{hint} "
-                                  f"Known: {', '.join(k for k in known if k != 'kwargs')}")
+                                  f"Known: {', '.join(known)}")

@@ -15,9 +15,12 @@ RUN/evaluations/       results of `evaluate`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +75,48 @@ class RunFolder:
         """The JSON file of the evaluation called `name`."""
         return self.path / "evaluations" / f"{name}.json"
 
-    def create(self, config: RunConfig) -> None:
-        """Makes the folder and writes the configuration.
+    def check_new(self) -> None:
+        """Checks that a new run can be put here.
 
         Raises:
-            RunError: the folder already holds a run.
-            OSError: it cannot be written.
+            RunError: the folder already holds a run, or the path is no folder.
         """
         if self.config_file.exists():
             raise RunError(f"the run folder {self.path} already holds a run; go on with it by --resume, or name "
                            "another folder")
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"the run folder {self.path} must be a folder. Received: a file; name another folder")
+
+    @contextlib.contextmanager
+    def removed_on_error(self) -> Iterator[None]:
+        """Within the block a new run is written; if the block raises, what it added to the folder is removed."""
+        before = set(os.listdir(self.path)) if self.path.is_dir() else None
+        try:
+            yield
+        except BaseException:
+            if self.path.is_dir():
+                self._remove_all_but(before or set())
+            if before is None:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+            raise
+
+    def _remove_all_but(self, kept: set[str]) -> None:
+        for name in set(os.listdir(self.path)) - kept:
+            entry = self.path / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+    def create(self, config: RunConfig) -> None:
+        """Writes the configuration, which makes the folder a run folder.
+
+        Raises:
+            RunError: see `check_new`.
+            OSError: it cannot be written.
+        """
+        self.check_new()
         write_text(self.config_file, config_to_yaml(config))
 
     def config(self) -> RunConfig:

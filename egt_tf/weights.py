@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -15,6 +16,10 @@ from tensorflow import keras
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write
+
+# What reading a damaged archive fails with. RuntimeError: damage that looks like encryption or another method of
+# compression; AttributeError and TypeError: a file that is one array and no archive.
+_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def named_weights(model: EpisodicModel) -> dict[str, tf.Variable]:
@@ -45,13 +50,16 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
         origin: where the arrays come from, for the messages.
 
     Raises:
-        RunError: names are missing or too many, or a shape differs: the file is of another architecture.
+        RunError: names are missing or too many, or a shape or a kind of number differs: the file is of another
+            architecture.
     """
     weights = named_weights(model)
     problems = [f"missing {name}" for name in weights if name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in weights]
     problems += [f"{name} is {arrays[name].shape}, not {tuple(w.shape)}" for name, w in weights.items()
                  if name in arrays and arrays[name].shape != tuple(w.shape)]
+    problems += [f"{name} is {arrays[name].dtype}, not {w.dtype.name}" for name, w in weights.items()
+                 if name in arrays and arrays[name].dtype.kind != "f"]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RunError(f"the weights in {origin} must fit the architecture of the run's config.yaml. Received: "
@@ -62,8 +70,11 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz archive, whole or not at all."""
+    # By way of memory: an archive that could not be finished complains a second time when it is collected.
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        file.write(archive.getbuffer())
 
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -77,7 +88,14 @@ def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise RunError(f"the weight file {path} must exist. Received: no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            return {name: _array(name, archive[name]) for name in archive.files}
+    except _DAMAGE as error:
         raise RunError(f"the weight file {path} is damaged or no weight file ({error}); restore it or train again"
                        ) from error
+
+
+def _array(name: str, member: np.ndarray | bytes) -> np.ndarray:
+    # NumPy hands back the bytes of members that are no arrays.
+    if not isinstance(member, np.ndarray):
+        raise ValueError(f"{name!r} in it is no array")
+    return member

@@ -7,7 +7,7 @@ from tensorflow import keras
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.backbones.tables import BACKBONES
-from egt_tf.errors import ConfigError
+from egt_tf.errors import check_integer
 
 
 @BACKBONES.register("conv4")
@@ -23,10 +23,9 @@ def conv4(image_size: int = 84, width: int = 64, seed: int | None = None) -> ker
         A Functional model from `(images, size, size, 3)` to `(images, size // 16, size // 16, width)`: 5x5 at 84 px.
 
     Raises:
-        ConfigError: the image is too small for four poolings.
+        ConfigError: the image is too small for four poolings, or an argument is no integer in its range.
     """
-    if image_size < 16:
-        raise ConfigError(f"`image_size` must be >= 16 for conv4. Received: image_size={image_size}")
+    check_integer("image_size", image_size, 16)
     return _conv_backbone("conv4", image_size, width, seed, padded=(True,) * 4, pooled=(True,) * 4)
 
 
@@ -45,15 +44,15 @@ def conv4np(image_size: int = 84, width: int = 64, seed: int | None = None) -> k
         A Functional model from `(images, size, size, 3)` to `(images, h, h, width)`, `h = ((size - 2) // 2 - 2) // 2`.
 
     Raises:
-        ConfigError: the image is too small.
+        ConfigError: the image is too small, or an argument is no integer in its range.
     """
-    if image_size < 12:
-        raise ConfigError(f"`image_size` must be >= 12 for conv4np. Received: image_size={image_size}")
+    check_integer("image_size", image_size, 12)
     return _conv_backbone("conv4np", image_size, width, seed, padded=(False, False, True, True),
                           pooled=(True, True, False, False))
 
 
 def _conv_backbone(name, image_size, width, seed, padded, pooled) -> keras.Model:
+    check_integer("width", width, 1)
     weights = InitialWeights(seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = images

@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 from tensorflow import keras
 
+from egt_tf.errors import check_integer
+
 
 class InitialWeights:
     """Hands out initializers; the n-th one depends on `seed` and n alone, so a model is a function of its seed.
 
     Args:
         seed: an integer >= 0, or None for different weights at every call.
+
+    Raises:
+        ConfigError: the seed is neither.
     """
 
     def __init__(self, seed: int | None):
+        if seed is not None:
+            check_integer("seed", seed, 0)
         self._generator = None if seed is None else np.random.default_rng(seed)
 
     def convolution(self) -> keras.initializers.Initializer:

@@ -9,7 +9,7 @@ from tensorflow import keras
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.backbones.tables import BACKBONES
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, check_integer
 
 STEMS = ("imagenet", "small")
 WIDTHS = (64, 128, 256, 512)
@@ -31,7 +31,7 @@ def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
         A Functional model from `(images, size, size, 3)` to `(images, h, h, widths[3])`, all values >= 0.
 
     Raises:
-        ConfigError: an unknown stem, or not four widths.
+        ConfigError: an unknown stem, not four widths, or an argument that is no integer in its range.
     """
     return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed)
 
@@ -46,8 +46,11 @@ def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
 def _resnet(name, image_size, stem, blocks, widths, seed) -> keras.Model:
     if stem not in STEMS:
         raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
-    if len(widths) != len(blocks):
-        raise ConfigError(f"`widths` must hold {len(blocks)} numbers. Received: widths={tuple(widths)}")
+    if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != len(blocks):
+        raise ConfigError(f"`widths` must hold {len(blocks)} numbers. Received: widths={widths!r}")
+    for index, width in enumerate(widths):
+        check_integer(f"widths[{index}]", width, 1)
+    check_integer("image_size", image_size, 1)
     weights = InitialWeights(seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _stem(images, stem, widths[0], weights)

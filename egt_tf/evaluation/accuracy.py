@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -46,35 +46,93 @@ class Accuracy:
         return f"{100 * self.mean:.2f} % +- {100 * self.interval:.2f}"
 
 
+class Evaluator:
+    """Measures a model as often as wanted; what TensorFlow traces is kept from one measurement to the next.
+
+    Every measurement reads the weights that the model has then.
+
+    Args:
+        model: the classifier; it runs in inference mode.
+    """
+
+    def __init__(self, model: EpisodicModel):
+        self.model = model
+        self._backbone = tf.function(self._features_in_graph, reduce_retracing=True)
+        self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
+
+    def __call__(self, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, cache_mb: int = 0,
+                 progress: Progress | None = None, image_progress: Progress | None = None) -> Accuracy:
+        """See `evaluate`."""
+        if episodes < 1:
+            raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
+        check_feasible(images, spec)
+        drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
+        used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
+        features = self.embed(images, used, cache_mb, image_progress)
+        # Image indices become rows of `features`.
+        drawn = [EpisodeIndices(e.classes, *(np.searchsorted(used, part) for part in (e.support, e.query)))
+                 for e in drawn]
+        return Accuracy(self._score(features, drawn, spec, progress))
+
+    def embed(self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0,
+              progress: Progress | None = None) -> tf.Tensor:
+        """See `egt_tf.evaluation.accuracy.embed`."""
+        batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH,
+                                cache_mb=cache_mb)
+        features = []
+        _tell(progress, 0, len(indices))
+        with data_errors():
+            for number, batch in enumerate(batches, start=1):
+                features.append(self._backbone(batch))
+                _tell(progress, number * IMAGES_PER_BATCH, len(indices))
+        return tf.concat(features, axis=0)
+
+    def _score(self, features, drawn, spec, progress):
+        support_labels = tf.constant(np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0))
+        query_labels = tf.constant(np.repeat(np.arange(spec.ways), spec.queries), tf.int64)
+        results = []
+        _tell(progress, 0, len(drawn))
+        for begin in range(0, len(drawn), EPISODES_PER_BATCH):
+            batch = drawn[begin:begin + EPISODES_PER_BATCH]
+            support, query = (tf.constant(np.stack([getattr(e, part).ravel() for e in batch]))
+                              for part in ("support", "query"))
+            results.append(self._accuracies(features, support, query, support_labels, query_labels).numpy())
+            _tell(progress, begin + EPISODES_PER_BATCH, len(drawn))
+        return np.concatenate(results)
+
+    def _features_in_graph(self, batch):
+        return self.model.backbone(batch, training=False)
+
+    def _accuracies_in_graph(self, features, support, query, support_labels, query_labels):
+        labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
+        head = self.model.head
+        related = head.relate(tf.gather(features, support), labels, tf.gather(features, query))
+        predicted = tf.argmax(head.score(related, training=False), axis=-1)
+        return tf.reduce_mean(tf.cast(predicted == query_labels, tf.float32), axis=1)
+
+
 def evaluate(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int,
-             cache_mb: int = 0, progress: Progress | None = None) -> Accuracy:
+             cache_mb: int = 0, progress: Progress | None = None, image_progress: Progress | None = None) -> Accuracy:
     """Accuracy on episodes drawn from `images`.
 
     Every image passes the backbone once; the episodes are then scored on stored features. The episodes depend on
     `seed` and the images alone, so two models are compared on the same ones.
 
     Args:
-        model: the classifier; it runs in inference mode.
+        model: the classifier; it runs in inference mode. `Evaluator` is for measuring it more than once.
         images: the classes and images to draw from.
         spec: ways, shots and queries a class.
         episodes: how many, >= 1.
         seed: of the episodes.
         cache_mb: see `image_batches`.
-        progress: called with (episodes done, episodes) after each batch.
+        progress: called with (episodes done, episodes) before the first and after each batch.
+        image_progress: called with (images done, images) while the backbone runs, which comes first.
 
     Raises:
         ConfigError: `episodes` is below 1.
         DataError: too few classes or images, or an image that cannot be read.
     """
-    if episodes < 1:
-        raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
-    check_feasible(images, spec)
-    drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
-    used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
-    features = embed(model, images, used, cache_mb)
-    # Image indices become rows of `features`.
-    drawn = [EpisodeIndices(e.classes, *(np.searchsorted(used, part) for part in (e.support, e.query))) for e in drawn]
-    return Accuracy(_score(model, features, drawn, spec, progress))
+    return Evaluator(model)(images, spec, episodes, seed, cache_mb, progress, image_progress)
 
 
 def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray, cache_mb: int = 0) -> tf.Tensor:
@@ -83,30 +141,9 @@ def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray, cache_mb:
     Raises:
         DataError: an image cannot be read.
     """
-    batches = image_batches(images, indices, image_size=model.image_size, batch_size=IMAGES_PER_BATCH,
-                            cache_mb=cache_mb)
-    backbone = tf.function(lambda batch: model.backbone(batch, training=False), reduce_retracing=True)
-    with data_errors():
-        return tf.concat([backbone(batch) for batch in batches], axis=0)
+    return Evaluator(model).embed(images, indices, cache_mb)
 
 
-def _score(model: EpisodicModel, features: tf.Tensor, drawn: Sequence[EpisodeIndices], spec: EpisodeSpec,
-           progress: Progress | None) -> np.ndarray:
-    support_labels = np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0)
-    query_labels = np.repeat(np.arange(spec.ways), spec.queries)
-
-    @tf.function(reduce_retracing=True)
-    def accuracies(support, query):
-        labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
-        related = model.head.relate(tf.gather(features, support), labels, tf.gather(features, query))
-        predicted = tf.argmax(model.head.score(related, training=False), axis=-1)
-        return tf.reduce_mean(tf.cast(predicted == query_labels, tf.float32), axis=1)
-
-    results = []
-    for begin in range(0, len(drawn), EPISODES_PER_BATCH):
-        batch = drawn[begin:begin + EPISODES_PER_BATCH]
-        support, query = (np.stack([getattr(e, part).ravel() for e in batch]) for part in ("support", "query"))
-        results.append(accuracies(tf.constant(support), tf.constant(query)).numpy())
-        if progress is not None:
-            progress(min(begin + EPISODES_PER_BATCH, len(drawn)), len(drawn))
-    return np.concatenate(results)
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(min(done, total), total)

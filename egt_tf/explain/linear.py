@@ -60,8 +60,11 @@ def _(layer):
                            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
                            f"padding={layer.padding!r}, groups={layer.groups}")
 
+    # Named, though it is the default: without it, second derivatives fail in eager mode.
+    data_format = {1: "NWC", 2: "NHWC", 3: "NDHWC"}[layer.rank]
+
     def forward(x, kernel):
-        return tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
+        return tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), data_format, layer.dilation_rate)
 
     return LinearPart(*_weights(layer), forward)
 

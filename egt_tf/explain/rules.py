@@ -39,10 +39,12 @@ def guarded_division(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
     """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros."""
+    # A layer may be given one tensor twice; each of the two has a relevance of its own.
+    Xs = [tf.identity(x) for x in Xs]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(Xs)
         Ys = call(Xs)
-    return tape.gradient(Ys, list(Xs), output_gradients=list(Rs), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tape.gradient(Ys, Xs, output_gradients=list(Rs), unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 class Rule(ReverseMappingBase):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones.initializers import InitialWeights
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, check_integer
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, PairConcat,
                                  PrototypeMean)
@@ -44,8 +44,9 @@ class RelationHead(Head):
         super().__init__(feature_shape, name=name, **kwargs)
         if loss not in LOSSES:
             raise ConfigError(f"`loss` must be one of {', '.join(LOSSES)}. Received: loss={loss!r}")
-        if hidden < 1:
-            raise ConfigError(f"`hidden` must be >= 1. Received: hidden={hidden}")
+        if not isinstance(batch_statistics, bool):
+            raise ConfigError(f"`batch_statistics` must be true or false. Received: {batch_statistics!r}")
+        check_integer("hidden", hidden, 1)
 
         # === Config ===
         self.hidden = hidden

@@ -7,6 +7,7 @@ Few-Shot Classification", ICPR 2020 (arXiv 2007.08790).
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import tensorflow as tf
 
@@ -88,8 +89,8 @@ class LossWeights:
     guided: float = 1.0
 
     def __post_init__(self):
-        if min(self.plain, self.guided) < 0 or self.plain + self.guided == 0:
-            raise ConfigError("the weights of the plain and the guided loss must be >= 0 and not both 0. "
+        if not (self.plain >= 0 and self.guided >= 0 and 0 < self.plain + self.guided < math.inf):
+            raise ConfigError("the weights of the plain and the guided loss must be >= 0, finite and not both 0. "
                               f"Received: plain={self.plain}, guided={self.guided}")
 
 

@@ -18,17 +18,19 @@ from tensorflow import keras
 
 from egt_tf.config import RunConfig
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset
+from egt_tf.data.pipeline import ImageCache, episode_dataset
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
-from egt_tf.evaluation.accuracy import evaluate
+from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.files import atomic_write, write_json, write_text
 from egt_tf.runs import RunFolder
+from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.state import Progress, load_state, save_state
+from egt_tf.training.tensorboard import TensorBoardScalars
 from egt_tf.weights import save_arrays, weight_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
@@ -63,6 +65,9 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite.
         OSError: a file cannot be written.
     """
+    if not resume:
+        run.check_new()
+    _check_model(config)
     source, training, validation = _open_data(config)
     keras.utils.set_random_seed(config.training.seed)
     classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
@@ -80,8 +85,8 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     if progress.epochs:
         report(f"resuming after epoch {progress.epochs}")
     keeper = EpochKeeper(config, run, validation, progress)
-    tensorboard = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
-    with data_errors():
+    tensorboard = TensorBoardScalars(run.path / "tensorboard")
+    with original_errors():
         model.fit(_training_data(config, training, progress.epochs), epochs=config.training.epochs,
                   initial_epoch=progress.epochs, steps_per_epoch=_steps_per_epoch(config),
                   callbacks=[keeper, tensorboard, *callbacks], verbose=0)
@@ -99,24 +104,33 @@ class EpochKeeper(keras.callbacks.Callback):
         self.config, self.run, self.validation, self.progress = config, run, validation, progress
         self._began = 0.0
 
+    def on_train_begin(self, logs=None):
+        self._evaluate = Evaluator(self.model.classifier)
+
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            raise RunError(f"the loss must stay finite. Received: {logs['loss']} in epoch {epoch + 1}; the state after "
-                           f"epoch {epoch} is kept in {self.run.last_file}. Try a smaller training.learning_rate")
         logs["seconds"] = time.monotonic() - self._began
-        accuracy = evaluate(self.model.classifier, self.validation, _spec(self.config),
-                            self.config.training.validation_episodes, self.config.training.seed + VALIDATION_STREAM)
+        weights = weight_arrays(self.model.classifier)
+        self._check_finite(epoch, logs["loss"], weights)
+        accuracy = self._evaluate(self.validation, _spec(self.config), self.config.training.validation_episodes,
+                                  self.config.training.seed + VALIDATION_STREAM)
         logs["val_accuracy"], logs["val_interval"] = accuracy.mean, accuracy.interval
         self.progress.metrics.append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
         if accuracy.mean > self.progress.best_accuracy:
             self.progress.best_accuracy = accuracy.mean
-            save_arrays(self.run.best_file, weight_arrays(self.model.classifier))
+            save_arrays(self.run.best_file, weights)
         write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
         # Last, so that a run killed before this line repeats the epoch and writes the same files again.
         save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress)
+
+    def _check_finite(self, epoch, loss, weights):
+        # The last step of an epoch can spoil the weights after the loss was measured.
+        if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights.values()):
+            raise RunError(f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch + 1}; the "
+                           f"state after epoch {epoch} is kept in {self.run.last_file}. Train into a new folder with a "
+                           "smaller training.learning_rate")
 
 
 def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int) -> None:
@@ -131,6 +145,15 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
             _write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
         for number, index in enumerate(query, start=1):
             _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
+
+
+def _check_model(config: RunConfig) -> None:
+    """Two arguments follow from the rest of the configuration; other values would not fit it."""
+    for part, argument in (("backbone", "image_size"), ("head", "feature_shape")):
+        arguments = getattr(config.model, part)
+        if argument in arguments:
+            raise ConfigError(f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
+                              f"Received: {arguments[argument]!r}")
 
 
 def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
@@ -156,12 +179,14 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
 
 
 def _start_run(run: RunFolder, config: RunConfig, source: Source, model: GuidedModel, progress: Progress) -> None:
-    run.create(config)
-    write_json(run.path / "environment.json", _environment(config))
-    images, spec = _support_candidates(source, config)
-    if images is not None:
-        store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM)
-    save_state(run.last_file, model.classifier, model.optimizer, progress)
+    with run.removed_on_error():
+        write_json(run.path / "environment.json", _environment(config))
+        images, spec = _support_candidates(source, config)
+        if images is not None:
+            store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM)
+        save_state(run.last_file, model.classifier, model.optimizer, progress)
+        # Last: a folder with a configuration is a run that can be resumed.
+        run.create(config)
 
 
 def _support_candidates(source: Source, config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:

@@ -56,11 +56,19 @@ def load_state(path: Path, model: EpisodicModel, optimizer: keras.optimizers.Opt
                                                                             variables.items()}:
         raise RunError(f"{path} must hold the state of a training with this model and optimizer. Received: other "
                        "contents; train into a new folder")
+    progress = _read_progress(path, arrays[_PROGRESS])
     weights = {name[len(_MODEL):]: array for name, array in arrays.items() if name.startswith(_MODEL)}
     assign_weights(model, weights, str(path))
     for name, variable in variables.items():
         variable.assign(saved[name])
-    return Progress(**json.loads(str(arrays[_PROGRESS])))
+    return progress
+
+
+def _read_progress(path: Path, array: np.ndarray) -> Progress:
+    try:
+        return Progress(**json.loads(str(array)))
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path} must say how far its training was. Received: {error}") from error
 
 
 def _optimizer_variables(model, optimizer):

@@ -69,7 +69,7 @@ def test_seeded_layers_differ_from_each_other():
 
 @pytest.mark.parametrize("make, size", [(conv4, 15), (conv4np, 11), (conv4, 0), (conv4, -84)])
 def test_too_small_images_are_refused(make, size):
-    with pytest.raises(ConfigError, match=rf"`image_size` must be >= \d+ for conv4.*image_size={size}"):
+    with pytest.raises(ConfigError, match=rf"`image_size` must be an integer >= 1[26]. .*image_size={size}$"):
         make(size)
 
 

@@ -177,8 +177,10 @@ def test_gradients_reach_every_weight():
     ({"stem": None}, "`stem` must be one of"),
     ({"widths": [64, 128, 256]}, "`widths` must hold 4"),
     ({"widths": 64}, "`widths` must hold 4"),
-    ({"widths": [64, 128, 0, 512]}, "`widths` must hold 4"),
-    ({"widths": [64, 128, "x", 512]}, "`widths` must hold 4"),
+    ({"widths": "wide"}, "`widths` must hold 4"),
+    ({"widths": [64, 128, 0, 512]}, r"`widths\[2\]` must be an integer >= 1. Received: widths\[2\]=0"),
+    ({"widths": [64, 128, "x", 512]}, r"`widths\[2\]` must be"),
+    ({"seed": -1}, "`seed` must be an integer >= 0"),
     ({"image_size": 0}, "`image_size` must be"),
     ({"image_size": "big"}, "`image_size` must be"),
 ])

@@ -1,54 +1,44 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain import figure, heatmap
+from egt_tf.explain import figure, heatmap, page
+from egt_tf.explain.explanation import EpisodeExplanation, to_json
+from tests.explain.random_explanation import random_explanation as make
 
-CARS = "039.Bentley_Continental_Supersports_Conv_Convertible_2012"
 
+def keep_sheets(monkeypatch):
+    """A list that every page `draw` makes from now on is put into, to look at what is on it."""
+    made = []
 
-def make(ways=5, shots=5, explained=2, size=12, names=None, seed=0):
-    """Random images with random relevance; class 1 is the most probable, class 0 the second."""
-    rng = np.random.default_rng(seed)
-    probabilities = np.full(ways, 0.1 / ways)
-    probabilities[:2] += [0.25, 0.65]
-    return figure.EpisodeExplanation(
-        query_image=rng.integers(0, 256, (size, size, 3), dtype=np.uint8),
-        class_names=names or tuple(f"{i:03d}.Kind_of_Bird_{i}" for i in range(ways)),
-        probabilities=probabilities,
-        explained=(1, 0, *range(2, ways))[:explained],
-        query_relevance=rng.normal(size=(explained, size, size)),
-        support_images=rng.integers(0, 256, (ways, shots, size, size, 3), dtype=np.uint8),
-        support_relevance=rng.normal(size=(explained, ways, shots, size, size)),
-        image_name="bird.jpg", run_name="cub-5way", method_name="fsc")
+    class Kept(figure.Sheet):
+        def __init__(self, width, height):
+            super().__init__(width, height)
+            made.append(self)
+
+    monkeypatch.setattr(figure, "Sheet", Kept)
+    return made
 
 
 @pytest.fixture(autouse=True)
-def coarse(request, monkeypatch):
-    """Few pixels are enough, except where text is measured."""
-    if "overlaps" not in request.node.name:
-        monkeypatch.setattr(figure, "_DPI", 60)
+def coarse(monkeypatch):
+    """Few pixels are enough where no text is measured."""
+    monkeypatch.setattr(page, "_DPI", 60)
 
 
 @pytest.fixture
 def sheets(monkeypatch):
-    """The pages that `draw` made, to look at what is on them."""
-    made = []
-
-    class Kept(figure._Sheet):
-        def __init__(self, height):
-            super().__init__(height)
-            made.append(self)
-
-    monkeypatch.setattr(figure, "_Sheet", Kept)
-    return made
+    return keep_sheets(monkeypatch)
 
 
 @pytest.fixture
@@ -64,68 +54,6 @@ def drawn_maps(monkeypatch):
     return lambda: [one for one in maps if one.shape[0] == one.shape[1]]
 
 
-# === The data class ===
-
-def test_ranking_predicted_and_runner_up():
-    explanation = make(ways=4)
-    assert explanation.ranking == (1, 0, 2, 3)
-    assert (explanation.predicted, explanation.runner_up) == (1, 0)
-
-
-@pytest.mark.parametrize("field, value, message", [
-    ("class_names", ("one",), "at least two"),
-    ("probabilities", np.ones(4) / 4, "probabilities"),
-    ("probabilities", np.array([0.5, 0.5, 0.5, 0.5, -0.1]), "in \\[0, 1\\]"),
-    ("probabilities", np.full(5, np.nan), "in \\[0, 1\\]"),
-    ("explained", (), "at least one"),
-    ("explained", (1, 1), "different"),
-    ("explained", (1, 5), "0..4"),
-    ("explained", (1,), "query_relevance"),
-    ("query_image", np.zeros((12, 12, 3)), "uint8"),
-    ("query_image", np.zeros((12, 11, 3), np.uint8), "query_relevance"),
-    ("support_images", np.zeros((4, 5, 12, 12, 3), np.uint8), "5 classes"),
-    ("support_images", np.zeros((5, 0, 12, 12, 3), np.uint8), "support_images"),
-    ("support_relevance", np.zeros((2, 5, 4, 12, 12)), "support_relevance"),
-    ("query_relevance", np.full((2, 12, 12), np.inf), "finite"),
-    ("support_relevance", np.full((2, 5, 5, 12, 12), np.nan), "finite"),
-])
-def test_what_does_not_fit_together_is_refused(field, value, message):
-    with pytest.raises(ExplainError, match=message):
-        dataclasses.replace(make(), **{field: value})
-
-
-# === Names ===
-
-@pytest.mark.parametrize("name, readable", [
-    ("n01532829_house_finch", "house finch"),
-    ("013.Bobolink", "Bobolink"),
-    ("039.Audi_A5__Coupe_2012", "Audi A5 Coupe 2012"),
-    ("2012", "2012"),
-    ("007.", "007."),
-    ("3d_shape", "3d shape"),
-    ("", ""),
-])
-def test_readable_name(name, readable):
-    assert figure.readable_name(name) == readable
-
-
-def test_short_names_leave_out_the_middle():
-    assert figure.short_names([CARS], 25) == ("Bentley Continental… 2012",)
-
-
-@pytest.mark.parametrize("names", [
-    ("001.cat", "002.cat"),
-    ("a_b", "a b"),
-    ("Aston_Martin_V8_Vantage_Convertible_2012", "Aston_Martin_V8_Vantage_Coupe_2012"),
-    tuple("x" * 30 + str(i) + "y" * 30 for i in range(20)),
-])
-@pytest.mark.parametrize("limit", [8, 12, 20])
-def test_short_names_stay_short_and_different(names, limit):
-    short = figure.short_names(names, limit)
-    assert len(set(short)) == len(names)
-    assert max(map(len, short)) <= limit
-
-
 @pytest.mark.parametrize("probability, words", [
     (0.0, "<1 %"), (0.004, "<1 %"), (0.01, "1 %"), (0.624, "62 %"), (0.994, "99 %"), (0.996, ">99 %"),
     (1.0, ">99 %")])
@@ -133,32 +61,102 @@ def test_percent_claims_no_certainty(probability, words):
     assert figure._percent(probability) == words
 
 
-# === The page ===
+# === The places on the page ===
 
-LONG_NAMES = ("{}", "n015328{:02d}_house_finch", CARS + "_{}", "{}_" + "W" * 80)
+class Places(NamedTuple):
+    """Where things lie on a page, in pixels: arrays `(n, 4)` of left, bottom, right and top."""
+
+    explanation: EpisodeExplanation
+    page: np.ndarray
+    texts: np.ndarray
+    images: np.ndarray
+    tracks: np.ndarray
+    tinted_rows: np.ndarray
 
 
-@pytest.mark.parametrize("ways, shots, explained", [
-    (2, 1, 1), (2, 10, 2), (3, 2, 3), (5, 1, 2), (5, 5, 5), (7, 3, 1), (8, 3, 8), (20, 1, 20), (20, 10, 2)])
-def test_no_text_overlaps_anything_or_leaves_the_page(sheets, tmp_path, ways, shots, explained):
-    names = tuple(LONG_NAMES[(i + 3) % 4].format(i) for i in range(ways))
-    explanation = dataclasses.replace(make(ways, shots, explained, size=4, names=names),
+# The broadest letter in one word, and words that take two lines beside the support images.
+BROAD = ("{}", "{}_" + "W" * 80, "n015328{:02d}_house_finch")
+WORDS = ("039.Bentley_Continental_Supersports_Conv_Convertible_2012_{}",)
+
+
+@pytest.fixture(scope="module", params=[
+    (2, 1, 1, BROAD), (2, 10, 2, WORDS), (3, 2, 3, BROAD), (3, 40, 1, WORDS), (5, 1, 2, WORDS),
+    (5, 5, 5, BROAD), (7, 3, 1, WORDS), (8, 3, 8, BROAD), (20, 1, 20, BROAD), (20, 10, 2, WORDS)],
+    ids=lambda param: "{}-way {}-shot {} explained".format(*param))
+def places(request, tmp_path_factory):
+    """The places on a page of long names and percentages, which is drawn once, as sharp as for a user."""
+    ways, shots, explained, patterns = request.param
+    names = tuple(patterns[i % len(patterns)].format(i) for i in range(ways))
+    sure = np.where(np.arange(ways) == 1, 0.996, 0.004 / ways)
+    explanation = dataclasses.replace(make(ways, shots, explained, size=4, names=names), probabilities=sure,
                                       image_name="long_" * 40 + ".jpg", run_name="run/" * 40)
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.draw(explanation, tmp_path / "page.png")
-    axes = sheets[0].axes
-    texts = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    images = [image.get_window_extent() for image in axes.images]
-    page = sheets[0].figure.bbox
-    assert all(box.x0 >= 0 and box.x1 <= page.x1 for box in texts + images)
-    assert all(box.y0 >= 0 and box.y1 <= page.y1 for box in texts + images)
-    for i, box in enumerate(texts):
-        others = [other.padded(-0.5) for other in texts[i + 1:] + images]
-        assert box.count_overlaps(others) == 0, axes.texts[i]
-    for i, box in enumerate(images):
-        assert box.count_overlaps([other.padded(-0.5) for other in images[i + 1:]]) == 0
+        sheets = keep_sheets(monkeypatch)
+        figure.draw(explanation, tmp_path_factory.mktemp("page") / "page.png")
+    return places_on(sheets[0], explanation)
 
+
+def places_on(sheet, explanation):
+    axes = sheet.axes
+    return Places(explanation, sheet.figure.bbox.extents,
+                  extents(text for text in axes.texts if text.get_text()), extents(axes.images),
+                  extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TRACK),
+                  extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TINT))
+
+
+def extents(artists):
+    return np.array([artist.get_window_extent().extents for artist in artists])
+
+
+def overlaps(some, others):
+    """Whether each of some places shares more than half a pixel with each of the others: `(m, n)`."""
+    low = np.maximum(some[:, None, :2], others[None, :, :2])
+    high = np.minimum(some[:, None, 2:], others[None, :, 2:])
+    return (high - low > 0.5).all(axis=-1)
+
+
+def inside(some, frame):
+    """Whether each of some places lies inside a frame, or at most half a pixel out: `(m,)`."""
+    return ((some[:, :2] >= frame[:2] - 0.5) & (some[:, 2:] <= frame[2:] + 0.5)).all(axis=-1)
+
+
+def test_nothing_leaves_the_page(places):
+    for kind in (places.texts, places.images, places.tracks, places.tinted_rows):
+        assert inside(kind, places.page).all()
+
+
+def test_no_text_overlaps_another_text_a_picture_or_a_bar(places):
+    assert np.array_equal(overlaps(places.texts, places.texts), np.eye(len(places.texts)))
+    assert not overlaps(places.texts, places.images).any()
+    assert not overlaps(places.texts, places.tracks).any()
+
+
+def test_no_picture_or_bar_overlaps_another(places):
+    ways, shots = places.explanation.support_images.shape[:2]
+    assert len(places.tracks) == min(ways, 20) + ways * shots
+    pictures = np.concatenate([places.images, places.tracks])
+    assert np.array_equal(overlaps(pictures, pictures), np.eye(len(pictures)))
+
+
+def test_the_bars_of_probabilities_are_long_enough_to_compare(places):
+    bars = places.tracks[:len(places.explanation.class_names)][:20]
+    widths = bars[:, 2] - bars[:, 0]
+    assert widths.min() > 0.05 * places.page[2]
+
+
+def test_a_support_row_holds_its_label_its_images_and_their_bars(places):
+    shots = places.explanation.support_images.shape[1]
+    [row] = places.tinted_rows
+    for kind in (places.texts, places.images, places.tracks):
+        assert np.array_equal(overlaps(kind, row[None])[:, 0], inside(kind, row))
+    name_and_role = 2
+    assert inside(places.texts, row).sum() >= name_and_role
+    assert inside(places.images, row).sum() == 2 * shots
+    assert inside(places.tracks, row).sum() == shots
+
+
+# === What the page shows ===
 
 def test_every_picture_is_on_the_page(sheets, tmp_path):
     figure.draw(make(ways=5, shots=3, explained=4), tmp_path / "page.png")
@@ -215,22 +213,6 @@ def test_dollar_signs_are_not_mathematics(sheets, tmp_path):
     assert sheets[0].axes.texts[0].get_text() == "a$b"
 
 
-def test_oblong_images_keep_their_proportions(sheets, tmp_path):
-    explanation = make(ways=2, shots=1)
-    wide = dataclasses.replace(explanation, query_image=np.zeros((6, 18, 3), np.uint8),
-                               query_relevance=np.zeros((2, 6, 18)))
-    figure.draw(wide, tmp_path / "page.png")
-    x0, x1, y0, y1 = sheets[0].axes.images[0].get_extent()
-    assert (x1 - x0) / (y0 - y1) == pytest.approx(3.0)
-
-
-def test_a_page_too_tall_for_the_renderer_is_drawn_coarser(monkeypatch, tmp_path):
-    monkeypatch.setattr(figure, "_MOST_PIXELS", 300)
-    figure.draw(make(ways=22, shots=5, explained=1, size=4), tmp_path / "page.png")
-    with Image.open(tmp_path / "page.png") as page:
-        assert 290 <= page.height <= 300
-
-
 def test_only_the_first_twenty_classes_get_a_bar(sheets, tmp_path):
     figure.draw(make(ways=22, shots=1, explained=1, size=4), tmp_path / "page.png")
     words = [text.get_text() for text in sheets[0].axes.texts]
@@ -252,23 +234,7 @@ def test_save_writes_four_files(tmp_path):
         page.verify()
     np.testing.assert_allclose(np.load(paths[1]), explanation.query_relevance, rtol=1e-6)
     np.testing.assert_allclose(np.load(paths[2]), explanation.support_relevance, rtol=1e-6)
-    assert json.loads(paths[3].read_text()) == figure.to_json(explanation)
-
-
-def test_to_json_holds_the_numbers():
-    explanation = make(ways=3, shots=2)
-    content = figure.to_json(explanation)
-    assert content["image"] == "bird.jpg" and content["run"] == "cub-5way" and content["method"] == "fsc"
-    assert content["class_names"] == list(explanation.class_names)
-    assert content["probabilities"] == explanation.probabilities.tolist()
-    assert content["predicted"] == {"index": 1, "name": "001.Kind_of_Bird_1",
-                                    "probability": explanation.probabilities[1]}
-    assert content["runner_up"]["index"] == 0
-    assert content["explained"] == [1, 0]
-    assert content["query_relevance_sums"][1] == pytest.approx(explanation.query_relevance[1].sum())
-    assert np.shape(content["support_relevance_sums"]) == (2, 3, 2)
-    one = explanation.support_relevance[0, 2, 1].sum()
-    assert content["support_relevance_sums"][0][2][1] == pytest.approx(one)
+    assert json.loads(paths[3].read_text()) == to_json(explanation)
 
 
 def test_a_folder_that_is_a_file_leaves_nothing(tmp_path):
@@ -284,9 +250,9 @@ def test_a_failed_drawing_leaves_the_old_picture(monkeypatch, tmp_path):
 
     def full_disk(self, file, **kwargs):
         file.write(b"half a picture")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(figure.FigureCanvasAgg, "print_png", full_disk)
+    monkeypatch.setattr(page.FigureCanvasAgg, "print_png", full_disk)
     with pytest.raises(OSError, match="No space"):
         figure.draw(make(), path)
     assert path.read_bytes() == b"old"

@@ -1,0 +1,142 @@
+"""What an explanation of one query holds, checked once, and its numbers as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from egt_tf.errors import ExplainError
+
+
+@dataclass(frozen=True)
+class EpisodeExplanation:
+    """All that the figure shows, in NumPy arrays; K classes, S support images per class, E explained classes.
+
+    Args:
+        query_image: uint8 `(H, W, 3)`.
+        class_names: K names, at least two.
+        probabilities: `(K,)` in [0, 1].
+        explained: the E different class indices that relevance was computed for, in the order they are drawn.
+            The first is the class the support maps are drawn for: the predicted one, or the one asked for.
+        query_relevance: signed `(E, H, W)`, summed over the colour channels.
+        support_images: uint8 `(K, S, H, W, 3)`.
+        support_relevance: signed `(E, K, S, H, W)`, in the units of `query_relevance`.
+        image_name: of the query, for the page and the JSON file.
+        run_name: which model.
+        method_name: the composite or the method the relevance comes from.
+
+    Raises:
+        ExplainError: shapes that do not fit together, images that are not uint8, probabilities outside
+            [0, 1], relevance that is not finite.
+    """
+
+    query_image: np.ndarray
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray
+    explained: tuple[int, ...]
+    query_relevance: np.ndarray
+    support_images: np.ndarray
+    support_relevance: np.ndarray
+    image_name: str = ""
+    run_name: str = ""
+    method_name: str = ""
+
+    def __post_init__(self):
+        self._check_classes()
+        self._check_images()
+        self._check_relevance()
+
+    @property
+    def ranking(self) -> tuple[int, ...]:
+        """Class indices from the most to the least probable; ties keep their order."""
+        return tuple(int(i) for i in np.argsort(-np.asarray(self.probabilities), kind="stable"))
+
+    @property
+    def predicted(self) -> int:
+        """The most probable class."""
+        return self.ranking[0]
+
+    @property
+    def runner_up(self) -> int:
+        """The second most probable class."""
+        return self.ranking[1]
+
+    @property
+    def query_sums(self) -> np.ndarray:
+        """The summed relevance of the query for each explained class: `(E,)`."""
+        return _sums(self.query_relevance)
+
+    @property
+    def support_sums(self) -> np.ndarray:
+        """The summed relevance of every support image for each explained class: `(E, K, S)`."""
+        return _sums(self.support_relevance)
+
+    def _check_classes(self) -> None:
+        ways = len(self.class_names)
+        if ways < 2:
+            raise ExplainError(f"`class_names` must hold at least two. Received: {self.class_names!r}")
+        _check_shape("probabilities", self.probabilities, (ways,))
+        if not np.all((self.probabilities >= 0) & (self.probabilities <= 1 + 1e-5)):
+            raise ExplainError(f"`probabilities` must be in [0, 1]. Received: {list(self.probabilities)}")
+        if not self.explained or len(set(self.explained)) != len(self.explained):
+            raise ExplainError("`explained` must hold different classes, at least one. "
+                               f"Received: {self.explained!r}")
+        if not all(0 <= index < ways for index in self.explained):
+            raise ExplainError(f"`explained` must be in 0..{ways - 1}. Received: {self.explained!r}")
+
+    def _check_images(self) -> None:
+        for name, ndim in (("query_image", 3), ("support_images", 5)):
+            image = getattr(self, name)
+            if image.dtype != np.uint8 or image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
+                raise ExplainError(f"`{name}` must be uint8 with {ndim} axes, RGB last. "
+                                   f"Received: {image.dtype} {image.shape}")
+        if self.support_images.shape[0] != len(self.class_names):
+            raise ExplainError(f"`support_images` must hold {len(self.class_names)} classes. "
+                               f"Received: shape={self.support_images.shape}")
+
+    def _check_relevance(self) -> None:
+        count = len(self.explained)
+        _check_shape("query_relevance", self.query_relevance, (count, *self.query_image.shape[:2]))
+        _check_shape("support_relevance", self.support_relevance, (count, *self.support_images.shape[:-1]))
+        for name in ("query_relevance", "support_relevance"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ExplainError(f"`{name}` must be finite. Received: infinite values or not-a-number")
+
+
+def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
+    """The numbers of an explanation as JSON types.
+
+    Returns:
+        `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with
+        `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
+        `support_relevance_sums` (E, K, S).
+    """
+    probabilities = [float(p) for p in explanation.probabilities]
+
+    def entry(index: int) -> dict[str, Any]:
+        return {"index": index, "name": explanation.class_names[index], "probability": probabilities[index]}
+
+    return {
+        "image": explanation.image_name,
+        "run": explanation.run_name,
+        "method": explanation.method_name,
+        "class_names": list(explanation.class_names),
+        "probabilities": probabilities,
+        "predicted": entry(explanation.predicted),
+        "runner_up": entry(explanation.runner_up),
+        "explained": [int(index) for index in explanation.explained],
+        "query_relevance_sums": explanation.query_sums.tolist(),
+        "support_relevance_sums": explanation.support_sums.tolist(),
+    }
+
+
+def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if np.shape(array) != expected:
+        raise ExplainError(f"`{name}` must have shape {expected}. Received: shape={np.shape(array)}")
+
+
+def _sums(maps: np.ndarray) -> np.ndarray:
+    """Sums over the last two axes in float64."""
+    return np.asarray(maps, np.float64).sum(axis=(-2, -1))

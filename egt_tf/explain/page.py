@@ -1,0 +1,165 @@
+"""The sheet that figures are drawn on: boxes, pictures, lines of text, and names that fit their place."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, NamedTuple, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+
+INK, MUTED, BAR, PALE, TRACK, TINT, WHITE = (
+    "#1a1c20", "#666b73", "#a9afb7", "#d3d6da", "#e6e8eb", "#f1f3f5", "#ffffff")
+FOR, AGAINST = "#c62a32", "#2a5fbf"
+
+_DPI = 160
+# Agg refuses 2 ** 16 pixels; a page of hundreds of classes becomes coarser instead.
+_MOST_PIXELS = 30_000
+_CLASS_NUMBER = re.compile(r"^(?:n\d{8}|\d{1,4})[._\- ]+(?=\S)")
+
+
+# === Names ===
+
+def readable_name(name: str) -> str:
+    """A class name without the number of its data set: "013.Bobolink" and "n01532829_house_finch" lose it."""
+    return " ".join(_CLASS_NUMBER.sub("", name).replace("_", " ").split()) or name
+
+
+def short_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
+    """Readable names of at most `limit` characters (>= 8) that stay different if the names are different.
+
+    The middle is left out ("Bentley Continental… 2012"), since names of one family differ at the end. Where
+    the short names still coincide, more of the end is kept, and finally the position is put in front.
+    """
+    readable = [readable_name(name) for name in names]
+    if len(set(readable)) < len(set(names)):
+        readable = [" ".join(name.replace("_", " ").split()) for name in names]
+    for tail_words in (1, 2, 3):
+        short = tuple(_shorten(name, limit, tail_words) for name in readable)
+        if len(set(short)) == len(set(names)):
+            return short
+    return tuple(f"{i} {_shorten(name, limit - 1 - len(str(i)), 1)}" for i, name in enumerate(readable, 1))
+
+
+def _shorten(name: str, limit: int, tail_words: int) -> str:
+    """Leaves out the middle of a name that is too long; cuts between words where that costs little."""
+    if len(name) <= limit:
+        return name
+    tail = " " + " ".join(name.split()[-tail_words:])
+    if len(tail) > 0.75 * limit:
+        tail = name[-(limit * (1 + tail_words) // 5):]
+    head = name[:limit - 1 - len(tail)]
+    whole_words = name[:len(head) + 1].rpartition(" ")[0]
+    return (whole_words if 2 * len(whole_words) >= len(head) else head).rstrip() + "…" + tail
+
+
+def _plain_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
+    """Shortens text that is not a class name."""
+    return tuple(_shorten(" ".join(name.split()), limit, 1) for name in names)
+
+
+# === Sheet ===
+
+class Box(NamedTuple):
+    """A rectangle on the page, in inches from the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+_Shortener = Callable[[Sequence[str], int], tuple[str, ...]]
+
+
+class Sheet:
+    """A white page with one axes in inches, so that every element is placed by hand and none can overlap.
+
+    Lengths count from the top left corner, downwards and to the right; sizes of type are in points.
+
+    Args:
+        width: of the page, in inches.
+        height: of the page, in inches.
+    """
+
+    def __init__(self, width: float, height: float):
+        dpi = min(_DPI, _MOST_PIXELS / height)
+        self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor=WHITE)
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_axis_off()
+        self.axes.set_xlim(0, width)
+        self.axes.set_ylim(height, 0)
+        self._widths: dict[tuple[str, float, bool], float] = {}
+
+    def image(self, pixels: np.ndarray, box: Box) -> None:
+        """Fits an image into the box, keeping its proportions and its top left corner."""
+        rows, columns = pixels.shape[:2]
+        zoom = min(box.width / columns, box.height / rows)
+        box = Box(box.x, box.y, columns * zoom, rows * zoom)
+        extent = (box.x, box.x + box.width, box.y + box.height, box.y)
+        self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="bicubic", origin="upper",
+                         zorder=2)
+        self.rectangle(box, edge=PALE)
+
+    def rectangle(self, box: Box, fill: str = "none", edge: str = "none") -> None:
+        """Fills a box behind the images or draws a thin frame over them."""
+        line_width, order = (0.6, 3) if fill == "none" else (0.0, 1)
+        self.axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, facecolor=fill, edgecolor=edge,
+                                      linewidth=line_width, zorder=order))
+
+    def text(self, x: float, y: float, words: str, size: float, *, color: str = INK, bold: bool = False,
+             align: str = "left") -> None:
+        """Writes one line whose baseline is at `y`. A dollar sign is a dollar sign, never mathematics."""
+        self.axes.text(x, y, words, fontproperties=_font(size, bold), color=color, ha=align, va="baseline",
+                       parse_math=False, usetex=False, zorder=4)
+
+    def width_of(self, words: str, size: float, bold: bool = False) -> float:
+        """Width in inches; remembered, since fitting a name asks for the same words again and again."""
+        key = (words, size, bold)
+        if key not in self._widths:
+            renderer = self.canvas.get_renderer()
+            pixels = renderer.get_text_width_height_descent(words, _font(size, bold), ismath=False)[0]
+            self._widths[key] = pixels / self.figure.dpi
+        return self._widths[key]
+
+    def wrap(self, words: str, width: float, size: float, bold: bool = False) -> list[str]:
+        """Breaks the text between words into lines of at most `width` inches; a word alone may be wider."""
+        lines: list[str] = []
+        for word in words.split(" "):
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.width_of(longer, size, bold) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        return lines
+
+    def fit(self, words: str, width: float, size: float, bold: bool = False) -> str:
+        """The text, shortened in the middle until it is at most `width` inches wide."""
+        return self.fit_names((words,), width, size, bold, shorten=_plain_names)[0][0]
+
+    def fit_names(self, names: Sequence[str], width: float, size: float, bold: bool = False, *,
+                  lines: int = 1, shorten: _Shortener = short_names) -> list[list[str]]:
+        """Short names as at most `lines` lines of at most `width` inches, different where the names are.
+
+        Eight characters stay even where they are wider.
+        """
+        def wrapped(limit: int) -> list[list[str]]:
+            return [self.wrap(name, width, size, bold) for name in shorten(names, limit)]
+
+        def fits(limit: int) -> bool:
+            return all(len(parts) <= lines and all(self.width_of(part, size, bold) <= width for part in parts)
+                       for parts in wrapped(limit))
+
+        low, high = 8, max(8, *map(len, names))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        return wrapped(low)
+
+
+def _font(size: float, bold: bool = False) -> FontProperties:
+    return FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")

@@ -1,0 +1,50 @@
+"""What a training measures, as TensorBoard reads it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.errors import RunError
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes what every epoch measured for TensorBoard, at once, so that a killed run has it too.
+
+    Args:
+        folder: for the event files.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_begin(self, logs=None):
+        with self._errors():
+            # TensorFlow would make it too, but its errors are harder to read.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self._errors(), self._writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+            self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        with self._errors():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
+            raise RunError(f"the files for TensorBoard in {self.folder} cannot be written: {reason}") from error

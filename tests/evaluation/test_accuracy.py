@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.sampling import episode_generator, sample_episode
+from egt_tf.data.sources import ImageSet
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError, DataError
+from egt_tf.evaluation.accuracy import EPISODES_PER_BATCH, IMAGES_PER_BATCH, Accuracy, Evaluator, embed, evaluate
+from egt_tf.heads import Head
+from egt_tf.heads.layers import PairConcat, PrototypeMean
+
+SIZE = 16
+PER_CLASS = 7
+
+
+class NearPrototype(keras.layers.Layer):
+    """`-sum of squared differences` of the two halves of a pair."""
+
+    def call(self, inputs):
+        prototype, query = tf.split(inputs, 2, axis=-1)
+        return -tf.reduce_sum(tf.square(prototype - query), axis=[-3, -2, -1])
+
+
+class NearestPrototypeHead(Head):
+    def __init__(self, feature_shape):
+        super().__init__(feature_shape)
+        support, query = keras.Input((None, *feature_shape)), keras.Input((None, *feature_shape))
+        labels = keras.Input((None, None))
+        pairs = PairConcat()([PrototypeMean()([support, labels]), query])
+        self.relate_model = keras.Model([support, labels, query], pairs, name="relate")
+        features = keras.Input((None, None, *feature_shape[:2], 2 * feature_shape[2]))
+        self.score_model = keras.Model(features, NearPrototype()(features), name="score")
+
+
+def colour_model() -> EpisodicModel:
+    """Right on images of one colour a class: it compares mean colours."""
+    images = keras.Input((SIZE, SIZE, 3))
+    backbone = keras.Model(images, keras.layers.AveragePooling2D(SIZE)(images), name="colour")
+    return EpisodicModel(backbone, NearestPrototypeHead((1, 1, 3)))
+
+
+def image_set(read, classes: int = 6, per_class: int = PER_CLASS) -> ImageSet:
+    members = tuple(np.arange(c * per_class, (c + 1) * per_class) for c in range(classes))
+    return ImageSet("test", tuple(f"class{c}" for c in range(classes)), members, read, str)
+
+
+def constant_colour(index: int) -> np.ndarray:
+    colour = np.random.default_rng(index // PER_CLASS).integers(0, 256, 3)
+    return np.full((9, 11, 3), colour, np.uint8)
+
+
+def noise(index: int) -> np.ndarray:
+    return np.random.default_rng(1000 + index).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+
+
+COLOURS, NOISE = image_set(constant_colour), image_set(noise)
+SPEC = EpisodeSpec(ways=4, shots=2, queries=3)
+
+
+# === values ===
+
+
+def test_a_model_that_is_right_by_construction():
+    accuracy = evaluate(colour_model(), COLOURS, SPEC, episodes=6, seed=0)
+    np.testing.assert_array_equal(accuracy.episodes, np.ones(6))
+    assert (accuracy.mean, accuracy.interval) == (1.0, 0.0)
+
+
+def test_a_model_that_is_wrong_by_construction():
+    model = colour_model()
+    features = keras.Input((None, None, 1, 1, 6))
+    model.head.score_model = keras.Model(features, -NearPrototype()(features))
+    assert evaluate(model, COLOURS, SPEC, episodes=6, seed=0).mean == 0.0
+
+
+def test_noise_is_classified_at_chance():
+    accuracy = evaluate(colour_model(), NOISE, SPEC, episodes=60, seed=0)
+    assert abs(accuracy.mean - 0.25) < 2 * accuracy.interval
+    # 12 queries at chance 1/4: standard deviation of an episode about 0.125 or a little more.
+    assert 0.9 * 1.96 * 0.125 / np.sqrt(60) < accuracy.interval < 1.8 * 1.96 * 0.125 / np.sqrt(60)
+
+
+@pytest.mark.parametrize("head", [{"name": "relation"}, {"name": "relation", "batch_statistics": False}])
+def test_stored_features_give_what_the_model_gives_on_images(head):
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)
+    episodes = EPISODES_PER_BATCH + 3
+    accuracy = evaluate(model, NOISE, SPEC, episodes, seed=5)
+    expected = []
+    for index in range(episodes):
+        episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
+        support, query = (np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()])
+                          for part in (episode.support, episode.query))
+        labels = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 2)]
+        scores = model({"support_images": support[None], "support_labels": labels[None], "query_images": query[None]})
+        expected.append(np.mean(np.argmax(scores[0], -1) == np.repeat(np.arange(4), 3)))
+    np.testing.assert_allclose(accuracy.episodes, expected, atol=1e-6)
+    assert len(set(expected)) > 1
+
+
+def test_the_weights_are_left_alone():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False},
+                                     SIZE)
+    before = model.get_weights()
+    evaluate(model, NOISE, SPEC, episodes=2, seed=0)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_evaluator_reads_the_weights_of_the_moment():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "relation", SIZE, seed=0)
+    evaluator = Evaluator(model)
+    first = evaluator(NOISE, SPEC, episodes=4, seed=0).episodes
+    other = EpisodicModel.build_from({"name": "conv4", "width": 2}, "relation", SIZE, seed=1)
+    model.set_weights(other.get_weights())
+    second = evaluator(NOISE, SPEC, episodes=4, seed=0).episodes
+    assert np.any(first != second)
+    np.testing.assert_array_equal(second, evaluate(other, NOISE, SPEC, episodes=4, seed=0).episodes)
+
+
+# === the interval ===
+
+
+def test_interval_formula():
+    accuracy = Accuracy(np.array([0.2, 0.4, 0.9, 1.0]))
+    assert accuracy.mean == pytest.approx(0.625)
+    assert accuracy.interval == pytest.approx(1.96 * np.sqrt(np.mean((accuracy.episodes - 0.625) ** 2)) / 2)
+    assert str(accuracy) == "62.50 % +- 32.78"
+
+
+def test_one_episode_has_no_spread():
+    assert Accuracy(np.array([0.5])).interval == 0.0
+
+
+# === episodes ===
+
+
+def test_the_same_seed_gives_the_same_episodes_whatever_their_number():
+    model = colour_model()
+    runs = [evaluate(model, NOISE, SPEC, episodes, seed).episodes for episodes, seed in ((6, 3), (6, 3), (9, 3), (6, 4))]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    np.testing.assert_array_equal(runs[0], runs[2][:6])
+    assert np.any(runs[0] != runs[3])
+
+
+def test_every_image_is_read_once():
+    seen = []
+
+    def read(index):
+        seen.append(int(index))
+        return constant_colour(index)
+
+    evaluate(colour_model(), image_set(read), SPEC, episodes=8, seed=0)
+    drawn = [sample_episode(COLOURS.members, SPEC, episode_generator(0, index)) for index in range(8)]
+    assert sorted(seen) == sorted({int(i) for e in drawn for part in (e.support, e.query) for i in part.ravel()})
+
+
+def test_embed_keeps_the_order_over_several_batches():
+    indices = np.arange(IMAGES_PER_BATCH + 5)[::-1] % 40
+    features = embed(colour_model(), NOISE, indices)
+    assert features.shape == (IMAGES_PER_BATCH + 5, 1, 1, 3)
+    expected = np.stack([evaluation_image(noise(int(i)), SIZE) for i in indices]).mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_progress_reaches_the_end():
+    episodes, images = [], []
+    evaluate(colour_model(), COLOURS, SPEC, episodes=6, seed=0, progress=lambda *done: episodes.append(done),
+             image_progress=lambda *done: images.append(done))
+    assert episodes == sorted(episodes) and episodes[-1] == (6, 6) and len(episodes) >= 3
+    assert images[-1][0] == images[-1][1] <= 42
+
+
+# === errors ===
+
+
+@pytest.mark.parametrize("spec, message", [
+    (EpisodeSpec(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
+    (EpisodeSpec(7, 1, 1), "7-way episode needs 7 classes"),
+])
+def test_too_few_images_or_classes(spec, message):
+    with pytest.raises(DataError, match=message):
+        evaluate(colour_model(), COLOURS, spec, episodes=1, seed=0)
+
+
+@pytest.mark.parametrize("episodes", [0, -2])
+def test_at_least_one_episode(episodes):
+    with pytest.raises(ConfigError, match=f"`episodes` must be >= 1. Received: episodes={episodes}"):
+        evaluate(colour_model(), COLOURS, SPEC, episodes=episodes, seed=0)
+
+
+def test_an_image_that_cannot_be_read_is_named():
+    def read(index):
+        raise DataError(f"cannot read image {index}")
+
+    with pytest.raises(DataError, match=r"^cannot read image \d+$"):
+        evaluate(colour_model(), dataclasses.replace(COLOURS, read=read), SPEC, episodes=1, seed=0)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.evaluation.report import evaluation_record, save_evaluation
+
+ACCURACY = Accuracy(np.array([0.5, 0.75, 1.0], np.float32))
+
+
+def record(source: str = "synthetic:sketch", split: str = "novel", seed: int = 7) -> dict:
+    return evaluation_record("runs/demo", source, split, EpisodeSpec(5, 1, 15), seed, ACCURACY)
+
+
+def test_record():
+    assert record() == {
+        "name": "synthetic_sketch-novel-5way-1shot-15query-seed7", "run": "runs/demo", "source": "synthetic:sketch",
+        "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3, "accuracy": 0.75,
+        "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)), "episode_accuracies": [0.5, 0.75, 1.0]}
+
+
+@pytest.mark.parametrize("source", ["folder:/home/a b/../birds", "folder:Vögel", "filelist:C:\\lists\\base.json"])
+def test_the_name_is_fit_for_a_file(source, tmp_path):
+    name = record(source)["name"]
+    assert os.sep not in name and "\\" not in name and ":" not in name
+    (tmp_path / f"{name}.json").touch()
+
+
+def test_other_episodes_have_another_name():
+    names = {record()["name"], record(seed=8)["name"], record(split="val")["name"], record("synthetic:fog")["name"]}
+    assert len(names) == 4
+
+
+def test_save(tmp_path):
+    path = save_evaluation(record(), tmp_path / "evaluations" / "a.json")
+    assert path == tmp_path / "evaluations" / "a.json"
+    loaded = json.loads(path.read_text())
+    assert loaded == record()
+    # Runs are compared episode by episode; nothing is rounded on the way.
+    assert np.float32(loaded["episode_accuracies"]).tolist() == ACCURACY.episodes.tolist()

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorflow import keras
+
+from egt_tf.config import RunConfig, config_from_dict
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.sources import open_source
+from egt_tf.errors import ConfigError, DataError, RunError
+from egt_tf.evaluation.accuracy import evaluate
+from egt_tf.runs import RunFolder
+from egt_tf.training.loop import VALIDATION_STREAM, store_support_set, train
+from egt_tf.weights import load_arrays
+
+
+def small_config(**changes) -> RunConfig:
+    """Seconds: three epochs of two steps on images of 16 pixels."""
+    parts = {"data": {"image_size": 16}, "episode": {"ways": 3, "shots": 2, "queries": 2},
+             "model": {"backbone": {"name": "conv4", "width": 2}}, "guidance": {"mode": "none"},
+             "training": {"epochs": 3, "episodes_per_epoch": 2, "validation_episodes": 5, "learning_rate": 0.01}}
+    return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops in the middle of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self.stop_in, self.epoch = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.stop_in:
+            raise KeyboardInterrupt
+
+
+def states(run: RunFolder) -> dict[str, np.ndarray]:
+    """Every number of the saved state but the seconds."""
+    return {name: array for name, array in load_arrays(run.last_file).items() if name != "progress"}
+
+
+def without_seconds(rows: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> RunFolder:
+    """A run that was left alone."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
+    train(small_config(guidance={"mode": "guided"}), run)
+    return run
+
+
+# === what a run leaves behind ===
+
+
+def test_files(finished):
+    assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "best.npz", "last.npz", "support",
+            "queries"} == set(os.listdir(finished.path))
+    assert finished.config() == small_config(guidance={"mode": "guided"})
+    environment = json.loads((finished.path / "environment.json").read_text())
+    assert environment["seed"] == 1
+    assert environment["packages"]["numpy"] == np.__version__
+    assert os.listdir(finished.path / "tensorboard")
+
+
+def test_metrics(finished):
+    rows = finished.metrics()
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["plain_loss"] + row["guided_loss"], rel=1e-5)
+        assert row["guided_loss"] > 0 and row["seconds"] > 0
+        assert 0 <= row["val_accuracy"] <= 1 and row["val_interval"] >= 0
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(finished):
+    model, config = finished.load_model(), finished.config()
+    validation = open_source(config.data.train).split("val")
+    accuracy = evaluate(model, validation, EpisodeSpec(3, 2, 2), 5, config.training.seed + VALIDATION_STREAM)
+    assert accuracy.mean == pytest.approx(max(row["val_accuracy"] for row in finished.metrics()), abs=1e-6)
+
+
+def test_the_last_state_holds_the_weights_of_the_last_epoch(finished):
+    state, best = states(finished), load_arrays(finished.best_file)
+    assert {f"model/{name}" for name in best} == {name for name in state if name.startswith("model/")}
+    assert int(state["optimizer/0000"]) == 6
+
+
+def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finished):
+    source = open_source("synthetic:shapes")
+    classes = sorted(os.listdir(finished.support_folder))
+    novel = [source.class_names[c] for c in source.splits["novel"]]
+    assert len(classes) == 3 and set(classes) <= set(novel)
+    assert all(sorted(os.listdir(finished.support_folder / c)) == ["01.png", "02.png"] for c in classes)
+    assert sorted(os.listdir(finished.queries_folder)) == [f"{c}-{n:02d}.png" for c in classes for n in (1, 2)]
+
+
+# === the same numbers again ===
+
+
+def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
+    runs = [RunFolder(tmp_path / name) for name in "abc"]
+    for run, seed in zip(runs, (1, 1, 2)):
+        train(small_config(training={"epochs": 1, "seed": seed}), run)
+    first, same, other = (states(run) for run in runs)
+    for name in first:
+        np.testing.assert_array_equal(first[name], same[name])
+    assert any(np.any(first[name] != other[name]) for name in first)
+    assert without_seconds(runs[0].metrics()) == without_seconds(runs[1].metrics())
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path, epoch):
+    alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
+    config = small_config(data={"augmentation": "full"})
+    train(config, alone)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, resumed, callbacks=[Interrupt(epoch)])
+    assert len(resumed.metrics()) == epoch - 1
+    lines = []
+    progress = train(config, resumed, resume=True, report=lines.append)
+    assert lines == ([f"resuming after epoch {epoch - 1}"] if epoch > 1 else [])
+    assert progress.epochs == 3
+    assert without_seconds(resumed.metrics()) == without_seconds(alone.metrics())
+    a, b = states(alone), states(resumed)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+    best_a, best_b = load_arrays(alone.best_file), load_arrays(resumed.best_file)
+    for name in best_a:
+        np.testing.assert_array_equal(best_a[name], best_b[name])
+
+
+def test_a_complete_run_is_left_alone(finished):
+    before = {file: file.stat().st_mtime_ns for file in finished.path.rglob("*")}
+    lines = []
+    progress = train(finished.config(), finished, resume=True, report=lines.append)
+    assert progress.epochs == 3
+    assert len(lines) == 1 and lines[0].startswith("already complete: 3 epochs, best validation accuracy ")
+    assert {file: file.stat().st_mtime_ns for file in finished.path.rglob("*")} == before
+
+
+def test_more_epochs_go_on_from_the_last(tmp_path):
+    config = small_config()
+    short = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
+    long, grown = RunFolder(tmp_path / "long"), RunFolder(tmp_path / "grown")
+    train(config, long)
+    train(short, grown)
+    train(config, grown, resume=True)
+    a, b = states(long), states(grown)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+# === what cannot be done ===
+
+
+@contextlib.contextmanager
+def refused(error, message, run: RunFolder):
+    """Expects the error, and that nothing was written."""
+    with pytest.raises(error, match=message):
+        yield
+    assert not run.path.exists()
+
+
+@pytest.mark.parametrize("changes, error, message", [
+    ({"training": {"episodes_per_epoch": 3, "episodes_per_step": 2}}, ConfigError,
+     "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: 3 and 2"),
+    ({"data": {"train": "synthetic:shape"}}, DataError, "shape"),
+    ({"data": {"validation": "folder:/gone"}}, DataError, "/gone"),
+    ({"episode": {"ways": 40}}, DataError, "40-way episode needs 40 classes"),
+    ({"model": {"backbone": {"name": "conv5"}}}, ConfigError, "unknown backbone 'conv5'"),
+    ({"model": {"head": {"name": "relation", "los": "mse"}}}, ConfigError, "did you mean 'loss'"),
+    ({"guidance": {"mode": "guided", "composite": "fcs"}}, ConfigError, "unknown composite 'fcs'"),
+    ({"guidance": {"mode": "guided_only", "guided_weight": 0.0}}, ConfigError, "not both 0"),
+])
+def test_a_configuration_that_cannot_be_trained_writes_nothing(tmp_path, changes, error, message):
+    run = RunFolder(tmp_path / "run")
+    with refused(error, message, run):
+        train(small_config(**changes), run)
+
+
+def test_a_run_is_not_overwritten(finished):
+    before = finished.last_file.read_bytes()
+    with pytest.raises(RunError, match="already holds a run; go on with it by --resume"):
+        train(small_config(), finished)
+    assert finished.last_file.read_bytes() == before
+
+
+def test_resuming_nothing_is_an_error(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with refused(RunError, "last.npz must exist", run):
+        train(small_config(), run, resume=True)
+
+
+def test_another_architecture_cannot_go_on(finished):
+    config = small_config(model={"backbone": {"name": "conv4", "width": 3}})
+    with pytest.raises(RunError, match="must hold the state of a training with this model"):
+        train(config, finished, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match="must stay finite.*in epoch 1; .*learning_rate"):
+        train(small_config(training={"learning_rate": 1e38}), run)
+    assert run.metrics() == []
+    assert all(np.isfinite(array).all() for array in states(run).values())
+    assert not run.best_file.exists()
+
+
+# === store_support_set ===
+
+
+def test_stored_images_are_those_of_the_source(tmp_path):
+    images = open_source("synthetic:shapes").split("val")
+    run = RunFolder(tmp_path)
+    store_support_set(run, images, EpisodeSpec(2, 3, 1), seed=4)
+    stored = sorted(run.support_folder.rglob("*.png"))
+    assert len(stored) == 6
+    with Image.open(stored[0]) as image:
+        assert np.asarray(image).shape == images.read(int(images.members[0][0])).shape
+    drawn = [np.asarray(Image.open(path)).tobytes() for path in stored]
+    assert len(set(drawn)) == 6
+    class_of = {images.class_names[c]: {images.read(int(i)).tobytes() for i in images.members[c]}
+                for c, name in enumerate(images.class_names) if (run.support_folder / name).is_dir()}
+    for path, content in zip(stored, drawn):
+        assert content in class_of[path.parent.name]
+
+
+def test_the_stored_set_depends_on_the_seed_alone(tmp_path):
+    images = open_source("synthetic:shapes").split("val")
+    for name, seed in (("a", 4), ("b", 4), ("c", 5)):
+        store_support_set(RunFolder(tmp_path / name), images, EpisodeSpec(2, 2, 1), seed)
+    contents = [sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.png")) for name in "abc"]
+    assert contents[0] == contents[1] != contents[2]
