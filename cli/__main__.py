@@ -2,4 +2,5 @@
 
 from .main import cli
 
-cli(prog_name="egt-tf")
+if __name__ == "__main__":
+    cli(prog_name="egt-tf")

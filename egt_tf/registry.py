@@ -47,6 +47,17 @@ class Registry:
         """All registered names, sorted."""
         return tuple(sorted(self._table))
 
+    def name_of(self, member: Callable[..., Any]) -> str:
+        """The name that `member` was registered under.
+
+        Raises:
+            ConfigError: it was not.
+        """
+        for name, registered in self._table.items():
+            if registered is member:
+                return name
+        raise ConfigError(f"a {self.kind} must be registered to be named. Received: {member!r}")
+
     def get(self, identifier: str | Mapping[str, Any] | Any, **defaults: Any) -> Any:
         """Makes the member named by `identifier`.
 

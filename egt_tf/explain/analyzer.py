@@ -11,7 +11,8 @@ from innvestigate.analyzer.base import AnalyzerBase
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain.composites import COMPOSITES, Composite
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.presets import COMPOSITES
 from egt_tf.explain.reverse import Trace, record, reverse
 
 

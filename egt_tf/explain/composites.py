@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain.kinds import KINDS, is_kind
-from egt_tf.explain.rules import AlphaBeta, Epsilon, Mask, Pass, Route, Rule, Share, ShareSum
-from egt_tf.registry import Registry
-
-COMPOSITES = Registry("composite")
-
-# The published code's stabiliser, in the start relevance and in every epsilon rule.
-PUBLISHED_EPSILON = 0.01
+from egt_tf.explain.rules import RULES, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +22,13 @@ class Entry:
         rule: what the layers it fits get.
         kind: fits layers of this kind (a key of `egt_tf.explain.kinds.KINDS`), or None.
         layer: fits the layer of exactly this name, or None. Exactly one of the two is set.
+        first: fits only layers that see the model's input, as it is or reshaped, padded or cropped.
     """
 
     rule: Rule
     kind: str | None = None
     layer: str | None = None
+    first: bool = False
 
     def __post_init__(self):
         if (self.kind is None) == (self.layer is None):
@@ -39,9 +37,20 @@ class Entry:
         if self.kind is not None and self.kind not in KINDS:
             raise ExplainError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={self.kind!r}")
 
-    def fits(self, layer: keras.layers.Layer) -> bool:
-        """Whether this entry decides about `layer`."""
+    def fits(self, layer: keras.layers.Layer, first: bool) -> bool:
+        """Whether this entry decides about `layer`; `first` says whether the layer sees the model's input."""
+        if self.first and not first:
+            return False
         return layer.name == self.layer if self.kind is None else is_kind(layer, self.kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `Entry.from_json` makes an equal entry from."""
+        return {"rule": self.rule.to_json(), "kind": self.kind, "layer": self.layer, "first": self.first}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Entry:
+        """Undoes `to_json`."""
+        return cls(**{**value, "rule": RULES.get(value["rule"])})
 
 
 class Composite:
@@ -60,31 +69,60 @@ class Composite:
         """A composite that asks `entries` first."""
         return Composite((*entries, *self.entries), self.name)
 
-    def rule_for(self, layer: keras.layers.Layer) -> Rule:
-        """The rule of `layer`.
+    def rule_for(self, layer: keras.layers.Layer, first: bool = False) -> Rule:
+        """The rule of `layer`: that of the first entry that fits, else one registered for the layer's class.
+
+        Args:
+            layer: the Keras layer.
+            first: whether it sees the model's input.
 
         Raises:
-            ExplainError: no entry fits.
+            ExplainError: no entry fits and none is registered.
         """
         for entry in self.entries:
-            if entry.fits(layer):
+            if entry.fits(layer, first):
                 return entry.rule
-        raise ExplainError(f"no rule of composite {self.name!r} fits layer {layer.name!r} of class "
-                           f"{type(layer).__name__}; prepend Entry(rule, layer={layer.name!r}) to the composite")
+        rule = registered_rule(layer)
+        if rule is None:
+            raise ExplainError(
+                f"no rule of composite {self.name!r} fits layer {layer.name!r} of class {type(layer).__name__}; register "
+                f"one for its class with egt_tf.explain.register_rule({type(layer).__name__}, rule), or prepend "
+                f"Entry(rule, layer={layer.name!r}) to the composite")
+        return rule
+
+    def to_json(self) -> dict[str, Any]:
+        """What `Composite.from_json` makes an equal composite from."""
+        return {"name": self.name, "entries": [entry.to_json() for entry in self.entries]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Composite:
+        """Undoes `to_json`."""
+        return cls([Entry.from_json(entry) for entry in value["entries"]], value["name"])
 
 
-def structural_entries() -> tuple[Entry, ...]:
-    """Entries for layers without weights, which most composites end with."""
-    return (Entry(Mask(), kind="relu"), Entry(Pass(), kind="activation"), Entry(Share(), kind="max_pool"),
-            Entry(Share(), kind="mean"), Entry(Route(), kind="route"))
+@functools.singledispatch
+def registered_rule(layer: keras.layers.Layer) -> Rule | None:
+    """The rule registered for the class of `layer` or the nearest of its bases; None if there is none."""
+    return None
 
 
-@COMPOSITES.register("fsc")
-def fsc() -> Composite:
-    """As published for RelationNet and GNN: convolution alpha 1 beta 0, dense epsilon 0.01, batch norm identity."""
-    return Composite((
-        Entry(AlphaBeta(1.0, 0.0, bias=False), kind="convolution"),
-        Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
-        Entry(Pass(), kind="batch_norm"),
-        Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
-        *structural_entries()), "fsc")
+def register_rule(layer_class: type[keras.layers.Layer], rule: Rule) -> None:
+    """Gives every composite a rule for a layer that no kind knows.
+
+    Example: a layer that swaps the two halves of its channels. Each output is a copy of one input, so its relevance
+    goes back where it came from.
+
+        >>> class SwapHalves(keras.layers.Layer):
+        ...     def call(self, x):
+        ...         return tf.concat(tf.split(x, 2, axis=-1)[::-1], axis=-1)
+        >>> register_rule(SwapHalves, Route())
+
+    Rules to choose from: `Route` (copies), `Share` (linear and without weights), `Pass` (value by value), `Mask` (a
+    gate of its own), `Derivative`. For a layer with weights, teach `linear_parts` its weighted sum and register
+    `Epsilon(...)` or another rule for such layers. For anything else write a `Rule` with an `apply` of its own.
+
+    Args:
+        layer_class: layers of this class and of its subclasses get the rule.
+        rule: what they get unless a composite decides otherwise.
+    """
+    registered_rule.register(layer_class)(lambda layer: rule)

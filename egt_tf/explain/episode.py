@@ -13,7 +13,8 @@ from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.composites import COMPOSITES, Composite
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.presets import COMPOSITES
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.heatmap import pool_channels
 from egt_tf.explain.reverse import Trace, record, reverse

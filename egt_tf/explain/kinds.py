@@ -24,15 +24,17 @@ def _is_relu(layer: L.Layer) -> bool:
 
 KINDS: dict[str, Predicate] = {
     "dense": _instance_of(L.Dense),
-    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D),
+    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D, L.DepthwiseConv2D, L.SeparableConv2D,
+                                L.Conv2DTranspose),
     "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
     "relu": _is_relu,
     "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
     "max_pool": _instance_of(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D,
                              L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
     "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
-                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, PrototypeMean),
+                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean),
     "add": _instance_of(L.Add),
+    "gate": _instance_of(L.Multiply),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
                           L.SpatialDropout2D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
                           L.Cropping2D, L.Cropping3D, L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, JoinEpisodes,
@@ -50,6 +52,6 @@ def is_kind(layer: L.Layer, kind: str) -> bool:
 
 def output_nonnegative(layer: L.Layer, inputs_nonnegative: tuple[bool, ...]) -> bool:
     """Whether the layer's outputs are known to have no negative values."""
-    if is_kind(layer, "relu"):
+    if is_kind(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu:
         return True
     return all(inputs_nonnegative) and any(is_kind(layer, kind) for kind in _SIGN_KEEPING)

@@ -10,6 +10,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.heads.layers import EpisodeBatchNormalization
+
+L = keras.layers
+Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class LinearPart:
 
     kernel: tf.Tensor
     bias: tf.Tensor | None
-    forward: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    forward: Forward
 
     def backward(self, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
         """`kernel` transposed, applied to `s`; `x` gives the shape only."""
@@ -36,39 +40,111 @@ class LinearPart:
 
 
 @functools.singledispatch
-def linear_part(layer: keras.layers.Layer) -> LinearPart:
-    """Returns the linear part of `layer`. Extend it for a layer of your own with `@linear_part.register`.
+def linear_parts(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+    """Returns the weighted sums that `layer` computes one after the other; for most layers there is one.
+
+    Extend it for a layer of your own with `@linear_parts.register`.
+
+    Args:
+        layer: the Keras layer.
+        x: its input, for layers whose weights depend on it (statistics of the batch).
 
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
     """
     raise ExplainError(f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "
-                       f"class {type(layer).__name__}; teach it with egt_tf.explain.linear_part.register")
+                       f"class {type(layer).__name__}; teach it with egt_tf.explain.linear_parts.register")
 
 
-@linear_part.register(keras.layers.Dense)
-def _(layer):
-    return LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1))
+@linear_parts.register(L.Dense)
+def _(layer, x):
+    return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1)),)
 
 
-@linear_part.register(keras.layers.Conv1D)
-@linear_part.register(keras.layers.Conv2D)
-@linear_part.register(keras.layers.Conv3D)
-def _(layer):
+@linear_parts.register(L.Conv1D)
+@linear_parts.register(L.Conv2D)
+@linear_parts.register(L.Conv3D)
+def _(layer, x):
+    _check_convolution(layer)
+    return (LinearPart(*_weights(layer), _convolution(layer)),)
+
+
+@linear_parts.register(L.DepthwiseConv2D)
+def _(layer, x):
+    _check_convolution(layer)
+    return (LinearPart(_tensor(layer.depthwise_kernel), _bias(layer), _depthwise_convolution(layer)),)
+
+
+@linear_parts.register(L.SeparableConv2D)
+def _(layer, x):
+    _check_convolution(layer)
+    depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
+    pointwise = LinearPart(_tensor(layer.pointwise_kernel), _bias(layer),
+                           lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "VALID"))
+    return depthwise, pointwise
+
+
+@linear_parts.register(L.Conv2DTranspose)
+def _(layer, x):
+    _check_convolution(layer)
+    if tuple(layer.dilation_rate) != (1, 1):
+        raise ExplainError(f"a transposed convolution is explained without dilation. Received: layer {layer.name!r} "
+                           f"with dilation_rate={layer.dilation_rate}")
+
+    def forward(x, kernel):
+        shape = layer.compute_output_shape(x.shape)
+        return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper())
+
+    return (LinearPart(*_weights(layer), forward),)
+
+
+@linear_parts.register(L.BatchNormalization)
+def _(layer, x):
+    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+
+
+@linear_parts.register(EpisodeBatchNormalization)
+def _(layer, x):
+    if layer.batch_statistics:
+        mean, variance = tf.nn.moments(x, list(range(1, len(x.shape) - 1)), keepdims=True)
+        return _scale_and_shift(layer, mean, variance)
+    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+
+
+def _scale_and_shift(layer, mean, variance):
+    """`y = k x + b`, value by value: batch normalisation with its statistics as constants."""
+    scale = tf.math.rsqrt(variance + layer.epsilon)
+    scale = scale if layer.gamma is None else scale * _tensor(layer.gamma)
+    shift = -mean * scale if layer.beta is None else _tensor(layer.beta) - mean * scale
+    return (LinearPart(scale, shift, lambda x, kernel: x * kernel),)
+
+
+def _convolution(layer) -> Forward:
+    # Named, though it is the default: without it, second derivatives fail in eager mode.
+    data_format = {1: "NWC", 2: "NHWC", 3: "NDHWC"}[layer.rank]
+    return lambda x, kernel: tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), data_format,
+                                               layer.dilation_rate)
+
+
+def _depthwise_convolution(layer) -> Forward:
+    return lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, *layer.strides, 1], layer.padding.upper(), "NHWC",
+                                                    layer.dilation_rate)
+
+
+def _check_convolution(layer):
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
         raise ExplainError("convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
                            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
                            f"padding={layer.padding!r}, groups={layer.groups}")
 
-    # Named, though it is the default: without it, second derivatives fail in eager mode.
-    data_format = {1: "NWC", 2: "NHWC", 3: "NDHWC"}[layer.rank]
-
-    def forward(x, kernel):
-        return tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), data_format, layer.dilation_rate)
-
-    return LinearPart(*_weights(layer), forward)
-
 
 def _weights(layer):
-    kernel = tf.convert_to_tensor(layer.kernel)
-    return kernel, tf.convert_to_tensor(layer.bias) if layer.use_bias else None
+    return _tensor(layer.kernel), _bias(layer)
+
+
+def _bias(layer):
+    return _tensor(layer.bias) if layer.use_bias else None
+
+
+def _tensor(variable):
+    return tf.convert_to_tensor(variable)

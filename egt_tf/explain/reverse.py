@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain.composites import Composite
-from egt_tf.explain.kinds import output_nonnegative
+from egt_tf.explain.kinds import is_kind, output_nonnegative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Step:
         inputs: its input tensors.
         outputs: its output tensors.
         nonnegative: for each input, whether it is known to have no negative values.
+        first: whether every input is the model's input, as it is or reshaped, padded or cropped.
         call: runs the layer again on other inputs.
     """
 
@@ -34,6 +36,7 @@ class Step:
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
     nonnegative: tuple[bool, ...]
+    first: bool
     call: Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]
 
 
@@ -71,7 +74,7 @@ class Trace:
 
 
 def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = False,
-           nonnegative: bool = False) -> Trace:
+           nonnegative: bool = False, raw: bool = True) -> Trace:
     """Runs a Functional (or Sequential) Keras model and keeps every layer's inputs and outputs.
 
     Nested models are unrolled.
@@ -81,13 +84,15 @@ def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = Fal
         inputs: one tensor for each of `model.inputs`, in that order.
         training: handed to the layers that ask for it.
         nonnegative: whether the inputs are known to have no negative values.
+        raw: whether the inputs are what a model is given (pixels), not features; composites may treat the layers that
+            see them in a way of their own.
 
     Raises:
         ExplainError: the model is no graph of layers, or the number of inputs is wrong.
     """
     recorder = _Recorder(training)
     inputs = tuple(tf.identity(x) for x in inputs)
-    outputs = recorder.run(model, inputs, (nonnegative,) * len(inputs))
+    outputs = recorder.run(model, inputs, _Known(nonnegative, raw))
     return Trace(tuple(recorder.steps), inputs, outputs)
 
 
@@ -108,16 +113,29 @@ def reverse(trace: Trace, start: tf.Tensor, composite: Composite,
         ExplainError: the composite has no rule for a layer.
     """
     wanted = trace.inputs if at is None else at
-    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0]): start}
+    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0]): _wide(start)}
     for step in reversed(trace.steps):
         if not any(id(y) in relevance for y in step.outputs):
             continue
-        outputs_relevance = [relevance.get(id(y), tf.zeros_like(y)) for y in step.outputs]
+        # Rules divide by sums that can be tiny, so they never work in half precision.
+        xs, ys = [_wide(x) for x in step.inputs], [_wide(y) for y in step.outputs]
+        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys)]
         state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative}
-        rule = composite.rule_for(step.layer)
-        for x, r in zip(step.inputs, rule.apply(step.inputs, step.outputs, outputs_relevance, state)):
+        rule = composite.rule_for(step.layer, step.first)
+        for x, r in zip(step.inputs, rule.apply(xs, ys, rs, state), strict=True):
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
-    return [relevance.get(id(x), tf.zeros_like(x)) for x in wanted]
+    return [relevance.get(id(x), tf.zeros_like(_wide(x))) for x in wanted]
+
+
+def _wide(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
+
+
+class _Known(NamedTuple):
+    """What the graph says of a tensor."""
+
+    nonnegative: bool
+    raw: bool
 
 
 class _Recorder:
@@ -126,17 +144,17 @@ class _Recorder:
     def __init__(self, training: bool):
         self.training = training
         self.steps: list[Step] = []
-        # Known signs, by the identity of tensors that `steps` keeps alive.
-        self.nonnegative: dict[int, bool] = {}
+        # By the identity of tensors, which `steps` keeps alive.
+        self.known: dict[int, _Known] = {}
 
-    def run(self, model, inputs, signs):
+    def run(self, model, inputs, of_inputs=None):
         if not hasattr(model, "_nodes_by_depth"):
             raise ExplainError("only Functional and Sequential models can be explained. "
                                f"Received: {model.name!r} of class {type(model).__name__}")
         if len(inputs) != len(model.inputs):
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
-        for x, sign in zip(inputs, signs):
-            self.nonnegative.setdefault(id(x), sign)
+        for x in inputs:
+            self.known.setdefault(id(x), of_inputs)
         values = {id(symbol): x for symbol, x in zip(model.inputs, inputs)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
@@ -149,27 +167,29 @@ class _Recorder:
         layer = node.outbound_layer
         xs = tuple(values[id(symbol)] for symbol in tf.nest.flatten(node.keras_inputs))
         if isinstance(layer, keras.Model):
-            return self.run(layer, xs, tuple(self.nonnegative[id(x)] for x in xs))
-        call = _repeatable_call(node, self.training)
+            return self.run(layer, xs)
         # A layer may hand back its very input (Dropout, linear activations); tensors are told apart by identity.
-        ys = tuple(tf.identity(y) for y in call(xs))
-        signs = tuple(self.nonnegative[id(x)] for x in xs)
-        self.steps.append(Step(layer, xs, ys, signs, call))
-        self.nonnegative.update((id(y), output_nonnegative(layer, signs)) for y in ys)
+        ys = tuple(tf.identity(y) for y in _call(node, self.training, layer)(xs))
+        # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
+        call = _call(node, self.training, layer.call)
+        signs = tuple(self.known[id(x)].nonnegative for x in xs)
+        first = all(self.known[id(x)].raw for x in xs)
+        self.steps.append(Step(layer, xs, ys, signs, first, call))
+        known = _Known(output_nonnegative(layer, signs), first and is_kind(layer, "route"))
+        self.known.update((id(y), known) for y in ys)
         return ys
 
 
-def _repeatable_call(node, training):
-    """A function that calls the node's layer as the graph does, on given flat inputs."""
-    layer = node.outbound_layer
+def _call(node, training, function):
+    """`function` of flat inputs, called with the arguments that the node's layer has in its graph."""
     positions = {id(symbol): index for index, symbol in enumerate(tf.nest.flatten(node.keras_inputs))}
-    takes_training = "training" in inspect.signature(layer.call).parameters
+    takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters
 
     def call(xs):
         args, kwargs = tf.nest.map_structure(lambda a: xs[positions[id(a)]] if id(a) in positions else a,
                                              (node.call_args, node.call_kwargs))
         if takes_training:
             kwargs["training"] = training
-        return tf.nest.flatten(layer(*args, **kwargs))
+        return tf.nest.flatten(function(*args, **kwargs))
 
     return call

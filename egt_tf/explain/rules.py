@@ -18,7 +18,10 @@ import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain.linear import LinearPart, linear_part
+from egt_tf.explain.linear import LinearPart, linear_parts
+from egt_tf.registry import Registry
+
+RULES = Registry("rule")
 
 # innvestigate and the published code guard exact zeros with this number, and nothing else.
 ZERO_GUARD = 1e-7
@@ -66,20 +69,25 @@ class Rule(ReverseMappingBase):
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Every argument of the constructor."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        """Every argument of the constructor, as JSON types."""
+        return {name: _as_json(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `RULES.get` makes an equal rule from."""
+        return {"name": RULES.name_of(type(self)), **self.get_config()}
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     def __hash__(self):
-        return hash((type(self), tuple(sorted(self.get_config().items()))))
+        return hash((type(self), repr(self)))
 
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
 
+@RULES.register("pass")
 class Pass(Rule):
     """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
 
@@ -90,6 +98,7 @@ class Pass(Rule):
         return [Rs[0], *(tf.zeros_like(x) for x in Xs[1:])]
 
 
+@RULES.register("mask")
 class Mask(Rule):
     """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
 
@@ -97,6 +106,7 @@ class Mask(Rule):
         return [tf.where(Ys[0] > 0, Rs[0], tf.zeros_like(Rs[0]))]
 
 
+@RULES.register("route")
 class Route(Rule):
     """Each output value is a copy of one input value (or of none): its relevance goes back there.
 
@@ -108,6 +118,43 @@ class Route(Rule):
         return pull_back(reverse_state["call"], Xs, Rs)
 
 
+@RULES.register("gate")
+class Gate(Rule):
+    """A product in which all factors but one are gates: the relevance stays with the signal.
+
+    Args:
+        signal: which input is the signal; it has the shape of the output.
+    """
+
+    def __init__(self, signal: int = 0):
+        self.signal = signal
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        if not 0 <= self.signal < len(Xs):
+            raise ExplainError(f"`signal` must be in 0..{len(Xs) - 1}. Received: signal={self.signal}")
+        return [Rs[0] if index == self.signal else tf.zeros_like(x) for index, x in enumerate(Xs)]
+
+
+@RULES.register("derivative")
+class Derivative(Rule):
+    """The layer's derivative, transposed, applied to the relevance: walking back with it is back-propagation."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return pull_back(reverse_state["call"], Xs, Rs)
+
+
+@RULES.register("guided")
+class Guided(Rule):
+    """A ReLU that lets back only what is positive on both ways: `max(R, 0) * [y > 0]`.
+
+    Source: Springenberg et al., 2015 (guided back-propagation).
+    """
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [tf.where(Ys[0] > 0, tf.maximum(Rs[0], 0), tf.zeros_like(Rs[0]))]
+
+
+@RULES.register("share")
 class Share(Rule):
     """Each input gets the share it contributed: `R_i = x_i dy/dx_i R / (y + epsilon sign(y))`.
 
@@ -126,6 +173,7 @@ class Share(Rule):
         return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares))]
 
 
+@RULES.register("share_sum")
 class ShareSum(Share):
     """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part."""
 
@@ -139,14 +187,22 @@ class LinearRule(Rule):
     """Base of the rules for layers with weights; a subclass says how one weighted sum is shared out."""
 
     def apply(self, Xs, Ys, Rs, reverse_state):
-        part = linear_part(reverse_state["layer"])
-        return [self.share_out(Xs[0], Rs[0], part, reverse_state["nonnegative"][0])]
+        parts = linear_parts(reverse_state["layer"], Xs[0])
+        # Each part's input is the output of the part before it, of which no sign is known.
+        inputs, signs = [Xs[0]], [reverse_state["nonnegative"][0]] + [False] * (len(parts) - 1)
+        for part in parts[:-1]:
+            inputs.append(_add_bias(part.forward(inputs[-1], part.kernel), part.bias))
+        relevance = Rs[0]
+        for part, x, nonnegative in reversed(list(zip(parts, inputs, signs))):
+            relevance = self.share_out(x, relevance, part, nonnegative)
+        return [relevance]
 
     def share_out(self, x: tf.Tensor, relevance: tf.Tensor, part: LinearPart, nonnegative: bool) -> tf.Tensor:
         """Relevance of `x`, given that of `forward(x, kernel) + bias`."""
         raise NotImplementedError
 
 
+@RULES.register("z")
 class Z(LinearRule):
     """`R_i = sum_j x_i w_ij R_j / z_j`, `z_j = sum_i x_i w_ij (+ b_j)`; exact zeros of z are guarded.
 
@@ -165,6 +221,7 @@ class Z(LinearRule):
         return guarded_division(relevance, z)
 
 
+@RULES.register("epsilon")
 class Epsilon(Z):
     """As `Z`, with the denominators `z + epsilon sign(z)`, `sign(0) = 1`.
 
@@ -183,6 +240,7 @@ class Epsilon(Z):
         return relevance / stabilize(z, self.epsilon)
 
 
+@RULES.register("alpha_beta")
 class AlphaBeta(LinearRule):
     """`R_i = alpha sum_j (x_i w_ij)+ R_j / Z+_j  -  beta sum_j (x_i w_ij)- R_j / Z-_j`.
 
@@ -212,9 +270,11 @@ class AlphaBeta(LinearRule):
         up, down = self._biases(part.bias)
         # Where the graph says x >= 0 there is no x-, and half of the work is not done.
         x_up, x_down = (x, None) if nonnegative else _signs(x)
-        result = self.alpha * self._share(part, ((x_up, positive), (x_down, negative)), up, relevance)
+        result = self.alpha * _share_products(part, ((x_up, positive), (x_down, negative)), up, relevance,
+                                              self.stabilizer)
         if self.beta:
-            result -= self.beta * self._share(part, ((x_up, negative), (x_down, positive)), down, relevance)
+            result -= self.beta * _share_products(part, ((x_up, negative), (x_down, positive)), down, relevance,
+                                                  self.stabilizer)
         return result
 
     def _biases(self, bias):
@@ -222,11 +282,8 @@ class AlphaBeta(LinearRule):
             return None, None
         return (bias, bias) if self.whole_bias else _signs(bias)
 
-    def _share(self, part, products, bias, relevance):
-        z = _add_bias(_products(part, products), bias)
-        return _backward_products(part, products, divide(relevance, z, self.stabilizer))
 
-
+@RULES.register("z_plus")
 class ZPlus(AlphaBeta):
     """`AlphaBeta` with alpha 1 and beta 0: only positive contributions count.
 
@@ -239,6 +296,7 @@ class ZPlus(AlphaBeta):
         super().__init__(1.0, 0.0, bias=bias, stabilizer=stabilizer)
 
 
+@RULES.register("gamma")
 class Gamma(LinearRule):
     """Positive contributions count more: `R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i (...)` for `x >= 0`.
 
@@ -268,15 +326,14 @@ class Gamma(LinearRule):
         # The sign of the unit is that of what the layer computes, whatever the denominators leave out.
         z = _add_bias(part.forward(x, part.kernel), part.bias)
         nothing = tf.zeros_like(relevance)
-        firing = self._share(part, ((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing))
-        silent = self._share(part, ((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing))
+        firing = _share_products(part, ((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing),
+                                 self.stabilizer)
+        silent = _share_products(part, ((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing),
+                                 self.stabilizer)
         return firing + silent
 
-    def _share(self, part, products, bias, relevance):
-        z = _add_bias(_products(part, products), bias)
-        return _backward_products(part, products, divide(relevance, z, self.stabilizer))
 
-
+@RULES.register("w_square")
 class WSquare(LinearRule):
     """`R_i = sum_j w_ij^2 R_j / sum_i w_ij^2`: for inputs where zero is no absence, such as raw pixels.
 
@@ -299,6 +356,7 @@ class WSquare(LinearRule):
         return tf.square(kernel)
 
 
+@RULES.register("flat")
 class Flat(WSquare):
     """The same share for every input that a unit sees.
 
@@ -313,6 +371,7 @@ class Flat(WSquare):
         return tf.ones_like(kernel)
 
 
+@RULES.register("bounded")
 class Bounded(LinearRule):
     """z^B, for inputs in a known box: `R_i = sum_j (x_i w_ij - low w_ij+ - high w_ij-) R_j / sum_i (...)`.
 
@@ -333,8 +392,78 @@ class Bounded(LinearRule):
         low, high = (tf.zeros_like(x) + tf.constant(bound, x.dtype) for bound in (self.low, self.high))
         positive, negative = _signs(part.kernel)
         products = ((x, part.kernel), (-low, positive), (-high, negative))
-        s = divide(relevance, _products(part, products), self.stabilizer)
-        return _backward_products(part, products, s)
+        return _share_products(part, products, None, relevance, self.stabilizer)
+
+
+@RULES.register("alpha_beta_x")
+class AlphaBetaX(LinearRule):
+    """Alpha-beta with a denominator for each pair of signs of input and weight.
+
+    `alpha[0] r(x+, w+) + alpha[1] r(x-, w-) - beta[0] r(x+, w-) - beta[1] r(x-, w+)`, where `r(x, w)` shares R in
+    proportion to `x w`, with the bias of the product's sign in the denominator.
+
+    Args:
+        alpha: weights of the two positive kinds of contributions.
+        beta: weights of the two negative kinds.
+
+    Notes:
+        innvestigate's presets use alpha (2, 0) and beta (1, 0) for batch normalisation. Its own version weighs
+        `r(x-, w-)` by beta[1]; this one by alpha[1], which is the same for these numbers.
+    """
+
+    def __init__(self, alpha: Sequence[float] = (2.0, 0.0), beta: Sequence[float] = (1.0, 0.0)):
+        self.alpha = tuple(alpha)
+        self.beta = tuple(beta)
+
+    def share_out(self, x, relevance, part, nonnegative):
+        (x_up, x_down), (up, down) = _signs(x), _signs(part.kernel)
+        bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
+        terms = ((self.alpha[0], x_up, up, bias_up), (self.alpha[1], x_down, down, bias_up),
+                 (-self.beta[0], x_up, down, bias_down), (-self.beta[1], x_down, up, bias_down))
+        return tf.add_n([weight * _share_products(part, ((inputs, kernel),), bias, relevance, 0.0)
+                         for weight, inputs, kernel, bias in terms if weight])
+
+
+@RULES.register("magnitude")
+class Magnitude(LinearRule):
+    """`R |x w| / (|x w| + |b|)`, value by value: what the published CAN code does to batch normalisation.
+
+    For layers that scale and shift each value; exact zeros of the denominator are guarded.
+    """
+
+    def share_out(self, x, relevance, part, nonnegative):
+        signal = tf.abs(part.forward(x, part.kernel))
+        noise = tf.zeros_like(signal) if part.bias is None else tf.abs(part.bias)
+        return relevance * guarded_division(signal, signal + noise)
+
+
+@RULES.register("innvestigate_batch_norm")
+class InnvestigateBatchNorm(Rule):
+    """Another rule on batch normalisation as innvestigate 2.1.2 understands it, for comparisons with it only.
+
+    It takes `sqrt(variance^2 + epsilon)` for the standard deviation and does not scale the mean by gamma:
+    `k = gamma / s`, `b = beta - mean / s`. The true layer has `s = sqrt(variance + epsilon)`, `b = beta - mean k`.
+
+    Args:
+        rule: the rule for the scaling layer, or its configuration.
+    """
+
+    def __init__(self, rule: LinearRule | dict[str, Any]):
+        self.rule = RULES.get(rule)
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        layer = reverse_state["layer"]
+        scale = tf.math.rsqrt(tf.square(tf.convert_to_tensor(layer.moving_variance)) + layer.epsilon)
+        kernel = scale if layer.gamma is None else scale * layer.gamma
+        bias = -layer.moving_mean * scale + (0.0 if layer.beta is None else layer.beta)
+        part = LinearPart(kernel, bias, lambda x, k: x * k)
+        return [self.rule.share_out(Xs[0], Rs[0], part, reverse_state["nonnegative"][0])]
+
+
+def _as_json(value):
+    if isinstance(value, Rule):
+        return value.to_json()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float) -> tf.Tensor:
@@ -350,11 +479,9 @@ def _add_bias(z, bias):
     return z if bias is None else z + bias
 
 
-def _products(part, products):
-    """The sum of `forward(x, kernel)` over pairs; a pair without x is left out."""
-    return tf.add_n([part.forward(x, kernel) for x, kernel in products if x is not None])
-
-
-def _backward_products(part, products, s):
-    """What `s` at the sum of `_products` gives its inputs."""
-    return tf.add_n([x * part.backward(x, kernel, s) for x, kernel in products if x is not None])
+def _share_products(part, products, bias, relevance, stabilizer):
+    """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
+    products = [(x, kernel) for x, kernel in products if x is not None]
+    z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
+    s = divide(relevance, z, stabilizer)
+    return tf.add_n([x * part.backward(x, kernel, s) for x, kernel in products])

@@ -67,7 +67,7 @@ def guided_scores(head: Head, features: tf.Tensor, composite: Composite, beta: f
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
     """
-    trace = record(head.score_model, [features], training)
+    trace = record(head.score_model, [features], training, raw=False)
     constant = trace.detached()
     start = log_odds(head.probabilities(constant.outputs[0]), beta=beta)
     (relevance,) = reverse(constant, start, composite)

@@ -9,7 +9,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain.composites import COMPOSITES, Composite
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.presets import COMPOSITES
 from egt_tf.training.guidance import LossWeights, guided_scores
 
 register = keras.utils.register_keras_serializable("egt_tf")

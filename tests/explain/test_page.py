@@ -100,7 +100,8 @@ def test_fitted_names_fit_and_stay_different(sheet, names, lines, width):
 
 
 def test_names_with_room_are_not_shortened(sheet):
-    assert sheet.fit_names(("013.Bobolink", "n01532829_house_finch"), 4.0, 9) == [["Bobolink"], ["house finch"]]
+    names = ("013.Bobolink", "n01532829_house_finch")
+    assert sheet.fit_names(names, 4.0, 9) == [["Bobolink"], ["house finch"]]
 
 
 def test_other_text_keeps_its_number_and_loses_its_middle(sheet):

@@ -10,7 +10,7 @@ from tensorflow import keras
 from egt_tf.backbones import conv4
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
-from egt_tf.explain.composites import structural_entries
+from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.rules import Epsilon, Pass, ZPlus
 
 L = keras.layers

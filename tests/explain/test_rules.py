@@ -11,7 +11,7 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain import LRP, Composite, Entry, record, reverse
-from egt_tf.explain.composites import structural_entries
+from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.rules import (AlphaBeta, Bounded, Epsilon, Flat, Gamma, Mask, Pass, Route, Share, ShareSum, WSquare, Z,
                                   ZPlus)
 from tests.explain import reference_rules as ref

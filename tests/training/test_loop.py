@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 
@@ -14,7 +13,7 @@ from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
-from egt_tf.evaluation.accuracy import evaluate
+from egt_tf.evaluation.accuracy import Accuracy, Evaluator, evaluate
 from egt_tf.runs import RunFolder
 from egt_tf.training.loop import VALIDATION_STREAM, store_support_set, train
 from egt_tf.weights import load_arrays
@@ -60,6 +59,25 @@ def finished(tmp_path_factory) -> RunFolder:
     return run
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> RunFolder:
+    """A run without guidance that was left alone; its images are augmented."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "alone")
+    train(augmented_config(), run)
+    return run
+
+
+def augmented_config(**training) -> RunConfig:
+    return small_config(data={"augmentation": "full"}, training=training)
+
+
+def expect_equal_states(a: RunFolder, b: RunFolder) -> None:
+    first, second = states(a), states(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
 # === what a run leaves behind ===
 
 
@@ -89,6 +107,24 @@ def test_the_best_weights_are_those_of_the_best_epoch(finished):
     assert accuracy.mean == pytest.approx(max(row["val_accuracy"] for row in finished.metrics()), abs=1e-6)
 
 
+def test_the_first_of_equally_good_epochs_is_kept(tmp_path, monkeypatch):
+    def accuracies(*values):
+        given = iter(values)
+        monkeypatch.setattr(Evaluator, "__call__", lambda *args, **kwargs: Accuracy(np.array([next(given)])))
+
+    runs = [RunFolder(tmp_path / name) for name in "ab"]
+    accuracies(0.2, 0.5)
+    train(small_config(training={"epochs": 2}), runs[0])
+    accuracies(0.2, 0.5, 0.5)
+    progress = train(small_config(training={"epochs": 3}), runs[1])
+    assert progress.best_accuracy == 0.5
+    expected, best, last = load_arrays(runs[0].best_file), load_arrays(runs[1].best_file), states(runs[1])
+    for name in expected:
+        np.testing.assert_array_equal(best[name], expected[name])
+        np.testing.assert_array_equal(best[name], states(runs[0])[f"model/{name}"])
+    assert any(np.any(best[name] != last[f"model/{name}"]) for name in best)
+
+
 def test_the_last_state_holds_the_weights_of_the_last_epoch(finished):
     state, best = states(finished), load_arrays(finished.best_file)
     assert {f"model/{name}" for name in best} == {name for name in state if name.startswith("model/")}
@@ -111,18 +147,15 @@ def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
     runs = [RunFolder(tmp_path / name) for name in "abc"]
     for run, seed in zip(runs, (1, 1, 2)):
         train(small_config(training={"epochs": 1, "seed": seed}), run)
-    first, same, other = (states(run) for run in runs)
-    for name in first:
-        np.testing.assert_array_equal(first[name], same[name])
+    expect_equal_states(*runs[:2])
+    first, other = states(runs[0]), states(runs[2])
     assert any(np.any(first[name] != other[name]) for name in first)
     assert without_seconds(runs[0].metrics()) == without_seconds(runs[1].metrics())
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path, epoch):
-    alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
-    config = small_config(data={"augmentation": "full"})
-    train(config, alone)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupted_run_ends_with_the_same_numbers(alone, tmp_path, epoch):
+    resumed, config = RunFolder(tmp_path / "resumed"), augmented_config()
     with pytest.raises(KeyboardInterrupt):
         train(config, resumed, callbacks=[Interrupt(epoch)])
     assert len(resumed.metrics()) == epoch - 1
@@ -131,10 +164,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path, epoch):
     assert lines == ([f"resuming after epoch {epoch - 1}"] if epoch > 1 else [])
     assert progress.epochs == 3
     assert without_seconds(resumed.metrics()) == without_seconds(alone.metrics())
-    a, b = states(alone), states(resumed)
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name])
+    expect_equal_states(resumed, alone)
     best_a, best_b = load_arrays(alone.best_file), load_arrays(resumed.best_file)
     for name in best_a:
         np.testing.assert_array_equal(best_a[name], best_b[name])
@@ -149,16 +179,11 @@ def test_a_complete_run_is_left_alone(finished):
     assert {file: file.stat().st_mtime_ns for file in finished.path.rglob("*")} == before
 
 
-def test_more_epochs_go_on_from_the_last(tmp_path):
-    config = small_config()
-    short = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
-    long, grown = RunFolder(tmp_path / "long"), RunFolder(tmp_path / "grown")
-    train(config, long)
-    train(short, grown)
-    train(config, grown, resume=True)
-    a, b = states(long), states(grown)
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name])
+def test_more_epochs_go_on_from_the_last(alone, tmp_path):
+    run = RunFolder(tmp_path / "grown")
+    train(augmented_config(epochs=1), run)
+    train(augmented_config(), run, resume=True)
+    expect_equal_states(run, alone)
 
 
 # === what cannot be done ===

@@ -1,0 +1,176 @@
+"""The composites that have names: those of the published code, of zennit and of innvestigate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from egt_tf.explain.composites import Composite, Entry
+from egt_tf.explain.rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, Gate, InnvestigateBatchNorm,
+                                  LinearRule, Magnitude, Mask, Pass, Route, Rule, Share, ShareSum, WSquare, Z, ZPlus)
+from egt_tf.registry import Registry
+
+COMPOSITES = Registry("composite")
+
+# The published code's stabiliser, in the start relevance and in every epsilon rule.
+PUBLISHED_EPSILON = 0.01
+# zennit's, in every denominator.
+ZENNIT_STABILIZER = 1e-6
+# Black and white after the normalisation by ImageNet's mean and standard deviation, channel by channel.
+DARKEST = tuple(-mean / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
+BRIGHTEST = tuple((1 - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
+
+Bound = float | Sequence[float]
+
+
+def structural_entries(max_pool: Rule = Share()) -> tuple[Entry, ...]:
+    """Entries for layers without weights, which every composite ends with.
+
+    Args:
+        max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Route()`.
+    """
+    return (Entry(Mask(), kind="relu"), Entry(Pass(), kind="activation"), Entry(max_pool, kind="max_pool"),
+            Entry(Share(), kind="mean"), Entry(Gate(), kind="gate"), Entry(Route(), kind="route"))
+
+
+def _few_shot(convolution: Rule, batch_norm: Rule, name: str) -> Composite:
+    return Composite((
+        Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
+        Entry(batch_norm, kind="batch_norm"), Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
+        *structural_entries()), name)
+
+
+@COMPOSITES.register("fsc")
+def fsc() -> Composite:
+    """Published for RelationNet and GNN: convolution alpha 1 beta 0, dense epsilon 0.01, batch norm unchanged."""
+    return _few_shot(AlphaBeta(1.0, 0.0, bias=False), Pass(), "fsc")
+
+
+@COMPOSITES.register("fsc_gamma")
+def fsc_gamma(gamma: float = 0.25) -> Composite:
+    """As fsc, with the gamma rule for convolutions."""
+    return _few_shot(Gamma(gamma, bias=False), Pass(), "fsc_gamma")
+
+
+@COMPOSITES.register("fsc_can")
+def fsc_can() -> Composite:
+    """Published for CAN: convolution alpha 1.5 beta 0.5, batch norm in proportion to signal and shift."""
+    return _few_shot(AlphaBeta(1.5, 0.5, bias=False), Magnitude(), "fsc_can")
+
+
+def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: float, name: str) -> Composite:
+    return Composite((
+        *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
+        Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(epsilon), kind="add"),
+        *structural_entries(max_pool=Route())), name)
+
+
+@COMPOSITES.register("epsilon")
+def epsilon(epsilon: float = ZENNIT_STABILIZER, bias: bool = True) -> Composite:
+    """The epsilon rule for every layer with weights."""
+    return _zennit((), Epsilon(epsilon, bias), bias, epsilon, "epsilon")
+
+
+@COMPOSITES.register("epsilon_plus")
+def epsilon_plus(bias: bool = True) -> Composite:
+    """Convolution z+, dense epsilon (zennit's EpsilonPlus)."""
+    return _zennit((), ZPlus(bias, ZENNIT_STABILIZER), bias, ZENNIT_STABILIZER, "epsilon_plus")
+
+
+@COMPOSITES.register("epsilon_gamma_box")
+def epsilon_gamma_box(low: Bound = DARKEST, high: Bound = BRIGHTEST, bias: bool = True) -> Composite:
+    """First convolution z^B between black and white, other convolutions gamma 0.25, dense epsilon."""
+    first = Entry(Bounded(low, high, ZENNIT_STABILIZER), kind="convolution", first=True)
+    return _zennit((first,), Gamma(0.25, bias, ZENNIT_STABILIZER), bias, ZENNIT_STABILIZER, "epsilon_gamma_box")
+
+
+@COMPOSITES.register("epsilon_alpha2_beta1_flat")
+def epsilon_alpha2_beta1_flat(bias: bool = True) -> Composite:
+    """First layer flat, convolutions alpha 2 beta 1, dense epsilon."""
+    first = [Entry(Flat(ZENNIT_STABILIZER), kind=kind, first=True) for kind in ("convolution", "dense")]
+    rule = AlphaBeta(2.0, 1.0, bias, stabilizer=ZENNIT_STABILIZER)
+    return _zennit(first, rule, bias, ZENNIT_STABILIZER, "epsilon_alpha2_beta1_flat")
+
+
+def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearRule, innvestigate_batch_norm: bool,
+                  first: Sequence[Entry] = ()) -> Composite:
+    """innvestigate guards exact zeros in sums and means and moves relevance through max-pooling by the gradient."""
+    norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
+    return Composite((
+        *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
+        Entry(Share(), kind="add"), *structural_entries(max_pool=Route())), name)
+
+
+def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:
+    return _innvestigate(name, rule, rule, rule, innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.z")
+def lrp_z(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.z: the plain rule for every layer with weights."""
+    return _same_everywhere("lrp.z", Z(), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.epsilon")
+def lrp_epsilon(epsilon: float = 1e-7, innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.epsilon: the epsilon rule for every layer with weights."""
+    return _same_everywhere("lrp.epsilon", Epsilon(epsilon), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.w_square")
+def lrp_w_square(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.w_square: the squared weights for every layer with weights."""
+    return _same_everywhere("lrp.w_square", WSquare(), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.flat")
+def lrp_flat(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.flat: equal shares for every layer with weights."""
+    return _same_everywhere("lrp.flat", Flat(), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.z_plus")
+def lrp_z_plus(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.z_plus: positive contributions alone, without biases."""
+    return _same_everywhere("lrp.z_plus", ZPlus(), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.alpha_1_beta_0")
+def lrp_alpha_1_beta_0(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.alpha_1_beta_0: positive contributions alone, the whole bias in the denominators."""
+    return _same_everywhere("lrp.alpha_1_beta_0", AlphaBeta(1.0, 0.0, whole_bias=True), innvestigate_batch_norm)
+
+
+@COMPOSITES.register("lrp.alpha_2_beta_1")
+def lrp_alpha_2_beta_1(innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's lrp.alpha_2_beta_1: positive and negative contributions apart, the whole bias in each."""
+    return _same_everywhere("lrp.alpha_2_beta_1", AlphaBeta(2.0, 1.0, whole_bias=True), innvestigate_batch_norm)
+
+
+def _preset(name: str, alpha: float, epsilon: float, innvestigate_batch_norm: bool, flat: bool) -> Composite:
+    first = [Entry(Flat(), kind=kind, first=True) for kind in ("dense", "convolution")] if flat else ()
+    convolution = AlphaBeta(alpha, alpha - 1.0, whole_bias=True)
+    return _innvestigate(name, Epsilon(epsilon), convolution, AlphaBetaX(), innvestigate_batch_norm, first)
+
+
+@COMPOSITES.register("lrp.sequential_preset_a")
+def lrp_sequential_preset_a(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's preset A: dense epsilon 0.1, convolution alpha 1 beta 0."""
+    return _preset("lrp.sequential_preset_a", 1.0, epsilon, innvestigate_batch_norm, flat=False)
+
+
+@COMPOSITES.register("lrp.sequential_preset_b")
+def lrp_sequential_preset_b(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's preset B: dense epsilon 0.1, convolution alpha 2 beta 1."""
+    return _preset("lrp.sequential_preset_b", 2.0, epsilon, innvestigate_batch_norm, flat=False)
+
+
+@COMPOSITES.register("lrp.sequential_preset_a_flat")
+def lrp_sequential_preset_a_flat(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's preset A with equal shares in the first layer."""
+    return _preset("lrp.sequential_preset_a_flat", 1.0, epsilon, innvestigate_batch_norm, flat=True)
+
+
+@COMPOSITES.register("lrp.sequential_preset_b_flat")
+def lrp_sequential_preset_b_flat(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
+    """innvestigate's preset B with equal shares in the first layer."""
+    return _preset("lrp.sequential_preset_b_flat", 2.0, epsilon, innvestigate_batch_norm, flat=True)
