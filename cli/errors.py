@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from egt_tf.errors import EgtError
+from egt_tf.errors import EgtError, release_frames
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -30,6 +30,16 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     Args:
         debug: print the traceback too.
     """
+    try:
+        with _translated_errors(debug):
+            yield
+    except BaseException as error:
+        release_frames(error)
+        raise
+
+
+@contextlib.contextmanager
+def _translated_errors(debug: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:

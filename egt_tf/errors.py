@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from numbers import Integral
 
 
@@ -33,3 +35,16 @@ def check_integer(name: str, value: object, smallest: int) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < smallest:
         raise ConfigError(f"`{name}` must be an integer >= {smallest}. Received: {name}={value!r}")
+
+
+def release_frames(error: BaseException) -> None:
+    """Frees what the frames that an error passed still hold, and those of the errors that led to it.
+
+    An iterator over a data set must be gone when Python shuts down: TensorFlow waits, without end, for Python
+    functions of the data set that Python does not run any more.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()

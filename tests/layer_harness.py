@@ -14,8 +14,8 @@ from tensorflow import keras
 MIXED_TOLERANCE = 2e-2
 
 
-def check_layer(make: Callable[[], keras.layers.Layer], inputs: Sequence[np.ndarray], free_axes: Sequence[Sequence[int]],
-                folder: Path, *, rtol: float = 1e-5, differentiable: Sequence[int] = (0,),
+def check_layer(make: Callable[[], keras.layers.Layer], inputs: Sequence[np.ndarray],
+                free_axes: Sequence[Sequence[int]], folder: Path, *, rtol: float = 1e-5, differentiable: Sequence[int] = (0,),
                 skip_mixed: bool = False) -> None:
     """Builds the layer and checks calls, shapes, gradients, mixed precision, configuration and saving.
 

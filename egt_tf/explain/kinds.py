@@ -39,6 +39,7 @@ KINDS: dict[str, Predicate] = {
                           L.SpatialDropout2D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
                           L.Cropping2D, L.Cropping3D, L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, JoinEpisodes,
                           SplitEpisodes, PairConcat, FlattenMap, DropLastAxis),
+    "any": lambda layer: True,
 }
 
 # Layers whose outputs are >= 0 when their inputs are.
@@ -50,8 +51,13 @@ def is_kind(layer: L.Layer, kind: str) -> bool:
     return KINDS[kind](layer)
 
 
+def ends_in_relu(layer: L.Layer) -> bool:
+    """Whether the layer is a ReLU or has one as its own activation."""
+    return is_kind(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu
+
+
 def output_nonnegative(layer: L.Layer, inputs_nonnegative: tuple[bool, ...]) -> bool:
     """Whether the layer's outputs are known to have no negative values."""
-    if is_kind(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu:
+    if ends_in_relu(layer):
         return True
     return all(inputs_nonnegative) and any(is_kind(layer, kind) for kind in _SIGN_KEEPING)

@@ -96,15 +96,16 @@ def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = Fal
     return Trace(tuple(recorder.steps), inputs, outputs)
 
 
-def reverse(trace: Trace, start: tf.Tensor, composite: Composite,
-            at: Sequence[tf.Tensor] | None = None) -> list[tf.Tensor]:
-    """Takes relevance from the output of a recorded pass back to other tensors of it.
+def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[tf.Tensor] | None = None,
+            of: tf.Tensor | None = None) -> list[tf.Tensor]:
+    """Takes relevance from one tensor of a recorded pass back to others.
 
     Args:
-        trace: of a model with one output.
-        start: relevance of the output, of its shape.
+        trace: the recorded pass.
+        start: relevance of the tensor `of`, of its shape.
         composite: gives each layer its rule.
         at: tensors of the trace whose relevance is wanted; its inputs by default.
+        of: where the relevance starts; the first output by default.
 
     Returns:
         One relevance for each tensor of `at`, of its shape; zeros where none arrives.
@@ -113,7 +114,7 @@ def reverse(trace: Trace, start: tf.Tensor, composite: Composite,
         ExplainError: the composite has no rule for a layer.
     """
     wanted = trace.inputs if at is None else at
-    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0]): _wide(start)}
+    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0] if of is None else of): _wide(start)}
     for step in reversed(trace.steps):
         if not any(id(y) in relevance for y in step.outputs):
             continue

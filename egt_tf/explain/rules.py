@@ -18,6 +18,7 @@ import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
 
 from egt_tf.errors import ExplainError
+from egt_tf.explain.kinds import ends_in_relu
 from egt_tf.explain.linear import LinearPart, linear_parts
 from egt_tf.registry import Registry
 
@@ -145,13 +146,15 @@ class Derivative(Rule):
 
 @RULES.register("guided")
 class Guided(Rule):
-    """A ReLU that lets back only what is positive on both ways: `max(R, 0) * [y > 0]`.
+    """The derivative, which behind a ReLU lets only positive relevance back: `max(R, 0) dy/dx`.
 
     Source: Springenberg et al., 2015 (guided back-propagation).
     """
 
     def apply(self, Xs, Ys, Rs, reverse_state):
-        return [tf.where(Ys[0] > 0, tf.maximum(Rs[0], 0), tf.zeros_like(Rs[0]))]
+        if ends_in_relu(reverse_state["layer"]):
+            Rs = [tf.maximum(r, 0) for r in Rs]
+        return pull_back(reverse_state["call"], Xs, Rs)
 
 
 @RULES.register("share")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from egt_tf.data.pipeline import data_errors
-from egt_tf.errors import EgtError
+from egt_tf.errors import EgtError, release_frames
 
 
 @contextlib.contextmanager
@@ -20,7 +20,9 @@ def original_errors() -> Iterator[None]:
     try:
         with data_errors():
             yield
-    except Exception as error:
+    except BaseException as error:
+        # A script that is interrupted would not end otherwise.
+        release_frames(error)
         original = _innermost(error)
         if original is None or original is error:
             raise

@@ -144,7 +144,8 @@ def test_one_episode_has_no_spread():
 
 def test_the_same_seed_gives_the_same_episodes_whatever_their_number():
     model = colour_model()
-    runs = [evaluate(model, NOISE, SPEC, episodes, seed).episodes for episodes, seed in ((6, 3), (6, 3), (9, 3), (6, 4))]
+    arguments = ((6, 3), (6, 3), (9, 3), (6, 4))
+    runs = [evaluate(model, NOISE, SPEC, episodes, seed).episodes for episodes, seed in arguments]
     np.testing.assert_array_equal(runs[0], runs[1])
     np.testing.assert_array_equal(runs[0], runs[2][:6])
     assert np.any(runs[0] != runs[3])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError
-from egt_tf.explain.composites import COMPOSITES
+from egt_tf.explain import COMPOSITES
 from egt_tf.explain.start import log_odds
 from egt_tf.heads import RelationHead
 from egt_tf.training.guidance import LossWeights, guided_scores, loss_weights, relevance_weights

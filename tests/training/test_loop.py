@@ -179,6 +179,7 @@ def test_a_complete_run_is_left_alone(finished):
     assert {file: file.stat().st_mtime_ns for file in finished.path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_the_last(alone, tmp_path):
     run = RunFolder(tmp_path / "grown")
     train(augmented_config(epochs=1), run)
