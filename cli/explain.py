@@ -12,39 +12,54 @@ from egt_tf.errors import RunError
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by default.")
 @click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
               help="One sub-folder of images a class; the run's stored support set by default.")
 @click.option("--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up "
               "by default.")
+@click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
+@click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
+@click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")
 def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path | None, target: str | None,
-            out: Path | None) -> None:
+            method: str | None, compare: str | None, list_methods: bool, out: Path | None) -> None:
     """Classify images by a support set and draw which pixels spoke for and against it."""
+    if list_methods:
+        return _list_methods()
+    if not images:
+        raise click.UsageError("name at least one IMAGE to explain")
+    if method and compare:
+        raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
     if out is not None and out.resolve() == images[0].resolve():
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
     from egt_tf.data.support import load_image, load_support
+    from egt_tf.explain.comparison import draw_comparison
     from egt_tf.explain.episode import explain_image
     from egt_tf.explain.figure import save
+    from egt_tf.explain.methods import get_method
     from egt_tf.runs import RunFolder, newest_run
 
     run = newest_run("runs") if folder is None else RunFolder(folder)
+    names = compare.split(",") if compare else [method or run.config().guidance.composite]
+    methods = [get_method(name.strip()) for name in names]
     model = run.load_model()
     support = load_support(_support_folder(run, support_folder), model.image_size)
     queries = [load_image(image, model.image_size) for image in images]
     _say_what_is_used(run, folder, support, support_folder)
-    composite = run.config().guidance.composite
     for image, query, figure in zip(images, queries, [out] if out is not None else figure_names(images)):
-        explanation = explain_image(model, support, query, target, composite,
-                                    image_name=image.name, run_name=run.path.resolve().name)
-        paths = save(explanation, figure)
-        name = explanation.class_names[explanation.predicted]
-        click.echo(f"{image}: {name} ({100 * explanation.probabilities[explanation.predicted]:.1f} %)  figure: "
-                   f"{paths[0]}")
+        explanations = [explain_image(model, support, query, target, each, image.name, run.path.resolve().name)
+                        for each in methods]
+        if compare:
+            draw_comparison(explanations, figure)
+        else:
+            save(explanations[0], figure)
+        predicted = explanations[0].predicted
+        click.echo(f"{image}: {support.class_names[predicted]} ({100 * explanations[0].probabilities[predicted]:.1f} %)  "
+                   f"figure: {figure}")
 
 
 def figure_names(images: Sequence[Path]) -> list[Path]:
@@ -72,3 +87,10 @@ def _say_what_is_used(run, folder, support, support_folder):
     if support.left_out:
         click.echo(f"{support.left_out} support images are not used: every class counts with {support.shots}, as many "
                    "as the smallest has")
+
+
+def _list_methods():
+    from egt_tf.explain.methods import all_methods
+
+    for method in all_methods():
+        click.echo(f"{method.name:36s} {method.summary}")

@@ -47,6 +47,14 @@ class Registry:
         """All registered names, sorted."""
         return tuple(sorted(self._table))
 
+    def summary(self, name: str) -> str:
+        """The first line of what the member called `name` says about itself.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
+        return (inspect.getdoc(self._lookup(name)) or "").partition("\n")[0]
+
     def name_of(self, member: Callable[..., Any]) -> str:
         """The name that `member` was registered under.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,35 +14,30 @@ from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.composites import Composite
-from egt_tf.explain.presets import COMPOSITES
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.heatmap import pool_channels
-from egt_tf.explain.reverse import Trace, record, reverse
+from egt_tf.explain.methods import Method, get_method
 from egt_tf.explain.start import log_odds
+from egt_tf.heads.base import Head
 
 ALL_CLASSES = "all"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QueryRelevance:
-    """Prediction and pixel relevance of one query.
+    """Pixel relevance of one query and of the support images.
 
     Attributes:
-        probabilities: of the classes, `(ways,)`.
-        explained: class indices that relevance was computed for, E of them.
-        query: relevance of the query's pixels for each of them, `(E, size, size, 3)`.
+        query: relevance of the query's pixels for each class explained, `(E, size, size, 3)`.
         support: of the support images' pixels, `(E, ways, shots, size, size, 3)`.
     """
 
-    probabilities: np.ndarray
-    explained: tuple[int, ...]
     query: np.ndarray
     support: np.ndarray
 
 
 def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, target: str | None = None,
-                  composite: str | Composite = "fsc", image_name: str = "", run_name: str = "") -> EpisodeExplanation:
+                  method: str | Method = "fsc", image_name: str = "", run_name: str = "") -> EpisodeExplanation:
     """Classifies one image by a support set and explains the prediction.
 
     Args:
@@ -50,27 +46,28 @@ def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, 
         image: normalised `(size, size, 3)`.
         target: a class name to explain beside the predicted class; "all" for every class; None for the predicted
             class and the runner-up.
-        composite: a name of `COMPOSITES`, or a `Composite`.
+        method: a name that `egt_tf.explain.methods.get_method` knows, or a `Method`.
         image_name: for the figure.
         run_name: for the figure.
 
     Raises:
-        ExplainError: no such class, or a layer without a rule.
+        ExplainError: no such class or method, or a layer that the method cannot explain.
     """
-    composite = COMPOSITES.get(composite)
-    trace = record_query(model, support, image)
-    probabilities = model.head.probabilities(trace.outputs[0])[0, 0].numpy()
+    method = get_method(method)
+    inputs = query_inputs(model, support, image)
+    scores = model(dict(zip(model.input_names, inputs)), training=False)
+    probabilities = model.head.probabilities(scores)[0, 0].numpy()
     explained = classes_to_explain(probabilities, support.class_names, target)
-    relevance = relevance_of_query(model, support, trace, explained, composite)
+    relevance = relevance_of_query(model, support, inputs, explained, method)
     return EpisodeExplanation(
         query_image=denormalize(image).numpy(), class_names=support.class_names, probabilities=probabilities,
         explained=explained, query_relevance=pool_channels(relevance.query),
         support_images=denormalize(support.images).numpy(), support_relevance=pool_channels(relevance.support),
-        image_name=image_name, run_name=run_name, method_name=composite.name)
+        image_name=image_name, run_name=run_name, method_name=method.name)
 
 
-def record_query(model: EpisodicModel, support: SupportSet, image: np.ndarray) -> Trace:
-    """Runs one query, in inference mode, as the first query of an episode.
+def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -> list[tf.Tensor]:
+    """The model's inputs for one query, which is the first of its episode.
 
     A head that normalises by the statistics of its episode needs more than one query to have any; the support images
     are scored beside the query then.
@@ -79,34 +76,35 @@ def record_query(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
     queries = np.concatenate([image[None], flat]) if model.head.uses_batch_statistics else image[None]
     inputs = {"support_images": flat, "support_labels": labels, "query_images": queries}
-    return record(model, [tf.constant(inputs[name][None]) for name in model.input_names])
+    return [tf.constant(inputs[name][None]) for name in model.input_names]
 
 
-def relevance_of_query(model: EpisodicModel, support: SupportSet, trace: Trace, explained: Sequence[int],
-                       composite: Composite) -> QueryRelevance:
-    """Takes the log-odds of each class of `explained` back to the pixels.
+def relevance_of_query(model: EpisodicModel, support: SupportSet, inputs: Sequence[tf.Tensor],
+                       explained: Sequence[int], method: Method) -> QueryRelevance:
+    """Explains the first query's score for each class of `explained`, down to the pixels.
 
     Args:
         model: the classifier.
         support: its classes.
-        trace: of `record_query`.
+        inputs: of `query_inputs`.
         explained: class indices.
-        composite: gives each layer its rule.
+        method: how.
     """
-    by_name = dict(zip(model.input_names, trace.inputs))
-    scores = trace.outputs[0]
-    probabilities = model.head.probabilities(scores)
-    start = log_odds(probabilities)
     query_maps, support_maps = [], []
     for target in explained:
-        # Relevance starts at one score alone: that of the first query for the class explained.
-        chosen = tf.one_hot([[target]], support.ways, dtype=start.dtype)
-        chosen = tf.pad(chosen, [[0, 0], [0, tf.shape(start)[1] - 1], [0, 0]])
-        wanted = [by_name["query_images"], by_name["support_images"]]
-        query, images = reverse(trace, start * chosen, composite, wanted)
-        query_maps.append(query[0, 0].numpy())
-        support_maps.append(images[0].numpy().reshape(support.images.shape))
-    return QueryRelevance(probabilities[0, 0].numpy(), tuple(explained), np.stack(query_maps), np.stack(support_maps))
+        maps = method.maps(model, inputs, functools.partial(_start, model.head, target, method.from_log_odds))
+        by_name = dict(zip(model.input_names, maps))
+        query_maps.append(by_name["query_images"][0, 0].numpy())
+        support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
+    return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
+
+
+def _start(head: Head, target: int, from_log_odds: bool, scores: tf.Tensor) -> tf.Tensor:
+    """What the explanation of the first query's score for the class `target` starts from; zero elsewhere."""
+    queries, ways = tf.shape(scores)[1], tf.shape(scores)[2]
+    chosen = tf.one_hot([[target]], ways, dtype=scores.dtype)
+    chosen = tf.pad(chosen, [[0, 0], [0, queries - 1], [0, 0]])
+    return chosen * log_odds(head.probabilities(scores)) if from_log_odds else chosen
 
 
 def classes_to_explain(probabilities: np.ndarray, class_names: Sequence[str], target: str | None) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ def save(explanation: EpisodeExplanation, out_png: str | os.PathLike) -> list[Pa
         ExplainError: `out_png` does not end in .png.
         OSError: a file cannot be written.
     """
-    out_png = _png_path(out_png)
+    out_png = checked_png_path(out_png)
     paths = [out_png, *(out_png.with_suffix(suffix) for suffix in (".npy", ".support.npy", ".json"))]
     draw(explanation, paths[0])
     write_array(paths[1], np.asarray(explanation.query_relevance, np.float32))
@@ -71,32 +71,42 @@ def draw(explanation: EpisodeExplanation, path: str | os.PathLike) -> None:
         ExplainError: `path` does not end in .png.
         OSError: the file cannot be written.
     """
-    path = _png_path(path)
+    path = checked_png_path(path)
     layout = _Layout.of(explanation)
     sheet = Sheet(_WIDTH, layout.height)
     _draw_header(sheet, explanation)
-    _draw_query_row(sheet, explanation, _display_maps(explanation.query_relevance))
+    _draw_query_row(sheet, explanation, display_maps(explanation.query_relevance))
     _draw_support(sheet, explanation, layout)
+    write_sheet(sheet, path)
+
+
+def write_sheet(sheet: Sheet, path: Path) -> None:
+    """Writes a page as PNG, whole or not at all."""
     with atomic_write(path, "wb") as file:
         # The version of the drawing library would make equal pictures differ byte by byte.
         sheet.canvas.print_png(file, metadata={"Software": None})
 
 
-def _percent(probability: float) -> str:
+def percent(probability: float) -> str:
     """Whole per cent that never claims certainty: "<1 %", "62 %", ">99 %"."""
     if probability < 0.005:
         return "<1 %"
     return ">99 %" if probability >= 0.995 else f"{100 * probability:.0f} %"
 
 
-def _png_path(path: str | os.PathLike) -> Path:
+def checked_png_path(path: str | os.PathLike) -> Path:
+    """The path of a figure.
+
+    Raises:
+        ExplainError: it does not end in .png.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ExplainError(f"the path of the figure must end in .png. Received: '{path}'")
     return path
 
 
-def _display_maps(maps: np.ndarray) -> np.ndarray:
+def display_maps(maps: np.ndarray) -> np.ndarray:
     """Smoothed maps on one signed symmetric scale, in [-1, 1]."""
     smoothed = heatmap.smooth(maps, SMOOTHING * min(maps.shape[-2:]))
     return heatmap.normalize(smoothed, heatmap.shared_scale([smoothed]))
@@ -149,7 +159,7 @@ def _extra_top(count: int) -> float:
 def _role(explanation: EpisodeExplanation, index: int) -> str:
     """How the class came out: "predicted, 62 %", or only the number from the third on."""
     roles = {explanation.predicted: "predicted, ", explanation.runner_up: "runner-up, "}
-    return roles.get(index, "") + _percent(explanation.probabilities[index])
+    return roles.get(index, "") + percent(explanation.probabilities[index])
 
 
 # === Header ===
@@ -158,13 +168,13 @@ def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
     """What was predicted and how sure; on the right where the picture comes from."""
     names, probabilities = explanation.class_names, explanation.probabilities
     first, second = explanation.predicted, explanation.runner_up
-    sure = _percent(probabilities[first])
+    sure = percent(probabilities[first])
     room = 7.0 - sheet.width_of("  " + sure, 20)
     winner = sheet.fit_names(names, room, 20, bold=True)[first][0]
     sheet.text(_MARGIN, 0.56, winner, 20, bold=True)
     sheet.text(_MARGIN + sheet.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
     other = sheet.fit_names(names, 4.5, 10)[second][0]
-    sheet.text(_MARGIN, 0.82, f"runner-up: {other}, {_percent(probabilities[second])}", 10, color=MUTED)
+    sheet.text(_MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
     sources = (("model", explanation.run_name), ("method", explanation.method_name))
     for row, (label, value) in enumerate((label, value) for label, value in sources if value):
         line = sheet.fit(f"{label}: {value}", 3.2, 8)
@@ -236,7 +246,7 @@ def _draw_probabilities(sheet: Sheet, explanation: EpisodeExplanation, box: Box)
         top, first = box.y + row * step, index == explanation.predicted
         baseline = top + (0.155 if stacked else 0.5 * step + 0.36 * size / 72)
         sheet.text(box.x, baseline, names[index][0], size, bold=first)
-        sheet.text(box.x + box.width, baseline, _percent(probability), size, bold=first, align="right")
+        sheet.text(box.x + box.width, baseline, percent(probability), size, bold=first, align="right")
         if stacked:
             track = Box(box.x, top + 0.21, box.width, 0.11)
         else:
@@ -261,7 +271,7 @@ def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout
     note = "bar: summed relevance of the image; support has its own colour scale"
     sheet.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
     labels = sheet.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
-    maps = _display_maps(explanation.support_relevance[0])
+    maps = display_maps(explanation.support_relevance[0])
     sums = heatmap.compress(explanation.support_sums[0], gamma=1.0)
     for place, index in enumerate(explanation.ranking):
         row, column = divmod(place, layout.columns)

@@ -24,8 +24,9 @@ def _is_relu(layer: L.Layer) -> bool:
 
 KINDS: dict[str, Predicate] = {
     "dense": _instance_of(L.Dense),
-    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D, L.DepthwiseConv2D, L.SeparableConv2D,
-                                L.Conv2DTranspose),
+    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D, L.DepthwiseConv1D, L.DepthwiseConv2D,
+                                L.SeparableConv1D, L.SeparableConv2D, L.Conv1DTranspose, L.Conv2DTranspose,
+                                L.Conv3DTranspose),
     "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
     "relu": _is_relu,
     "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
@@ -36,7 +37,7 @@ KINDS: dict[str, Predicate] = {
     "add": _instance_of(L.Add),
     "gate": _instance_of(L.Multiply),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
-                          L.SpatialDropout2D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
+                          L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
                           L.Cropping2D, L.Cropping3D, L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, JoinEpisodes,
                           SplitEpisodes, PairConcat, FlattenMap, DropLastAxis),
     "any": lambda layer: True,

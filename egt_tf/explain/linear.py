@@ -15,6 +15,9 @@ from egt_tf.heads.layers import EpisodeBatchNormalization
 L = keras.layers
 Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
+# Named, though they are the defaults: without them, second derivatives fail in eager mode.
+_DATA_FORMATS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
+
 
 @dataclasses.dataclass(frozen=True)
 class LinearPart:
@@ -29,6 +32,11 @@ class LinearPart:
     kernel: tf.Tensor
     bias: tf.Tensor | None
     forward: Forward
+
+    def of(self, x: tf.Tensor) -> tf.Tensor:
+        """The weighted sum `z`."""
+        z = self.forward(x, self.kernel)
+        return z if self.bias is None else z + self.bias
 
     def backward(self, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
         """`kernel` transposed, applied to `s`; `x` gives the shape only."""
@@ -69,37 +77,46 @@ def _(layer, x):
     return (LinearPart(*_weights(layer), _convolution(layer)),)
 
 
+@linear_parts.register(L.DepthwiseConv1D)
 @linear_parts.register(L.DepthwiseConv2D)
 def _(layer, x):
     _check_convolution(layer)
     return (LinearPart(_tensor(layer.depthwise_kernel), _bias(layer), _depthwise_convolution(layer)),)
 
 
+@linear_parts.register(L.SeparableConv1D)
 @linear_parts.register(L.SeparableConv2D)
 def _(layer, x):
     _check_convolution(layer)
     depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
     pointwise = LinearPart(_tensor(layer.pointwise_kernel), _bias(layer),
-                           lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "VALID"))
+                           lambda x, kernel: tf.nn.convolution(x, kernel, 1, "VALID", _DATA_FORMATS[layer.rank]))
     return depthwise, pointwise
 
 
+@linear_parts.register(L.Conv1DTranspose)
 @linear_parts.register(L.Conv2DTranspose)
+@linear_parts.register(L.Conv3DTranspose)
 def _(layer, x):
     _check_convolution(layer)
-    if tuple(layer.dilation_rate) != (1, 1):
+    if set(layer.dilation_rate) != {1}:
         raise ExplainError(f"a transposed convolution is explained without dilation. Received: layer {layer.name!r} "
                            f"with dilation_rate={layer.dilation_rate}")
 
     def forward(x, kernel):
         shape = layer.compute_output_shape(x.shape)
-        return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper())
+        return tf.nn.conv_transpose(x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(),
+                                    _DATA_FORMATS[layer.rank])
 
     return (LinearPart(*_weights(layer), forward),)
 
 
 @linear_parts.register(L.BatchNormalization)
 def _(layer, x):
+    # Keras keeps the axes as a list once the layer is built.
+    if [axis % len(x.shape) for axis in layer.axis] != [len(x.shape) - 1]:
+        raise ExplainError("batch normalisation is explained along the last axis. "
+                           f"Received: layer {layer.name!r} with axis={list(layer.axis)}")
     return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
 
 
@@ -111,6 +128,17 @@ def _(layer, x):
     return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
 
 
+def weighted_sum(layer: L.Layer, x: tf.Tensor) -> tf.Tensor:
+    """What `layer` computes of `x` before its own activation.
+
+    Raises:
+        ExplainError: the layer is not known to be a weighted sum.
+    """
+    for part in linear_parts(layer, x):
+        x = part.of(x)
+    return x
+
+
 def _scale_and_shift(layer, mean, variance):
     """`y = k x + b`, value by value: batch normalisation with its statistics as constants."""
     scale = tf.math.rsqrt(variance + layer.epsilon)
@@ -120,15 +148,23 @@ def _scale_and_shift(layer, mean, variance):
 
 
 def _convolution(layer) -> Forward:
-    # Named, though it is the default: without it, second derivatives fail in eager mode.
-    data_format = {1: "NWC", 2: "NHWC", 3: "NDHWC"}[layer.rank]
-    return lambda x, kernel: tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), data_format,
-                                               layer.dilation_rate)
+    return lambda x, kernel: tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(),
+                                               _DATA_FORMATS[layer.rank], layer.dilation_rate)
 
 
 def _depthwise_convolution(layer) -> Forward:
-    return lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, *layer.strides, 1], layer.padding.upper(), "NHWC",
-                                                    layer.dilation_rate)
+    padding = layer.padding.upper()
+    if layer.rank == 2:
+        return lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, *layer.strides, 1], padding, "NHWC",
+                                                        layer.dilation_rate)
+
+    def of_one_row(x, kernel):
+        # TensorFlow has it for images only, and wants the same stride on both axes.
+        y = tf.nn.depthwise_conv2d(x[:, None], kernel[None], [1, *2 * layer.strides, 1], padding, "NHWC",
+                                   (1, *layer.dilation_rate))
+        return y[:, 0]
+
+    return of_one_row
 
 
 def _check_convolution(layer):

@@ -22,13 +22,14 @@ BRIGHTEST = tuple((1 - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.2
 Bound = float | Sequence[float]
 
 
-def structural_entries(max_pool: Rule = Share()) -> tuple[Entry, ...]:
+def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[Entry, ...]:
     """Entries for layers without weights, which every composite ends with.
 
     Args:
         max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Route()`.
+        relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
     """
-    return (Entry(Mask(), kind="relu"), Entry(Pass(), kind="activation"), Entry(max_pool, kind="max_pool"),
+    return (Entry(relu, kind="relu"), Entry(Pass(), kind="activation"), Entry(max_pool, kind="max_pool"),
             Entry(Share(), kind="mean"), Entry(Gate(), kind="gate"), Entry(Route(), kind="route"))
 
 
@@ -58,10 +59,11 @@ def fsc_can() -> Composite:
 
 
 def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: float, name: str) -> Composite:
+    """Relevance passes zennit's activations unchanged; its sums and means have the stabiliser too."""
     return Composite((
         *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
-        Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(epsilon), kind="add"),
-        *structural_entries(max_pool=Route())), name)
+        Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
+        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *structural_entries(max_pool=Route(), relu=Pass())), name)
 
 
 @COMPOSITES.register("epsilon")
@@ -93,11 +95,14 @@ def epsilon_alpha2_beta1_flat(bias: bool = True) -> Composite:
 
 def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearRule, innvestigate_batch_norm: bool,
                   first: Sequence[Entry] = ()) -> Composite:
-    """innvestigate guards exact zeros in sums and means and moves relevance through max-pooling by the gradient."""
+    """innvestigate guards exact zeros in sums and means and moves relevance through max-pooling by the gradient.
+
+    Relevance passes its activations unchanged.
+    """
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
     return Composite((
         *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
-        Entry(Share(), kind="add"), *structural_entries(max_pool=Route())), name)
+        Entry(Share(), kind="add"), *structural_entries(max_pool=Route(), relu=Pass())), name)
 
 
 def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:

@@ -17,6 +17,8 @@ from tensorflow import keras
 from egt_tf.errors import ExplainError
 from egt_tf.explain.composites import Composite
 from egt_tf.explain.kinds import is_kind, output_nonnegative
+from egt_tf.explain.linear import weighted_sum
+from egt_tf.explain.rules import LinearRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +125,25 @@ def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[t
         rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys)]
         state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative}
         rule = composite.rule_for(step.layer, step.first)
+        if isinstance(rule, LinearRule):
+            rs = _before_activation(step, xs, ys, rs, composite)
         for x, r in zip(step.inputs, rule.apply(xs, ys, rs, state), strict=True):
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
     return [relevance.get(id(x), tf.zeros_like(_wide(x))) for x in wanted]
+
+
+def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.Tensor]:
+    """Relevance of a weighted sum, given that of its layer's outputs: the layer's own activation lies between.
+
+    It gets the rule of an activation layer, so that Dense(activation="relu") is Dense and Activation("relu").
+    """
+    function = getattr(step.layer, "activation", None)
+    if function in (None, keras.activations.linear):
+        return rs
+    activation = function if isinstance(function, keras.layers.Layer) else keras.layers.Activation(
+        function, name=f"{step.layer.name}_activation")
+    state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,)}
+    return composite.rule_for(activation).apply([weighted_sum(step.layer, xs[0])], ys, rs, state)
 
 
 def _wide(x: tf.Tensor) -> tf.Tensor:

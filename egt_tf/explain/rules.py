@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
 
@@ -194,7 +195,7 @@ class LinearRule(Rule):
         # Each part's input is the output of the part before it, of which no sign is known.
         inputs, signs = [Xs[0]], [reverse_state["nonnegative"][0]] + [False] * (len(parts) - 1)
         for part in parts[:-1]:
-            inputs.append(_add_bias(part.forward(inputs[-1], part.kernel), part.bias))
+            inputs.append(part.of(inputs[-1]))
         relevance = Rs[0]
         for part, x, nonnegative in reversed(list(zip(parts, inputs, signs))):
             relevance = self.share_out(x, relevance, part, nonnegative)
@@ -327,7 +328,7 @@ class Gamma(LinearRule):
         if self.bias and part.bias is not None:
             bias_up, bias_down = (part.bias + self.gamma * b for b in _signs(part.bias))
         # The sign of the unit is that of what the layer computes, whatever the denominators leave out.
-        z = _add_bias(part.forward(x, part.kernel), part.bias)
+        z = part.of(x)
         nothing = tf.zeros_like(relevance)
         firing = _share_products(part, ((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing),
                                  self.stabilizer)
@@ -387,8 +388,7 @@ class Bounded(LinearRule):
     def __init__(self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0,
                  stabilizer: float = 0.0):
         # Lists would make rules unhashable, and JSON has no tuples.
-        self.low = tuple(low) if isinstance(low, Sequence) else low
-        self.high = tuple(high) if isinstance(high, Sequence) else high
+        self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
         self.stabilizer = stabilizer
 
     def share_out(self, x, relevance, part, nonnegative):
@@ -411,7 +411,8 @@ class AlphaBetaX(LinearRule):
 
     Notes:
         innvestigate's presets use alpha (2, 0) and beta (1, 0) for batch normalisation. Its own version weighs
-        `r(x-, w-)` by beta[1]; this one by alpha[1], which is the same for these numbers.
+        `r(x-, w-)` by beta[1] and gives it the negative bias; this one by alpha[1], with the positive bias. For these
+        numbers both are the same.
     """
 
     def __init__(self, alpha: Sequence[float] = (2.0, 0.0), beta: Sequence[float] = (1.0, 0.0)):

@@ -102,6 +102,11 @@ def _conv_network(builder: _Builder, x):
     return builder.scores(builder.pool(x))
 
 
+def _padded_network(builder: _Builder, x):
+    """As `_conv_network`, behind padding."""
+    return _conv_network(builder, builder.layers.ZeroPadding2D(1, dtype=builder.network.dtype)(x))
+
+
 def _residual_network(builder: _Builder, x):
     """Conv - BN - ReLU - [Conv - BN] added to its input - ReLU - pooling - Flatten - Dense."""
     layers, net = builder.layers, builder.network
@@ -120,6 +125,7 @@ def _residual_network(builder: _Builder, x):
 NETWORKS: Mapping[str, Callable] = {
     "dense": _dense_network,
     "conv": _conv_network,
+    "padded": _padded_network,
     "residual": _residual_network,
 }
 

@@ -10,11 +10,12 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, record, reverse
-from egt_tf.explain.episode import classes_to_explain, explain_image, record_query, relevance_of_query
+from egt_tf.explain.episode import classes_to_explain, explain_image, query_inputs, relevance_of_query
+from egt_tf.explain.methods import get_method
 from egt_tf.explain.start import log_odds
 
 SIZE, WAYS, SHOTS = 32, 3, 2
-FSC = COMPOSITES.get("fsc")
+FSC, METHOD = COMPOSITES.get("fsc"), get_method("fsc")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,7 @@ def image():
 
 
 def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support, image):
-    trace = record_query(model, support, image)
-    whole = relevance_of_query(model, support, trace, [1], FSC)
+    whole = relevance_of_query(model, support, query_inputs(model, support, image), [1], METHOD)
 
     # By hand: relevance at the pairs, its halves, and each half on through the backbone.
     query = tf.constant(np.concatenate([image[None], support.images.reshape(-1, SIZE, SIZE, 3)]))
@@ -63,20 +63,24 @@ def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support,
 
 
 def test_only_the_explained_class_has_support_relevance(model, support, image):
-    result = relevance_of_query(model, support, record_query(model, support, image), [0, 2], FSC)
+    result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 2], METHOD)
     assert result.query.shape == (2, SIZE, SIZE, 3) and result.support.shape == (2, WAYS, SHOTS, SIZE, SIZE, 3)
     assert np.any(result.support[0, 0]) and not np.any(result.support[0, 1:])
     assert np.any(result.support[1, 2]) and not np.any(result.support[1, :2])
 
 
+def _queries(model, support, image):
+    return dict(zip(model.input_names, query_inputs(model, support, image)))["query_images"].shape[1]
+
+
 def test_a_head_without_batch_statistics_is_asked_about_the_query_alone(support, image):
     model = EpisodicModel.build_from({"name": "conv4", "width": 8}, {"name": "relation", "batch_statistics": False}, SIZE)
-    assert record_query(model, support, image).outputs[0].shape == (1, 1, WAYS)
+    assert _queries(model, support, image) == 1
 
 
 def test_companions_keep_statistics_those_of_an_episode(model, support, image):
     # One query alone would be normalised by its own few pairs.
-    assert record_query(model, support, image).outputs[0].shape == (1, 1 + WAYS * SHOTS, WAYS)
+    assert _queries(model, support, image) == 1 + WAYS * SHOTS
 
 
 def test_explanations_hold_pictures_and_raw_maps(model, support, image):

@@ -58,7 +58,7 @@ def drawn_maps(monkeypatch):
     (0.0, "<1 %"), (0.004, "<1 %"), (0.01, "1 %"), (0.624, "62 %"), (0.994, "99 %"), (0.996, ">99 %"),
     (1.0, ">99 %")])
 def test_percent_claims_no_certainty(probability, words):
-    assert figure._percent(probability) == words
+    assert figure.percent(probability) == words
 
 
 # === The places on the page ===

@@ -3,6 +3,8 @@
     python tests/parity/check_golden.py FILE.npz...            float32
     python tests/parity/check_golden.py --float64 FILE.npz...  the same in float64, f64/* arrays included
 
+The files zennit_* hold single rules and composites of zennit instead.
+
 Prints for every array its name, its error (max abs / max |reference|), the tolerance and ok or FAIL. The exit code is 1
 if an array fails or is unknown. The arrays are NCHW under PyTorch's names; ours are NHWC.
 """
@@ -29,16 +31,21 @@ import published_weights as published  # noqa: E402
 
 from egt_tf.backbones.conv import conv4np  # noqa: E402
 from egt_tf.backbones.resnet import resnet10  # noqa: E402
-from egt_tf.explain import COMPOSITES, record, reverse  # noqa: E402
+from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse  # noqa: E402
+from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries  # noqa: E402
+from egt_tf.explain.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Route, Rule, Share, WSquare, ZPlus  # noqa: E402
 from egt_tf.heads import RelationHead  # noqa: E402
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
 
 # What float32 can attain on these arrays, measured when they were made.
 FORWARD, RELEVANCE, GRADIENT, IMAGE_RELEVANCE, DOUBLE = 2e-5, 2e-4, 1e-3, 1e-4, 1e-5
+# zennit's arrays were computed and stored in float64.
+ZENNIT, ZENNIT_DOUBLE = 1e-4, 1e-9
+# Without its bias a sum of both signs nearly vanishes: z is 3e-4 of its summands, so R / z has four digits in float32.
+ZENNIT_NEAR_ZERO = 1e-3
 
 # Hard-coded in the published code, also where there are three ways.
 PUBLISHED_BETA = 4.0
-
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +196,77 @@ def _backbone_values(backbone, images, layers) -> Values:
     return _all(values, FORWARD)
 
 
+def _each_weighted_sum(convolution: Rule, dense: Rule) -> Composite:
+    return Composite([Entry(convolution, kind="convolution"), Entry(dense, kind="dense"),
+                      Entry(Share(ZENNIT_STABILIZER), kind="mean"),
+                      *structural_entries(max_pool=Route(), relu=Pass())])
+
+
+def zennit_composites() -> dict[str, Composite]:
+    """Our composite for each case of zennit's files."""
+    guard = {"stabilizer": ZENNIT_STABILIZER}
+    dense, without_bias = Epsilon(ZENNIT_STABILIZER), Epsilon(ZENNIT_STABILIZER, bias=False)
+    pairs = {
+        "epsilon_1e-6_nobias": (without_bias, without_bias),
+        "gamma_0.25_conv_epsilon_dense": (Gamma(0.25, **guard), dense),
+        "gamma_1_conv_epsilon_dense": (Gamma(1.0, **guard), dense),
+        "gamma_0.25_all_nobias": 2 * (Gamma(0.25, bias=False, **guard),),
+        "zplus_conv_epsilon_dense": (ZPlus(bias=True, **guard), dense),
+        "alpha2_beta1_conv_epsilon_dense": (AlphaBeta(2.0, 1.0, **guard), dense),
+        "alpha1_beta0_conv_epsilon_dense_nobias": (AlphaBeta(1.0, 0.0, bias=False, **guard), without_bias),
+        "wsquare_conv_epsilon_dense": (WSquare(bias=True, **guard), dense),
+        "flat_conv_epsilon_dense": (Flat(**guard), dense),
+    }
+    named = {
+        "epsilon_1e-6": "epsilon",
+        "epsilon_0.25": {"name": "epsilon", "epsilon": 0.25},
+        "composite_epsilon_plus": "epsilon_plus",
+        "composite_epsilon_gamma_box_low-3_high3": {"name": "epsilon_gamma_box", "low": -3.0, "high": 3.0},
+        "composite_epsilon_alpha2_beta1_flat": "epsilon_alpha2_beta1_flat",
+    }
+    return {**{case: _each_weighted_sum(*rules) for case, rules in pairs.items()},
+            **{case: COMPOSITES.get(identifier) for case, identifier in named.items()}}
+
+
+def zennit_model(golden: Mapping[str, np.ndarray]) -> keras.Model:
+    """The network of zennit's files, with their weights.
+
+    The second convolution has strides 2 and one row of padding on every side, which is not TensorFlow's "same". It is
+    computed at every position, of which every second one is kept: padding in a layer of its own would count as input
+    under the rules that do not look at the input's values (flat, w^2, z^B).
+    """
+    weights, layers = _weights(golden), keras.layers
+    inputs = keras.Input(golden["input"].shape[2:] + golden["input"].shape[1:2])
+    x = layers.Conv2D(len(weights["0.bias"]), 3, padding="same", activation="relu", name="0")(inputs)
+    x = layers.Conv2D(len(weights["2.bias"]), 3, padding="same", name="2")(x)
+    x = layers.Activation("relu")(layers.MaxPooling2D(1, strides=2, name="every_second")(x))
+    # PyTorch flattens channel by channel.
+    x = layers.Flatten()(layers.Permute((3, 1, 2))(layers.AveragePooling2D(2)(x)))
+    model = keras.Model(inputs, layers.Dense(len(weights["6.bias"]), name="6")(x))
+    for name in ("0", "2", "6"):
+        kernel = weights[f"{name}.weight"]
+        kernel = kernel.T if kernel.ndim == 2 else kernel.transpose(2, 3, 1, 0)
+        model.get_layer(name).set_weights([kernel, weights[f"{name}.bias"]])
+    return model
+
+
+def zennit_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """A small convolutional network: output, and relevance down to the input under each rule and composite."""
+    trace = record(zennit_model(golden), [tf.constant(published.to_channels_last(golden["input"]))])
+    output = trace.outputs[0]
+    start = output * tf.one_hot(golden["target"], output.shape[1], dtype=output.dtype)
+    values = {f"relevance/{case}": channels_first(reverse(trace, start, composite)[0])
+              for case, composite in zennit_composites().items()}
+    if keras.backend.floatx() == "float64":
+        return _all({"output": output, **values}, ZENNIT_DOUBLE)
+    near_zero = "relevance/epsilon_1e-6_nobias"
+    return {**_all({"output": output, **values}, ZENNIT), near_zero: Value(values[near_zero], ZENNIT_NEAR_ZERO)}
+
+
 KINDS: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
-    "rn_": relation_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values}
-INPUTS = ("support", "query", "images", "lrp/feature_relevance")
+    "rn_": relation_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values,
+    "zennit_": zennit_values}
+INPUTS = ("support", "query", "images", "lrp/feature_relevance", "input", "target")
 
 
 def _weights(golden) -> dict[str, np.ndarray]:

@@ -1,0 +1,85 @@
+"""innvestigate's stock analyzers on the backbone of a few-shot model.
+
+They need eager execution off, and switching it off rewrites Keras's base classes for the whole process: so they run in
+a process of their own (`innvestigate_process.py`), which gets the backbone, its weights and the images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ExplainError
+from egt_tf.explain.gradient import DERIVATIVE, ROUTE, images_and_features
+from egt_tf.explain.reverse import record, reverse
+
+TIMEOUT = 1800
+
+
+def innvestigate_names() -> tuple[str, ...]:
+    """Names of innvestigate's analyzers."""
+    from innvestigate.analyzer import analyzers
+
+    return tuple(sorted(analyzers))
+
+
+def explain_by_innvestigate(model: keras.Model, inputs: Sequence[tf.Tensor], select: Callable[[tf.Tensor], tf.Tensor],
+                            analyzer: str) -> list[tf.Tensor]:
+    """Explains the backbone of a few-shot model by an analyzer of innvestigate.
+
+    The head's part in the prediction reaches the backbone as a linear read-out of its features, one for each image:
+    the derivative of the explained score with respect to them. The analyzer explains that read-out.
+
+    Args:
+        model: an `EpisodicModel`.
+        inputs: one tensor for each of its inputs.
+        select: weights of the scores in the value explained.
+        analyzer: a name of `innvestigate_names()`.
+
+    Returns:
+        One map for each input, of its shape.
+
+    Raises:
+        ExplainError: the model has no backbone, or innvestigate cannot run the analyzer on it; the message is its own.
+    """
+    if not isinstance(model, EpisodicModel):
+        raise ExplainError("innvestigate's analyzers are run on the backbone of a few-shot model. Received: a "
+                           f"{type(model).__name__}; use innvestigate itself")
+    trace = record(model, inputs)
+    images, features = images_and_features(trace)
+    (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
+    maps = _analyze(model.backbone, images.numpy(), slope.numpy().reshape(len(slope), -1), analyzer)
+    return reverse(trace, tf.constant(maps, images.dtype), ROUTE, of=images)
+
+
+def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, analyzer: str) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        request, response = Path(folder, "request.npz"), Path(folder, "response.npz")
+        weights = {f"weight{index}": array for index, array in enumerate(backbone.get_weights())}
+        np.savez(request, backbone=json.dumps(backbone.get_config()), analyzer=analyzer, images=images, readout=readout,
+                 **weights)
+        command = [sys.executable, "-m", "egt_tf.explain.innvestigate_process", str(request), str(response)]
+        # The process must find the package that this one runs, wherever that is.
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        if done.returncode != 0 or not response.exists():
+            raise ExplainError(f"innvestigate's process must end well. Received: {_last_line(done.stderr)}")
+        with np.load(response, allow_pickle=False) as answer:
+            if "error" in answer:
+                raise ExplainError(f"innvestigate cannot run {analyzer!r} on this backbone. It says: {answer['error']}")
+            return answer["maps"]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing"])[-1]

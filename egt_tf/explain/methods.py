@@ -1,0 +1,110 @@
+"""Every way to explain a prediction, by name: composites, gradient methods, innvestigate's own analyzers."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.errors import ExplainError
+from egt_tf.explain import gradient as gradients
+from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
+from egt_tf.explain.presets import COMPOSITES
+from egt_tf.explain.reverse import record, reverse
+
+Select = Callable[[tf.Tensor], tf.Tensor]
+INNVESTIGATE = "innvestigate:"
+LABELS = "support_labels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to explain.
+
+    Attributes:
+        name: what it is called.
+        summary: one line about it.
+        maps: `(model, inputs, select) -> one map for each input`; `select` gives, for the model's output, the
+            relevance that starts there, or for gradients the weights of the output in the value explained.
+        from_log_odds: whether it starts from the log-odds of a prediction (relevance) or from its score (gradients).
+    """
+
+    name: str
+    summary: str
+    maps: Callable[[keras.Model, Sequence[tf.Tensor], Select], list[tf.Tensor]]
+    from_log_odds: bool
+
+
+def composite_method(composite: Composite, summary: str = "", canonize: bool = False) -> Method:
+    """Relevance by a composite.
+
+    Args:
+        composite: gives each layer its rule.
+        summary: one line about it.
+        canonize: fold batch normalisation first.
+    """
+
+    def maps(model, inputs, select):
+        trace = record(fold_batch_norm(model) if canonize else model, inputs)
+        return reverse(trace, select(trace.outputs[0]), composite)
+
+    return Method(composite.name, summary, maps, from_log_odds=True)
+
+
+# Composites that were made for networks without batch normalisation.
+CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
+
+
+def get_method(name: str | Method) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ExplainError: there is none; the nearest is suggested.
+    """
+    if isinstance(name, Method):
+        return name
+    if name.startswith(INNVESTIGATE):
+        return _innvestigate_method(name)
+    if name in _GRADIENTS:
+        return _GRADIENTS[name]
+    if name in COMPOSITES.names():
+        return composite_method(COMPOSITES.get(name), COMPOSITES.summary(name), name in CANONIZED)
+    near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, {', '.join(_GRADIENTS)}, "
+                       f"{INNVESTIGATE}NAME")
+
+
+def all_methods() -> list[Method]:
+    """Every method, innvestigate's among them."""
+    names = [*COMPOSITES.names(), *_GRADIENTS, *(INNVESTIGATE + name for name in innvestigate_names())]
+    return [get_method(name) for name in names]
+
+
+def _innvestigate_method(name: str) -> Method:
+    analyzer = name.removeprefix(INNVESTIGATE)
+    if analyzer not in innvestigate_names():
+        near = difflib.get_close_matches(analyzer, innvestigate_names(), n=1)
+        hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else ""
+        raise ExplainError(f"innvestigate has no analyzer {analyzer!r}{hint} Known: {', '.join(innvestigate_names())}")
+    return Method(name, "innvestigate's own analyzer, on the backbone, in a process of its own",
+                  functools.partial(explain_by_innvestigate, analyzer=analyzer), from_log_odds=False)
+
+
+def _gradient_method(name: str, function: Callable) -> Method:
+    fixed = {"fixed": (LABELS,)} if "fixed" in inspect.signature(function).parameters else {}
+    summary = inspect.getdoc(function).splitlines()[0].replace("`", "")
+    return Method(name, summary, functools.partial(function, **fixed), from_log_odds=False)
+
+
+_GRADIENTS = {name: _gradient_method(name, function) for name, function in {
+    "gradient": gradients.gradient, "input_times_gradient": gradients.input_times_gradient,
+    "guided_backprop": gradients.guided_backprop, "integrated_gradients": gradients.integrated_gradients,
+    "smoothgrad": gradients.smoothgrad, "grad_cam": gradients.grad_cam}.items()}

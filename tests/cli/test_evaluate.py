@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+SMALL = ("--episodes", 6, "--queries", 2)
+
+
+def result_file(run):
+    (path,) = (run / "evaluations").iterdir()
+    return json.loads(path.read_text())
+
+
+def test_the_printed_numbers_are_those_of_the_file(egt, run):
+    result = egt("evaluate", "runs/tiny", *SMALL)
+    assert (result.exit_code, result.stderr) == (0, "")
+    record = result_file(run)
+    accuracies = record["episode_accuracies"]
+    assert len(accuracies) == record["episodes"] == 6
+    assert record["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert record["interval"] == pytest.approx(1.96 * np.std(accuracies) / 6**0.5)
+    mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
+    assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
+    assert "3-way 2-shot, 2 queries a class" in result.stdout and "split novel" in result.stdout
+
+
+def test_the_seed_decides(egt, run):
+    accuracies = []
+    for number, seed in enumerate((0, 0, 1)):
+        assert egt("evaluate", "runs/tiny", *SMALL, "--seed", seed, "--out", f"{number}.json").exit_code == 0
+        accuracies.append(json.loads(open(f"{number}.json").read())["episode_accuracies"])
+    assert accuracies[0] == accuracies[1] != accuracies[2]
+
+
+def test_episodes_of_other_shapes_than_trained(egt, run):
+    result = egt("evaluate", "runs/tiny", "--ways", 5, "--shots", 1, "--queries", 3, "--episodes", 5, "--split", "val",
+                 "--out", "results/five.json")
+    assert result.exit_code == 0, result.output
+    assert "5-way 1-shot, 3 queries a class, 5 episodes" in result.stdout and "results/five.json" in result.stdout
+    record = json.loads(open("results/five.json").read())
+    assert (record["ways"], record["shots"], record["queries"], record["split"]) == (5, 1, 3, "val")
+    # 15 queries an episode.
+    assert all(abs(15 * accuracy - round(15 * accuracy)) < 1e-5 for accuracy in record["episode_accuracies"])
+    assert not (run / "evaluations").exists()
+
+
+def test_sources(egt, run, drawn, tmp_path):
+    assert egt("evaluate", "runs/tiny", *SMALL, "--data", "synthetic:sketch", "--out", "s.json").exit_code == 0
+    assert egt("evaluate", "runs/tiny", *SMALL, "--data", f"folder:{drawn}", "--out", "f.json").exit_code == 0
+    names = sorted(path.name for path in drawn.iterdir())
+    images = [(str(path), number) for number, name in enumerate(names) for path in sorted((drawn / name).iterdir())]
+    (tmp_path / "list.json").write_text(json.dumps({
+        "label_names": names, "image_names": [image for image, _ in images], "image_labels": [c for _, c in images]}))
+    assert egt("evaluate", "runs/tiny", *SMALL, "--data", "filelist:list.json", "--out", "l.json").exit_code == 0
+    sketch, folder, filelist = (json.loads((tmp_path / name).read_text()) for name in ("s.json", "f.json", "l.json"))
+    assert sketch["source"] == "synthetic:sketch"
+    # The list names the images of the folder in the same order.
+    assert folder["episode_accuracies"] == filelist["episode_accuracies"]
+
+
+def test_a_full_disk_does_not_lose_the_result(egt, run, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = egt("evaluate", "runs/tiny", *SMALL, "--out", "here.json")
+    assert (result.exit_code, result.stderr) == (2, "Error: No space left on device: here.json\n")
+    assert "6 episodes: " in result.stdout and not os.path.exists("here.json")
+
+
+# === Bad input ===
+
+
+def test_a_run_that_does_not_exist_or_has_no_weights(fails, run, tmp_path):
+    fails("evaluate", "runs/none", says=["runs/none", "no such folder"])
+    (tmp_path / "empty").mkdir()
+    fails("evaluate", "empty", says=["empty", "no config.yaml"])
+    (run / "best.npz").unlink()
+    fails("evaluate", "runs/tiny", says=["no best.npz", "egt-tf train --run runs/tiny --resume"])
+
+
+@pytest.mark.parametrize("options, words", [
+    (("--shots", 20), ["20 shots", "class 'class03'", "has 6"]),
+    (("--ways", 20), ["20-way", "has 3"]),
+    (("--ways", 4), ["4-way", "has 3"]),
+    (("--data", "folder:missing"), ["cannot read the folder missing"]),
+    (("--data", "missing"), ["folder:DIR", "'missing'"]),
+])
+def test_episodes_that_the_data_cannot_give(fails, run, drawn, options, words):
+    fails("evaluate", "runs/tiny", "--data", f"folder:{drawn}", "--queries", 2, *options, says=words)
+
+
+def test_a_damaged_image_is_named(fails, run, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "images")
+    for image in (tmp_path / "images" / "class03").iterdir():
+        image.write_bytes(image.read_bytes()[:150])
+    fails("evaluate", "runs/tiny", "--data", "folder:images", *SMALL, says=["cannot read image images/class03/"])
+
+
+def test_a_configuration_of_another_architecture(fails, run):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("width: 4", "width: 8"))
+    fails("evaluate", "runs/tiny", *SMALL, says=["runs/tiny/best.npz", "config.yaml", "block1_conv", "(3, 3, 3, 4)"])
+
+
+def test_weights_of_another_architecture(fails, run):
+    from egt_tf.episodic_model import EpisodicModel
+    from egt_tf.weights import save_arrays, weight_arrays
+
+    save_arrays(run / "best.npz", weight_arrays(EpisodicModel.build_from("conv4np", "relation", 32)))
+    fails("evaluate", "runs/tiny", *SMALL, says=["runs/tiny/best.npz", "config.yaml"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04", "truncated", "array", "objects", "text"])
+def test_damaged_weights(fails, run, arrays, content):
+    path = run / "best.npz"
+    whole, weights = path.read_bytes(), arrays(path)
+    with open(path, "wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        elif content == "truncated":
+            file.write(whole[:-200])
+        elif content == "array":
+            np.save(file, np.zeros(3))
+        else:
+            kind = object if content == "objects" else str
+            np.savez(file, **{name: value.astype(kind) for name, value in weights.items()})
+    fails("evaluate", "runs/tiny", *SMALL, says=["runs/tiny/best.npz"])
+
+
+def test_no_flipped_byte_in_the_weights_shows_a_traceback(run, arrays):
+    from egt_tf.errors import RunError
+    from egt_tf.weights import load_arrays
+
+    path, rng = run / "best.npz", np.random.default_rng(1)
+    whole, weights = path.read_bytes(), arrays(path)
+    refused = 0
+    for position in rng.integers(len(whole), size=400):
+        damaged = bytearray(whole)
+        damaged[position] ^= rng.integers(1, 256)
+        path.write_bytes(damaged)
+        try:
+            loaded = load_arrays(path)
+        except RunError:
+            refused += 1
+        else:
+            # The byte meant nothing: a date, say.
+            assert all(np.array_equal(loaded[name], weights.get(name, loaded[name])) for name in loaded)
+    assert refused > 200

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def outputs(stem, folder="."):
+    """The figure, the two arrays and the numbers that explaining leaves."""
+    with Image.open(f"{folder}/{stem}.png") as figure:
+        figure.load()
+        size = figure.size
+    query, support = (np.load(f"{folder}/{stem}{suffix}") for suffix in (".npy", ".support.npy"))
+    return size, query, support, json.loads(open(f"{folder}/{stem}.json").read())
+
+
+def test_the_newest_run_and_its_support_set_are_used_and_named(egt, run, query, tmp_path, trained):
+    import shutil
+
+    older = shutil.copytree(trained, tmp_path / "runs" / "zz-older")
+    os.utime(older / "best.npz", (1, 1))
+    result = egt("explain", query)
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second = result.stdout.splitlines()
+    assert first == "using the newest run runs/tiny and its stored support set: 3 classes, 2 images each"
+    assert second.startswith(f"{query}: ") and second.endswith(f"figure: {query.stem}-explained.png")
+
+
+def test_what_is_written(egt, query):
+    egt("explain", query)
+    size, relevance, support, numbers = outputs(f"{query.stem}-explained")
+    assert min(size) > 500
+    assert relevance.shape == (2, 32, 32) and support.shape == (2, 3, 2, 32, 32)
+    assert np.isfinite(relevance).all() and np.abs(relevance).max() > 0 and np.abs(support).max() > 0
+    assert (numbers["image"], numbers["run"]) == (query.name, "tiny")
+    assert np.sum(numbers["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert numbers["explained"] == [numbers["predicted"]["index"], numbers["runner_up"]["index"]]
+    assert numbers["predicted"]["probability"] == max(numbers["probabilities"])
+    assert np.allclose(numbers["query_relevance_sums"], relevance.sum((1, 2)), rtol=1e-3, atol=1e-6)
+    assert len(os.listdir()) == 5  # the four and runs/
+
+
+def test_the_run_folder_stays_as_it_was(egt, run, query, snapshot):
+    before = snapshot(run)
+    assert egt("explain", query, "--run", "runs/tiny", "--target", "all").exit_code == 0
+    assert snapshot(run) == before
+
+
+def test_several_images(egt, run):
+    images = sorted((run / "queries").iterdir())[:2]
+    result = egt("explain", *images)
+    assert result.exit_code == 0
+    for image in images:
+        assert f"{image}: " in result.stdout
+        assert outputs(f"{image.stem}-explained")[3]["image"] == image.name
+
+
+def test_images_of_one_name_get_different_figures(egt, run):
+    first, second = sorted((run / "support").glob("*/01.png"))[:2]
+    result = egt("explain", first, second)
+    assert result.exit_code == 0
+    assert "01-explained.png" in result.stdout and "01-explained-2.png" in result.stdout
+    one, other = outputs("01-explained")[1], outputs("01-explained-2")[1]
+    assert not np.array_equal(one, other)
+
+
+def test_targets(egt, run, query):
+    classes = sorted(path.name for path in (run / "support").iterdir())
+    for target in classes:
+        assert egt("explain", query, "--target", target, "--out", f"{target}.png").exit_code == 0
+        numbers = outputs(target)[3]
+        assert numbers["class_names"][numbers["explained"][0]] == target and len(numbers["explained"]) == 2
+    assert egt("explain", query, "--target", "all", "--out", "every/class.png").exit_code == 0
+    _, relevance, support, numbers = outputs("class", "every")
+    assert sorted(numbers["explained"]) == [0, 1, 2]
+    assert relevance.shape[0] == support.shape[0] == 3
+
+
+def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
+    folder, rng = tmp_path / "own", np.random.default_rng(1)
+
+    def picture(name, *shape):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
+
+    picture("grey/1.png", 20, 40)
+    picture("grey/2.jpg", 50, 33)
+    picture("alpha/1.png", 64, 64, 4)
+    picture("alpha/2.png", 17, 90, 4)
+    picture("alpha/3.png", 31, 31, 2)
+    picture("colour/1.JPEG", 48, 30, 3)
+    picture("colour/2.gif", 48, 30)
+    picture("colour/3.bmp", 30, 48, 3)
+    picture("wide query.jpeg", 30, 200, 3)
+    result = egt("explain", folder / "wide query.jpeg", "--support", folder)
+    assert result.exit_code == 0, result.output
+    assert "using the newest run runs/tiny and the support set" in result.stdout
+    assert "3 classes, 2 images each" in result.stdout and "2 support images are not used" in result.stdout
+    _, relevance, support, numbers = outputs("wide query-explained")
+    assert numbers["class_names"] == ["alpha", "colour", "grey"]
+    assert relevance.shape == (2, 32, 32) and support.shape == (2, 3, 2, 32, 32)
+
+
+def test_the_same_image_gives_the_same_explanation(egt, query):
+    egt("explain", query, "--out", "one.png")
+    egt("explain", query, "--out", "two.png")
+    for suffix in (".npy", ".support.npy"):
+        assert np.array_equal(np.load(f"one{suffix}"), np.load(f"two{suffix}"))
+
+
+# === Bad input ===
+
+
+def test_without_any_run_it_says_what_to_type(fails, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "image.png")
+    fails("explain", "image.png", says=["no trained run", "egt-tf train --config demo --run runs/demo", "--run"])
+
+
+def test_a_run_that_does_not_exist(fails, run, query):
+    fails("explain", query, "--run", "runs/none", says=["runs/none", "no such folder"])
+
+
+def test_images_that_cannot_be_read(fails, run, query, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "half.png").write_bytes(query.read_bytes()[:200])
+    (tmp_path / "folder.png").mkdir()
+    for name, reason in [("missing.png", "No such file"), ("text.png", "not a PNG"), ("half.png", "truncated"),
+                         ("folder.png", "directory")]:
+        # The readable image beside it is not explained either.
+        fails("explain", query, name, says=[f"cannot read image {name}", reason])
+
+
+def test_an_unknown_target_suggests_the_nearest(fails, run, query):
+    name = sorted(path.name for path in (run / "support").iterdir())[0]
+    fails("explain", query, "--target", name[:-1], says=[f"'{name[:-1]}'", f"did you mean '{name}'?"])
+
+
+def test_support_folders_that_are_none(fails, run, query, tmp_path):
+    fails("explain", query, "--support", "none", says=["cannot read the folder none"])
+    (tmp_path / "one" / "class").mkdir(parents=True)
+    fails("explain", query, "--support", "one", says=["one", "at least 2 classes"])
+    (tmp_path / "one" / "other").mkdir()
+    fails("explain", query, "--support", "one", says=["class 'class'", "has none"])
+    for name in ("class", "other"):
+        (tmp_path / "one" / name / "1.png").write_text("no image")
+    fails("explain", query, "--support", "one", says=["one/class/1.png", "not a PNG"])
+
+
+def test_a_run_without_a_support_set(fails, run, query):
+    import shutil
+
+    image = query.rename(query.parents[3] / "image.png")
+    shutil.rmtree(run / "support")
+    fails("explain", image, says=["runs/tiny", "no stored support set", "--support FOLDER"])
+
+
+def test_where_the_figure_cannot_go(fails, egt, run, query, tmp_path):
+    fails("explain", query, "--out", "figure.jpg", says=["must end in .png", "figure.jpg"])
+    (tmp_path / "file").write_text("")
+    fails("explain", query, "--out", "file/figure.png", says=["file"])
+    content = query.read_bytes()
+    for arguments, words in [((query, "--out", query), "--out must not be the image itself"),
+                             ((query, query, "--out", "a.png"), "--out names one figure")]:
+        result = egt("explain", *arguments)
+        assert result.exit_code == 2 and words in result.stderr
+    assert query.read_bytes() == content
+
+
+def test_damaged_weights(fails, run, query):
+    (run / "best.npz").write_bytes((run / "best.npz").read_bytes()[:-200])
+    fails("explain", query, says=["runs/tiny/best.npz", "damaged"])
