@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import traceback
+from collections.abc import Iterator
 from numbers import Integral
 
 
@@ -51,3 +53,28 @@ def release_frames(error: BaseException) -> None:
             frame.f_locals
         link = link.__cause__ or link.__context__
     gc.collect()
+
+
+@contextlib.contextmanager
+def original_error() -> Iterator[None]:
+    """Within the block, an `EgtError` that a framework wrapped into an error of its own appears as itself.
+
+    TensorFlow and Keras do so with what is raised while they trace a function or call a layer; their text holds the
+    lines of code it passed. Errors that no `EgtError` led to pass unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        original = _innermost(error)
+        if original is None or original is error:
+            raise
+        raise original from None
+
+
+def _innermost(error: BaseException | None) -> EgtError | None:
+    """The first `EgtError` that was raised among those that led to `error`."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, EgtError) else found
+        error = error.__cause__ or error.__context__
+    return found

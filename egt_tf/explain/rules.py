@@ -46,10 +46,11 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
     """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros."""
     # A layer may be given one tensor twice; each of the two has a relevance of its own.
     Xs = [tf.identity(x) for x in Xs]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(persistent=len(Xs) > 1, watch_accessed_variables=False) as tape:
         tape.watch(Xs)
         Ys = call(Xs)
-    return tape.gradient(Ys, Xs, output_gradients=list(Rs), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # One by one: TensorFlow 2.14 never frees a gradient that several sources share, as the terms of a sum do.
+    return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=tf.UnconnectedGradients.ZERO) for x in Xs]
 
 
 class Rule(ReverseMappingBase):

@@ -111,7 +111,22 @@ def test_the_same_image_gives_the_same_explanation(egt, query):
         assert np.array_equal(np.load(f"one{suffix}"), np.load(f"two{suffix}"))
 
 
+def test_a_method_and_several_side_by_side(egt, run, query):
+    listed = [line.split()[0] for line in egt("explain", "--list-methods").stdout.splitlines()]
+    assert {"fsc", "gradient"} <= set(listed)
+    assert egt("explain", query, "--method", "gradient", "--out", "one.png").exit_code == 0
+    assert outputs("one")[3]["method"] == "gradient"
+    assert egt("explain", query, "--compare", "fsc,gradient", "--out", "both.png").exit_code == 0
+    with Image.open("both.png") as figure:
+        figure.load()
+
+
 # === Bad input ===
+
+
+def test_an_unknown_method_suggests_the_nearest(fails, run, query):
+    fails("explain", query, "--method", "gradeint", says=["gradeint", "gradient"])
+    fails("explain", query, "--compare", "fsc,gradeint", says=["gradeint", "gradient"])
 
 
 def test_without_any_run_it_says_what_to_type(fails, tmp_path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from egt_tf_cli.progress import ProgressLine, clear_line, duration, epoch_line, stage_progress
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """stderr as a terminal of 40 columns whose clock goes one second a look."""
+def as_terminal(monkeypatch):
+    """Makes stderr a terminal of 40 columns whose clock goes one second a look."""
     stream = io.StringIO()
     stream.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", stream)
@@ -21,7 +19,8 @@ def terminal(monkeypatch):
     return stream
 
 
-def test_the_line_is_written_over_and_never_wraps(terminal):
+def test_the_line_is_written_over_and_never_wraps(monkeypatch):
+    terminal = as_terminal(monkeypatch)
     line = ProgressLine(10, "episodes")
     line.update(5, "a note that is much longer than the terminal is wide")
     line.update(10)
@@ -31,12 +30,14 @@ def test_the_line_is_written_over_and_never_wraps(terminal):
     assert "\n" not in terminal.getvalue()
 
 
-def test_the_line_can_be_removed(terminal):
+def test_the_line_can_be_removed(monkeypatch):
+    terminal = as_terminal(monkeypatch)
     clear_line()
     assert terminal.getvalue() == "\r\x1b[K"
 
 
-def test_a_stage_starts_its_clock_with_the_first_call(terminal):
+def test_a_stage_starts_its_clock_with_the_first_call(monkeypatch):
+    terminal = as_terminal(monkeypatch)
     show = stage_progress("images")
     show(0, 64)
     assert terminal.getvalue() == ""

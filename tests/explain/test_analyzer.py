@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from innvestigate.analyzer.base import AnalyzerBase
 from tensorflow import keras
 
+from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, ExplainError
 from egt_tf.explain import COMPOSITES, LRP
 
@@ -89,3 +92,40 @@ def test_repeated_calls_do_not_trace_again_and_add_no_variables(model, images):
     traces, variables = analyzer._analyze.experimental_get_tracing_count(), len(model.variables)
     analyzer.analyze(images + 1)
     assert analyzer._analyze.experimental_get_tracing_count() == traces and len(model.variables) == variables
+
+
+def test_several_neurons_at_once_are_each_alone(model, images):
+    analyzer = LRP(model, neuron_selection_mode="index")
+    together = analyzer.analyze_each(images, [2, 0])
+    assert together.shape == (2, *images.shape)
+    for row, neuron in enumerate([2, 0]):
+        np.testing.assert_allclose(together[row], analyzer.analyze(images, neuron), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ExplainError, match="0..2"):
+        analyzer.analyze_each(images, [3])
+
+
+def test_relevance_of_a_layer_in_between(model, images):
+    analyzer = LRP(model, "epsilon", neuron_selection_mode="index")
+    between = analyzer.analyze(images, 1, layer="c")
+    assert between.shape == (3, 6, 6, 4)
+    assert analyzer.analyze_each(images, [1], layer="c").shape == (1, 3, 6, 6, 4)
+    with pytest.raises(ExplainError, match="'nowhere'"):
+        analyzer.analyze(images, 1, layer="nowhere")
+
+
+def test_configurations_make_equal_analyzers(model, images):
+    analyzer = LRP(model, {"name": "epsilon_gamma_box", "low": -3.0, "high": 3.0}, "all", canonize=True)
+    again = LRP.from_config(model, json.loads(json.dumps(analyzer.get_config())))
+    assert again.get_config() == analyzer.get_config()
+    np.testing.assert_array_equal(again.analyze(images), analyzer.analyze(images))
+
+
+def test_an_episode_is_a_model_with_three_inputs():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", 16, seed=1)
+    rng = np.random.default_rng(0)
+    given = {"support_images": rng.normal(size=(1, 4, 16, 16, 3)), "support_labels": np.eye(2)[None, [0, 0, 1, 1]],
+             "query_images": rng.normal(size=(1, 3, 16, 16, 3))}
+    relevance = dict(zip(model.input_names, LRP(model, neuron_selection_mode="all").analyze(
+        [given[name] for name in model.input_names])))
+    assert {name: r.shape for name, r in relevance.items()} == {name: a.shape for name, a in given.items()}
+    assert np.any(relevance["support_images"]) and np.any(relevance["query_images"])

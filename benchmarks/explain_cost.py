@@ -1,0 +1,116 @@
+"""What relevance down to the pixels costs, as a multiple of one inference forward pass.
+
+    python benchmarks/explain_cost.py [--batch 16] [--size 84] [--rounds 15] [--innvestigate]
+
+ResNet-10 with the ImageNet stem, random weights. The forward pass and the composites take turns, so that the machine's
+speed drifts for all alike; the ratio of each round is taken, and their median printed. The forward pass is part of
+every relevance. With --innvestigate, its stock preset A explains the same model in a process of its own, which times
+its own forward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf  # noqa: E402
+
+from egt_tf.backbones import resnet10  # noqa: E402
+from egt_tf.explain import COMPOSITES, record, reverse  # noqa: E402
+
+COMPOSITE_NAMES = ("fsc", "fsc_gamma", "epsilon_plus", "lrp.epsilon", "lrp.sequential_preset_a")
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def relevance_of(backbone, composite):
+    """A compiled function from images to the relevance of their pixels."""
+
+    @tf.function
+    def explain(images):
+        trace = record(backbone, [images])
+        return reverse(trace, trace.outputs[0], composite)[0]
+
+    return explain
+
+
+def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """For each function, its time over that of `forward`, round by round."""
+    times: dict[str, list[float]] = {name: [] for name in others}
+    for function in (forward, *others.values()):
+        function()
+        function()
+    for _ in range(rounds):
+        base = timed(forward)
+        for name, function in others.items():
+            times[name].append(timed(function) / base)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def innvestigate_ratio(batch: int, size: int, rounds: int) -> str:
+    """innvestigate's preset A on the same model, over its own forward pass, from a process in graph mode."""
+    command = [sys.executable, __file__, "--batch", str(batch), "--size", str(size), "--rounds", str(rounds), "--graph-mode"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+def graph_mode(batch: int, size: int, rounds: int) -> None:
+    """Runs in the other process."""
+    import innvestigate
+
+    tf.compat.v1.disable_eager_execution()
+    tf.keras.backend.set_learning_phase(0)
+    backbone = resnet10(size, seed=0)
+    flat = tf.keras.layers.Flatten()(backbone.output)
+    model = tf.keras.Model(backbone.input, tf.keras.layers.Dense(1)(flat))
+    began = time.perf_counter()
+    analyzer = innvestigate.create_analyzer("lrp.sequential_preset_a", model)
+    images = np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
+    analyzer.analyze(images)
+    built = time.perf_counter() - began
+    values = ratios(lambda: model.predict_on_batch(images), {"": lambda: analyzer.analyze(images)}, rounds)[""]
+    print(f"{np.median(values):10.2f}  {values.min():6.2f}  {values.max():6.2f}   (built in {built:.0f} s)")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=84)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--innvestigate", action="store_true")
+    parser.add_argument("--graph-mode", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.graph_mode:
+        return graph_mode(arguments.batch, arguments.size, arguments.rounds)
+    backbone = resnet10(arguments.size, seed=0)
+    images = tf.random.stateless_normal((arguments.batch, arguments.size, arguments.size, 3), (0, 1))
+    forward = tf.function(lambda x: backbone(x, training=False))
+    explain = {name: relevance_of(backbone, COMPOSITES.get(name)) for name in COMPOSITE_NAMES}
+    table = ratios(lambda: forward(images).numpy(), {n: lambda f=f: f(images).numpy() for n, f in explain.items()},
+                   arguments.rounds)
+    print(f"relevance to the pixels / inference forward; ResNet-10, {arguments.size} px, batch {arguments.batch}, "
+          f"{arguments.rounds} rounds")
+    print(f"{'composite':40s}  {'median':>8s}  {'min':>6s}  {'max':>6s}")
+    for name, values in table.items():
+        print(f"{name:40s}  {np.median(values):8.2f}  {values.min():6.2f}  {values.max():6.2f}")
+    if arguments.innvestigate:
+        print(f"{'innvestigate lrp.sequential_preset_a':38s}"
+              f"{innvestigate_ratio(arguments.batch, arguments.size, arguments.rounds)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Methods by name, and innvestigate's own among them."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from egt_tf.data.support import SupportSet
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ExplainError
+from egt_tf.explain import COMPOSITES, innvestigate_methods
+from egt_tf.explain.comparison import draw_comparison
+from egt_tf.explain.episode import explain_image
+from egt_tf.explain.methods import all_methods, get_method
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def model():
+    return EpisodicModel.build_from({"name": "conv4", "width": 8}, "relation", SIZE, seed=2)
+
+
+@pytest.fixture(scope="module")
+def support():
+    images = np.random.default_rng(1).normal(size=(2, 2, SIZE, SIZE, 3)).astype(np.float32)
+    return SupportSet(("ant", "bee"), images)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(2).normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+
+
+def test_every_method_has_a_name_and_a_line():
+    methods = all_methods()
+    assert len({method.name for method in methods}) == len(methods) > 40
+    assert {"fsc", "grad_cam", "innvestigate:lrp.z"} <= {method.name for method in methods}
+    for method in methods:
+        assert method.summary and "\n" not in method.summary and "`" not in method.summary
+
+
+@pytest.mark.parametrize("name", [*COMPOSITES.names(), "gradient", "input_times_gradient", "guided_backprop",
+                                  "integrated_gradients", "smoothgrad", "grad_cam"])
+def test_every_method_of_ours_explains_an_episode(name, model, support, image):
+    explanation = explain_image(model, support, image, method=name)
+    assert explanation.method_name == name
+    assert np.isfinite(explanation.query_relevance).all() and np.any(explanation.query_relevance)
+    assert np.isfinite(explanation.support_relevance).all()
+
+
+@pytest.mark.parametrize("name, message", [("grad_camm", "did you mean 'grad_cam'"), ("innvestigate:lrp.zz", "innvestigate:lrp.z"),
+                                           ("nonsense", "Known:")])
+def test_unknown_methods_are_refused(name, message):
+    with pytest.raises(ExplainError, match=message):
+        get_method(name)
+
+
+def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
+    theirs = explain_image(model, support, image, target="ant", method="innvestigate:gradient")
+    assert theirs.query_relevance.shape == (2, SIZE, SIZE) and np.any(theirs.query_relevance)
+    # Ours goes through the statistics of the episode as well; theirs sees the backbone alone, as our read-out does.
+    ours = explain_image(model, support, image, target="ant", method="gradient")
+    np.testing.assert_allclose(theirs.query_relevance, ours.query_relevance, rtol=1e-3,
+                               atol=1e-4 * np.abs(ours.query_relevance).max())
+
+
+def test_innvestigates_reason_is_handed_on(model, support, image):
+    # It needs arguments that no name carries.
+    with pytest.raises(ExplainError, match="innvestigate cannot run 'lrp.alpha_beta'.*It says"):
+        explain_image(model, support, image, method="innvestigate:lrp.alpha_beta")
+
+
+def test_a_process_that_dies_is_reported(model, support, image, monkeypatch):
+    def dies(command, **options):
+        return subprocess.CompletedProcess(command, 1, "", "Traceback\nMemoryError: too much")
+
+    monkeypatch.setattr(innvestigate_methods.subprocess, "run", dies)
+    with pytest.raises(ExplainError, match="MemoryError: too much"):
+        explain_image(model, support, image, method="innvestigate:lrp.z")
+
+
+def test_methods_are_drawn_side_by_side(model, support, image, tmp_path):
+    explanations = [explain_image(model, support, image, method=name) for name in ("fsc", "gradient", "grad_cam")]
+    draw_comparison(explanations, tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ExplainError, match="at least one"):
+        draw_comparison([], tmp_path / "none.png")
+    other = explain_image(model, support, image, target=support.class_names[explanations[0].runner_up])
+    with pytest.raises(ExplainError, match="all of the same class"):
+        draw_comparison([explanations[0], other], tmp_path / "mixed.png")
+    with pytest.raises(ExplainError, match=".png"):
+        draw_comparison(explanations, tmp_path / "compare.jpg")
