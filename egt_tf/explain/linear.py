@@ -27,11 +27,14 @@ class LinearPart:
         kernel: current weights, float32 or wider.
         bias: current bias, or None.
         forward: `(x, kernel) -> z`, linear in each of the two.
+        input_axis: the kernel's axis of input channels if every output sums over all of them, else None. Two inputs
+            with two kernels can then be one input with their channels side by side.
     """
 
     kernel: tf.Tensor
     bias: tf.Tensor | None
     forward: Forward
+    input_axis: int | None = None
 
     def of(self, x: tf.Tensor) -> tf.Tensor:
         """The weighted sum `z`."""
@@ -66,7 +69,7 @@ def linear_parts(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
 
 @linear_parts.register(L.Dense)
 def _(layer, x):
-    return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1)),)
+    return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1), input_axis=-2),)
 
 
 @linear_parts.register(L.Conv1D)
@@ -74,7 +77,7 @@ def _(layer, x):
 @linear_parts.register(L.Conv3D)
 def _(layer, x):
     _check_convolution(layer)
-    return (LinearPart(*_weights(layer), _convolution(layer)),)
+    return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2),)
 
 
 @linear_parts.register(L.DepthwiseConv1D)

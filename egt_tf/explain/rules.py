@@ -106,7 +106,8 @@ class Mask(Rule):
     """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
 
     def apply(self, Xs, Ys, Rs, reverse_state):
-        return [tf.where(Ys[0] > 0, Rs[0], tf.zeros_like(Rs[0]))]
+        # One pass over memory where a comparison and a choice take three.
+        return [tf.raw_ops.ReluGrad(gradients=Rs[0], features=Ys[0])]
 
 
 @RULES.register("route")
@@ -486,7 +487,22 @@ def _add_bias(z, bias):
 
 def _share_products(part, products, bias, relevance, stabilizer):
     """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
-    products = [(x, kernel) for x, kernel in products if x is not None]
+    products = _side_by_side(part, [(x, kernel) for x, kernel in products if x is not None])
     z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
     s = divide(relevance, z, stabilizer)
-    return tf.add_n([x * part.backward(x, kernel, s) for x, kernel in products])
+    shares = [x * part.backward(x, kernel, s) for x, kernel in products]
+    width = part.kernel.shape[part.input_axis] if part.input_axis else None
+    return tf.add_n([share for both in shares for share in _apart(both, width)])
+
+
+def _side_by_side(part, products):
+    """The pairs as one with all their channels: a transposed convolution to 3 channels costs as much as to 6."""
+    if part.input_axis is None or len(products) == 1:
+        return products
+    xs, kernels = zip(*products)
+    return [(tf.concat(xs, axis=-1), tf.concat(kernels, axis=part.input_axis))]
+
+
+def _apart(share, width):
+    """Undoes `_side_by_side` for what belongs to the inputs."""
+    return [share] if width is None or width == share.shape[-1] else tf.split(share, share.shape[-1] // width, axis=-1)
