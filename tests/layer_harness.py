@@ -149,7 +149,7 @@ def _check_mixed_precision(make, layer, inputs, expected):
         if _takes_training(mixed):
             assert all(np.isfinite(y).all() for y in tf.nest.flatten(_call(mixed, inputs, training=True)))
     finally:
-        keras.mixed_precision.set_global_policy("float32")
+        keras.mixed_precision.set_global_policy(None)
     assert all(y.dtype == tf.float16 for y in outputs)
     assert all(v.dtype == tf.float32 for v in mixed.weights)
     close(outputs, expected, MIXED_TOLERANCE)

@@ -184,6 +184,6 @@ def test_mixed_precision():
         mixed = build()
         scores = mixed(x)
     finally:
-        keras.mixed_precision.set_global_policy("float32")
+        keras.mixed_precision.set_global_policy(None)
     assert scores.dtype == tf.float16
     np.testing.assert_allclose(scores, model(x), atol=0.05)

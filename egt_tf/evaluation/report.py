@@ -21,7 +21,8 @@ def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: Epi
         `accuracy` and `interval` in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with
         the same seed can be compared pair by pair.
     """
-    words = f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-seed{seed}"
+    words = (f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
+             f"{len(accuracy.episodes)}episodes-seed{seed}")
     return {
         "name": re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_"), "run": str(run), "source": source, "split": split,
         "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,

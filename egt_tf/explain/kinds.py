@@ -37,9 +37,10 @@ KINDS: dict[str, Predicate] = {
     "add": _instance_of(L.Add),
     "gate": _instance_of(L.Multiply),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
-                          L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D,
-                          L.Cropping2D, L.Cropping3D, L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, JoinEpisodes,
-                          SplitEpisodes, PairConcat, FlattenMap, DropLastAxis),
+                          L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D,
+                          L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
+                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, FlattenMap,
+                          DropLastAxis),
     "any": lambda layer: True,
 }
 

@@ -68,7 +68,11 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
 
 @COMPOSITES.register("epsilon")
 def epsilon(epsilon: float = ZENNIT_STABILIZER, bias: bool = True) -> Composite:
-    """The epsilon rule for every layer with weights."""
+    """The epsilon rule for every layer with weights.
+
+    Without the biases relevance grows wherever a sum nearly cancels: in deep networks with batch normalisation beyond
+    the range of float32.
+    """
     return _zennit((), Epsilon(epsilon, bias), bias, epsilon, "epsilon")
 
 

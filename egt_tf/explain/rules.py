@@ -50,7 +50,8 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
         tape.watch(Xs)
         Ys = call(Xs)
     # One by one: TensorFlow 2.14 never frees a gradient that several sources share, as the terms of a sum do.
-    return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=tf.UnconnectedGradients.ZERO) for x in Xs]
+    zero = tf.UnconnectedGradients.ZERO
+    return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=zero) for x in Xs]
 
 
 class Rule(ReverseMappingBase):

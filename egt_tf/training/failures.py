@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from egt_tf.data.pipeline import data_errors
-from egt_tf.errors import original_error
+from egt_tf.errors import original_error, release_frames
 
 
 @contextlib.contextmanager
@@ -15,5 +15,10 @@ def original_errors() -> Iterator[None]:
 
     See `original_error` for what is raised in a model, and `data_errors` for what is raised in a data set.
     """
-    with original_error(), data_errors():
-        yield
+    try:
+        with original_error(), data_errors():
+            yield
+    except BaseException as error:
+        # A script that is interrupted would not end otherwise; the command line sees to that itself.
+        release_frames(error)
+        raise

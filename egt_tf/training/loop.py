@@ -141,6 +141,8 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
     episode = sample_episode(images.members, spec, episode_generator(seed, 0))
     for class_index, support, query in zip(episode.classes, episode.support, episode.query):
         name = images.class_names[class_index].replace("/", "_")
+        # A hidden folder would not be read again, and ".." is none.
+        name = f"_{name}" if name.startswith(".") else name
         for number, index in enumerate(support, start=1):
             _write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
         for number, index in enumerate(query, start=1):

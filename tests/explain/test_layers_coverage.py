@@ -113,8 +113,8 @@ SUMS = {
     "Dense on maps": Sum(lambda: L.Dense(2), (3, 2, 4), lambda kernel: np.kron(np.eye(6), kernel)),
 }
 # One rule of each family; all of them meet Dense and Conv2D in test_rules.
-FEW_RULES = [Z(), Epsilon(0.25, bias=False), AlphaBeta(2.0, 1.0), AlphaBeta(2.0, 1.0, whole_bias=True), ZPlus(), WSquare(bias=True),
-             Flat(), *(rule for rule in RULES if type(rule).__name__ in ("Gamma", "Bounded"))]
+FEW_RULES = [Z(), Epsilon(0.25, bias=False), AlphaBeta(2.0, 1.0), AlphaBeta(2.0, 1.0, whole_bias=True), ZPlus(),
+             WSquare(bias=True), Flat(), *(rule for rule in RULES if type(rule).__name__ in ("Gamma", "Bounded"))]
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -199,7 +199,8 @@ def _batch_norm(shape, **options):
     width = shape[-1]
     gamma = np.ones(width) if layer.gamma is None else layer.gamma.numpy()
     beta = np.zeros(width) if layer.beta is None else layer.beta.numpy()
-    return model, *ref.batch_norm_affine(gamma, beta, layer.moving_mean.numpy(), layer.moving_variance.numpy(), layer.epsilon)
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    return model, *ref.batch_norm_affine(gamma, beta, mean, variance, layer.epsilon)
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False, "epsilon": 0.1}], ids=str)
@@ -349,9 +350,10 @@ def test_a_gated_signal_keeps_its_relevance():
 # === Copies ===
 
 COPIES = {
-    "Flatten": (L.Flatten(), (2, 3, 2)), "Reshape": (L.Reshape((3, -1)), (2, 3, 2)), "Permute": (L.Permute((3, 1, 2)), (2, 3, 2)),
-    "RepeatVector": (L.RepeatVector(3), (4,)), "ZeroPadding1D": (L.ZeroPadding1D((1, 2)), (3, 2)),
-    "ZeroPadding2D": (L.ZeroPadding2D(((1, 0), (0, 2))), (3, 2, 2)), "ZeroPadding3D": (L.ZeroPadding3D(1), (1, 2, 1, 2)),
+    "Flatten": (L.Flatten(), (2, 3, 2)), "Reshape": (L.Reshape((3, -1)), (2, 3, 2)),
+    "Permute": (L.Permute((3, 1, 2)), (2, 3, 2)), "RepeatVector": (L.RepeatVector(3), (4,)),
+    "ZeroPadding1D": (L.ZeroPadding1D((1, 2)), (3, 2)), "ZeroPadding2D": (L.ZeroPadding2D(((1, 0), (0, 2))), (3, 2, 2)),
+    "ZeroPadding3D": (L.ZeroPadding3D(1), (1, 2, 1, 2)),
     "Cropping1D": (L.Cropping1D((1, 1)), (4, 2)), "Cropping2D": (L.Cropping2D(((1, 0), (0, 1))), (3, 3, 2)),
     "Cropping3D": (L.Cropping3D(1), (3, 3, 3, 1)), "UpSampling1D": (L.UpSampling1D(2), (3, 2)),
     "UpSampling2D": (L.UpSampling2D((2, 3)), (2, 2, 2)), "UpSampling3D": (L.UpSampling3D(2), (1, 2, 1, 2)),
@@ -381,8 +383,8 @@ def test_copies_bring_their_relevance_home(name, composite):
 
 
 @pytest.mark.parametrize("layer, masks", [
-    (L.ReLU(), True), (L.ReLU(max_value=6.0), True), (L.Activation("relu"), True), (L.LeakyReLU(), False), (L.ELU(), False),
-    (L.ReLU(negative_slope=0.1), False), (L.PReLU(), False), (L.Activation("tanh"), False), (L.Softmax(), False)],
+    (L.ReLU(), True), (L.ReLU(max_value=6.0), True), (L.Activation("relu"), True), (L.LeakyReLU(), False),
+    (L.ELU(), False), (L.ReLU(negative_slope=0.1), False), (L.PReLU(), False), (L.Activation("tanh"), False), (L.Softmax(), False)],
     ids=lambda value: getattr(value, "name", None))
 def test_activations_of_their_own(layer, masks):
     x, r = np.array([-2.0, 0.0, 0.5, 7.0]), np.array([1.0, 2.0, 3.0, 4.0])

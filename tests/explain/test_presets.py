@@ -104,7 +104,8 @@ S = ZENNIT_STABILIZER
 LAYERS = {"first": (L.Conv2D(1, 1), True), "convolution": (L.DepthwiseConv2D(1), False), "dense": (L.Dense(1), False),
           "relu": (L.ReLU(), False), "max_pool": (L.GlobalMaxPooling2D(), False), "add": (L.Add(), False),
           "mean": (L.AveragePooling2D(), False)}
-PUBLISHED = {"dense": Epsilon(0.01, bias=False), "relu": Mask(), "max_pool": Share(), "add": ShareSum(0.01), "mean": Share()}
+PUBLISHED = {"dense": Epsilon(0.01, bias=False), "relu": Mask(), "max_pool": Share(), "add": ShareSum(0.01),
+             "mean": Share()}
 ZENNIT = {"dense": Epsilon(S), "relu": Pass(), "max_pool": Route(), "add": ShareSum(S), "mean": Share(S)}
 INNVESTIGATE = {"dense": Epsilon(0.1), "relu": Pass(), "max_pool": Route(), "add": Share(), "mean": Share()}
 BOX, FLAT = Bounded(DARKEST, BRIGHTEST, S), Flat(S)

@@ -95,7 +95,8 @@ def test_entries_of_a_composite_come_first():
     mine = fsc.prepend(Entry(Share(), layer="mine"))
     assert mine.rule_for(Own(name="mine")) == Share() and mine.rule_for(Own(name="other")) == Pass()
     x, r = np.ones((1, 2), np.float32), np.array([[3.0, -1.0]], np.float32)
-    np.testing.assert_allclose(_relevance(Own(name="mine"), mine.prepend(Entry(Derivative(), layer="mine")), x, r), 2 * r)
+    derivative = mine.prepend(Entry(Derivative(), layer="mine"))
+    np.testing.assert_allclose(_relevance(Own(name="mine"), derivative, x, r), 2 * r)
 
 
 def test_a_layer_nobody_knows_is_named_with_the_way_out():
@@ -106,8 +107,8 @@ def test_a_layer_nobody_knows_is_named_with_the_way_out():
     for name in ("fsc", "epsilon_plus", "lrp.z"):
         with pytest.raises(ExplainError) as raised:
             _relevance(Unheard(name="odd_one"), name, x, x)
-        for part in (f"composite {name!r}", "layer 'odd_one'", "class Unheard", "egt_tf.explain.register_rule(Unheard, rule)",
-                     "Entry(rule, layer='odd_one')"):
+        for part in (f"composite {name!r}", "layer 'odd_one'", "class Unheard",
+                     "egt_tf.explain.register_rule(Unheard, rule)", "Entry(rule, layer='odd_one')"):
             assert part in str(raised.value)
     # Both ways out lead out.
     np.testing.assert_array_equal(_relevance(Unheard(name="odd_one"), COMPOSITES.get("fsc").prepend(
@@ -138,7 +139,8 @@ def test_a_layer_with_weights_is_taught_its_weighted_sum():
 
     @linear_parts.register(Mixing)
     def _(layer, x):
-        return (LinearPart(tf.convert_to_tensor(layer.mixing), None, lambda x, kernel: tf.einsum("nic,ij->njc", x, kernel)),)
+        mixing = tf.convert_to_tensor(layer.mixing)
+        return (LinearPart(mixing, None, lambda x, kernel: tf.einsum("nic,ij->njc", x, kernel)),)
 
     dense = L.Dense(3, use_bias=False)
     dense.build((None, 4, 3))
