@@ -103,4 +103,6 @@ def test_relevance_is_conserved_through_a_folded_resnet():
     stages = [trace.output_of(f"stage{stage}_block1_relu") for stage in (3, 2, 1)] + [trace.output_of("stem_relu")]
     start = trace.outputs[0]
     for r in reverse(trace, start, composite, stages):
-        np.testing.assert_allclose(tf.reduce_sum(r), tf.reduce_sum(start), rtol=0.01)
+        # Positive and negative relevance grow on the way down; their sum is as exact as they are.
+        atol = 1e-6 * tf.reduce_sum(tf.abs(r)).numpy()
+        np.testing.assert_allclose(tf.reduce_sum(r), tf.reduce_sum(start), rtol=0.01, atol=atol)
