@@ -50,8 +50,8 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
         origin: where the arrays come from, for the messages.
 
     Raises:
-        RunError: names are missing or too many, or a shape or a kind of number differs: the file is of another
-            architecture.
+        RunError: names are missing or too many, a shape or a kind of number differs (the file is of another
+            architecture), or a value is not finite.
     """
     weights = named_weights(model)
     problems = [f"missing {name}" for name in weights if name not in arrays]
@@ -60,6 +60,8 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
                  if name in arrays and arrays[name].shape != tuple(w.shape)]
     problems += [f"{name} is {arrays[name].dtype}, not {w.dtype.name}" for name, w in weights.items()
                  if name in arrays and arrays[name].dtype.kind != "f"]
+    problems += [f"{name} holds values that are not finite" for name in weights
+                 if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RunError(f"the weights in {origin} must fit the architecture of the run's config.yaml. Received: "

@@ -174,3 +174,12 @@ def test_other_precisions_are_converted(dtype):
     arrays = {name: np.ones(array.shape, dtype) for name, array in weight_arrays(model).items()}
     assign_weights(model, arrays, "w.npz")
     assert all((w.numpy() == 1).all() for w in model.weights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value):
+    model = build()
+    arrays = weight_arrays(model)
+    arrays["score/fc2/bias"] = np.full_like(arrays["score/fc2/bias"], value)
+    with pytest.raises(RunError, match="score/fc2/bias holds values that are not finite"):
+        assign_weights(model, arrays, "best.npz")

@@ -66,13 +66,14 @@ def guided_scores(head: Head, features: tf.Tensor, composite: Composite, beta: f
 
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
+        A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
     """
     trace = record(head.score_model, [features], training, raw=False)
     constant = trace.detached()
     start = log_odds(head.probabilities(constant.outputs[0]), beta=beta)
     (relevance,) = reverse(constant, start, composite)
     weights = tf.stop_gradient(relevance_weights(relevance))
-    guided = head.score(features * weights, training=training)
+    guided = head.score(features * tf.cast(weights, features.dtype), training=training)
     return GuidedScores(trace.outputs[0], guided, start, relevance, weights)
 
 

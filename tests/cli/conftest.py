@@ -48,6 +48,15 @@ def draw_classes(folder: Path, classes: int = 12, images: int = 6, size: int = 2
             Image.fromarray(pixels).save(folder / f"class{index:02d}" / f"{instance}.png")
     return folder
 
+# A test run in the background ignores Ctrl-C, and its children would inherit that.
+_PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from egt_tf_cli.main import cli
+cli()
+"""
+
+
 
 @pytest.fixture
 def egt(monkeypatch, tmp_path):
@@ -85,7 +94,7 @@ def process():
     def start(*arguments, **keywords):
         environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
         environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-        command = [sys.executable, "-c", "from egt_tf_cli.main import cli; cli()", *map(str, arguments)]
+        command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         text=True, **keywords))
         return started[-1]

@@ -76,8 +76,11 @@ def test_interruption_exits_130():
 def test_ctrl_c_ends_a_process_with_one_line(tmp_path):
     script = tmp_path / "work.py"
     script.write_text(textwrap.dedent("""
+        import signal
         import time
         from egt_tf_cli.main import LazyGroup, cli
+        # A test run in the background ignores Ctrl-C, and its children would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         group = LazyGroup("egt-tf", lazy_commands={}, params=cli.params, callback=cli.callback)
 
         @group.command()

@@ -19,7 +19,7 @@ def record(source: str = "synthetic:sketch", split: str = "novel", seed: int = 7
 
 def test_record():
     assert record() == {
-        "name": "synthetic_sketch-novel-5way-1shot-15query-seed7", "run": "runs/demo", "source": "synthetic:sketch",
+        "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7", "run": "runs/demo", "source": "synthetic:sketch",
         "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3, "accuracy": 0.75,
         "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)), "episode_accuracies": [0.5, 0.75, 1.0]}
 
