@@ -34,6 +34,8 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
+    if out is not None and out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out must end in .png. Received: {out}")
     if out is not None and out.resolve() == images[0].resolve():
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
     from egt_tf.data.support import load_image, load_support

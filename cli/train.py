@@ -57,7 +57,11 @@ def _resolve(name, overrides, run, resume):
     if resume:
         if overrides:
             raise click.UsageError("--resume keeps the configuration of the run; leave --set out")
-        return run.config()
+        config = run.config()
+        if name is not None and load_config(find_config(name)) != config:
+            raise click.UsageError(f"{run.path} holds a run with another configuration than {name}; leave --config out to "
+                                   "go on with it, or name another folder")
+        return config
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")
     return load_config(find_config(name), overrides)

@@ -45,7 +45,8 @@ class DataConfig:
         validation: the validation source; None means the "val" split of `train`.
         image_size: side of the square network input, in pixels.
         augmentation: "none", "flip", or "full" (random resized crop, colour jitter, flip).
-        cache_mb: decoded images are kept in memory up to this many MiB; 0 keeps none.
+        cache_mb: decoded images are kept in memory up to this many MiB, for training and for validation each; 0
+            keeps none.
     """
 
     train: str = "synthetic:shapes"

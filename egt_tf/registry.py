@@ -88,7 +88,7 @@ class Registry:
     def _lookup(self, name: Any) -> Callable[..., Any]:
         if not isinstance(name, str) or name not in self._table:
             near = difflib.get_close_matches(str(name), self._table, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
         return self._table[name]
 
@@ -98,6 +98,6 @@ class Registry:
         for argument in arguments:
             if argument not in known:
                 near = difflib.get_close_matches(argument, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = f"; did you mean {near[0]!r}?" if near else "."
                 raise ConfigError(f"{self.kind} {name!r} takes no argument {argument!r}{hint} "
                                   f"Known: {', '.join(known)}")

@@ -101,6 +101,16 @@ class RunFolder:
                     self.path.rmdir()
             raise
 
+    def discard(self) -> None:
+        """Removes what a training writes; other files of the folder stay, and an empty folder goes."""
+        for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.last_file.name,
+                     "environment.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in (self.support_folder.name, self.queries_folder.name, "tensorboard"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def _remove_all_but(self, kept: set[str]) -> None:
         for name in set(os.listdir(self.path)) - kept:
             entry = self.path / name

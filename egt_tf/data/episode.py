@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from numbers import Integral
 
-from egt_tf.errors import ConfigError
+from egt_tf.errors import check_integer
 
 _SMALLEST = {"ways": 2, "shots": 1, "queries": 1}
 
@@ -29,7 +28,7 @@ class EpisodeSpec:
 
     def __post_init__(self):
         for field in fields(self):
-            _check_integer(field.name, getattr(self, field.name), _SMALLEST[field.name])
+            check_integer(field.name, getattr(self, field.name), _SMALLEST[field.name])
 
     @property
     def support_size(self) -> int:
@@ -40,8 +39,3 @@ class EpisodeSpec:
     def query_size(self) -> int:
         """Query images of the episode, `ways * queries`."""
         return self.ways * self.queries
-
-
-def _check_integer(name: str, value: object, smallest: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < smallest:
-        raise ConfigError(f"`{name}` must be an integer >= {smallest}. Received: {name}={value!r}")

@@ -70,7 +70,7 @@ def check_feasible(images: ImageSet, spec: EpisodeSpec) -> None:
     if len(images.members) < spec.ways:
         raise DataError(
             f"a {spec.ways}-way episode needs {spec.ways} classes. Received: {images.name} has "
-            f"{len(images.members)}; lower episode.ways"
+            f"{len(images.members)}; take fewer ways"
         )
     needed = spec.shots + spec.queries
     for class_name, members in zip(images.class_names, images.members):
@@ -78,7 +78,7 @@ def check_feasible(images: ImageSet, spec: EpisodeSpec) -> None:
             raise DataError(
                 f"{_count(spec.shots, 'shot', 'shots')} + {_count(spec.queries, 'query', 'queries')} "
                 f"need {needed} images a class. Received: class '{class_name}' of {images.name} has "
-                f"{len(members)}; lower episode.shots or episode.queries"
+                f"{len(members)}; take fewer shots or queries"
             )
 
 

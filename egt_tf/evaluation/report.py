@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -24,10 +25,16 @@ def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: Epi
     words = (f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
              f"{len(accuracy.episodes)}episodes-seed{seed}")
     return {
-        "name": re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_"), "run": str(run), "source": source, "split": split,
+        "name": _file_name(words), "run": str(run), "source": source, "split": split,
         "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,
         "episodes": len(accuracy.episodes), "accuracy": accuracy.mean, "interval": accuracy.interval,
         "episode_accuracies": [float(a) for a in accuracy.episodes]}
+
+
+def _file_name(words: str) -> str:
+    """Readable, short, and different for different words, whatever characters they have."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_")
+    return f"{readable[-100:]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
 
 def save_evaluation(record: dict[str, Any], path: str | os.PathLike) -> Path:

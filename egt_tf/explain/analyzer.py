@@ -113,6 +113,8 @@ class LRP(AnalyzerBase):
 
     def _tensors(self, X):
         arrays = X if isinstance(X, (list, tuple)) else [X]
+        if len(arrays) != len(self.model.inputs):
+            raise ExplainError(f"the model takes {len(self.model.inputs)} inputs. Received: {len(arrays)}")
         return [tf.convert_to_tensor(x, symbol.dtype) for x, symbol in zip(arrays, self.model.inputs, strict=True)]
 
     def _arrays(self, relevance, layer):
@@ -154,5 +156,7 @@ class LRP(AnalyzerBase):
 
     def _check_range(self, indices):
         neurons = self.model.output_shape[-1]
+        if not indices.size:
+            raise ExplainError("at least one neuron must be named. Received: none")
         if neurons is not None and (indices.min() < 0 or indices.max() >= neurons):
             raise ExplainError(f"neurons must be in 0..{neurons - 1}. Received: {indices.tolist()}")

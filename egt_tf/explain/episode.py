@@ -44,8 +44,8 @@ def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, 
         model: the classifier.
         support: its classes.
         image: normalised `(size, size, 3)`.
-        target: a class name to explain beside the predicted class; "all" for every class; None for the predicted
-            class and the runner-up.
+        target: a class name to explain, beside the most probable of the others; "all" for every class; None for the
+            predicted class and the runner-up.
         method: a name that `egt_tf.explain.methods.get_method` knows, or a `Method`.
         image_name: for the figure.
         run_name: for the figure.

@@ -49,10 +49,11 @@ def save(explanation: EpisodeExplanation, out_png: str | os.PathLike) -> list[Pa
     """
     out_png = checked_png_path(out_png)
     paths = [out_png, *(out_png.with_suffix(suffix) for suffix in (".npy", ".support.npy", ".json"))]
-    draw(explanation, paths[0])
     write_array(paths[1], np.asarray(explanation.query_relevance, np.float32))
     write_array(paths[2], np.asarray(explanation.support_relevance, np.float32))
     write_json(paths[3], to_json(explanation))
+    # Last: who sees the figure finds the numbers that belong to it.
+    draw(explanation, paths[0])
     return paths
 
 
@@ -260,19 +261,25 @@ def _draw_probabilities(sheet: Sheet, explanation: EpisodeExplanation, box: Box)
 # === Support ===
 
 def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout) -> None:
-    """One block per class, the most probable first: its support images with their relevance for one class."""
-    focus = explanation.explained[0]
+    """One block per class, the most probable first: its support images with their relevance for their own class.
+
+    A class that was not explained shows its relevance for the first class explained.
+    """
     top = layout.support_top + 0.1
     sheet.rectangle(Box(_MARGIN, top, _CONTENT, 0.006), fill=PALE)
-    name = sheet.fit_names(explanation.class_names, 3.5, 9.5, bold=True)[focus][0]
-    heading = "Support images: relevance for "
+    names = sheet.fit_names(explanation.class_names, 2.2, 9.5, bold=True)
+    heading = "Support images: relevance of each class explained for itself, of the others for "
     sheet.text(_MARGIN, top + 0.26, heading, 9.5)
+    name = names[explanation.explained[0]][0]
     sheet.text(_MARGIN + sheet.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
-    note = "bar: summed relevance of the image; support has its own colour scale"
+    note = "bar: summed relevance; own colour scale"
     sheet.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
     labels = sheet.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
-    maps = display_maps(explanation.support_relevance[0])
-    sums = heatmap.compress(explanation.support_sums[0], gamma=1.0)
+    rows = [explanation.explained.index(index) if index in explanation.explained else 0
+            for index in range(len(explanation.class_names))]
+    classes = np.arange(len(rows))
+    maps = display_maps(explanation.support_relevance[rows, classes])
+    sums = heatmap.compress(explanation.support_sums[rows, classes], gamma=1.0)
     for place, index in enumerate(explanation.ranking):
         row, column = divmod(place, layout.columns)
         box = Box(_MARGIN + column * (layout.column_width + _BLOCK_GAP),

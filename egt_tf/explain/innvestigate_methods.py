@@ -72,7 +72,11 @@ def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, ana
         # The process must find the package that this one runs, wherever that is.
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise ExplainError(f"innvestigate must be done with {analyzer!r} within {TIMEOUT} s. Received: no answer; "
+                               "take fewer support images or another method") from error
         if done.returncode != 0 or not response.exists():
             raise ExplainError(f"innvestigate's process must end well. Received: {_last_line(done.stderr)}")
         with np.load(response, allow_pickle=False) as answer:

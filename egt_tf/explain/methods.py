@@ -77,7 +77,7 @@ def get_method(name: str | Method) -> Method:
     if name in COMPOSITES.names():
         return composite_method(COMPOSITES.get(name), COMPOSITES.summary(name), name in CANONIZED)
     near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, {', '.join(_GRADIENTS)}, "
                        f"{INNVESTIGATE}NAME")
 
@@ -92,7 +92,7 @@ def _innvestigate_method(name: str) -> Method:
     analyzer = name.removeprefix(INNVESTIGATE)
     if analyzer not in innvestigate_names():
         near = difflib.get_close_matches(analyzer, innvestigate_names(), n=1)
-        hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else ""
+        hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else "."
         raise ExplainError(f"innvestigate has no analyzer {analyzer!r}{hint} Known: {', '.join(innvestigate_names())}")
     return Method(name, "innvestigate's own analyzer, on the backbone, in a process of its own",
                   functools.partial(explain_by_innvestigate, analyzer=analyzer), from_log_odds=False)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
 from egt_tf.explain.rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, Gate, InnvestigateBatchNorm,
                                   LinearRule, Magnitude, Mask, Pass, Route, Rule, Share, ShareSum, WSquare, Z, ZPlus)
+from egt_tf.explain.start import PUBLISHED_EPSILON
 from egt_tf.registry import Registry
 
 COMPOSITES = Registry("composite")
 
-# The published code's stabiliser, in the start relevance and in every epsilon rule.
-PUBLISHED_EPSILON = 0.01
 # zennit's, in every denominator.
 ZENNIT_STABILIZER = 1e-6
 # Black and white after the normalisation by ImageNet's mean and standard deviation, channel by channel.
-DARKEST = tuple(-mean / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
-BRIGHTEST = tuple((1 - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
+DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
+BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
 
 Bound = float | Sequence[float]
 

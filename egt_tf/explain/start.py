@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# The published code's stabiliser, in the start relevance and in every epsilon rule.
 PUBLISHED_EPSILON = 0.01
 
 

@@ -61,7 +61,8 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         What was measured.
 
     Raises:
-        ConfigError, DataError: the configuration or the images are not as they must be; nothing is written then.
+        ConfigError, DataError: the configuration or the images are not as they must be; before the first epoch is
+            done, nothing is left behind then.
         RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite.
         OSError: a file cannot be written.
     """
@@ -86,10 +87,16 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         report(f"resuming after epoch {progress.epochs}")
     keeper = EpochKeeper(config, run, validation, progress)
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
-    with original_errors():
-        model.fit(_training_data(config, training, progress.epochs), epochs=config.training.epochs,
-                  initial_epoch=progress.epochs, steps_per_epoch=_steps_per_epoch(config),
-                  callbacks=[keeper, tensorboard, *callbacks], verbose=0)
+    try:
+        with original_errors():
+            model.fit(_training_data(config, training, progress.epochs), epochs=config.training.epochs,
+                      initial_epoch=progress.epochs, steps_per_epoch=_steps_per_epoch(config),
+                      callbacks=[keeper, tensorboard, *callbacks], verbose=0)
+    except DataError:
+        # An image that cannot be read: before the first epoch is done there is nothing worth going on with.
+        if not resume and not progress.epochs:
+            run.discard()
+        raise
     return progress
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import tempfile
 
 import numpy as np
 import pytest
@@ -189,8 +190,8 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
     ("training.episodes_per_step=3", ["episodes_per_epoch", "multiple", "2 and 3"]),
     ("data.train=synthetic:shpaes", ["'shpaes'"]),
     ("data.train=folder:missing", ["cannot read the folder missing"]),
-    ("episode.ways=60", ["60-way", "synthetic:shapes", "episode.ways"]),
-    ("episode.shots=500", ["500 shots", "class '", "episode.shots"]),
+    ("episode.ways=60", ["60-way", "synthetic:shapes", "fewer ways"]),
+    ("episode.shots=500", ["500 shots", "class '", "fewer shots"]),
 ])
 def test_a_bad_value_is_named(fails, tiny, override, words):
     fails("train", "--config", tiny, "--set", override, says=words)
@@ -217,6 +218,21 @@ def test_a_run_folder_that_is_or_lies_in_a_file(fails, tiny, tmp_path):
     (tmp_path / "file").write_text("")
     fails("train", "--config", tiny, "--run", "file", says=["the run folder file must be a folder"])
     fails("train", "--config", tiny, "--run", "file/run", says=["Not a directory: file/run"])
+
+
+def test_a_run_folder_that_may_not_be_written(fails, tiny, tmp_path, monkeypatch):
+    def refuses(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, "Permission denied", str(keywords["dir"]))
+
+    # Permissions do not bind the superuser, whom tests may run as.
+    monkeypatch.setattr(tempfile, "mkstemp", refuses)
+    fails("train", "--config", tiny, "--run", "run", says=["Permission denied: run"])
+
+
+def test_resuming_with_another_configuration_is_refused(egt, tiny, run):
+    result = egt("train", "--config", "demo", "--run", run, "--resume")
+    assert result.exit_code == 2 and "another configuration than demo" in result.stderr
+    assert egt("train", "--config", tiny, "--run", run, "--resume").exit_code == 0
 
 
 def break_writing_of(monkeypatch, name):
@@ -291,8 +307,9 @@ def test_a_damaged_training_image_is_named(fails, tiny, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "images")
     for image in (tmp_path / "images" / "class02").iterdir():
         damage(image)
+    # Nothing is left behind: no epoch was done that one could go on from.
     fails("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "training.episodes_per_epoch=8",
-          writes=True, says=["cannot read image images/class02/"])
+          "--run", "run", says=["cannot read image images/class02/"])
 
 
 def test_a_damaged_support_image_is_named_and_nothing_written(fails, tiny, drawn, tmp_path):

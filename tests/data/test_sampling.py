@@ -83,7 +83,7 @@ def test_too_few_images_names_class_and_counts():
         check_feasible(image_set(21, 12, 21, 21, 21), EpisodeSpec(5, 5, 16))
     assert str(caught.value) == (
         "5 shots + 16 queries need 21 images a class. Received: class 'class1' of folder:x (split base) "
-        "has 12; lower episode.shots or episode.queries"
+        "has 12; take fewer shots or queries"
     )
 
 

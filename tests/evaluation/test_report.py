@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -17,9 +18,12 @@ def record(source: str = "synthetic:sketch", split: str = "novel", seed: int = 7
     return evaluation_record("runs/demo", source, split, EpisodeSpec(5, 1, 15), seed, ACCURACY)
 
 
+DIGEST = hashlib.sha256(b"synthetic:sketch-novel-5way-1shot-15query-3episodes-seed7").hexdigest()[:8]
+
+
 def test_record():
     assert record() == {
-        "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7", "run": "runs/demo", "source": "synthetic:sketch",
+        "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7-" + DIGEST, "run": "runs/demo", "source": "synthetic:sketch",
         "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3, "accuracy": 0.75,
         "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)), "episode_accuracies": [0.5, 0.75, 1.0]}
 
@@ -43,3 +47,9 @@ def test_save(tmp_path):
     assert loaded == record()
     # Runs are compared episode by episode; nothing is rounded on the way.
     assert np.float32(loaded["episode_accuracies"]).tolist() == ACCURACY.episodes.tolist()
+
+
+def test_different_sources_have_different_names():
+    names = {record(source)["name"] for source in ("folder:花", "folder:鸟", "folder:a/b", "folder:a_b")}
+    assert len(names) == 4
+    assert len(record("folder:" + 300 * "x")["name"]) < 120

@@ -182,14 +182,17 @@ def test_predicted_and_runner_up_share_one_symmetric_scale(drawn_maps, tmp_path)
     assert np.abs(first).max() == 1.0
 
 
-def test_support_maps_are_those_of_the_first_explained_class(drawn_maps, tmp_path):
+def test_support_maps_are_those_of_their_own_class(drawn_maps, tmp_path):
     explanation = make(ways=3, shots=2)
+    first, second, third = explanation.ranking
+    assert explanation.explained == (first, second)
     flat = np.zeros_like(explanation.support_relevance)
-    flat[0, 2, 1] = 1.0
-    flat[1] = -5.0
+    flat[0, first, 0], flat[1, second, 1], flat[0, third, 0] = 1.0, -1.0, 1.0
+    # What a class explained had for the other one is not drawn.
+    flat[1, first], flat[0, second], flat[1, third] = -5.0, 5.0, -5.0
     figure.draw(dataclasses.replace(explanation, support_relevance=flat), tmp_path / "page.png")
     totals = [one.sum() for one in drawn_maps()[2:]]
-    assert totals == pytest.approx([0, 0, 0, 0, 0, 144])
+    assert totals == pytest.approx([144, 0, 0, -144, 144, 0])
 
 
 def test_zero_relevance_gives_a_neutral_page(drawn_maps, tmp_path):

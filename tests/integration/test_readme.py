@@ -15,7 +15,7 @@ from PIL import Image
 from egt_tf.data.synthetic import draw
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-# Three classes in every split of the folder rule, and enough images for 5 shots and the queries below.
+# At least five classes in every split of the folder rule, and enough images for 5 shots and the queries below.
 CLASSES, IMAGES = 24, 8
 SHORTER = {
     "train": ["training.epochs=1", "training.episodes_per_epoch=2", "training.validation_episodes=2",
