@@ -39,8 +39,8 @@ class _Plan:
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """A copy of a Functional or Sequential model without the batch normalisations that can be folded.
 
-    In inference the copy has the outputs of the model (up to rounding). Folded are normalisations by moving
-    statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
+    In inference the copy has the outputs of the model (up to rounding). Folded are normalisations of channels
+    by moving statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
     read by nothing but a dense layer or an unpadded convolution. The rest stays, and so does the model itself.
 
     Args:
@@ -100,7 +100,10 @@ def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list
 
 
 def _is_foldable(layer: L.Layer) -> bool:
-    return is_kind(layer, "batch_norm") and not getattr(layer, "batch_statistics", False)
+    if not is_kind(layer, "batch_norm") or getattr(layer, "batch_statistics", False):
+        return False
+    # Keras can normalise along another axis than the channels, which no kernel could take over.
+    return not isinstance(layer, L.BatchNormalization) or list(layer.axis) == [len(layer.input_shape) - 1]
 
 
 def _ends_linear(layer: L.Layer) -> bool:

@@ -60,6 +60,7 @@ FOLDED = {
 KEPT = {
     "padded convolution after it": ((6, 6, 3), lambda x: L.Conv2D(2, 3, padding="same")(L.BatchNormalization()(x))),
     "activation between": ((5,), lambda x: L.BatchNormalization()(L.Dense(3, activation="relu")(x))),
+    "along another axis": ((4, 3), lambda x: L.BatchNormalization(axis=1)(L.Conv1D(4, 1)(x))),
     "read by two": ((5,), lambda x: _branch(L.BatchNormalization()(x))),
     "sum read by another": ((5,), lambda x: _sum_and_norm(L.Dense(3)(x))),
 }
