@@ -48,7 +48,7 @@ def main() -> None:
     data = episode_dataset(images, EpisodeSpec(5, 5, 3), image_size=model.image_size, augmentation="none", seed=5,
                            count=arguments.episodes)
     right: dict[str, list[np.ndarray]] = {}
-    for inputs, labels in data:
+    for inputs, labels, _ in data:
         for way, predicted in predictions(model, inputs).items():
             right.setdefault(way, []).append(predicted == labels[0].numpy())
     for way, found in right.items():

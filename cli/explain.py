@@ -46,8 +46,8 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
     from egt_tf.runs import RunFolder, newest_run
 
     run = newest_run("runs") if folder is None else RunFolder(folder)
-    names = compare.split(",") if compare else [method or run.config().guidance.composite]
-    methods = [get_method(name.strip()) for name in names]
+    names = [name.strip() for name in compare.split(",")] if compare else [method or run.config().guidance.composite]
+    methods = [get_method(name) for name in names]
     model = run.load_model()
     support = load_support(_support_folder(run, support_folder), model.image_size)
     queries = [load_image(image, model.image_size) for image in images]

@@ -91,13 +91,15 @@ class GuidanceConfig:
         plain_weight: xi, the weight of the loss on the plain scores.
         guided_weight: lambda, the weight of the loss on the guided scores; None means 0.5 at one shot,
             else 1.0.
-        composite: the registered name of the composite that explains the head.
+        composite: the registered name of the composite that explains the head, and its arguments.
+        detach: whether the weights are constants for the gradient; false as the published CAN trains.
     """
 
     mode: str = _one_of(("none", "guided", "guided_only"), "guided")
     plain_weight: float = _at_least(0, 1.0)
     guided_weight: float | None = _at_least(0, None)
-    composite: str = "fsc"
+    composite: dict[str, Any] = _named("fsc")
+    detach: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     episode: EpisodeConfig = EpisodeConfig()
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    guidance: GuidanceConfig = GuidanceConfig()
+    guidance: GuidanceConfig = dataclasses.field(default_factory=GuidanceConfig)
     training: TrainingConfig = TrainingConfig()
 
 
@@ -284,6 +286,10 @@ def _as_integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _as_boolean(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def _as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -307,5 +313,6 @@ _KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType
     str: ("a string", _as_string),
     int: ("an integer", _as_integer),
     float: ("a number", _as_number),
+    bool: ("true or false", _as_boolean),
     dict: ("a name or a mapping with a `name`", _as_named),
 })

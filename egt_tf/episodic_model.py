@@ -108,12 +108,13 @@ class EpisodicModel(keras.Model):
         """Height and width of the images in pixels."""
         return self.backbone.input_shape[1]
 
-    def relate(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+    def relate(self, inputs: Mapping[str, tf.Tensor],
+               training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
         """Backbone and first stage of the head: the features that guidance explains and weights."""
         images = self.get_layer("join")([inputs["support_images"], inputs["query_images"]])
         features = self.backbone(images, training=training)
         support, query = self.get_layer("split")([features, inputs["support_images"], inputs["query_images"]])
-        return self.head.relate(support, inputs["support_labels"], query)
+        return self.head.relate(support, inputs["support_labels"], query, training=training)
 
     def get_config(self) -> dict:
         """The backbone and the head, each as Keras serialises it."""

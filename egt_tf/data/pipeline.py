@@ -70,12 +70,13 @@ def episode_dataset(
 ) -> tf.data.Dataset:
     """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
 
-    With E episodes of K ways, S shots and q queries a class, an element is `(inputs, labels)`:
+    With E episodes of K ways, S shots and q queries a class, an element is `(inputs, labels, base_labels)`:
 
     - inputs["support_images"]: float32 `(E, K*S, H, W, 3)`, normalised, class by class;
     - inputs["support_labels"]: float32 one-hot `(E, K*S, K)`;
     - inputs["query_images"]: float32 `(E, K*q, H, W, 3)`, class by class;
-    - labels: int32 `(E, K*q)`, positions of the classes in the episode.
+    - labels: int32 `(E, K*q)`, positions of the classes in the episode;
+    - base_labels: int32 `(E, K*q)`, positions of the classes in `images.class_names`.
 
     Episode i, its augmentation included, depends on `seed` and i only: a stream with start=k continues one
     that ended before episode k, and the number of threads does not matter. Decoded images stay in memory from
@@ -105,17 +106,18 @@ def episode_dataset(
 
     def draw(episode):
         return tf.numpy_function(
-            lambda i: _draw_episode(images.members, spec, seed, int(i)), [episode], (tf.int64, tf.int32)
+            lambda i: _draw_episode(images.members, spec, seed, int(i)), [episode], (tf.int64, tf.int32, tf.int32)
         )
 
-    def load(index, image_seed):
-        return training_image(_read_image(read, index), image_size, augmentation, image_seed)
+    def load(index, class_index, image_seed):
+        return training_image(_read_image(read, index), image_size, augmentation, image_seed), class_index
 
-    def assemble(batch):
-        return _assemble_step(batch, spec, episodes_per_step, image_size)
+    def assemble(batch, classes):
+        return _assemble_step(batch, classes, spec, episodes_per_step, image_size)
 
     dataset = tf.data.Dataset.range(start, start + count).map(draw)
-    dataset = dataset.map(lambda i, s: (tf.ensure_shape(i, [size]), tf.ensure_shape(s, [size, 2]))).unbatch()
+    shapes = ([size], [size], [size, 2])
+    dataset = dataset.map(lambda *parts: tuple(map(tf.ensure_shape, parts, shapes))).unbatch()
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(episodes_per_step * size, drop_remainder=True)
     return dataset.map(assemble).prefetch(_PREFETCHED_STEPS)
@@ -188,12 +190,14 @@ def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> 
 
 def _draw_episode(
     members: Sequence[np.ndarray], spec: EpisodeSpec, seed: int, index: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the image indices, support first, and an augmentation seed for each."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the image indices, support first, and for each its class and an augmentation seed."""
     rng = episode_generator(seed, index)
     episode = sample_episode(members, spec, rng)
     indices = np.concatenate([episode.support.ravel(), episode.query.ravel()]).astype(np.int64)
-    return indices, rng.integers(_SEED_BOUND, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+    seeds = rng.integers(_SEED_BOUND, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+    classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)]).astype(np.int32)
+    return indices, classes, seeds
 
 
 def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tensor:
@@ -202,8 +206,8 @@ def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tenso
 
 
 def _assemble_step(
-    batch: tf.Tensor, spec: EpisodeSpec, episodes: int, image_size: int
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    batch: tf.Tensor, classes: tf.Tensor, spec: EpisodeSpec, episodes: int, image_size: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     sizes = [spec.support_size, spec.query_size]
     batch = tf.reshape(batch, [episodes, sum(sizes), image_size, image_size, 3])
     support, query = tf.split(batch, sizes, axis=1)
@@ -215,4 +219,5 @@ def _assemble_step(
         "support_labels": tf.tile(support_labels[None], [episodes, 1, 1]),
         "query_images": query,
     }
-    return inputs, tf.tile(query_labels[None], [episodes, 1])
+    base_labels = tf.reshape(classes, [episodes, sum(sizes)])[:, spec.support_size:]
+    return inputs, tf.tile(query_labels[None], [episodes, 1]), base_labels

@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -62,20 +63,22 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
 CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
 
 
-def get_method(name: str | Method) -> Method:
-    """The method called `name`.
+def get_method(name: str | Mapping[str, Any] | Method) -> Method:
+    """The method called `name`; a composite may have arguments, `{"name": ..., <arguments>}`.
 
     Raises:
         ExplainError: there is none; the nearest is suggested.
     """
     if isinstance(name, Method):
         return name
+    if isinstance(name, Mapping):
+        return composite_method(COMPOSITES.get(name), COMPOSITES.summary(name["name"]), name["name"] in CANONIZED)
     if name.startswith(INNVESTIGATE):
         return _innvestigate_method(name)
     if name in _GRADIENTS:
         return _GRADIENTS[name]
     if name in COMPOSITES.names():
-        return composite_method(COMPOSITES.get(name), COMPOSITES.summary(name), name in CANONIZED)
+        return get_method({"name": name})
     near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, {', '.join(_GRADIENTS)}, "

@@ -44,18 +44,21 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """A recorded forward pass: its steps in order, its inputs and its outputs."""
+    """A recorded forward pass: its steps in order, its inputs and its outputs, and the names of the inputs."""
 
     steps: tuple[Step, ...]
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
+    input_names: tuple[str, ...] = ()
 
     def output_of(self, layer_name: str) -> tf.Tensor:
-        """The output of the layer called `layer_name`.
+        """The output of the layer called `layer_name`, or the input of that name.
 
         Raises:
             ExplainError: no such layer was called.
         """
+        if layer_name in self.input_names:
+            return self.inputs[self.input_names.index(layer_name)]
         for step in self.steps:
             if step.layer.name == layer_name:
                 return step.outputs[0]
@@ -72,7 +75,7 @@ class Trace:
         inputs = detach(self.inputs)
         steps = tuple(dataclasses.replace(step, inputs=detach(step.inputs), outputs=detach(step.outputs))
                       for step in self.steps)
-        return Trace(steps, inputs, detach(self.outputs))
+        return Trace(steps, inputs, detach(self.outputs), self.input_names)
 
 
 def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = False,
@@ -95,7 +98,7 @@ def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = Fal
     recorder = _Recorder(training)
     inputs = tuple(tf.identity(x) for x in inputs)
     outputs = recorder.run(model, inputs, _Known(nonnegative, raw))
-    return Trace(tuple(recorder.steps), inputs, outputs)
+    return Trace(tuple(recorder.steps), inputs, outputs, tuple(model.input_names))
 
 
 def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[tf.Tensor] | None = None,
@@ -128,6 +131,8 @@ def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[t
         if isinstance(rule, LinearRule):
             rs = _before_activation(step, xs, ys, rs, composite)
         for x, r in zip(step.inputs, rule.apply(xs, ys, rs, state), strict=True):
+            if r is None:
+                continue
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
     return [relevance.get(id(x), tf.zeros_like(_wide(x))) for x in wanted]
 

@@ -57,7 +57,8 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
 class Rule(ReverseMappingBase):
     """Base of all rules. Two rules with the same parameters are equal."""
 
-    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: dict[str, Any]) -> list[tf.Tensor]:
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors,
+              reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
         """Relevance of the inputs.
 
         Args:
@@ -68,7 +69,8 @@ class Rule(ReverseMappingBase):
                 "nonnegative" (for each input, whether the graph says that it has no negative values).
 
         Returns:
-            Relevance of the inputs, shaped as `Xs`.
+            Relevance of the inputs, shaped as `Xs`; None for an input that gets none, so that nothing behind it is
+            walked.
         """
         raise NotImplementedError
 

@@ -13,16 +13,29 @@ from egt_tf.errors import ConfigError
 class Head(keras.layers.Layer):
     """Compares the queries of an episode with its support set in two stages.
 
-    `features = relate(support, support_labels, query)` are the maps that get explained and weighted;
-    `scores = score(features)`. A subclass sets `relate_model` and `score_model`, two Functional Keras models,
-    in its constructor; guidance and explanation need nothing else.
+    `features = relate(support, support_labels, query)` are what gets explained and weighted, and whatever else the
+    scores need; `scores = score(features)`. A subclass sets `relate_model` and `score_model`, two Functional Keras
+    models, in its constructor; guidance and explanation need nothing else. What a head does in its own way is in the
+    attributes below and in `training_scores` and `auxiliary_loss`.
 
     Args:
         feature_shape: (height, width, channels) of the backbone's feature map.
+
+    Attributes:
+        auxiliary_model: weights that only training uses, or None.
+        explained_layer: name of the layer of `score_model` whose output is the raw scores that relevance starts from,
+            classes last; None: the scores themselves.
+        weighted_layers: names of the layers of `score_model` whose outputs' relevance becomes weights, an input's name
+            for an input; empty: the first input.
+        needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
     """
 
     relate_model: keras.Model
     score_model: keras.Model
+    auxiliary_model: keras.Model | None = None
+    explained_layer: str | None = None
+    weighted_layers: tuple[str, ...] = ()
+    needs_base_classes: bool = False
 
     def __init__(self, feature_shape: Sequence[int], **kwargs):
         super().__init__(**kwargs)
@@ -36,7 +49,12 @@ class Head(keras.layers.Layer):
         """Whether a query's score depends, in inference, on the other queries of its episode."""
         return False
 
-    def relate(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+    def query_multiple(self, ways: int) -> int:
+        """The number of queries in an episode must be a multiple of this."""
+        return 1
+
+    def relate(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor,
+               training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
         """First stage.
 
         Args:
@@ -44,24 +62,60 @@ class Head(keras.layers.Layer):
             support_labels: one-hot labels, `(episodes, support, ways)`.
             query: features of the query images, `(episodes, queries, height, width, channels)`.
 
-        Returns:
-            The features that `score` takes; the last axis holds channels.
-        """
-        return self.relate_model([support, support_labels, query])
+            training: whether normalisations use the statistics of the call.
 
-    def score(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        Returns:
+            The features that `score` takes, a list if there are several; the last axis holds channels.
+        """
+        return self.relate_model([support, support_labels, query], training=training)
+
+    def score(self, features: tf.Tensor | Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Second stage: raw scores `(episodes, queries, ways)`, unbounded; larger means more alike."""
         return self.score_model(features, training=training)
 
     def call(self, inputs, training=None):
         support, support_labels, query = inputs
-        return self.score(self.relate(support, support_labels, query), training=training)
+        return self.score(self.relate(support, support_labels, query, training=training), training=training)
+
+    def training_scores(self, features: Sequence[tf.Tensor], scores: tf.Tensor,
+                        weights: Sequence[tf.Tensor] | None = None, training: bool = True) -> tf.Tensor:
+        """What the loss is taken of: the raw scores, or those of the weighted features.
+
+        Args:
+            features: what `relate` gave, always as a list.
+            scores: raw scores of the features.
+            weights: one for each of `weighted_layers`, of its output's shape, or None for no guidance.
+            training: whether normalisations use the statistics of the call.
+
+        Returns:
+            Raw scores `(episodes, queries, ..., ways)`.
+        """
+        if weights is None:
+            return scores
+        first, *rest = features
+        weighted = first * tf.cast(weights[0], first.dtype)
+        return self.score([weighted, *rest] if rest else weighted, training=training)
+
+    def auxiliary_loss(self, features: Sequence[tf.Tensor], labels: tf.Tensor, base_labels: tf.Tensor | None,
+                       training: bool = True) -> tf.Tensor:
+        """A loss beside that of the scores, which guidance leaves alone.
+
+        Args:
+            features: what `relate` gave, always as a list.
+            labels: class of each query in its episode, integers `(episodes, queries)`.
+            base_labels: its class in the training source, or None where that is not known.
+            training: whether normalisations use the statistics of the call.
+
+        Returns:
+            `(episodes,)`, >= 0; zeros if the head has none.
+        """
+        return tf.zeros(tf.shape(labels)[:1], keras.backend.floatx())
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Loss of each episode.
 
         Args:
-            scores: raw scores `(episodes, queries, ways)`.
+            scores: what `training_scores` gave, `(episodes, queries, ..., ways)`.
             labels: class of each query, integers `(episodes, queries)`.
 
         Returns:

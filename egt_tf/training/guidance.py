@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -24,17 +25,17 @@ class GuidedScores:
 
     Attributes:
         plain: raw scores `(episodes, queries, ways)`.
-        guided: raw scores of the weighted features, of the same shape.
-        start: relevance that the explanation started from, of the same shape.
-        relevance: relevance of the features, shaped as they are.
-        weights: what the features were multiplied with, in [0, 2].
+        guided: what the head makes of the weighted features to learn from (`Head.training_scores`).
+        start: relevance that the explanation started from.
+        relevance: relevance of each of the head's weighted tensors (`Head.weighted_layers`), shaped as it is.
+        weights: what each of them was weighted with, in [0, 2].
     """
 
     plain: tf.Tensor
     guided: tf.Tensor
     start: tf.Tensor
-    relevance: tf.Tensor
-    weights: tf.Tensor
+    relevance: tuple[tf.Tensor, ...]
+    weights: tuple[tf.Tensor, ...]
 
 
 def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
@@ -51,11 +52,9 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
     return 1.0 + tf.math.divide_no_nan(relevance, largest)
 
 
-def guided_scores(head: Head, features: tf.Tensor, composite: Composite, beta: float | None = None,
-                  training: bool = True) -> GuidedScores:
+def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composite: Composite,
+                  beta: float | None = None, training: bool = True, detach: bool = True) -> GuidedScores:
     """Scores the features, explains the scores, weights the features by their relevance and scores them again.
-
-    The weights are constants: gradients flow through both scores, not through the explanation.
 
     Args:
         head: its `score_model` is run and explained.
@@ -63,17 +62,24 @@ def guided_scores(head: Head, features: tf.Tensor, composite: Composite, beta: f
         composite: rules for the layers of `head.score_model`.
         beta: see `log_odds`; `ways - 1` by default.
         training: handed to the layers that ask for it.
+        detach: the weights are constants: gradients flow through both scores, not through the explanation. The
+            published RelationNet and GNN do so, the published CAN does not.
 
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
         A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
     """
-    trace = record(head.score_model, [features], training, raw=False)
-    constant = trace.detached()
-    start = log_odds(head.probabilities(constant.outputs[0]), beta=beta)
-    (relevance,) = reverse(constant, start, composite)
-    weights = tf.stop_gradient(relevance_weights(relevance))
-    guided = head.score(features * tf.cast(weights, features.dtype), training=training)
+    features = tf.nest.flatten(features)
+    trace = record(head.score_model, features, training, raw=False)
+    explained = trace.detached() if detach else trace
+    of = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
+    at = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
+    start = log_odds(head.probabilities(of), beta=beta)
+    relevance = tuple(reverse(explained, start, composite, at, of))
+    # The rules read the layers' weights, so constant features alone would not make constant weights.
+    constant = tf.stop_gradient if detach else tf.identity
+    weights = tuple(constant(relevance_weights(r)) for r in relevance)
+    guided = head.training_scores(features, trace.outputs[0], weights, training=training)
     return GuidedScores(trace.outputs[0], guided, start, relevance, weights)
 
 

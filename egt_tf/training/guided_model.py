@@ -13,6 +13,8 @@ from egt_tf.explain.composites import Composite
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.training.guidance import LossWeights, guided_scores
 
+METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
+
 register = keras.utils.register_keras_serializable("egt_tf")
 
 
@@ -20,8 +22,10 @@ register = keras.utils.register_keras_serializable("egt_tf")
 class GuidedModel(keras.Model):
     """Trains an `EpisodicModel` on its plain and its explanation-guided predictions.
 
-    `fit` takes data sets of `(inputs, labels)` as `egt_tf.data.pipeline.episode_dataset` makes them. Metrics: `loss`
-    (the sum that is minimised), `plain_loss`, `guided_loss` (0 without guidance) and `accuracy` of the plain scores.
+    `fit` takes data sets of `(inputs, labels, base_labels)` as `egt_tf.data.pipeline.episode_dataset` makes them; heads
+    without an auxiliary loss do without the last. Minimised is `plain_weight * loss(scores) + guided_weight *
+    loss(guided scores) + auxiliary loss`. Metrics: `loss` (that sum), `plain_loss`, `guided_loss` (0 where its weight
+    is 0), `auxiliary_loss` (0 where the head has none) and `accuracy` of the plain scores.
 
     Args:
         classifier: the model to train.
@@ -29,22 +33,24 @@ class GuidedModel(keras.Model):
         guided_weight: lambda, weight of the loss of the guided scores; 0 computes no explanation.
         composite: a name of `COMPOSITES`, or a `Composite`.
         beta: see `log_odds`; `ways - 1` by default.
+        detach: see `guided_scores`.
     """
 
     def __init__(self, classifier: EpisodicModel, plain_weight: float = 1.0, guided_weight: float = 1.0,
                  composite: str | Mapping[str, Any] | Composite = "fsc", beta: float | None = None,
-                 name: str = "guided_model", **kwargs):
+                 detach: bool = True, name: str = "guided_model", **kwargs):
         super().__init__(name=name, **kwargs)
         self.classifier = classifier
         self.loss_weights = LossWeights(plain_weight, guided_weight)
         self.composite_identifier = composite
         self.composite: Composite = COMPOSITES.get(composite)
         self.beta = beta
-        self.trackers = {key: keras.metrics.Mean(key) for key in ("loss", "plain_loss", "guided_loss", "accuracy")}
+        self.detach = detach
+        self.trackers = {key: keras.metrics.Mean(key) for key in METRICS}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The four running means, which Keras resets at every epoch."""
+        """The running means, which Keras resets at every epoch."""
         return list(self.trackers.values())
 
     def call(self, inputs, training=None):
@@ -52,33 +58,36 @@ class GuidedModel(keras.Model):
 
     def train_step(self, data):
         """One update of the weights on the episodes of one step."""
-        inputs, labels = data
+        inputs, labels, base_labels = keras.utils.unpack_x_y_sample_weight(data)
+        head = self.classifier.head
         with tf.GradientTape() as tape:
-            features = self.classifier.relate(inputs, training=True)
+            features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
             scores, plain, guided = self._scores_and_losses(features, labels)
-            loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided)
+            auxiliary = head.auxiliary_loss(features, labels, base_labels)
+            loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided + auxiliary)
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
-        return self._track(loss, plain, guided, scores, labels)
+        return self._track((loss, plain, guided, auxiliary), scores, labels)
 
     def test_step(self, data):
-        """Plain prediction in inference mode; the guided loss is reported as 0."""
-        inputs, labels = data
+        """Plain prediction in inference mode; the other losses are reported as 0."""
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         scores = self.classifier(inputs, training=False)
         plain = self.classifier.head.loss(scores, labels)
-        return self._track(tf.reduce_mean(plain), plain, tf.zeros_like(plain), scores, labels)
+        return self._track((tf.reduce_mean(plain), plain, tf.zeros_like(plain), tf.zeros_like(plain)), scores, labels)
 
     def _scores_and_losses(self, features, labels):
         head = self.classifier.head
-        if not self.loss_weights.guided:
-            scores = head.score(features, training=True)
-            plain = head.loss(scores, labels)
-            return scores, plain, tf.zeros_like(plain)
-        scores = guided_scores(head, features, self.composite, self.beta)
-        return scores.plain, head.loss(scores.plain, labels), head.loss(scores.guided, labels)
+        if self.loss_weights.guided:
+            result = guided_scores(head, features, self.composite, self.beta, detach=self.detach)
+            scores, guided = result.plain, head.loss(result.guided, labels)
+        else:
+            scores = head.score(features if len(features) > 1 else features[0], training=True)
+            guided = tf.zeros(tf.shape(labels)[:1], keras.backend.floatx())
+        return scores, head.loss(head.training_scores(features, scores), labels), guided
 
-    def _track(self, loss, plain, guided, scores, labels):
+    def _track(self, losses, scores, labels):
         correct = tf.cast(tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-        for key, value in (("loss", loss), ("plain_loss", plain), ("guided_loss", guided), ("accuracy", correct)):
+        for key, value in zip(METRICS, (*losses, correct), strict=True):
             self.trackers[key].update_state(value)
         return {metric.name: metric.result() for metric in self.metrics}
 
@@ -86,7 +95,7 @@ class GuidedModel(keras.Model):
         """Every argument of the constructor."""
         return {"name": self.name, "classifier": keras.saving.serialize_keras_object(self.classifier),
                 "plain_weight": self.loss_weights.plain, "guided_weight": self.loss_weights.guided,
-                "composite": self.composite_identifier, "beta": self.beta}
+                "composite": self.composite_identifier, "beta": self.beta, "detach": self.detach}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -182,7 +182,7 @@ def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
-    model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite)
+    model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
     model.compile(optimizer=keras.optimizers.Adam(config.training.learning_rate, epsilon=ADAM_EPSILON))
     return model
 

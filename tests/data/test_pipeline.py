@@ -65,18 +65,18 @@ def image_numbers(images) -> np.ndarray:
 
 
 def test_element_spec_is_static():
-    inputs, labels = episodes(EpisodeSpec(3, 2, 4), episodes_per_step=2).element_spec
+    inputs, labels, base_labels = episodes(EpisodeSpec(3, 2, 4), episodes_per_step=2).element_spec
     assert inputs["support_images"] == tf.TensorSpec((2, 6, 4, 4, 3), tf.float32)
     assert inputs["support_labels"] == tf.TensorSpec((2, 6, 3), tf.float32)
     assert inputs["query_images"] == tf.TensorSpec((2, 12, 4, 4, 3), tf.float32)
-    assert labels == tf.TensorSpec((2, 12), tf.int32)
+    assert labels == base_labels == tf.TensorSpec((2, 12), tf.int32)
 
 
 def test_images_are_those_of_the_sampler_class_by_class():
     spec, images = EpisodeSpec(3, 2, 3), image_set()
     steps = list(episodes(spec, images, episodes_per_step=2))
     assert len(steps) == 3
-    for step, (inputs, labels) in enumerate(steps):
+    for step, (inputs, labels, base_labels) in enumerate(steps):
         for e in range(2):
             expected = sample_episode(images.members, spec, episode_generator(5, 2 * step + e))
             support = image_numbers(inputs["support_images"][e])
@@ -86,12 +86,13 @@ def test_images_are_those_of_the_sampler_class_by_class():
             np.testing.assert_array_equal(inputs["support_labels"][e], np.eye(3).repeat(2, axis=0))
             np.testing.assert_array_equal(labels[e], [0, 0, 0, 1, 1, 1, 2, 2, 2])
             np.testing.assert_array_equal(query // PER_CLASS, expected.classes[labels[e].numpy()])
+            np.testing.assert_array_equal(base_labels[e], query // PER_CLASS)
             assert not set(support) & set(query)
 
 
 def test_no_augmentation_gives_evaluation_images():
     images = image_set(read=gradient)
-    inputs, _ = next(iter(episodes(images=images, image_size=8)))
+    inputs, *_ = next(iter(episodes(images=images, image_size=8)))
     first = sample_episode(images.members, EpisodeSpec(3, 2, 3), episode_generator(5, 0)).support[0, 0]
     expected = evaluation_image(gradient(first), 8)
     np.testing.assert_allclose(inputs["support_images"][0, 0], expected, atol=1e-5)
@@ -137,7 +138,7 @@ def test_threads_do_not_matter():
 def test_positions_of_an_episode_are_augmented_independently():
     # One picture in every place: only the augmentation tells them apart.
     same = image_set(read=lambda index: gradient(0))
-    inputs, _ = next(iter(episodes(images=same, augmentation="full", image_size=8)))
+    inputs, *_ = next(iter(episodes(images=same, augmentation="full", image_size=8)))
     images = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
     assert len({image.tobytes() for image in images}) == len(images)
 
@@ -255,6 +256,6 @@ def test_second_pass_reads_no_file():
 def test_benchmark_photos(benchmark_dir):
     images = open_source(f"folder:{benchmark_dir}/cub").split("novel")
     dataset = episodes(EpisodeSpec(5, 1, 3), images, image_size=84, augmentation="full", count=1)
-    inputs, labels = next(iter(dataset))
+    inputs, labels, _ = next(iter(dataset))
     assert inputs["support_images"].shape == (1, 5, 84, 84, 3) and labels.shape == (1, 15)
     assert 0.3 < np.std(inputs["query_images"]) < 2.5

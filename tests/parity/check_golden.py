@@ -94,7 +94,7 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
     plain_eval = head.score(pairs, training=False)
 
     rows = (-1, height, width, 2 * channels)
-    relevance, weight = (tf.reshape(x, rows) for x in (scores.relevance, scores.weights))
+    relevance, weight = (tf.reshape(x, rows) for x in (scores.relevance[0], scores.weights[0]))
     forward = {
         "prototype": channels_first(prototypes[0]), "raw_relations": scores.plain[0],
         "raw_relations_eval": plain_eval[0], "scores": tf.sigmoid(scores.plain[0]), "start_relevance": scores.start[0],

@@ -19,6 +19,10 @@ def head_and_features(count=2, queries=4, ways=3, shape=(4, 4, 6), **head) -> tu
     return RelationHead((*shape[:2], shape[2] // 2), seed=1, **head), tf.constant(features)
 
 
+def parts(result) -> tuple[tf.Tensor, ...]:
+    return result.plain, result.guided, result.start, *result.weights
+
+
 # === relevance_weights ===
 
 
@@ -83,28 +87,28 @@ def test_the_five_parts(batch_statistics):
     probabilities = np.exp(result.plain) / np.exp(result.plain).sum(-1, keepdims=True)
     np.testing.assert_allclose(result.start, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4,
                                atol=1e-5)
-    assert result.relevance.shape == result.weights.shape == features.shape
-    np.testing.assert_array_equal(result.weights, relevance_weights(result.relevance))
-    np.testing.assert_allclose(result.guided, head.score(features * result.weights), rtol=1e-5, atol=1e-6)
+    assert result.relevance[0].shape == result.weights[0].shape == features.shape
+    np.testing.assert_array_equal(result.weights[0], relevance_weights(result.relevance[0]))
+    np.testing.assert_allclose(result.guided, head.score(features * result.weights[0]), rtol=1e-5, atol=1e-6)
     assert np.abs(result.guided - result.plain).max() > 1e-3
-    assert np.asarray(result.weights).min() >= 0 and np.asarray(result.weights).max() <= 2
+    assert np.asarray(result.weights[0]).min() >= 0 and np.asarray(result.weights[0]).max() <= 2
 
 
 def test_features_that_are_zero_get_no_relevance():
     head, features = head_and_features()
     result = guided_scores(head, features, FSC)
     zero = features.numpy() == 0
-    assert zero.any() and (result.relevance.numpy()[zero] == 0).all() and (result.weights.numpy()[zero] == 1).all()
+    assert zero.any() and (result.relevance[0].numpy()[zero] == 0).all() and (result.weights[0].numpy()[zero] == 1).all()
 
 
 def test_a_head_without_any_relevance_is_not_guided():
     head, features = head_and_features()
     head.score_model.get_layer("fc2").kernel.assign(tf.zeros((8, 1)))
     result = guided_scores(head, features, FSC)
-    np.testing.assert_array_equal(result.weights, np.ones(features.shape))
+    np.testing.assert_array_equal(result.weights[0], np.ones(features.shape))
     np.testing.assert_allclose(result.guided, result.plain, atol=1e-7)
     dead = guided_scores(head, tf.zeros_like(features), FSC)
-    np.testing.assert_array_equal(dead.weights, np.ones(features.shape))
+    np.testing.assert_array_equal(dead.weights[0], np.ones(features.shape))
     assert np.isfinite(dead.guided).all()
 
 
@@ -118,7 +122,7 @@ def test_beta_changes_the_start_alone():
 def test_the_weights_are_constants_for_every_gradient():
     head, features = head_and_features()
     labels = [[0, 1, 2, 0]] * 2
-    frozen = guided_scores(head, features, FSC).weights.numpy()
+    frozen = guided_scores(head, features, FSC).weights[0].numpy()
     sources = [features, *head.trainable_variables]
 
     with tf.GradientTape(persistent=True) as tape:
@@ -130,7 +134,7 @@ def test_the_weights_are_constants_for_every_gradient():
     for actual, expected in ((guided, by_hand), (plain, plain_by_hand)):
         for a, b in zip(tape.gradient(actual, sources), tape.gradient(expected, sources)):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
-    for part in (result.weights, result.start):
+    for part in (result.weights[0], result.start):
         assert tape.gradient(part, sources) == [None] * len(sources)
 
 
@@ -139,8 +143,8 @@ def test_several_episodes_equal_each_alone():
     together = guided_scores(head, features, FSC)
     for e in range(3):
         alone = guided_scores(head, features[e:e + 1], FSC)
-        for key in ("plain", "guided", "start", "weights"):
-            np.testing.assert_allclose(getattr(together, key)[e:e + 1], getattr(alone, key), rtol=1e-3, atol=1e-4)
+        for a, b in zip(parts(together), parts(alone)):
+            np.testing.assert_allclose(a[e:e + 1], b, rtol=1e-3, atol=1e-4)
 
 
 def test_graph_equals_eager():
@@ -149,10 +153,9 @@ def test_graph_equals_eager():
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 4, 4, 6])])
     def graph(x):
-        result = guided_scores(head, x, FSC)
-        return result.plain, result.guided, result.start, result.weights
+        return parts(guided_scores(head, x, FSC))
 
-    for a, b in zip(graph(features), (eager.plain, eager.guided, eager.start, eager.weights)):
+    for a, b in zip(graph(features), parts(eager)):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 

@@ -77,7 +77,8 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
         loss = plain_weight * plain + guided_weight * weighted
     adam().apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
     accuracy = (np.argmax(scores, -1) == labels).mean()
-    return {"loss": float(loss), "plain_loss": float(plain), "guided_loss": float(weighted), "accuracy": accuracy}
+    return {"loss": float(loss), "plain_loss": float(plain), "guided_loss": float(weighted),
+            "auxiliary_loss": 0.0, "accuracy": accuracy}
 
 
 # === one step ===
@@ -129,9 +130,9 @@ def test_several_episodes_average_their_losses():
 def test_metrics():
     shell = guided(classifier(), plain_weight=1.0, guided_weight=0.5)
     history = shell.fit(steps(step_data(), 3), verbose=0, validation_data=steps(step_data(seed=5))).history
-    names = {"loss", "plain_loss", "guided_loss", "accuracy"}
+    names = {"loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy"}
     assert set(history) == names | {f"val_{name}" for name in names}
-    assert [metric.name for metric in shell.metrics] == ["loss", "plain_loss", "guided_loss", "accuracy"]
+    assert [metric.name for metric in shell.metrics] == ["loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy"]
     assert history["loss"][0] == pytest.approx(history["plain_loss"][0] + 0.5 * history["guided_loss"][0], rel=1e-5)
     assert history["val_guided_loss"] == [0.0] and history["val_loss"] == history["val_plain_loss"]
     assert 0 <= history["accuracy"][0] <= 1
