@@ -18,6 +18,8 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import tensorflow as tf  # noqa: E402
+
 from egt_tf.data.episode import EpisodeSpec  # noqa: E402
 from egt_tf.data.preprocessing import evaluation_image  # noqa: E402
 from egt_tf.data.sampling import episode_generator, sample_episode  # noqa: E402
@@ -25,7 +27,8 @@ from egt_tf.data.sources import open_source  # noqa: E402
 from egt_tf.data.support import SupportSet  # noqa: E402
 from egt_tf.data.synthetic import DOMAINS  # noqa: E402
 from egt_tf.episodic_model import EpisodicModel  # noqa: E402
-from egt_tf.explain.episode import explain_image  # noqa: E402
+from egt_tf.explain.episode import query_inputs, start_of_first_query  # noqa: E402
+from egt_tf.explain.heatmap import pool_channels  # noqa: E402
 from egt_tf.explain.methods import get_method  # noqa: E402
 from egt_tf.runs import RunFolder  # noqa: E402
 
@@ -70,13 +73,30 @@ def cell(values: list[float]) -> str:
     return f"{100 * found.mean():5.1f} +- {100 * 1.96 * found.std() / np.sqrt(len(found)):4.1f}" if len(found) else "none"
 
 
-def measure(model: EpisodicModel, domain: str, methods: list[str], count: int) -> dict[str, list[float]]:
-    """For each method, the share of each query."""
-    shares: dict[str, list[float]] = {method: [] for method in methods}
-    for support, query, mask, name in episodes(domain, count, model.image_size):
-        for method in methods:
-            explanation = explain_image(model, support, query, name, get_method(method))
-            shares[method].append(share_inside(explanation.query_relevance[0], mask))
+def explainer(model: EpisodicModel, name: str):
+    """A compiled function from the inputs of `query_inputs` to the relevance of the first query for its true class, 0."""
+    method = get_method(name)
+    prepared = method.prepared(model)
+    start = start_of_first_query(model.head, 0, method.from_log_odds)
+
+    @tf.function
+    def explain(*inputs):
+        ((*maps,),) = method.maps(prepared, inputs, [start])
+        return dict(zip(prepared.input_names, maps))["query_images"][0, 0]
+
+    return explain
+
+
+def measure(model: EpisodicModel, domains: list[str], methods: list[str], count: int) -> dict[str, dict[str, list[float]]]:
+    """For each domain and method, the share of each query."""
+    shares = {domain: {method: [] for method in methods} for domain in domains}
+    explainers = {method: explainer(model, method) for method in methods}
+    for domain in domains:
+        for support, query, mask, _ in episodes(domain, count, model.image_size):
+            inputs = query_inputs(model, support, query)
+            for method, explain in explainers.items():
+                relevance = pool_channels(explain(*inputs).numpy()[None])[0]
+                shares[domain][method].append(share_inside(relevance, mask))
     return shares
 
 
@@ -93,11 +113,11 @@ def main() -> None:
     config = run.config()
     random = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size, seed=99)
     print(f"share of positive relevance on the object, %, {arguments.queries} queries a domain: {run.path.name} | random weights")
+    trained, untrained = (measure(model, domains, methods, arguments.queries) for model in (run.load_model(), random))
     print(f"{'method':28s}" + "".join(f"{domain:>30s}" for domain in domains))
-    columns = {domain: (measure(run.load_model(), domain, methods, arguments.queries),
-                        measure(random, domain, methods, arguments.queries)) for domain in domains}
     for method in methods:
-        print(f"{method:28s}" + "".join(f"{cell(a[method]):>15s} |{cell(b[method]):>13s}" for a, b in columns.values()))
+        print(f"{method:28s}" + "".join(f"{cell(trained[d][method]):>15s} |{cell(untrained[d][method]):>13s}"
+                                        for d in domains))
     size = config.data.image_size
     areas = [cell([float(mask.mean()) for _, _, mask, _ in episodes(domain, arguments.queries, size)]) for domain in domains]
     print(f"{'(area of the object)':28s}" + "".join(f"{area:>15s}  {'':13s}" for area in areas))

@@ -49,12 +49,13 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
     names = [name.strip() for name in compare.split(",")] if compare else [method or run.config().guidance.composite]
     methods = [get_method(name) for name in names]
     model = run.load_model()
+    prepared = [method.prepared(model) for method in methods]
     support = load_support(_support_folder(run, support_folder), model.image_size)
     queries = [load_image(image, model.image_size) for image in images]
     _say_what_is_used(run, folder, support, support_folder)
     for image, query, figure in zip(images, queries, [out] if out is not None else figure_names(images)):
-        explanations = [explain_image(model, support, query, target, each, image.name, run.path.resolve().name)
-                        for each in methods]
+        explanations = [explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
+                        for each, method in zip(prepared, methods)]
         if compare:
             draw_comparison(explanations, figure)
         else:

@@ -71,6 +71,14 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     return copy
 
 
+def has_foldable(model: keras.Model) -> bool:
+    """Whether `fold_batch_norm` would fold any normalisation of the model or of the models nested in it."""
+    if isinstance(model, EpisodicModel):
+        return has_foldable(model.backbone) or has_foldable(model.head.score_model)
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return bool(_plan(model).folded()) or any(map(has_foldable, nested))
+
+
 def _plan(model: keras.Model) -> _Plan:
     producers, consumers = _graph(model)
     after, before = {}, {}

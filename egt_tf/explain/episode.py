@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -54,6 +53,7 @@ def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, 
         ExplainError: no such class or method, or a layer that the method cannot explain.
     """
     method = get_method(method)
+    model = method.prepared(model)
     inputs = query_inputs(model, support, image)
     scores = model(dict(zip(model.input_names, inputs)), training=False)
     probabilities = model.head.probabilities(scores)[0, 0].numpy()
@@ -90,21 +90,34 @@ def relevance_of_query(model: EpisodicModel, support: SupportSet, inputs: Sequen
         explained: class indices.
         method: how.
     """
+    selects = [start_of_first_query(model.head, target, method.from_log_odds) for target in explained]
     query_maps, support_maps = [], []
-    for target in explained:
-        maps = method.maps(model, inputs, functools.partial(_start, model.head, target, method.from_log_odds))
+    for maps in method.maps(method.prepared(model), inputs, selects):
         by_name = dict(zip(model.input_names, maps))
         query_maps.append(by_name["query_images"][0, 0].numpy())
         support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
     return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
 
 
-def _start(head: Head, target: int, from_log_odds: bool, scores: tf.Tensor) -> tf.Tensor:
-    """What the explanation of the first query's score for the class `target` starts from; zero elsewhere."""
-    queries, ways = tf.shape(scores)[1], tf.shape(scores)[2]
-    chosen = tf.one_hot([[target]], ways, dtype=scores.dtype)
-    chosen = tf.pad(chosen, [[0, 0], [0, queries - 1], [0, 0]])
-    return chosen * log_odds(head.probabilities(scores)) if from_log_odds else chosen
+def start_of_first_query(head: Head, target: int, from_log_odds: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What the explanation of the first query's score for a class starts from, as `Method.maps` takes it.
+
+    Args:
+        head: makes probabilities of raw scores.
+        target: class index.
+        from_log_odds: see `Method`.
+
+    Returns:
+        A function from raw scores `(1, queries, ways)` to starts of that shape, zero but for one value.
+    """
+
+    def start(scores: tf.Tensor) -> tf.Tensor:
+        queries, ways = tf.shape(scores)[1], tf.shape(scores)[2]
+        chosen = tf.one_hot([[target]], ways, dtype=scores.dtype)
+        chosen = tf.pad(chosen, [[0, 0], [0, queries - 1], [0, 0]])
+        return chosen * log_odds(head.probabilities(scores)) if from_log_odds else chosen
+
+    return start
 
 
 def classes_to_explain(probabilities: np.ndarray, class_names: Sequence[str], target: str | None) -> tuple[int, ...]:

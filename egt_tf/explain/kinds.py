@@ -41,6 +41,7 @@ KINDS: dict[str, Predicate] = {
                           L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
                           L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, FlattenMap,
                           DropLastAxis),
+    "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }
 

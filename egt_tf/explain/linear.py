@@ -29,12 +29,15 @@ class LinearPart:
         forward: `(x, kernel) -> z`, linear in each of the two.
         input_axis: the kernel's axis of input channels if every output sums over all of them, else None. Two inputs
             with two kernels can then be one input with their channels side by side.
+        transposed: `(x, kernel, s) -> kernel transposed, applied to s`, where there is a faster way than the derivative
+            of `forward`.
     """
 
     kernel: tf.Tensor
     bias: tf.Tensor | None
     forward: Forward
     input_axis: int | None = None
+    transposed: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
     def of(self, x: tf.Tensor) -> tf.Tensor:
         """The weighted sum `z`."""
@@ -43,6 +46,8 @@ class LinearPart:
 
     def backward(self, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
         """`kernel` transposed, applied to `s`; `x` gives the shape only."""
+        if self.transposed is not None:
+            return self.transposed(x, kernel, s)
         # A linear map's derivative does not depend on where it is taken, so in a graph the forward pass is pruned.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
@@ -77,7 +82,8 @@ def _(layer, x):
 @linear_parts.register(L.Conv3D)
 def _(layer, x):
     _check_convolution(layer)
-    return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2),)
+    transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
+    return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
 
 
 @linear_parts.register(L.DepthwiseConv1D)
@@ -153,6 +159,45 @@ def _scale_and_shift(layer, mean, variance):
 def _convolution(layer) -> Forward:
     return lambda x, kernel: tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(),
                                                _DATA_FORMATS[layer.rank], layer.dilation_rate)
+
+
+# The transposed convolution to the pixels of an image wastes most of a processor's vector units on three channels.
+_FEW_CHANNELS = 4
+
+
+def _has_phases(layer: L.Layer, x: tf.Tensor) -> bool:
+    """Whether `_by_phases` is right for the layer, and faster than the derivative of the convolution."""
+    stride = layer.strides[0]
+    return (layer.rank == 2 and stride > 1 and layer.strides == (stride, stride) and layer.dilation_rate == (1, 1)
+            and None not in x.shape[1:] and x.shape[-1] <= _FEW_CHANNELS)
+
+
+def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
+    """A transposed convolution with a stride, as one without and with stride^2 times the channels.
+
+    Output pixel `stride * a + i` gets `sum_p s[a - p] kernel[stride * p + i]`: a convolution of s for each of the
+    `stride^2` phases i, whose outputs are then interleaved.
+    """
+    height, width, channels, units = kernel.shape
+    taps = [-(-side // stride) for side in (height, width)]
+    kernel = tf.pad(kernel, [[0, t * stride - side] for t, side in zip(taps, (height, width))] + [[0, 0]] * 2)
+    kernel = tf.reshape(kernel, [taps[0], stride, taps[1], stride, channels, units])
+    kernel = tf.reverse(tf.transpose(kernel, [0, 2, 5, 1, 3, 4]), axis=[0, 1])
+    kernel = tf.reshape(kernel, [*taps, units, stride * stride * channels])
+    phases = tf.nn.conv2d(s, kernel, 1, [[0, 0], *([t - 1] * 2 for t in taps), [0, 0]])
+    return _cut(tf.nn.depth_to_space(phases, stride), x.shape[1:3], (height, width), s.shape[1:3], stride, padding)
+
+
+def _cut(full, sides, kernel_sides, output_sides, stride, padding):
+    """The part of a transposed convolution's full result that is no padding; nothing reaches the last pixels."""
+    begins, ends = [], []
+    for side, kernel, outputs, rows in zip(sides, kernel_sides, output_sides, full.shape[1:3]):
+        begin = max((outputs - 1) * stride + kernel - side, 0) // 2 if padding == "same" else 0
+        begins.append(begin)
+        ends.append(max(begin + side - rows, 0))
+    if any(ends):
+        full = tf.pad(full, [[0, 0], *([0, end] for end in ends), [0, 0]])
+    return full[:, begins[0]:begins[0] + sides[0], begins[1]:begins[1] + sides[1]]
 
 
 def _depthwise_convolution(layer) -> Forward:

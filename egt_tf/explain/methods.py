@@ -14,7 +14,7 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain import gradient as gradients
-from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.explain.canonize import fold_batch_norm, has_foldable
 from egt_tf.explain.composites import Composite
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
 from egt_tf.explain.presets import COMPOSITES
@@ -32,15 +32,25 @@ class Method:
     Attributes:
         name: what it is called.
         summary: one line about it.
-        maps: `(model, inputs, select) -> one map for each input`; `select` gives, for the model's output, the
-            relevance that starts there, or for gradients the weights of the output in the value explained.
+        maps: `(model, inputs, selects) -> for each of selects, one map for each input`; a `select` gives, for the
+            model's output, the relevance that starts there, or for gradients the weights of the output in the value
+            explained.
         from_log_odds: whether it starts from the log-odds of a prediction (relevance) or from its score (gradients).
+        canonize: whether batch normalisation is folded away first.
     """
 
     name: str
     summary: str
-    maps: Callable[[keras.Model, Sequence[tf.Tensor], Select], list[tf.Tensor]]
+    maps: Callable[[keras.Model, Sequence[tf.Tensor], Sequence[Select]], list[list[tf.Tensor]]]
     from_log_odds: bool
+    canonize: bool = False
+
+    def prepared(self, model: keras.Model) -> keras.Model:
+        """The model that `maps` takes: the given one, or where the method wants that, a copy with folded normalisations.
+
+        Preparing a prepared model changes nothing.
+        """
+        return fold_batch_norm(model) if self.canonize and has_foldable(model) else model
 
 
 def composite_method(composite: Composite, summary: str = "", canonize: bool = False) -> Method:
@@ -52,11 +62,11 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
         canonize: fold batch normalisation first.
     """
 
-    def maps(model, inputs, select):
-        trace = record(fold_batch_norm(model) if canonize else model, inputs)
-        return reverse(trace, select(trace.outputs[0]), composite)
+    def maps(model, inputs, selects):
+        trace = record(model, inputs)
+        return [reverse(trace, select(trace.outputs[0]), composite) for select in selects]
 
-    return Method(composite.name, summary, maps, from_log_odds=True)
+    return Method(composite.name, summary, maps, from_log_odds=True, canonize=canonize)
 
 
 # Composites that were made for networks without batch normalisation.
@@ -98,13 +108,17 @@ def _innvestigate_method(name: str) -> Method:
         hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else "."
         raise ExplainError(f"innvestigate has no analyzer {analyzer!r}{hint} Known: {', '.join(innvestigate_names())}")
     return Method(name, "innvestigate's own analyzer, on the backbone, in a process of its own",
-                  functools.partial(explain_by_innvestigate, analyzer=analyzer), from_log_odds=False)
+                  _one_by_one(functools.partial(explain_by_innvestigate, analyzer=analyzer)), from_log_odds=False)
 
 
 def _gradient_method(name: str, function: Callable) -> Method:
     fixed = {"fixed": (LABELS,)} if "fixed" in inspect.signature(function).parameters else {}
     summary = inspect.getdoc(function).splitlines()[0].replace("`", "")
-    return Method(name, summary, functools.partial(function, **fixed), from_log_odds=False)
+    return Method(name, summary, _one_by_one(functools.partial(function, **fixed)), from_log_odds=False)
+
+
+def _one_by_one(function: Callable) -> Callable:
+    return lambda model, inputs, selects: [function(model, inputs, select) for select in selects]
 
 
 _GRADIENTS = {name: _gradient_method(name, function) for name, function in {

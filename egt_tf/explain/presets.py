@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
-from egt_tf.explain.rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, Gate, InnvestigateBatchNorm,
-                                  LinearRule, Magnitude, Mask, Pass, Route, Rule, Share, ShareSum, WSquare, Z, ZPlus)
+from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
+                                         LinearRule, Magnitude, WSquare, Z, ZPlus)
+from egt_tf.explain.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
 from egt_tf.explain.start import PUBLISHED_EPSILON
 from egt_tf.registry import Registry
 
@@ -86,7 +87,8 @@ def epsilon_plus(bias: bool = True) -> Composite:
 def epsilon_gamma_box(low: Bound = DARKEST, high: Bound = BRIGHTEST, bias: bool = True) -> Composite:
     """First convolution z^B between black and white, other convolutions gamma 0.25, dense epsilon."""
     first = Entry(Bounded(low, high, ZENNIT_STABILIZER), kind="convolution", first=True)
-    return _zennit((first,), Gamma(0.25, bias, ZENNIT_STABILIZER), bias, ZENNIT_STABILIZER, "epsilon_gamma_box")
+    convolution = Gamma(0.25, bias, ZENNIT_STABILIZER, bias_in_sign=bias)
+    return _zennit((first,), convolution, bias, ZENNIT_STABILIZER, "epsilon_gamma_box")
 
 
 @COMPOSITES.register("epsilon_alpha2_beta1_flat")
@@ -128,13 +130,13 @@ def lrp_epsilon(epsilon: float = 1e-7, innvestigate_batch_norm: bool = False) ->
 @COMPOSITES.register("lrp.w_square")
 def lrp_w_square(innvestigate_batch_norm: bool = False) -> Composite:
     """innvestigate's lrp.w_square: the squared weights for every layer with weights."""
-    return _same_everywhere("lrp.w_square", WSquare(), innvestigate_batch_norm)
+    return _same_everywhere("lrp.w_square", WSquare(padding=True), innvestigate_batch_norm)
 
 
 @COMPOSITES.register("lrp.flat")
 def lrp_flat(innvestigate_batch_norm: bool = False) -> Composite:
     """innvestigate's lrp.flat: equal shares for every layer with weights."""
-    return _same_everywhere("lrp.flat", Flat(), innvestigate_batch_norm)
+    return _same_everywhere("lrp.flat", Flat(padding=True), innvestigate_batch_norm)
 
 
 @COMPOSITES.register("lrp.z_plus")
@@ -156,7 +158,7 @@ def lrp_alpha_2_beta_1(innvestigate_batch_norm: bool = False) -> Composite:
 
 
 def _preset(name: str, alpha: float, epsilon: float, innvestigate_batch_norm: bool, flat: bool) -> Composite:
-    first = [Entry(Flat(), kind=kind, first=True) for kind in ("dense", "convolution")] if flat else ()
+    first = [Entry(Flat(padding=True), kind=kind, first=True) for kind in ("dense", "convolution")] if flat else ()
     convolution = AlphaBeta(alpha, alpha - 1.0, whole_bias=True)
     return _innvestigate(name, Epsilon(epsilon), convolution, AlphaBetaX(), innvestigate_batch_norm, first)
 

@@ -18,7 +18,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.explain.composites import Composite
 from egt_tf.explain.kinds import is_kind, output_nonnegative
 from egt_tf.explain.linear import weighted_sum
-from egt_tf.explain.rules import LinearRule
+from egt_tf.explain.linear_rules import LinearRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Step:
         inputs: its input tensors.
         outputs: its output tensors.
         nonnegative: for each input, whether it is known to have no negative values.
+        present: for each input, 1 where it is a value and 0 where it is padding, of a shape that broadcasts to the
+            input's; None where a padding layer did not make it. Rules that share relevance out without looking at the
+            values (flat, w^2, z^B) would else give a share to the padding, which is lost.
         first: whether every input is the model's input, as it is or reshaped, padded or cropped.
         call: runs the layer again on other inputs.
     """
@@ -38,6 +41,7 @@ class Step:
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
     nonnegative: tuple[bool, ...]
+    present: tuple[tf.Tensor | None, ...]
     first: bool
     call: Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]
 
@@ -126,7 +130,7 @@ def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[t
         # Rules divide by sums that can be tiny, so they never work in half precision.
         xs, ys = [_wide(x) for x in step.inputs], [_wide(y) for y in step.outputs]
         rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys)]
-        state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative}
+        state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative, "present": step.present}
         rule = composite.rule_for(step.layer, step.first)
         if isinstance(rule, LinearRule):
             rs = _before_activation(step, xs, ys, rs, composite)
@@ -147,7 +151,7 @@ def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.
         return rs
     activation = function if isinstance(function, keras.layers.Layer) else keras.layers.Activation(
         function, name=f"{step.layer.name}_activation")
-    state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,)}
+    state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,), "present": (None,)}
     return composite.rule_for(activation).apply([weighted_sum(step.layer, xs[0])], ys, rs, state)
 
 
@@ -160,6 +164,7 @@ class _Known(NamedTuple):
 
     nonnegative: bool
     raw: bool
+    present: tf.Tensor | None = None
 
 
 class _Recorder:
@@ -197,11 +202,18 @@ class _Recorder:
         # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
         call = _call(node, self.training, layer.call)
         signs = tuple(self.known[id(x)].nonnegative for x in xs)
+        present = tuple(self.known[id(x)].present for x in xs)
         first = all(self.known[id(x)].raw for x in xs)
-        self.steps.append(Step(layer, xs, ys, signs, first, call))
-        known = _Known(output_nonnegative(layer, signs), first and is_kind(layer, "route"))
+        self.steps.append(Step(layer, xs, ys, signs, present, first, call))
+        padded = _padded(call, xs[0], present[0]) if is_kind(layer, "padding") else None
+        known = _Known(output_nonnegative(layer, signs), first and is_kind(layer, "route"), padded)
         self.known.update((id(y), known) for y in ys)
         return ys
+
+
+def _padded(call, x, present):
+    """Where the output of a padding layer is no padding, for one example and one channel."""
+    return call([tf.ones_like(x[:1, ..., :1]) if present is None else present])[0]
 
 
 def _call(node, training, function):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.explain import COMPOSITES, LRP, record, reverse
-from egt_tf.explain.rules import Flat
+from egt_tf.explain.linear_rules import Flat
 
 SIDE, CLASSES = 64, 10
 NETWORKS = {"vgg16": (keras.applications.VGG16, {}), "resnet50": (keras.applications.ResNet50, {}),

@@ -10,7 +10,7 @@ from tensorflow import keras
 from egt_tf.backbones import conv4, resnet10
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.explain import COMPOSITES, record, reverse
-from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.explain.canonize import fold_batch_norm, has_foldable
 from egt_tf.explain.kinds import is_kind
 
 L = keras.layers
@@ -107,3 +107,24 @@ def test_relevance_is_conserved_through_a_folded_resnet():
         # Positive and negative relevance grow on the way down; their sum is as exact as they are.
         atol = 1e-6 * tf.reduce_sum(tf.abs(r)).numpy()
         np.testing.assert_allclose(tf.reduce_sum(r), tf.reduce_sum(start), rtol=0.01, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat"])
+@pytest.mark.parametrize("stem", ["small", "imagenet"])
+def test_composites_conserve_relevance_down_to_the_pixels(name, stem):
+    # Wide enough that no unit fires by its bias alone, which would have no inputs to give its relevance to.
+    model = fold_batch_norm(_with_random_statistics(resnet10(48, stem=stem, widths=(16, 16, 16, 16), seed=0)))
+    # Within the box of epsilon_gamma_box.
+    trace = record(model, [tf.random.stateless_uniform((2, 48, 48, 3), (5, 6), -1.5, 1.5)])
+    stages = [trace.output_of(f"stage{stage}_block1_relu") for stage in (3, 2, 1)] + [trace.inputs[0]]
+    start = trace.outputs[0]
+    for r in reverse(trace, start, COMPOSITES.get({"name": name, "bias": False}), stages):
+        np.testing.assert_allclose(tf.reduce_sum(r), tf.reduce_sum(start), rtol=0.01)
+
+
+def test_what_has_nothing_to_fold_is_said_to_have_nothing():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", 16)
+    assert has_foldable(model) and not has_foldable(fold_batch_norm(model))
+    nested = keras.Sequential([keras.Input((16, 16, 3)), model.backbone])
+    assert has_foldable(nested) and not has_foldable(fold_batch_norm(nested))
+    assert not has_foldable(_model(*reversed(KEPT["read by two"])))

@@ -8,7 +8,8 @@ from tensorflow import keras
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, Composite, Entry
 from egt_tf.explain.kinds import KINDS, is_kind
-from egt_tf.explain.rules import AlphaBeta, Epsilon, Mask, Pass, ShareSum
+from egt_tf.explain.linear_rules import AlphaBeta, Epsilon
+from egt_tf.explain.rules import Mask, Pass, ShareSum
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMaxPooling2D
 
 L = keras.layers

@@ -12,8 +12,8 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
-from egt_tf.explain.rules import (AlphaBeta, AlphaBetaX, Epsilon, Flat, Gate, Magnitude, Mask, Pass, Route, Rule, Share,
-                                  ShareSum, WSquare, Z, ZPlus)
+from egt_tf.explain.linear_rules import AlphaBeta, AlphaBetaX, Epsilon, Flat, Magnitude, WSquare, Z, ZPlus
+from egt_tf.explain.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from tests.explain import reference_rules as ref
 from tests.explain.test_rules import INPUTS, RULES

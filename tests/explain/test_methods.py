@@ -10,7 +10,7 @@ import pytest
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain import COMPOSITES, innvestigate_methods
+from egt_tf.explain import COMPOSITES, innvestigate_methods, methods
 from egt_tf.explain.comparison import draw_comparison
 from egt_tf.explain.episode import explain_image
 from egt_tf.explain.methods import all_methods, get_method
@@ -35,10 +35,10 @@ def image():
 
 
 def test_every_method_has_a_name_and_a_line():
-    methods = all_methods()
-    assert len({method.name for method in methods}) == len(methods) > 40
-    assert {"fsc", "grad_cam", "innvestigate:lrp.z"} <= {method.name for method in methods}
-    for method in methods:
+    found = all_methods()
+    assert len({method.name for method in found}) == len(found) > 40
+    assert {"fsc", "grad_cam", "innvestigate:lrp.z"} <= {method.name for method in found}
+    for method in found:
         assert method.summary and "\n" not in method.summary and "`" not in method.summary
 
 
@@ -93,3 +93,22 @@ def test_methods_are_drawn_side_by_side(model, support, image, tmp_path):
         draw_comparison([explanations[0], other], tmp_path / "mixed.png")
     with pytest.raises(ExplainError, match=".png"):
         draw_comparison(explanations, tmp_path / "compare.jpg")
+
+
+def test_several_classes_share_one_forward_pass_and_one_folding(model, support, image, monkeypatch):
+    calls = []
+    for name in ("record", "fold_batch_norm"):
+        function = getattr(methods, name)
+        monkeypatch.setattr(methods, name, lambda *args, n=name, f=function: calls.append(n) or f(*args))
+    explanation = explain_image(model, support, image, target="all", method="epsilon_plus")
+    assert calls == ["fold_batch_norm", "record"] and len(explanation.explained) == 2
+    one = explain_image(model, support, image, target=support.class_names[explanation.explained[1]],
+                        method="epsilon_plus")
+    np.testing.assert_allclose(one.query_relevance[0], explanation.query_relevance[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_prepared_model_is_not_prepared_again(model):
+    method = get_method("epsilon_plus")
+    prepared = method.prepared(model)
+    assert prepared is not model and method.prepared(prepared) is prepared
+    assert get_method("fsc").prepared(model) is model

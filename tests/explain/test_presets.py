@@ -12,7 +12,8 @@ from tensorflow import keras
 from egt_tf.errors import ConfigError
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.explain.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
-from egt_tf.explain.rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, Mask, Pass, Route, Share, ShareSum, ZPlus
+from egt_tf.explain.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
+from egt_tf.explain.rules import Mask, Pass, Route, Share, ShareSum
 from tests.explain import reference_rules as ref
 from tests.explain.innvestigate_oracle import Job, Network, build_network, named, random_weights, run_oracle
 from tests.explain.test_reference_rules import IV_ALPHA2, IV_FLAT, IV_RULES, _everywhere, _preset, _ReferenceWalk
@@ -119,8 +120,8 @@ CHOICES = {
     "epsilon_alpha2_beta1_flat": (FLAT, AlphaBeta(2.0, 1.0, stabilizer=S), ZENNIT),
     "lrp.sequential_preset_a": (*2 * (AlphaBeta(1.0, 0.0, whole_bias=True),), INNVESTIGATE),
     "lrp.sequential_preset_b": (*2 * (AlphaBeta(2.0, 1.0, whole_bias=True),), INNVESTIGATE),
-    "lrp.sequential_preset_a_flat": (Flat(), AlphaBeta(1.0, 0.0, whole_bias=True), INNVESTIGATE),
-    "lrp.sequential_preset_b_flat": (Flat(), AlphaBeta(2.0, 1.0, whole_bias=True), INNVESTIGATE),
+    "lrp.sequential_preset_a_flat": (Flat(padding=True), AlphaBeta(1.0, 0.0, whole_bias=True), INNVESTIGATE),
+    "lrp.sequential_preset_b_flat": (Flat(padding=True), AlphaBeta(2.0, 1.0, whole_bias=True), INNVESTIGATE),
 }
 
 
@@ -220,6 +221,6 @@ def test_the_first_layer_is_seen_through_padding(float64, oracle, name):
     _same(_ours(job, plain), answer.relevance[plain])
     model = _model(job)
     first = next(layer.name for layer in model.layers if layer.weights)
-    expected = _ours(job, COMPOSITES.get(plain).prepend(Entry(Flat(), layer=first)), model)
+    expected = _ours(job, COMPOSITES.get(plain).prepend(Entry(Flat(padding=True), layer=first)), model)
     _same(_ours(job, name), expected)
     assert not np.allclose(expected, answer.relevance[plain], rtol=0.1)

@@ -12,7 +12,8 @@ from tensorflow import keras
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, LinearPart, linear_parts, record, register_rule, reverse
 from egt_tf.explain.composites import registered_rule
-from egt_tf.explain.rules import Derivative, Epsilon, Pass, Route, Rule, Share
+from egt_tf.explain.linear_rules import Epsilon
+from egt_tf.explain.rules import Derivative, Pass, Route, Rule, Share
 
 L = keras.layers
 

@@ -11,7 +11,8 @@ from egt_tf.backbones import conv4
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.explain.presets import structural_entries
-from egt_tf.explain.rules import Epsilon, Pass, ZPlus
+from egt_tf.explain.linear_rules import Epsilon, ZPlus
+from egt_tf.explain.rules import Pass
 
 L = keras.layers
 FSC = COMPOSITES.get("fsc")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tensorflow import keras
 
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, record, reverse
-from egt_tf.explain.rules import (RULES, AlphaBeta, AlphaBetaX, Bounded, Derivative, Epsilon, Flat, Gamma, Gate, Guided,
-                                  InnvestigateBatchNorm, Magnitude, Mask, Pass, Route, Share, ShareSum, WSquare, Z, ZPlus)
+from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
+                                         Magnitude, WSquare, Z, ZPlus)
+from egt_tf.explain.rules import Derivative, Gate, Guided, Mask, Pass, RULES, Route, Share, ShareSum
 
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -10,10 +11,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain import LRP, Composite, Entry, record, reverse
+from egt_tf.explain import LRP, Composite, Entry, linear_parts, record, reverse
 from egt_tf.explain.presets import structural_entries
-from egt_tf.explain.rules import (AlphaBeta, Bounded, Epsilon, Flat, Gamma, Mask, Pass, Route, Share, ShareSum, WSquare, Z,
-                                  ZPlus)
+from egt_tf.explain.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, WSquare, Z, ZPlus
+from egt_tf.explain.rules import Mask, Pass, Route, Share, ShareSum
 from tests.explain import reference_rules as ref
 from tests.explain.innvestigate_oracle import Analyzer, Job, Network, build_network, named, random_weights, run_oracle
 
@@ -153,7 +154,7 @@ def _layer_relevance(layer, rule, arrays, r):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_pooling(padding):
-    rng = np.random.default_rng(6)
+    rng = np.random.default_rng(16)
     x = np.maximum(rng.normal(size=(5, 5, 2)), 0.0)
     out = 2 if padding == "valid" else 3
     r = rng.normal(size=(out, out, 2))
@@ -236,3 +237,70 @@ def test_innvestigate_gives_the_same_bounded_first_layer(oracle_answers):
         composite = _innvestigate_composite(Z()).prepend(Entry(Bounded(-3.0, 3.0), layer=first))
         got = LRP(model, composite, neuron_selection_mode="index").analyze(job.inputs, job.neurons())
         np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+
+
+# === Padding layers ===
+
+
+@pytest.mark.parametrize("rule", [Flat(), WSquare(), Bounded(-2.0, 3.0)], ids=repr)
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_padding_layer_gets_no_share(rule, strides):
+    rng = np.random.default_rng(4)
+    inputs = keras.Input((7, 6, 3))
+    x = keras.layers.ZeroPadding2D(((1, 2), (0, 1)), name="more")(keras.layers.ZeroPadding2D(1, name="pad")(inputs))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, strides, name="convolution")(x))
+    model.set_weights([rng.normal(size=w.shape) for w in model.weights])
+    image = rng.uniform(-1, 1, size=(2, 7, 6, 3))
+    trace = record(model, [tf.constant(image)])
+    start = tf.constant(rng.normal(size=trace.outputs[0].shape))
+    composite = Composite([Entry(rule, layer="convolution"), *structural_entries()])
+    (relevance,) = reverse(trace, start, composite)
+    # By hand: the shares of a unit that sees some padding are those of what is left of it.
+    present = np.pad(np.ones((1, 7, 6, 3)), [(0, 0), (2, 3), (1, 2), (0, 0)])
+    kernel = model.get_layer("convolution").kernel.numpy()
+    matrix = ref.conv2d_matrix(kernel, present.shape[1:], strides, "valid")
+    for example in range(2):
+        padded = np.pad(image[example], [(2, 3), (1, 2), (0, 0)]).reshape(-1)
+        there = present.reshape(-1) == 1
+        expected = RULES[rule](padded[there], matrix[there], None, start[example].numpy().reshape(-1))
+        # A unit that sees padding alone has nothing to give relevance to.
+        np.testing.assert_allclose(relevance[example].numpy().reshape(-1), expected, rtol=1e-8, atol=1e-10)
+
+
+# === Transposed convolutions to few channels ===
+
+
+@pytest.mark.parametrize("size, kernel, strides, padding", [
+    ((9, 9), 7, 2, "valid"), ((10, 11), 7, 2, "valid"), ((8, 9), 3, 2, "same"), ((11, 7), 5, 3, "same"),
+    ((12, 9), 2, 3, "valid"), ((13, 13), 4, 4, "same"), ((7, 7), 1, 2, "same")])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_transposed_convolution_by_phases_is_the_derivative(size, kernel, strides, padding, channels):
+    rng = np.random.default_rng(5)
+    layer = keras.layers.Conv2D(5, kernel, strides, padding)
+    x = tf.constant(rng.normal(size=(2, *size, channels)))
+    layer(x)
+    (part,) = linear_parts(layer, x)
+    assert part.transposed is not None
+    wide = tf.concat([part.kernel, 2 * part.kernel], axis=2)
+    for weights, inputs in ((part.kernel, x), (wide, tf.concat([x, x], -1))):
+        s = tf.constant(rng.normal(size=part.forward(inputs, weights).shape))
+        expected = dataclasses.replace(part, transposed=None).backward(inputs, weights, s)
+        np.testing.assert_allclose(part.backward(inputs, weights, s), expected, rtol=1e-10, atol=1e-12)
+
+
+# === Gamma without biases ===
+
+
+def test_gamma_without_biases_can_take_the_sign_of_the_contributions():
+    rng = np.random.default_rng(16)
+    x, matrix, bias = np.abs(rng.normal(size=6)), rng.normal(size=(6, 5)), 6 * rng.normal(size=5)
+    r = rng.normal(size=5)
+    layer = keras.layers.Dense(5)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    layer.set_weights([matrix, bias])
+    assert (np.sign(x @ matrix) != np.sign(x @ matrix + bias)).any()
+    trace = record(model, [tf.constant(x[None])])
+    rule = Gamma(0.5, bias=False, bias_in_sign=False)
+    relevance = reverse(trace, tf.constant(r[None]), Composite([Entry(rule, kind="dense")]))[0].numpy()[0]
+    np.testing.assert_allclose(relevance, ref.gamma(x, matrix, None, r, 0.5, pre_activation=x @ matrix), rtol=1e-9)
+    np.testing.assert_allclose(relevance.sum(), r.sum(), rtol=1e-9)

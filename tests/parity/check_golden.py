@@ -33,7 +33,8 @@ from egt_tf.backbones.conv import conv4np  # noqa: E402
 from egt_tf.backbones.resnet import resnet10  # noqa: E402
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse  # noqa: E402
 from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries  # noqa: E402
-from egt_tf.explain.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Route, Rule, Share, WSquare, ZPlus  # noqa: E402
+from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus  # noqa: E402
+from egt_tf.explain.rules import Pass, Route, Rule, Share  # noqa: E402
 from egt_tf.heads import RelationHead  # noqa: E402
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
 
