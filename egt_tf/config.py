@@ -44,7 +44,8 @@ class DataConfig:
         train: the training source, as `egt_tf.data.sources.open_source` takes it ("folder:DIR").
         validation: the validation source; None means the "val" split of `train`.
         image_size: side of the square network input, in pixels.
-        augmentation: "none", "flip", or "full" (random resized crop, colour jitter, flip).
+        augmentation: "none", "flip", "full" (random resized crop, colour jitter, flip) or "full_erasing" (the same, and
+            a random rectangle erased).
         cache_mb: decoded images are kept in memory up to this many MiB, for training and for validation each; 0
             keeps none.
     """
@@ -52,7 +53,7 @@ class DataConfig:
     train: str = "synthetic:shapes"
     validation: str | None = None
     image_size: int = _at_least(16, 84)
-    augmentation: str = _one_of(("none", "flip", "full"), "flip")
+    augmentation: str = _one_of(("none", "flip", "full", "full_erasing"), "flip")
     cache_mb: int = _at_least(0, 1024)
 
 
@@ -110,7 +111,11 @@ class TrainingConfig:
         epochs: number of epochs.
         episodes_per_epoch: training episodes between two validations.
         episodes_per_step: episodes that share one update of the weights.
-        learning_rate: of Adam.
+        optimizer: the registered name of the optimizer, and its arguments.
+        learning_rate: of the optimizer, from the first epoch on.
+        learning_rate_drops: pairs of the number of finished epochs and the rate from there on, epochs ascending.
+        warm_start: a run folder or a weight file (.npz) whose backbone the training starts from; the head starts from
+            random weights. None starts both so.
         validation_episodes: episodes the model is validated on after every epoch.
         seed: fixes the initial weights, the episodes and the augmentation.
     """
@@ -118,7 +123,10 @@ class TrainingConfig:
     epochs: int = _at_least(1, 15)
     episodes_per_epoch: int = _at_least(1, 100)
     episodes_per_step: int = _at_least(1, 1)
+    optimizer: dict[str, Any] = _named("adam")
     learning_rate: float = _above(0, 1e-3)
+    learning_rate_drops: tuple[tuple[int, float], ...] = ()
+    warm_start: str | None = None
     validation_episodes: int = _at_least(1, 100)
     seed: int = _at_least(0, 1)
 
@@ -131,7 +139,7 @@ class RunConfig:
     episode: EpisodeConfig = EpisodeConfig()
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     guidance: GuidanceConfig = dataclasses.field(default_factory=GuidanceConfig)
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
 def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> RunConfig:
@@ -182,7 +190,14 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
     """The nested dictionary that `config_from_dict` turns into an equal configuration."""
-    return dataclasses.asdict(config)
+    return _as_yaml(dataclasses.asdict(config))
+
+
+def _as_yaml(value: Any) -> Any:
+    """Lists for tuples, which YAML does not have."""
+    if isinstance(value, dict):
+        return {key: _as_yaml(item) for key, item in value.items()}
+    return [_as_yaml(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def config_to_yaml(config: RunConfig) -> str:
@@ -308,11 +323,22 @@ def _as_named(value: Any) -> dict[str, Any] | None:
     return dict(value) if _as_string(value.get("name")) else None
 
 
+def _as_drops(value: Any) -> tuple[tuple[int, float], ...] | None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value):
+        return None
+    drops = tuple((_as_integer(epochs), _as_number(rate)) for epochs, rate in value)
+    if any(epochs is None or epochs < 1 or rate is None or rate <= 0 for epochs, rate in drops):
+        return None
+    ascending = all(first < second for (first, _), (second, _) in zip(drops, drops[1:]))
+    return drops if ascending else None
+
+
 # Type of a field -> how a message calls it, and the conversion, which gives None for what it does not accept.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType({
     str: ("a string", _as_string),
     int: ("an integer", _as_integer),
     float: ("a number", _as_number),
     bool: ("true or false", _as_boolean),
+    tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
     dict: ("a name or a mapping with a `name`", _as_named),
 })

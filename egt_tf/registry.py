@@ -55,6 +55,14 @@ class Registry:
         """
         return (inspect.getdoc(self._lookup(name)) or "").partition("\n")[0]
 
+    def member(self, name: str) -> Callable[..., Any]:
+        """The class or the factory registered as `name`.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
+        return self._lookup(name)
+
     def name_of(self, member: Callable[..., Any]) -> str:
         """The name that `member` was registered under.
 

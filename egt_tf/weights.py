@@ -54,7 +54,17 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
         RunError: names are missing or too many, a shape or a kind of number differs (the file is of another
             architecture), or a value is not finite.
     """
-    weights = named_weights(model)
+    _assign(named_weights(model), arrays, origin)
+
+
+def assign_backbone(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+    """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside."""
+    weights, arrays = ({name: value for name, value in values.items() if name.startswith("backbone/")}
+                       for values in (named_weights(model), arrays))
+    _assign(weights, arrays, origin)
+
+
+def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray], origin: str) -> None:
     problems = [f"missing {name}" for name in weights if name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in weights]
     problems += [f"{name} is {arrays[name].shape}, not {tuple(w.shape)}" for name, w in weights.items()

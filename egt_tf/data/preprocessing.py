@@ -16,12 +16,16 @@ from egt_tf.errors import ConfigError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-AUGMENTATIONS = ("none", "flip", "full")
+AUGMENTATIONS = ("none", "flip", "full", "full_erasing")
 
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 _JITTER = 0.4
+_ERASED_AREA = (0.02, 0.4)
+_ERASED_ASPECT = (0.3, 1 / 0.3)
+# A mean colour in [0, 1] that the published code fills in after the normalisation, where it is a light grey.
+_ERASED_VALUE = (0.4914, 0.4822, 0.4465)
 # Fixed, so that a seed means the same image on every device.
 _GENERATOR = "philox"
 
@@ -47,12 +51,13 @@ def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tens
     - "none": `evaluation_image`;
     - "flip": the same, mirrored with probability 1/2;
     - "full": a random part of the image (area U(0.08, 1), aspect ratio log-uniform in (3/4, 4/3)), random
-      brightness, contrast and colour (factors U(0.6, 1.4), in this order), mirrored with probability 1/2.
+      brightness, contrast and colour (factors U(0.6, 1.4), in this order), mirrored with probability 1/2;
+    - "full_erasing": the same, and with probability 1/2 a random rectangle erased (see `erase`).
 
     Args:
         image: uint8 `(height, width, 3)`.
         size: side of the result.
-        augmentation: "none", "flip" or "full".
+        augmentation: one of `AUGMENTATIONS`.
         seed: two integers, `(2,)`.
 
     Returns:
@@ -61,9 +66,14 @@ def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tens
     Raises:
         ConfigError: an unknown augmentation.
     """
-    functions = {"none": _centre_unseeded, "flip": _centre_flipped, "full": _cropped_jittered_flipped}
+    functions = {"none": _centre_unseeded, "flip": _centre_flipped, "full": _cropped_jittered_flipped,
+                 "full_erasing": _cropped_jittered_flipped}
     check_augmentation(augmentation)
-    return normalize(functions[augmentation](tf.convert_to_tensor(image), size, seed))
+    result = normalize(functions[augmentation](tf.convert_to_tensor(image), size, seed))
+    if augmentation != "full_erasing":
+        return result
+    # Another stream than the crop's, so that "full" and "full_erasing" differ in the rectangle alone.
+    return erase(result, tf.random.stateless_uniform([2 * _ATTEMPTS + 3], seed + [0, 1], alg=_GENERATOR))
 
 
 def check_augmentation(augmentation: str) -> None:
@@ -134,7 +144,33 @@ def random_crop_box(height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) ->
     return tf.where(tf.reduce_any(fits), box, _fallback_box(height, width))
 
 
-# === The three augmentations ===
+def erase(image: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+    """Fills a rectangle of a normalised image with one colour, with probability 1/2 (Zhong et al., AAAI 2020).
+
+    Ten (area, aspect ratio) pairs are tried, areas U(0.02, 0.4) of the image and ratios U(0.3, 1 / 0.3); the first that
+    is smaller than the image is placed uniformly. If none is, nothing is erased.
+
+    Args:
+        image: float32 `(height, width, 3)`.
+        uniforms: float32 `(23,)` in [0, 1): ten areas, ten ratios, top, left, whether.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    areas = tf.cast(height * width, tf.float32) * _between(uniforms[:_ATTEMPTS], *_ERASED_AREA)
+    aspects = _between(uniforms[_ATTEMPTS:2 * _ATTEMPTS], *_ERASED_ASPECT)
+    heights = tf.cast(tf.round(tf.sqrt(areas * aspects)), tf.int32)
+    widths = tf.cast(tf.round(tf.sqrt(areas / aspects)), tf.int32)
+    fits = (heights < height) & (widths < width)
+    chosen = tf.argmax(tf.cast(fits, tf.int32))
+    erased_height, erased_width = tf.minimum(heights[chosen], height), tf.minimum(widths[chosen], width)
+    top = _below(uniforms[2 * _ATTEMPTS], height - erased_height + 1)
+    left = _below(uniforms[2 * _ATTEMPTS + 1], width - erased_width + 1)
+    rows, columns = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
+    inside = (rows >= top) & (rows < top + erased_height) & (columns >= left) & (columns < left + erased_width)
+    happens = tf.reduce_any(fits) & (uniforms[2 * _ATTEMPTS + 2] < 0.5)
+    return tf.where(inside & happens, tf.constant(_ERASED_VALUE, image.dtype), image)
+
+
+# === The augmentations ===
 
 
 def _centre(image: tf.Tensor, size: int) -> tf.Tensor:

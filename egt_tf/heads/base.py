@@ -27,6 +27,7 @@ class Head(keras.layers.Layer):
             classes last; None: the scores themselves.
         weighted_layers: names of the layers of `score_model` whose outputs' relevance becomes weights, an input's name
             for an input; empty: the first input.
+        needs_ways: whether the constructor takes `ways`, how many classes an episode has.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
     """
 
@@ -35,6 +36,7 @@ class Head(keras.layers.Layer):
     auxiliary_model: keras.Model | None = None
     explained_layer: str | None = None
     weighted_layers: tuple[str, ...] = ()
+    needs_ways: bool = False
     needs_base_classes: bool = False
 
     def __init__(self, feature_shape: Sequence[int], **kwargs):

@@ -25,18 +25,18 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.files import atomic_write, write_json, write_text
+from egt_tf.heads import HEADS
 from egt_tf.runs import RunFolder
 from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.optimizers import OPTIMIZERS, rate_after
 from egt_tf.training.state import Progress, load_state, save_state
 from egt_tf.training.tensorboard import TensorBoardScalars
-from egt_tf.weights import save_arrays, weight_arrays
+from egt_tf.weights import assign_backbone, load_arrays, save_arrays, weight_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
-# Published Adam; Keras's default epsilon is 1e-7.
-ADAM_EPSILON = 1e-8
 STORED_QUERIES = 2
 PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-datasets", "numpy", "click", "pillow")
 
@@ -70,6 +70,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         run.check_new()
     _check_model(config)
     source, training, validation = _open_data(config)
+    config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
     classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
                                           seed=config.training.seed)
@@ -78,6 +79,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         progress = load_state(run.last_file, classifier, model.optimizer)
     else:
         progress = Progress()
+        _warm_start(classifier, config.training.warm_start)
         _start_run(run, config, source, model, progress)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
@@ -101,7 +103,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
 
 
 class EpochKeeper(keras.callbacks.Callback):
-    """Validates after every epoch and writes the state, the best weights and the metrics.
+    """Sets each epoch's learning rate, validates after it and writes the state, the best weights and the metrics.
 
     Adds `val_accuracy`, `val_interval` and `seconds` to the epoch's logs, for the callbacks behind it.
     """
@@ -116,6 +118,9 @@ class EpochKeeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
+        training = self.config.training
+        self.model.optimizer.learning_rate.assign(
+            rate_after(epoch, training.learning_rate, training.learning_rate_drops))
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.monotonic() - self._began
@@ -165,6 +170,24 @@ def _check_model(config: RunConfig) -> None:
                               f"Received: {arguments[argument]!r}")
 
 
+def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
+    """Fills in what a head must know of the data and of the episodes."""
+    arguments = dict(config.model.head)
+    head = HEADS.member(arguments["name"])
+    if head.needs_ways:
+        arguments.setdefault("ways", config.episode.ways)
+    if head.needs_base_classes and arguments.setdefault("base_classes", base_classes) not in (0, base_classes):
+        raise ConfigError("`model.head.base_classes` must be the number of classes to train on, or 0 for no loss over "
+                          f"them. Received: {arguments['base_classes']}, with {base_classes} classes")
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
+
+
+def _warm_start(classifier: EpisodicModel, origin: str | None) -> None:
+    if origin is not None:
+        path = RunFolder(Path(origin)).best_file if Path(origin).is_dir() else Path(origin)
+        assign_backbone(classifier, load_arrays(path), str(path))
+
+
 def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
     source = open_source(config.data.train)
     training = source.split("base")
@@ -183,7 +206,7 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
     model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
-    model.compile(optimizer=keras.optimizers.Adam(config.training.learning_rate, epsilon=ADAM_EPSILON))
+    model.compile(optimizer=OPTIMIZERS.get(config.training.optimizer, learning_rate=config.training.learning_rate))
     return model
 
 

@@ -9,6 +9,7 @@ from egt_tf.data.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     denormalize,
+    erase,
     evaluation_image,
     jitter,
     normalize,
@@ -62,7 +63,7 @@ def test_denormalize_rounds_and_clips():
 
 
 def test_unknown_augmentation_lists_the_known():
-    with pytest.raises(ConfigError, match="one of none, flip, full. Received: 'crop'"):
+    with pytest.raises(ConfigError, match="one of none, flip, full, full_erasing. Received: 'crop'"):
         training_image(picture(9, 9), 8, "crop", [0, 0])
 
 
@@ -83,7 +84,7 @@ def test_flip_mirrors_half_of_the_images():
     assert 30 < mirrored < 70
 
 
-@pytest.mark.parametrize("augmentation", ["flip", "full"])
+@pytest.mark.parametrize("augmentation", ["flip", "full", "full_erasing"])
 def test_augmentation_is_a_function_of_its_seed(augmentation):
     image = picture(50, 70)
     compiled = tf.function(lambda seed: training_image(image, 24, augmentation, seed))
@@ -181,3 +182,29 @@ def test_crop_falls_back_to_the_centre(height, width, box):
     uniforms = np.full(22, 0.9, np.float32)
     uniforms[10:20] = 0.5
     assert random_crop_box(tf.constant(height), tf.constant(width), uniforms).numpy().tolist() == box
+
+
+# === Erasing ===
+
+
+def test_erasing_changes_a_rectangle_in_half_of_the_images_and_nothing_else():
+    image, erased, areas = picture(84, 84), 0, []
+    for number in range(200):
+        seed = tf.constant([number, 7])
+        full, result = (training_image(image, 84, name, seed).numpy() for name in ("full", "full_erasing"))
+        changed = (full != result).any(-1)
+        if changed.any():
+            erased += 1
+            rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+            box = result[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+            np.testing.assert_allclose(box, np.broadcast_to((0.4914, 0.4822, 0.4465), box.shape), rtol=1e-6)
+            areas.append(len(rows) * len(columns) / 84**2)
+    assert 70 < erased < 130
+    assert 0.015 < min(areas) and max(areas) < 0.42 and max(areas) > 0.3
+
+
+def test_an_image_of_one_pixel_is_never_erased():
+    image = tf.zeros((1, 1, 3))
+    for number in range(20):
+        uniforms = tf.random.stateless_uniform([23], [number, 1])
+        np.testing.assert_array_equal(erase(image, uniforms), image)

@@ -268,3 +268,54 @@ def test_the_stored_set_depends_on_the_seed_alone(tmp_path):
         store_support_set(RunFolder(tmp_path / name), images, EpisodeSpec(2, 2, 1), seed)
     contents = [sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.png")) for name in "abc"]
     assert contents[0] == contents[1] != contents[2]
+
+
+# === Schedule and warm start ===
+
+
+class Rates(keras.callbacks.Callback):
+    """Notes the learning rate that each epoch ran with."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
+
+
+def test_the_learning_rate_drops_and_a_resumed_run_keeps_to_it(tmp_path):
+    training = {"optimizer": {"name": "sgd", "weight_decay": 1e-3}, "learning_rate_drops": [[1, 0.005], [2, 0.001]]}
+    config, rates = small_config(training=training), Rates()
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    train(config, whole, callbacks=[rates])
+    np.testing.assert_allclose(rates.rates, [0.01] * 2 + [0.005] * 2 + [0.001] * 2, rtol=1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, parts, callbacks=[Interrupt(3)])
+    train(config, parts, resume=True)
+    assert states(whole).keys() == states(parts).keys()
+    for name, array in states(whole).items():
+        np.testing.assert_array_equal(states(parts)[name], array)
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, as_file):
+    origin = finished.best_file if as_file else finished.path
+    run, cold = RunFolder(tmp_path / "warm"), RunFolder(tmp_path / "cold")
+    training = {"epochs": 1, "learning_rate": 1e-12, "optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": False}}
+    train(small_config(training={**training, "warm_start": str(origin)}), run)
+    train(small_config(training=training), cold)
+    warm, source, random = (load_arrays(r.best_file) for r in (run, finished, cold))
+    for name in warm:
+        if "moving" not in name:
+            expected = source if name.startswith("backbone/") else random
+            np.testing.assert_allclose(warm[name], expected[name], atol=1e-6)
+
+
+def test_a_warm_start_from_another_backbone_is_refused_and_leaves_nothing(tmp_path, finished):
+    config = small_config(model={"backbone": {"name": "conv4", "width": 3}}, training={"warm_start": str(finished.path)})
+    with pytest.raises(RunError, match="backbone/block1_conv/kernel is"):
+        train(config, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError, match="must exist"):
+        train(small_config(training={"warm_start": str(tmp_path / "none.npz")}), RunFolder(tmp_path / "run"))
