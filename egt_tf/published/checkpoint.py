@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ STATE_KEYS = ("state", "state_dict", "model_state")
 # A block registers its layers twice, by name and as members of a sequence; both are in its state.
 _TWICE = re.compile(r"((?:^|\.)(?:trunk\.\d+|layer[12]))\.trunk\.([01])\.")
 _TWICE_NAMES = {"0": "C", "1": "BN"}
+_FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
 # What unpickling damaged or refused bytes fails with; torch raises its own refusals as UnpicklingError.
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError,
            ImportError, AssertionError, pickle.UnpicklingError, struct.error)
@@ -51,15 +53,23 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _load_torch(path: Path) -> dict[str, np.ndarray]:
     torch = _import_torch(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of old formats and protocols, which are read or refused all the same.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
         state = _state_of(content, path)
         return {name: _array(tensor) for name, tensor in state.items()}
     except RunError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RunError(f"the checkpoint {path} must be a whole file of torch.save that holds arrays and numbers only. "
-                       f"Received: {reason}") from error
+                       f"Received: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    # PyTorch's own words advise to switch the protection off.
+    found = _FORBIDDEN.search(str(error))
+    return f"an object of {found[1]}, which is not loaded" if found else f"a damaged file ({type(error).__name__})"
 
 
 def _import_torch(path: Path) -> Any:

@@ -58,6 +58,19 @@ class PublishedArrays:
                 f"{name}.fc1.bias": self._draw(hidden), f"{name}.fc2.weight": self._draw(1, hidden),
                 f"{name}.fc2.bias": self._draw(1)}
 
+    def resnet12(self, widths=(4, 5, 6, 7), prefix="base."):
+        arrays = {f"{prefix}conv1.weight": self._draw(widths[0], 3, 3, 3), **self._norm(f"{prefix}bn1", widths[0])}
+        inputs = widths[0]
+        for stage, width in enumerate(widths, start=1):
+            name = f"{prefix}layer{stage}.0"
+            for number, channels in ((1, inputs), (2, width), (3, width)):
+                arrays[f"{name}.conv{number}.weight"] = self._draw(width, channels, 3, 3)
+                arrays.update(self._norm(f"{name}.bn{number}", width))
+            arrays[f"{name}.downsample.0.weight"] = self._draw(width, inputs, 1, 1)
+            arrays.update(self._norm(f"{name}.downsample.1", width))
+            inputs = width
+        return arrays
+
 
 @pytest.fixture
 def published() -> PublishedArrays:

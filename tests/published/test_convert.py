@@ -8,6 +8,7 @@ import pytest
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
+from egt_tf.heads import HEADS
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.convert import Choices, convert, convert_arrays
 from egt_tf.runs import RunFolder
@@ -115,6 +116,64 @@ def test_half_precision_is_widened(published):
     kernel = model.backbone.get_layer("stem_conv").kernel.numpy()
     assert kernel.dtype == np.float32
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays["feature.trunk.0.weight"].astype(np.float32))
+
+
+# === the other heads ===
+
+
+def needs(head):
+    if head not in HEADS.names():
+        pytest.skip(f"there is no head {head} yet")
+
+
+def golden_arrays(golden_dir, name):
+    """The weights of a file of reference values, and its other arrays."""
+    with np.load(golden_dir / f"{name}.npz", allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    weights = {key[2:]: array for key, array in arrays.items() if key.startswith("w/")}
+    return weights, {key: array for key, array in arrays.items() if not key.startswith("w/")}
+
+
+def test_a_graph_network(published, golden_dir):
+    needs("graph")
+    weights, golden = golden_arrays(golden_dir, "gnn_5w1s_f64")
+    arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
+    converted = convert_arrays(arrays, Choices(shots=1))
+    assert converted.config.model.head == {"name": "graph", "ways": 5, "embedding": 128, "adjacency_width": 96, "growth": 48}
+    assert (converted.config.episode.ways, converted.config.episode.shots) == (5, 1)
+    shape = converted.model.head.feature_shape
+    # The head takes the mean over the map.
+    support, query = (np.broadcast_to(golden[part].reshape(1, -1, 1, 1, 64), (1, golden[part].size // 64, *shape))
+                      for part in ("support", "query"))
+    head = converted.model.head
+    scores = head.score(head.relate(support, np.eye(5, dtype=np.float32)[None], query), training=False)
+    np.testing.assert_allclose(scores[0], golden["eval_scores"], atol=1e-4)
+
+
+def test_the_ways_of_a_graph_network_are_in_its_arrays(published, golden_dir):
+    needs("graph")
+    weights, _ = golden_arrays(golden_dir, "gnn_3w1s_f64_offsets_generalised")
+    arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
+    assert convert_arrays(arrays).config.episode.ways == 3
+    with pytest.raises(RunError, match=r"gnn.layer_last.fc.weight is \(3, 454\), not \(5, "):
+        convert_arrays(arrays, Choices(ways=5))
+
+
+def test_cross_attention(published, golden_dir):
+    needs("cross_attention")
+    weights, golden = golden_arrays(golden_dir, "can_3w1s_c16")
+    arrays = without_counters({**published.resnet12(widths=(4, 5, 6, 16)), **weights})
+    converted = convert_arrays(arrays)
+    assert converted.config.model.backbone == {"name": "resnet12", "widths": [4, 5, 6, 16]}
+    assert converted.config.model.head == {"name": "cross_attention", "base_classes": 8}
+    assert converted.config.data.image_size == 84 and converted.unused == ()
+    support, query = (np.moveaxis(golden[part], 2, -1) for part in ("support", "query"))
+    labels = np.eye(3, dtype=np.float32)[golden["support_labels"]]
+    head = converted.model.head
+    scores = head.score(head.relate(support, labels, query, training=False), training=False)
+    np.testing.assert_allclose(scores, golden["eval_scores"], atol=1e-4)
+    kernel = converted.model.backbone.get_layer("stage2_block1_conv2").kernel.numpy()
+    np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays["base.layer2.0.conv2.weight"])
 
 
 # === arrays that do not fit ===
