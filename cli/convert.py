@@ -36,5 +36,5 @@ def convert(checkpoint: Path, folder: Path, head: str | None, backbone: str | No
     if found.unused:
         click.echo(f"not used: {', '.join(found.unused)}")
     if not found.trained_head:
-        click.echo("no head in the checkpoint: that of the run has its initial weights, and its scores mean nothing yet")
+        click.echo("no head in the checkpoint: that of the run has its initial weights, its scores mean nothing yet")
     click.echo(f"run folder: {folder}  evaluate it by: {shlex.join(['egt-tf', 'evaluate', str(folder)])} --data SOURCE")

@@ -56,8 +56,8 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     finally:
         clear_line()
     # Before the file is written: a full disk must not lose the result.
-    click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} queries "
-               f"a class, {episodes} episodes: {accuracy}")
+    click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
+               f"queries a class, {episodes} episodes: {accuracy}")
     record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy, transduction)
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

@@ -26,7 +26,8 @@ def named_weights(model: EpisodicModel) -> dict[str, tf.Variable]:
     """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel"."""
     parts = {"backbone": model.backbone, "relate": model.head.relate_model, "score": model.head.score_model,
              "auxiliary": model.head.auxiliary_model}
-    return {f"{part}/{name}": weight for part, sub in parts.items() if sub is not None for name, weight in layer_weights(sub)}
+    return {f"{part}/{name}": weight
+            for part, sub in parts.items() if sub is not None for name, weight in layer_weights(sub)}
 
 
 def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:

@@ -43,8 +43,8 @@ class Transduction:
             ConfigError: the last round would add more queries than there are, or the head scores balanced queries only.
         """
         if self.rounds * self.candidates > spec.query_size:
-            raise ConfigError("`candidates * rounds`, which is what the last round of transductive inference adds, must "
-                              "not exceed the queries of an episode. Received: "
+            raise ConfigError("`candidates * rounds`, which is what the last round of transductive inference adds, "
+                              "must not exceed the queries of an episode. Received: "
                               f"{self.candidates} candidates * {self.rounds} rounds = {self.rounds * self.candidates}, "
                               f"and {spec.ways} ways * {spec.queries} queries = {spec.query_size}")
         if head.query_multiple(spec.ways) > 1:

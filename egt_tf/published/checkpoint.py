@@ -79,8 +79,8 @@ def _import_torch(path: Path) -> Any:
         raise RunError(f"reading {path} needs PyTorch, which is not installed: pip install 'egt-tf[convert]' (or save "
                        "the arrays as an .npz archive)") from error
     if tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2]) < SAFE_TORCH:
-        raise RunError(f"reading {path} needs PyTorch >= {'.'.join(map(str, SAFE_TORCH))}; in older ones a file can run "
-                       f"code. Received: {torch.__version__}; pip install -U 'egt-tf[convert]'")
+        raise RunError(f"reading {path} needs PyTorch >= {'.'.join(map(str, SAFE_TORCH))}; in older ones a file can "
+                       f"run code. Received: {torch.__version__}; pip install -U 'egt-tf[convert]'")
     return torch
 
 

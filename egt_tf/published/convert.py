@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorflow import keras
 
-from egt_tf.config import DataConfig, EpisodeConfig, ModelConfig, RunConfig
+from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
 from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
@@ -119,13 +120,12 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], choices: Choices = Choices(
         found = _problems(wanted, arrays)
         if best is None or len(found) < len(problems):
             best, problems = (config, model, wanted), found
+    config, model, wanted = best
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        config = best[0]
         head = f" and the head {config.model.head['name']}" if has_head else " alone"
         raise RunError(f"the arrays of {origin} must be those of {config.model.backbone['name']} at "
                        f"{config.data.image_size} px{head}. Received: {'; '.join(problems[:_LISTED])}{more}")
-    config, model, wanted = best
     values = {name: source.read(arrays[source.name]).astype(np.float32) for name, source in wanted.items()}
     assign_weights(model, {**weight_arrays(model), **values}, origin)
     return Conversion(config, model, tuple(unused), has_head)
@@ -143,10 +143,11 @@ def _configurations(arrays: Mapping[str, np.ndarray], choices: Choices) -> list[
     configs = []
     for name in [choices.backbone] if choices.backbone else detect.candidate_backbones(arrays):
         kind = detect.lookup(detect.BACKBONES, "backbone", name)
-        configs.append(RunConfig(
-            data=DataConfig(image_size=choices.image_size or kind.image_size),
-            episode=EpisodeConfig(ways=ways, shots=choices.shots or EpisodeConfig.shots),
-            model=ModelConfig({"name": name, **kind.arguments(arrays, prefix)}, head)))
+        configs.append(config_from_dict({
+            "data": {"image_size": choices.image_size or kind.image_size},
+            "episode": {"ways": ways, "shots": choices.shots or EpisodeConfig.shots},
+            "model": {"backbone": {"name": name, **kind.arguments(arrays, prefix)}, "head": head}},
+            origin="the configuration of the checkpoint"))
     return configs
 
 
@@ -167,7 +168,7 @@ def _origins(model: EpisodicModel, config: RunConfig, arrays: Mapping[str, np.nd
             for inner, source in origins(shapes[part], layers, flattened_maps(model.head.score_model)).items()}
 
 
-def flattened_maps(model) -> dict[str, tuple[int, ...]]:
+def flattened_maps(model: keras.Model) -> dict[str, tuple[int, ...]]:
     """(height, width, channels) of the map that the first dense layer of a relation module reads flattened."""
     flatten = next((layer for layer in model.layers if layer.name == "flatten"), None)
     return {} if flatten is None else {"fc1": tuple(flatten.input_shape[-3:])}

@@ -19,7 +19,8 @@ def relation_arrays(channels, positions, hidden=8):
     rng = np.random.default_rng(3)
     shapes = {"layer1.C.weight": (channels, 2 * channels, 3, 3), "layer1.C.bias": (channels,),
               "layer2.C.weight": (channels, channels, 3, 3), "layer2.C.bias": (channels,),
-              "fc1.weight": (hidden, channels * positions), "fc1.bias": (hidden,), "fc2.weight": (1, hidden), "fc2.bias": (1,)}
+              "fc1.weight": (hidden, channels * positions), "fc1.bias": (hidden,), "fc2.weight": (1, hidden),
+              "fc2.bias": (1,)}
     arrays = {f"relation_module.{name}": 0.1 * rng.normal(size=shape) for name, shape in shapes.items()}
     for layer in (1, 2):
         arrays[f"relation_module.layer{layer}.BN.weight"] = np.ones(channels)
@@ -39,7 +40,8 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     np.savez("model.npz", **arrays, **relation_arrays(64, 9))
     result = egt("convert", "model.npz", "--to", "runs/published", "--shots", 1)
     assert (result.exit_code, result.stderr) == (0, ""), result.output
-    assert "conv4np at 84 px with the head relation" in result.stdout and "egt-tf evaluate runs/published" in result.stdout
+    assert "conv4np at 84 px with the head relation" in result.stdout
+    assert "egt-tf evaluate runs/published --data" in result.stdout
     model = RunFolder(Path("runs/published")).load_model()
     got = model.backbone(images).numpy()
     assert np.abs(got - features).max() < 2e-5 * np.abs(features).max()
@@ -66,7 +68,8 @@ def test_a_backbone_alone_says_that_its_head_knows_nothing(egt):
                                          "module.classifier.bias": np.zeros(200)})
     result = egt("convert", "baseline.npz", "--to", "run", "--image-size", 84, "--shots", 1)
     assert result.exit_code == 0, result.output
-    assert "not used: classifier.weight, classifier.bias" in result.stdout and "no head in the checkpoint" in result.stdout
+    assert "not used: classifier.weight, classifier.bias" in result.stdout
+    assert "no head in the checkpoint" in result.stdout
     got = RunFolder(Path("run")).load_model().backbone(images).numpy()
     assert np.abs(got - features).max() < 2e-5 * np.abs(features).max()
     assert egt("evaluate", "run", *SMALL, "--ways", 2).exit_code == 0
@@ -88,13 +91,14 @@ def test_arrays_that_do_not_fit(fails, model, tmp_path):
     model.update(surprise=np.zeros(2), **{"feature.trunk.0.BN.weight": np.zeros(63)})
     np.savez(tmp_path / "model.npz", **model)
     fails("convert", "model.npz", "--to", "run", says=[
-        "model.npz", "missing relation_module.fc2.bias", "unknown surprise", "feature.trunk.0.BN.weight is (63,), not (64,)"])
+        "model.npz", "missing relation_module.fc2.bias", "unknown surprise",
+        "feature.trunk.0.BN.weight is (63,), not (64,)"])
 
 
 @pytest.mark.parametrize("options, words", [
     (("--backbone", "resnet50"), ["conv4np", "'resnet50'"]),
     (("--head", "matching"), ["relation, graph, cross_attention", "'matching'"]),
-    (("--image-size", 10), ["image_size", "10"]),
+    (("--image-size", 10), ["`data.image_size`", "10"]),
     (("--image-size", 44), ["relation_module.fc1.weight is (8, 576)"]),
 ])
 def test_choices_that_make_no_model(fails, model, options, words):

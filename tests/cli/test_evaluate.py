@@ -58,7 +58,8 @@ def test_transductive(egt, run):
     assert egt("evaluate", "runs/tiny", *SMALL, *options, "--rounds", 1, "--without-duplicates").exit_code == 0
     records = [json.loads(path.read_text()) for path in (run / "evaluations").iterdir()]
     assert sorted(str(record["transduction"]) for record in records) == [
-        "None", "{'rounds': 1, 'candidates': 3, 'duplicates': False}", "{'rounds': 2, 'candidates': 3, 'duplicates': True}"]
+        "None", "{'rounds': 1, 'candidates': 3, 'duplicates': False}",
+        "{'rounds': 2, 'candidates': 3, 'duplicates': True}"]
     assert sorted(record["inference"] for record in records) == ["inductive", "transductive", "transductive"]
 
 

@@ -147,7 +147,8 @@ def test_one_evaluator_measures_both_ways():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     evaluator = Evaluator(model)
     options = (None, Transduction(2, 6), Transduction(rounds=0), None)
-    plain, grown, without_rounds, again = (evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes for each in options)
+    plain, grown, without_rounds, again = (evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes
+                                           for each in options)
     np.testing.assert_array_equal(plain, without_rounds)
     np.testing.assert_array_equal(plain, again)
     assert np.any(plain != grown)

@@ -73,8 +73,8 @@ def test_no_round_is_inductive_and_a_round_is_not(head):
 
 def test_duplicates_matter_from_the_second_round_on(head):
     inputs = [tf.constant(array) for array in episodes(np.random.default_rng(8))]
-    once, twice = ([transductive_scores(head, *inputs, Transduction(rounds, 3, duplicates)) for duplicates in (True, False)]
-                   for rounds in (1, 2))
+    once, twice = ([transductive_scores(head, *inputs, Transduction(rounds, 3, duplicates))
+                    for duplicates in (True, False)] for rounds in (1, 2))
     np.testing.assert_array_equal(*once)
     assert np.abs(twice[0] - twice[1]).max() > 1e-5
 

@@ -33,7 +33,8 @@ class PublishedArrays:
         return arrays
 
     def resnet(self, blocks=(1, 1, 1, 1), widths=(4, 5, 6, 7), prefix="feature."):
-        arrays = {f"{prefix}trunk.0.weight": self._draw(widths[0], 3, 7, 7), **self._norm(f"{prefix}trunk.1", widths[0])}
+        arrays = {f"{prefix}trunk.0.weight": self._draw(widths[0], 3, 7, 7),
+                  **self._norm(f"{prefix}trunk.1", widths[0])}
         number, inputs = 4, widths[0]
         for count, width in zip(blocks, widths):
             for _ in range(count):

