@@ -56,10 +56,13 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     assert result.exit_code == 0 and Path("figure.png").exists(), result.output
     stored = json.loads(Path("figure.json").read_text())
     support = load_support("support", 84)
-    scores = model({"support_images": support.images.reshape(1, 2, 84, 84, 3),
-                    "support_labels": np.eye(2, dtype=np.float32)[None],
-                    "query_images": load_image(query, 84)[None, None]})
-    assert stored and np.isfinite(scores).all()
+    # Explaining scores the support images beside the query.
+    images = support.images.reshape(1, 2, 84, 84, 3)
+    queries = np.concatenate([load_image(query, 84)[None, None], images], axis=1)
+    scores = model({"support_images": images, "support_labels": np.eye(2, dtype=np.float32)[None],
+                    "query_images": queries})
+    probabilities = np.exp(scores[0, 0]) / np.exp(scores[0, 0]).sum()
+    assert stored["probabilities"] == pytest.approx(probabilities, abs=1e-3)
 
 
 def test_a_backbone_alone_says_that_its_head_knows_nothing(egt):
