@@ -33,13 +33,15 @@ def main() -> None:
     parser.add_argument("run_b", type=Path)
     arguments = parser.parse_args()
     ours, theirs = evaluations(arguments.run_a), evaluations(arguments.run_b)
-    print(f"{'data':24s} {'setting':22s} {'episodes':>8s}  {arguments.run_a.name:>16s}  {arguments.run_b.name:>16s}  "
+    print(f"{'data':24s} {'setting':29s} {'episodes':>8s}  {arguments.run_a.name:>16s}  {arguments.run_b.name:>16s}  "
           f"{'difference':>16s}")
     for name in sorted(ours.keys() & theirs.keys()):
         a, b = (np.array(each[name]["episode_accuracies"]) for each in (ours, theirs))
         record = ours[name]
         setting = f"{record['ways']}-way {record['shots']}-shot {record['queries']}q"
-        print(f"{Path(record['source']).name[-18:] + ' ' + record['split']:24s} {setting:22s} {len(a):8d}  "
+        # Written since there is transductive inference; before that, all was inductive.
+        setting += " trans." if record.get("transduction") else ""
+        print(f"{Path(record['source']).name[-18:] + ' ' + record['split']:24s} {setting:29s} {len(a):8d}  "
               f"{mean_and_interval(a):>16s}  {mean_and_interval(b):>16s}  {mean_and_interval(b - a):>16s}")
 
 

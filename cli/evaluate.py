@@ -20,16 +20,30 @@ from .progress import clear_line, stage_progress
 @click.option("--episodes", type=click.IntRange(1), default=600, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Of the episodes; equal seeds give equal episodes for every model.")
+@click.option("--transductive", is_flag=True,
+              help="Let the surest queries join the support set with the classes they were given, then score again.")
+@click.option("--rounds", type=click.IntRange(0), help="How often they do; 2 by default.")
+@click.option("--candidates", type=click.IntRange(1),
+              help="Queries of an episode that join in the first round, twice as many in the second; 35 by default.")
+@click.option("--without-duplicates", is_flag=True, help="A round replaces what the rounds before it added.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file; in the run folder by default.")
 def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots: int | None, queries: int,
-             episodes: int, seed: int, out: Path | None) -> None:
+             episodes: int, seed: int, transductive: bool, rounds: int | None, candidates: int | None,
+             without_duplicates: bool, out: Path | None) -> None:
     """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes."""
+    options = {key: value for key, value in (("rounds", rounds), ("candidates", candidates)) if value is not None}
+    if without_duplicates:
+        options["duplicates"] = False
+    if options and not transductive:
+        raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
     from egt_tf.data.episode import EpisodeSpec
     from egt_tf.data.sources import open_source
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.report import evaluation_record, save_evaluation
+    from egt_tf.evaluation.transductive import Transduction
     from egt_tf.runs import RunFolder
 
+    transduction = Transduction(**options) if transductive else None
     run_folder = RunFolder(run)
     config = run_folder.config()
     spec = EpisodeSpec(ways or config.episode.ways, shots or config.episode.shots, queries)
@@ -37,12 +51,13 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     model = run_folder.load_model()
     try:
         accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
-                           progress=stage_progress("episodes"), image_progress=stage_progress("images"))
+                           progress=stage_progress("episodes"), image_progress=stage_progress("images"),
+                           transduction=transduction)
     finally:
         clear_line()
     # Before the file is written: a full disk must not lose the result.
-    click.echo(f"{images.name}, {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, {episodes} episodes: "
-               f"{accuracy}")
-    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy)
+    click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
+               f"queries a class, {episodes} episodes: {accuracy}")
+    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy, transduction)
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

@@ -2,7 +2,7 @@
 
 ```
 RUN/config.yaml        the resolved configuration
-RUN/environment.json   versions, platform, command
+RUN/environment.json   versions, platform, command; of a converted run also the checkpoint
 RUN/metrics.jsonl      one line an epoch
 RUN/tensorboard/       the same for TensorBoard
 RUN/best.npz           weights with the best validation accuracy
@@ -45,6 +45,11 @@ class RunFolder:
     def config_file(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, platform, command, and where a converted run comes from."""
+        return self.path / "environment.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -104,7 +109,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes what a training writes; other files of the folder stay, and an empty folder goes."""
         for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.last_file.name,
-                     "environment.json"):
+                     self.environment_file.name):
             (self.path / name).unlink(missing_ok=True)
         for name in (self.support_folder.name, self.queries_folder.name, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -26,13 +26,15 @@ def named_weights(model: EpisodicModel) -> dict[str, tf.Variable]:
     """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel"."""
     parts = {"backbone": model.backbone, "relate": model.head.relate_model, "score": model.head.score_model,
              "auxiliary": model.head.auxiliary_model}
-    return {f"{part}/{name}": weight for part, sub in parts.items() if sub is not None for name, weight in _walk(sub)}
+    return {f"{part}/{name}": weight
+            for part, sub in parts.items() if sub is not None for name, weight in layer_weights(sub)}
 
 
-def _walk(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
+def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
+    """Every weight of a Keras model with its name, "layer/weight"; those of a model in it are "model/layer/weight"."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from ((f"{layer.name}/{name}", weight) for name, weight in _walk(layer))
+            yield from ((f"{layer.name}/{name}", weight) for name, weight in layer_weights(layer))
         else:
             yield from ((f"{layer.name}/{w.name.rsplit('/')[-1].removesuffix(':0')}", w) for w in layer.weights)
 

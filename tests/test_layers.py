@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "__version__"),
+    ("errors", "environment", "__version__"),
     ("files",),
     ("registry", "config"),
     ("data",),
@@ -24,7 +24,7 @@ FLOORS = (
     ("explain",),
     ("weights",),
     ("runs",),
-    ("evaluation", "export"),
+    ("evaluation", "export", "published"),
     ("training",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

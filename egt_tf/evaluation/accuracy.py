@@ -14,10 +14,13 @@ from egt_tf.data.sampling import EpisodeIndices, check_feasible, episode_generat
 from egt_tf.data.sources import ImageSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.evaluation.transductive import Transduction, transductive_scores
 
 IMAGES_PER_BATCH = 64
 # Scored together; a head's statistics are those of one episode, so this changes nothing but the speed.
 EPISODES_PER_BATCH = 4
+
+INDUCTIVE = Transduction(rounds=0)
 
 Progress = Callable[[int, int], None]
 
@@ -61,10 +64,13 @@ class Evaluator:
         self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
 
     def __call__(self, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, cache_mb: int = 0,
-                 progress: Progress | None = None, image_progress: Progress | None = None) -> Accuracy:
+                 progress: Progress | None = None, image_progress: Progress | None = None,
+                 transduction: Transduction | None = None) -> Accuracy:
         """See `evaluate`."""
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
+        if transduction is not None:
+            transduction.check(self.model.head, spec)
         check_feasible(images, spec)
         drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
         used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
@@ -72,7 +78,7 @@ class Evaluator:
         # Image indices become rows of `features`.
         drawn = [EpisodeIndices(e.classes, *(np.searchsorted(used, part) for part in (e.support, e.query)))
                  for e in drawn]
-        return Accuracy(self._score(features, drawn, spec, progress))
+        return Accuracy(self._score(features, drawn, spec, progress, transduction or INDUCTIVE))
 
     def embed(self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0,
               progress: Progress | None = None) -> tf.Tensor:
@@ -87,7 +93,7 @@ class Evaluator:
                 _tell(progress, number * IMAGES_PER_BATCH, len(indices))
         return tf.concat(features, axis=0)
 
-    def _score(self, features, drawn, spec, progress):
+    def _score(self, features, drawn, spec, progress, transduction):
         support_labels = tf.constant(np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0))
         query_labels = tf.constant(np.repeat(np.arange(spec.ways), spec.queries), tf.int64)
         results = []
@@ -96,23 +102,25 @@ class Evaluator:
             batch = drawn[begin:begin + EPISODES_PER_BATCH]
             support, query = (tf.constant(np.stack([getattr(e, part).ravel() for e in batch]))
                               for part in ("support", "query"))
-            results.append(self._accuracies(features, support, query, support_labels, query_labels).numpy())
+            results.append(self._accuracies(features, support, query, support_labels, query_labels,
+                                            transduction).numpy())
             _tell(progress, begin + EPISODES_PER_BATCH, len(drawn))
         return np.concatenate(results)
 
     def _features_in_graph(self, batch):
         return self.model.backbone(batch, training=False)
 
-    def _accuracies_in_graph(self, features, support, query, support_labels, query_labels):
+    def _accuracies_in_graph(self, features, support, query, support_labels, query_labels, transduction):
         labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
-        head = self.model.head
-        related = head.relate(tf.gather(features, support), labels, tf.gather(features, query))
-        predicted = tf.argmax(head.score(related, training=False), axis=-1)
+        scores = transductive_scores(self.model.head, tf.gather(features, support), labels, tf.gather(features, query),
+                                     transduction)
+        predicted = tf.argmax(scores, axis=-1)
         return tf.reduce_mean(tf.cast(predicted == query_labels, tf.float32), axis=1)
 
 
 def evaluate(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int,
-             cache_mb: int = 0, progress: Progress | None = None, image_progress: Progress | None = None) -> Accuracy:
+             cache_mb: int = 0, progress: Progress | None = None, image_progress: Progress | None = None,
+             transduction: Transduction | None = None) -> Accuracy:
     """Accuracy on episodes drawn from `images`.
 
     Every image passes the backbone once; the episodes are then scored on stored features. The episodes depend on
@@ -127,12 +135,13 @@ def evaluate(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes
         cache_mb: see `image_batches`.
         progress: called with (episodes done, episodes) before the first and after each batch.
         image_progress: called with (images done, images) while the backbone runs, which comes first.
+        transduction: how the surest queries of an episode join its support set; None: they do not (inductive).
 
     Raises:
-        ConfigError: `episodes` is below 1.
+        ConfigError: `episodes` is below 1, or the transduction does not fit the episodes or the head.
         DataError: too few classes or images, or an image that cannot be read.
     """
-    return Evaluator(model)(images, spec, episodes, seed, cache_mb, progress, image_progress)
+    return Evaluator(model)(images, spec, episodes, seed, cache_mb, progress, image_progress, transduction)
 
 
 def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray, cache_mb: int = 0) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -10,24 +11,29 @@ from typing import Any
 
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.evaluation.transductive import Transduction
 from egt_tf.files import write_json
 
 
 def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: EpisodeSpec, seed: int,
-                      accuracy: Accuracy) -> dict[str, Any]:
+                      accuracy: Accuracy, transduction: Transduction | None = None) -> dict[str, Any]:
     """What was measured and on what, as JSON types.
 
     Returns:
         `name` (fit for a file), `run`, `source`, `split`, `ways`, `shots`, `queries`, `seed`, `episodes`;
-        `accuracy` and `interval` in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with
-        the same seed can be compared pair by pair.
+        `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
+        in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be
+        compared pair by pair.
     """
     words = (f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
              f"{len(accuracy.episodes)}episodes-seed{seed}")
+    words += "" if transduction is None else f"-{transduction}"
     return {
         "name": _file_name(words), "run": str(run), "source": source, "split": split,
         "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,
-        "episodes": len(accuracy.episodes), "accuracy": accuracy.mean, "interval": accuracy.interval,
+        "episodes": len(accuracy.episodes), "inference": "inductive" if transduction is None else "transductive",
+        "transduction": None if transduction is None else dataclasses.asdict(transduction),
+        "accuracy": accuracy.mean, "interval": accuracy.interval,
         "episode_accuracies": [float(a) for a in accuracy.episodes]}
 
 

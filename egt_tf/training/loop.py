@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import math
-import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.pipeline import ImageCache, episode_dataset
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
+from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
@@ -38,7 +36,6 @@ from egt_tf.weights import assign_backbone, load_arrays, save_arrays, weight_arr
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
 STORED_QUERIES = 2
-PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-datasets", "numpy", "click", "pillow")
 
 Report = Callable[[str], None]
 
@@ -212,7 +209,7 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
 
 def _start_run(run: RunFolder, config: RunConfig, source: Source, model: GuidedModel, progress: Progress) -> None:
     with run.removed_on_error():
-        write_json(run.path / "environment.json", _environment(config))
+        write_json(run.environment_file, {**environment(), "seed": config.training.seed})
         images, spec = _support_candidates(source, config)
         if images is not None:
             store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM)
@@ -249,19 +246,6 @@ def _spec(config: RunConfig) -> EpisodeSpec:
 
 def _steps_per_epoch(config: RunConfig) -> int:
     return config.training.episodes_per_epoch // config.training.episodes_per_step
-
-
-def _environment(config: RunConfig) -> dict:
-    return {"packages": {name: _version(name) for name in PACKAGES}, "python": platform.python_version(),
-            "platform": platform.platform(), "command": sys.argv, "seed": config.training.seed,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -27,7 +27,7 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     assert record["interval"] == pytest.approx(1.96 * np.std(accuracies) / 6**0.5)
     mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
     assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
-    assert "3-way 2-shot, 2 queries a class" in result.stdout and "split novel" in result.stdout
+    assert "inductive, 3-way 2-shot, 2 queries a class" in result.stdout and "split novel" in result.stdout
 
 
 def test_the_seed_decides(egt, run):
@@ -48,6 +48,26 @@ def test_episodes_of_other_shapes_than_trained(egt, run):
     # 15 queries an episode.
     assert all(abs(15 * accuracy - round(15 * accuracy)) < 1e-5 for accuracy in record["episode_accuracies"])
     assert not (run / "evaluations").exists()
+
+
+def test_transductive(egt, run):
+    options = ("--transductive", "--candidates", 3)
+    assert egt("evaluate", "runs/tiny", *SMALL).exit_code == 0
+    result = egt("evaluate", "runs/tiny", *SMALL, *options)
+    assert result.exit_code == 0 and "transductive (2 x 3), 3-way 2-shot" in result.stdout
+    assert egt("evaluate", "runs/tiny", *SMALL, *options, "--rounds", 1, "--without-duplicates").exit_code == 0
+    records = [json.loads(path.read_text()) for path in (run / "evaluations").iterdir()]
+    assert sorted(str(record["transduction"]) for record in records) == [
+        "None", "{'rounds': 1, 'candidates': 3, 'duplicates': False}",
+        "{'rounds': 2, 'candidates': 3, 'duplicates': True}"]
+    assert sorted(record["inference"] for record in records) == ["inductive", "transductive", "transductive"]
+
+
+def test_no_rounds_are_inductive(egt, run):
+    for number, options in enumerate([(), ("--transductive", "--rounds", 0)]):
+        assert egt("evaluate", "runs/tiny", *SMALL, *options, "--out", f"{number}.json").exit_code == 0
+    first, second = (json.loads(open(f"{number}.json").read())["episode_accuracies"] for number in range(2))
+    assert first == second
 
 
 def test_sources(egt, run, drawn, tmp_path):
@@ -94,6 +114,16 @@ def test_a_run_that_does_not_exist_or_has_no_weights(fails, run, tmp_path):
 ])
 def test_episodes_that_the_data_cannot_give(fails, run, drawn, options, words):
     fails("evaluate", "runs/tiny", "--data", f"folder:{drawn}", "--queries", 2, *options, says=words)
+
+
+def test_more_candidates_than_queries(fails, run):
+    fails("evaluate", "runs/tiny", *SMALL, "--transductive",
+          says=["`candidates * rounds`", "35 candidates * 2 rounds = 70", "3 ways * 2 queries = 6"])
+
+
+def test_options_without_transductive(egt, run):
+    result = egt("evaluate", "runs/tiny", *SMALL, "--rounds", 1)
+    assert result.exit_code == 2 and "--transductive" in result.stderr and not (run / "evaluations").exists()
 
 
 def test_a_damaged_image_is_named(fails, run, drawn, tmp_path):

@@ -14,6 +14,7 @@ from egt_tf.data.sources import ImageSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.evaluation.accuracy import EPISODES_PER_BATCH, IMAGES_PER_BATCH, Accuracy, Evaluator, embed, evaluate
+from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import Head
 from egt_tf.heads.layers import PairConcat, PrototypeMean
 
@@ -125,6 +126,34 @@ def test_an_evaluator_reads_the_weights_of_the_moment():
     np.testing.assert_array_equal(second, evaluate(other, NOISE, SPEC, episodes=4, seed=0).episodes)
 
 
+@pytest.mark.parametrize("duplicates", [True, False])
+def test_transductive_accuracy(duplicates):
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
+    transduction = Transduction(2, 6, duplicates)
+    episodes = EPISODES_PER_BATCH + 2
+    accuracy = evaluate(model, NOISE, SPEC, episodes, seed=5, transduction=transduction)
+    expected = []
+    for index in range(episodes):
+        episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
+        support, query = (model.backbone(np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()]))
+                          for part in (episode.support, episode.query))
+        labels = tf.constant(np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 2)])
+        scores = transductive_scores(model.head, support[None], labels[None], query[None], transduction)
+        expected.append(np.mean(np.argmax(scores[0], -1) == np.repeat(np.arange(4), 3)))
+    np.testing.assert_allclose(accuracy.episodes, expected, atol=1e-6)
+
+
+def test_one_evaluator_measures_both_ways():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
+    evaluator = Evaluator(model)
+    options = (None, Transduction(2, 6), Transduction(rounds=0), None)
+    plain, grown, without_rounds, again = (evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes
+                                           for each in options)
+    np.testing.assert_array_equal(plain, without_rounds)
+    np.testing.assert_array_equal(plain, again)
+    assert np.any(plain != grown)
+
+
 # === the interval ===
 
 
@@ -195,6 +224,11 @@ def test_too_few_images_or_classes(spec, message):
 def test_at_least_one_episode(episodes):
     with pytest.raises(ConfigError, match=f"`episodes` must be >= 1. Received: episodes={episodes}"):
         evaluate(colour_model(), COLOURS, SPEC, episodes=episodes, seed=0)
+
+
+def test_too_many_candidates():
+    with pytest.raises(ConfigError, match="4 ways [*] 3 queries = 12"):
+        evaluate(colour_model(), COLOURS, SPEC, episodes=1, seed=0, transduction=Transduction(2, 7))
 
 
 def test_an_image_that_cannot_be_read_is_named():

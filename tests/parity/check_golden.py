@@ -36,6 +36,7 @@ from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries  # noqa
 from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus  # noqa: E402
 from egt_tf.explain.rules import Pass, Route, Rule, Share  # noqa: E402
 from egt_tf.heads import RelationHead  # noqa: E402
+from egt_tf.published.names import conv_layers  # noqa: E402
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
 
 # What float32 can attain on these arrays, measured when they were made.
@@ -159,7 +160,7 @@ def resnet_values(golden: Mapping[str, np.ndarray]) -> Values:
     widths = [weights[f"trunk.{stage}.C1.weight"].shape[0] for stage in (4, 5, 6, 7)]
     backbone = resnet10(golden["images"].shape[-1], widths=widths)
     layers = published.resnet_layers(weights)
-    published.set_backbone_weights(backbone, weights, layers)
+    published.set_weights(backbone, weights, layers)
     images = _images(golden)
     explained = _resnet_relevance(backbone, images[:1], golden)
     return {**explained, **_backbone_values(backbone, images, layers)}
@@ -181,15 +182,15 @@ def conv4np_values(golden: Mapping[str, np.ndarray]) -> Values:
     """Conv4NP: features and running statistics after a training pass."""
     weights = _weights(golden)
     backbone = conv4np(golden["images"].shape[-1], width=weights["trunk.0.C.weight"].shape[0])
-    layers = published.conv4_layers(weights)
-    published.set_backbone_weights(backbone, weights, layers)
+    layers = conv_layers()
+    published.set_weights(backbone, weights, layers)
     return _backbone_values(backbone, _images(golden), layers)
 
 
 def _backbone_values(backbone, images, layers) -> Values:
     values = {"features_eval": channels_first(backbone(images, training=False)),
               "features_train": channels_first(backbone(images, training=True))}
-    for name, (prefix, _) in layers.items():
+    for name, prefix in layers.items():
         layer = backbone.get_layer(name)
         if isinstance(layer, keras.layers.BatchNormalization):
             values[f"running_after/{prefix}.running_mean"] = layer.moving_mean
