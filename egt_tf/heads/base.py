@@ -28,6 +28,7 @@ class Head(keras.layers.Layer):
         weighted_layers: names of the layers of `score_model` whose outputs' relevance becomes weights, an input's name
             for an input; empty: the first input.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
+        needs_ways: whether the constructor takes `ways`, the number of classes that every episode must have.
     """
 
     relate_model: keras.Model
@@ -36,6 +37,7 @@ class Head(keras.layers.Layer):
     explained_layer: str | None = None
     weighted_layers: tuple[str, ...] = ()
     needs_base_classes: bool = False
+    needs_ways: bool = False
 
     def __init__(self, feature_shape: Sequence[int], **kwargs):
         super().__init__(**kwargs)

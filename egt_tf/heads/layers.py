@@ -136,6 +136,18 @@ class MapMaxPooling2D(keras.layers.MaxPooling2D):
 
 
 @register
+class MapMean(keras.layers.Layer):
+    """Mean of each channel over the map: `(..., height, width, channels)` to `(..., channels)`."""
+
+    def call(self, inputs):
+        return tf.reduce_mean(inputs, axis=[-3, -2])
+
+    def compute_output_shape(self, input_shape):
+        shape = tf.TensorShape(input_shape)
+        return shape[:-3].concatenate(shape[-1:])
+
+
+@register
 class FlattenMap(keras.layers.Layer):
     """`(..., height, width, channels)` to `(..., height * width * channels)`."""
 

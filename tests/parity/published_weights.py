@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from tensorflow import keras
 
+from egt_tf.heads import GraphHead
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -44,6 +46,39 @@ def rows_channels_last(kernel: np.ndarray, score_model: keras.Model) -> np.ndarr
     """Rows of fc1 from PyTorch's (channel, row, column) order to ours."""
     height, width, channels = score_model.get_layer("flatten").input_shape[-3:]
     return to_channels_last(kernel.T.reshape(-1, channels, height, width)).reshape(kernel.shape[1], -1).T
+
+
+def _pointwise(arrays: Arrays, prefix: str) -> list[np.ndarray]:
+    """A 1x1 convolution, which ours is a dense layer."""
+    return [arrays[f"{prefix}.weight"][:, :, 0, 0].T, arrays[f"{prefix}.bias"]]
+
+
+def graph_layers() -> dict[str, tuple[str, Callable]]:
+    """Our layer name -> (published prefix, reader) for both models of the graph head."""
+    layers = {"embedding": ("fc.0", _dense), "embedding_bn": ("fc.1", _norm),
+              "node_scores": ("gnn.layer_last.fc", _dense)}
+    for ours, adjacency, update in (("graph1", "layer_w0", "layer_l0"), ("graph2", "layer_w1", "layer_l1"),
+                                    ("graph3", "w_comp_last", None)):
+        for number in (1, 2, 3, 4):
+            layers[f"{ours}_adjacency{number}"] = (f"gnn.{adjacency}.conv2d_{number}", _pointwise)
+            layers[f"{ours}_adjacency{number}_bn"] = (f"gnn.{adjacency}.bn_{number}", _norm)
+        layers[f"{ours}_adjacency_last"] = (f"gnn.{adjacency}.conv2d_last", _pointwise)
+        if update:
+            layers[ours] = (f"gnn.{update}.fc", _dense)
+            layers[f"{ours}_bn"] = (f"gnn.{update}.bn", _norm)
+    return layers
+
+
+def set_graph_weights(head: GraphHead, arrays: Arrays) -> dict[str, keras.layers.Layer]:
+    """Sets all weights of the head; returns its layers by their published prefix."""
+    models = (head.relate_model, head.score_model)
+    ours = {layer.name: layer for model in models for layer in model.layers if layer.weights}
+    layers = graph_layers()
+    if ours.keys() != layers.keys():
+        raise KeyError(f"layers without a published counterpart, or the reverse: {sorted(ours.keys() ^ layers.keys())}")
+    for name, (prefix, reader) in layers.items():
+        ours[name].set_weights(reader(arrays, prefix))
+    return {prefix: ours[name] for name, (prefix, _) in layers.items()}
 
 
 def resnet_layers(arrays: Arrays) -> dict[str, tuple[str, Callable]]:
