@@ -9,6 +9,8 @@ import numpy as np
 from egt_tf.heads import GraphHead
 
 BATCH_NORM_EPSILON = 1e-5
+# TensorFlow's operation holds its slope in float32, whatever it works in.
+LEAKY_SLOPE = float(np.float32(0.01))
 LEVELS = ("graph1", "graph2", "graph3")
 
 
@@ -38,7 +40,7 @@ def normalise(w, name, x):
 
 
 def leaky(x):
-    return np.where(x > 0, x, 0.01 * x)
+    return np.where(x > 0, x, LEAKY_SLOPE * x)
 
 
 def softmax(x):
