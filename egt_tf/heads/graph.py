@@ -10,8 +10,8 @@ from tensorflow import keras
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
 from egt_tf.heads.base import Head
-from egt_tf.heads.graph_layers import (GraphNodes, Neighbourhood, NeighbourSoftmax, PairDifferences, QueryScores,
-                                       SkipConcatenate)
+from egt_tf.heads.graph_layers import (GraphNodes, Neighbourhood, NeighbourSoftmax, PairBatchNormalization,
+                                       PairDifferences, PairMatrix, QueryScores, SkipConcatenate)
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
 from egt_tf.heads.tables import HEADS
 
@@ -145,10 +145,10 @@ class GraphHead(Head):
         for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
             step = f"{name}_adjacency{number}"
             e = self._dense(e, ratio * self.adjacency_width, step, weights)
-            e = self._leaky(self._normalised(e, step), step)
+            e = self._leaky(self._normalised(e, step, PairBatchNormalization), step)
         e = self._dense(e, 1, f"{name}_adjacency_last", weights)
         e = DropLastAxis(name=f"{name}_adjacency_drop")(e)
-        adjacency = NeighbourSoftmax(name=f"{name}_adjacency")(e)
+        adjacency = NeighbourSoftmax(name=f"{name}_adjacency")(PairMatrix(name=f"{name}_adjacency_matrix")(e))
         return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
 
     @staticmethod
@@ -157,8 +157,8 @@ class GraphHead(Head):
         return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
                                   bias_initializer=weights.uniform(fan_in))(x)
 
-    def _normalised(self, x, name):
-        return EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
+    def _normalised(self, x, name, normalization=EpisodeBatchNormalization):
+        return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
 
     @staticmethod
     def _leaky(x, name):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.heads.layers import EpisodeBatchNormalization
 
 register = keras.utils.register_keras_serializable("egt_tf")
 
@@ -46,7 +47,9 @@ class GraphNodes(keras.layers.Layer):
         sizes, label_sizes = tf.shape(vectors), tf.shape(labels)
         episodes, support = label_sizes[0], label_sizes[1]
         queries = sizes[1] - support
-        self._check_sizes(label_sizes[2], queries)
+        # Else a reshape may fail before the check that says why.
+        with tf.control_dependencies(self._checks(label_sizes[2], queries)):
+            queries = tf.identity(queries)
         graphs = queries // self.per_graph
 
         def with_support(of_support, of_query):
@@ -73,10 +76,10 @@ class GraphNodes(keras.layers.Layer):
                 raise ConfigError(self._wrong_queries() + f" Received: {vectors[1] - support} queries")
         return [tf.TensorShape([vectors[0], graphs, nodes, width]) for width in (vectors[2], self.ways)]
 
-    def _check_sizes(self, ways, queries):
-        """Checks what only a running graph knows."""
-        tf.debugging.assert_equal(ways, self.ways, self._wrong_ways())
-        tf.debugging.assert_equal(queries % self.per_graph, 0, self._wrong_queries())
+    def _checks(self, ways, queries):
+        """Operations that check what only a running graph knows."""
+        return [tf.debugging.assert_equal(ways, self.ways, self._wrong_ways()),
+                tf.debugging.assert_equal(queries % self.per_graph, 0, self._wrong_queries())]
 
     def _wrong_ways(self):
         return f"the graph head was made for episodes of {self.ways} ways."
@@ -89,16 +92,76 @@ class GraphNodes(keras.layers.Layer):
         return {**super().get_config(), "ways": self.ways, "per_graph": self.per_graph}
 
 
+# What is the same for a pair and for its reverse needs to be computed for one of the two. The pairs kept are those of
+# node i and node i + k, counted in a circle, for k = 0 .. nodes // 2: a rectangle, where a triangle would be none.
+
+
 @register
 class PairDifferences(keras.layers.Layer):
-    """`|x_i - x_j|` for every pair of nodes: `(..., nodes, width)` to `(..., nodes, nodes, width)`."""
+    """`|x_i - x_j|` for every pair of nodes, once for both directions: `y[i, k] = |x_i - x_(i + k mod nodes)|`.
+
+    Input: `(..., nodes, width)`. Output: `(..., nodes, nodes // 2 + 1, width)`. If there are 2 m nodes, `y[i, m]` and
+    `y[i + m, m]` are the same.
+    """
 
     def call(self, inputs):
-        return tf.abs(tf.expand_dims(inputs, -2) - tf.expand_dims(inputs, -3))
+        nodes = tf.shape(inputs)[-2]
+        partners = (tf.range(nodes)[:, None] + tf.range(nodes // 2 + 1)) % nodes
+        differences = tf.abs(tf.expand_dims(inputs, -2) - tf.gather(inputs, partners, axis=-2))
+        return tf.ensure_shape(differences, self.compute_output_shape(inputs.shape))
+
+    def compute_output_shape(self, input_shape):
+        *leading, nodes, width = tf.TensorShape(input_shape)
+        return tf.TensorShape([*leading, nodes, None if nodes is None else nodes // 2 + 1, width])
+
+
+@register
+class PairBatchNormalization(EpisodeBatchNormalization):
+    """`EpisodeBatchNormalization` of what `PairDifferences` keeps, with the statistics of all `nodes * nodes` pairs.
+
+    A pair of two nodes counts twice, once for each direction; that of a node with itself once.
+
+    Input and output: `(episodes, ..., nodes, nodes // 2 + 1, channels)`.
+    """
+
+    def moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `EpisodeBatchNormalization.moments`."""
+        nodes = tf.shape(x)[-3]
+        steps = tf.range(nodes // 2 + 1)
+        # Half-way around the circle both directions are there already.
+        once = (steps == 0) | (2 * steps == nodes)
+        shares = tf.where(once, tf.constant(1.0, x.dtype), tf.constant(2.0, x.dtype)) / self.rows(x)
+        axes = list(range(1, len(x.shape) - 1))
+        mean = tf.reduce_sum(shares[:, None] * x, axes, keepdims=True)
+        variance = tf.reduce_sum(shares[:, None] * tf.math.squared_difference(x, tf.stop_gradient(mean)), axes,
+                                 keepdims=True)
+        return mean, variance
+
+    def rows(self, x: tf.Tensor) -> tf.Tensor:
+        """See `EpisodeBatchNormalization.rows`."""
+        shape = tf.shape(x)
+        return tf.cast(tf.reduce_prod(shape[1:-2]) * shape[-3], x.dtype)
+
+
+@register
+class PairMatrix(keras.layers.Layer):
+    """The symmetric matrix of values that `PairDifferences` keeps once for both directions.
+
+    Input: `(..., nodes, nodes // 2 + 1)`. Output: `(..., nodes, nodes)`.
+    """
+
+    def call(self, inputs):
+        shape = tf.shape(inputs)
+        nodes, kept = shape[-2], shape[-1]
+        i = tf.range(nodes)
+        ahead = (i - i[:, None]) % nodes
+        place = tf.where(ahead < kept, i[:, None] * kept + ahead, i * kept + nodes - ahead)
+        flat = tf.reshape(inputs, tf.concat([shape[:-2], [nodes * kept]], axis=0))
+        return tf.ensure_shape(tf.gather(flat, place, axis=-1), self.compute_output_shape(inputs.shape))
 
     def compute_output_shape(self, input_shape):
         shape = tf.TensorShape(input_shape)
-        return shape[:-1].concatenate(shape[-2:])
+        return shape[:-1].concatenate(shape[-2:-1])
 
 
 @register
