@@ -12,7 +12,7 @@ import tensorflow as tf
 from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ExplainError
+from egt_tf.errors import ExplainError, original_error
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.heatmap import pool_channels
 from egt_tf.explain.methods import Method, get_method
@@ -55,7 +55,8 @@ def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, 
     method = get_method(method)
     model = method.prepared(model)
     inputs = query_inputs(model, support, image)
-    scores = model(dict(zip(model.input_names, inputs)), training=False)
+    with original_error():
+        scores = model(dict(zip(model.input_names, inputs)), training=False)
     probabilities = model.head.probabilities(scores)[0, 0].numpy()
     explained = classes_to_explain(probabilities, support.class_names, target)
     relevance = relevance_of_query(model, support, inputs, explained, method)
@@ -70,11 +71,14 @@ def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     """The model's inputs for one query, which is the first of its episode.
 
     A head that normalises by the statistics of its episode needs more than one query to have any; the support images
-    are scored beside the query then.
+    are scored beside the query then. Where the number of queries must be a multiple (`Head.query_multiple`), support
+    images fill it up, again from the first.
     """
     flat = support.images.reshape(-1, *support.images.shape[2:])
     labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
-    queries = np.concatenate([image[None], flat]) if model.head.uses_batch_statistics else image[None]
+    companions = len(flat) if model.head.uses_batch_statistics else 0
+    companions += -(1 + companions) % model.head.query_multiple(support.ways)
+    queries = np.concatenate([image[None], flat[np.arange(companions) % len(flat)]])
     inputs = {"support_images": flat, "support_labels": labels, "query_images": queries}
     return [tf.constant(inputs[name][None]) for name in model.input_names]
 

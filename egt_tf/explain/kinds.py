@@ -7,7 +7,9 @@ from collections.abc import Callable
 from tensorflow import keras
 
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
-from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, PairConcat, PrototypeMean
+from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
+from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMean, PairConcat,
+                                 PrototypeMean)
 
 L = keras.layers
 Predicate = Callable[[L.Layer], bool]
@@ -33,14 +35,16 @@ KINDS: dict[str, Predicate] = {
     "max_pool": _instance_of(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D,
                              L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
     "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
-                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean),
+                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean, MapMean),
     "add": _instance_of(L.Add),
     "gate": _instance_of(L.Multiply),
+    "neighbourhood": _instance_of(Neighbourhood),
+    "skip": _instance_of(SkipConcatenate),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
                           L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D,
                           L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
                           L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, FlattenMap,
-                          DropLastAxis),
+                          DropLastAxis, GraphNodes, QueryScores),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }

@@ -132,8 +132,7 @@ def _(layer, x):
 @linear_parts.register(EpisodeBatchNormalization)
 def _(layer, x):
     if layer.batch_statistics:
-        mean, variance = tf.nn.moments(x, list(range(1, len(x.shape) - 1)), keepdims=True)
-        return _scale_and_shift(layer, mean, variance)
+        return _scale_and_shift(layer, *layer.moments(x))
     return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
+from egt_tf.explain.fsc_rules import NeighbourhoodShare, RouteWithout
 from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
                                          LinearRule, Magnitude, WSquare, Z, ZPlus)
 from egt_tf.explain.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
@@ -23,34 +24,43 @@ BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_
 Bound = float | Sequence[float]
 
 
-def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[Entry, ...]:
+def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask(),
+                       neighbourhood: Rule = NeighbourhoodShare()) -> tuple[Entry, ...]:
     """Entries for layers without weights, which every composite ends with.
 
     Args:
         max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Route()`.
         relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
+        neighbourhood: for nodes of a graph beside the mean of their neighbours.
     """
     return (Entry(relu, kind="relu"), Entry(Pass(), kind="activation"), Entry(max_pool, kind="max_pool"),
-            Entry(Share(), kind="mean"), Entry(Gate(), kind="gate"), Entry(Route(), kind="route"))
+            Entry(Share(), kind="mean"), Entry(Gate(), kind="gate"), Entry(neighbourhood, kind="neighbourhood"),
+            Entry(Route(), kind="route"))
 
 
-def _few_shot(convolution: Rule, batch_norm: Rule, name: str) -> Composite:
+def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bool = True) -> Composite:
+    skip = () if skip_relevance else (Entry(RouteWithout((1,)), kind="skip"),)
     return Composite((
-        Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
+        *skip, Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
         Entry(batch_norm, kind="batch_norm"), Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
         *structural_entries()), name)
 
 
 @COMPOSITES.register("fsc")
-def fsc() -> Composite:
-    """Published for RelationNet and GNN: convolution alpha 1 beta 0, dense epsilon 0.01, batch norm unchanged."""
-    return _few_shot(AlphaBeta(1.0, 0.0, bias=False), Pass(), "fsc")
+def fsc(skip_relevance: bool = False) -> Composite:
+    """Published for RelationNet and GNN: convolution alpha 1 beta 0, dense epsilon 0.01, batch norm unchanged.
+
+    Args:
+        skip_relevance: keep the relevance of features that skip a level of a graph network, which the published code
+            loses: it takes no relevance from the last level straight back to the features of the first.
+    """
+    return _few_shot(AlphaBeta(1.0, 0.0, bias=False), Pass(), "fsc", skip_relevance)
 
 
 @COMPOSITES.register("fsc_gamma")
-def fsc_gamma(gamma: float = 0.25) -> Composite:
+def fsc_gamma(gamma: float = 0.25, skip_relevance: bool = False) -> Composite:
     """As fsc, with the gamma rule for convolutions."""
-    return _few_shot(Gamma(gamma, bias=False), Pass(), "fsc_gamma")
+    return _few_shot(Gamma(gamma, bias=False), Pass(), "fsc_gamma", skip_relevance)
 
 
 @COMPOSITES.register("fsc_can")
@@ -64,7 +74,8 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
     return Composite((
         *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
         Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
-        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *structural_entries(max_pool=Route(), relu=Pass())), name)
+        Entry(Share(ZENNIT_STABILIZER), kind="mean"),
+        *structural_entries(Route(), Pass(), NeighbourhoodShare(ZENNIT_STABILIZER, exact_identity=True))), name)
 
 
 @COMPOSITES.register("epsilon")
@@ -108,7 +119,8 @@ def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearR
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
     return Composite((
         *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
-        Entry(Share(), kind="add"), *structural_entries(max_pool=Route(), relu=Pass())), name)
+        Entry(Share(), kind="add"),
+        *structural_entries(Route(), Pass(), NeighbourhoodShare(0.0, exact_identity=True))), name)
 
 
 def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:

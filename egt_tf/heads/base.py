@@ -27,8 +27,8 @@ class Head(keras.layers.Layer):
             classes last; None: the scores themselves.
         weighted_layers: names of the layers of `score_model` whose outputs' relevance becomes weights, an input's name
             for an input; empty: the first input.
-        needs_ways: whether the constructor takes `ways`, how many classes an episode has.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
+        needs_ways: whether the constructor takes `ways`, the number of classes that every episode must have.
     """
 
     relate_model: keras.Model

@@ -92,7 +92,7 @@ class EpisodeBatchNormalization(keras.layers.Layer):
     def call(self, inputs, training=None):
         x = tf.cast(inputs, self.variable_dtype)
         if self.batch_statistics or training:
-            mean, variance = tf.nn.moments(x, list(range(1, len(inputs.shape) - 1)), keepdims=True)
+            mean, variance = self.moments(x)
             if not self.batch_statistics:
                 self._update_averages(x, mean, variance)
         else:
@@ -100,12 +100,19 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
         return tf.cast(x * scale + (self.beta - mean * scale), inputs.dtype)
 
+    def moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and biased variance of each episode and channel, the other axes kept with length 1."""
+        return tf.nn.moments(x, list(range(1, len(x.shape) - 1)), keepdims=True)
+
+    def rows(self, x: tf.Tensor) -> tf.Tensor:
+        """How many values of a channel the moments of an episode are of."""
+        return tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), x.dtype)
+
     def _update_averages(self, x, mean, variance):
-        shape = tf.shape(x)
-        rows = tf.cast(tf.reduce_prod(shape[1:-1]), x.dtype)
+        rows = self.rows(x)
         unbiased = variance * rows / tf.maximum(rows - 1.0, 1.0)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-            step_value = tf.reduce_mean(tf.reshape(value, [-1, shape[-1]]), axis=0)
+            step_value = tf.reduce_mean(tf.reshape(value, [-1, x.shape[-1]]), axis=0)
             average.assign(self.momentum * average + (1.0 - self.momentum) * step_value)
 
     def compute_output_shape(self, input_shape):
@@ -133,6 +140,18 @@ class MapMaxPooling2D(keras.layers.MaxPooling2D):
     def compute_output_shape(self, input_shape):
         shape = tf.TensorShape(input_shape)
         return shape[:-3].concatenate(super().compute_output_shape(tf.TensorShape([None]) + shape[-3:])[1:])
+
+
+@register
+class MapMean(keras.layers.Layer):
+    """Mean of each channel over the map: `(..., height, width, channels)` to `(..., channels)`."""
+
+    def call(self, inputs):
+        return tf.reduce_mean(inputs, axis=[-3, -2])
+
+    def compute_output_shape(self, input_shape):
+        shape = tf.TensorShape(input_shape)
+        return shape[:-3].concatenate(shape[-1:])
 
 
 @register

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, PairConcat,
-                                 PrototypeMean)
+from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, MapMean,
+                                 PairConcat, PrototypeMean)
 from tests.layer_harness import check_layer, close
 
 RNG = np.random.default_rng(3)
@@ -34,6 +34,7 @@ CASES = {
         lambda: EpisodeBatchNormalization(epsilon=1e-3, batch_statistics=False, momentum=0.7),
         [normal(2, 3, 4, 5)], [[1, 2]], (0,)),
     "pooling": (lambda: MapMaxPooling2D(3, 2, padding="same"), [normal(2, 3, 4, 7, 6, 5)], [[1, 2]], (0,)),
+    "mean": (lambda: MapMean(), [normal(2, 3, 4, 5, 6)], [[1, 2]], (0,)),
     "flatten": (lambda: FlattenMap(), [normal(2, 3, 4, 5, 6)], [[1]], (0,)),
     "flatten free maps": (lambda: FlattenMap(), [normal(2, 3, 4, 5, 6)], [[1, 2]], (0,)),
     "drop": (lambda: DropLastAxis(), [normal(2, 3, 4, 1)], [[1, 2]], (0,)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from tensorflow import keras
 
+from egt_tf.heads import GraphHead
 from egt_tf.published import names
 from egt_tf.published.convert import flattened_maps
 from egt_tf.published.layouts import origins
@@ -32,6 +33,14 @@ def set_weights(model: keras.Model, arrays: Arrays, layers: names.Layers) -> Non
 def set_relation_weights(score_model: keras.Model, arrays: Arrays) -> None:
     """Relation module: layer{1,2}.C, layer{1,2}.BN, fc1, fc2."""
     set_weights(score_model, arrays, names.relation_layers(prefix=""))
+
+
+def set_graph_weights(head: GraphHead, arrays: Arrays) -> dict[str, keras.layers.Layer]:
+    """Sets all weights of the head; returns its layers by their published prefix."""
+    models, table = (head.relate_model, head.score_model), names.graph_layers()
+    for model in models:
+        set_weights(model, arrays, table)
+    return {table[layer.name]: layer for model in models for layer in model.layers if layer.weights}
 
 
 def resnet_layers(arrays: Arrays) -> names.Layers:

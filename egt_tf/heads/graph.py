@@ -1,0 +1,176 @@
+"""Graph neural network (Garcia and Bruna, ICLR 2018, "Few-Shot Learning with Graph Neural Networks")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.errors import ConfigError, check_integer, original_error
+from egt_tf.heads.base import Head
+from egt_tf.heads.graph_layers import (GraphNodes, Neighbourhood, NeighbourSoftmax, PairBatchNormalization,
+                                       PairDifferences, PairMatrix, QueryScores, SkipConcatenate)
+from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
+from egt_tf.heads.tables import HEADS
+
+QUERIES_PER_GRAPH = ("ways", "one")
+LEAKY_SLOPE = 0.01
+# Widths of the four hidden layers of the network that weighs neighbours, in units of `adjacency_width`.
+ADJACENCY_RATIOS = (2, 2, 1, 1)
+
+
+@HEADS.register("graph")
+class GraphHead(Head):
+    """Labels the unlabelled nodes of graphs made of support and query images.
+
+    Features: nodes `z = normalise(Dense(mean over the map))`, `(episodes, graphs, nodes, embedding)`, and labels of the
+    nodes `(episodes, graphs, nodes, ways)`, one-hot for the support and zeros for the queries. The nodes of a graph are
+    the support images in their order, then its queries.
+
+    Scores, with `x0 = [z ; label]`: `x1 = [x0 ; G1(x0)]`, `x2 = [x1 ; G2(x1)]`, scores of the nodes = G3(x2). Each
+    `G(x) = leaky(normalise(Dense([x ; A x])))`, the last without normalisation and activation. The weights of a
+    node's neighbours are `A = softmax over j != i of network(|x_i - x_j|)`: four times Dense, normalisation and leaky
+    ReLU, then Dense(1). Every normalisation is over all graphs of one episode.
+
+    Args:
+        feature_shape: (h, w, c) of the backbone's map.
+        ways: classes of every episode, >= 2; the widths of the layers depend on it.
+        queries_per_graph: "ways" (a graph holds the i-th query of every class, as published) or "one" (a graph for
+            each query, and any number of queries in any order).
+        embedding: width of z.
+        adjacency_width: width of the network that weighs neighbours; its first two layers have twice as much.
+        growth: features that each level adds.
+        batch_statistics: see `EpisodeBatchNormalization`; with False and "one" a query's score does not depend on the
+            other queries.
+        seed: of the initial weights.
+
+    Notes:
+        With "ways" the queries must be in the order of their classes, the same number of each. Every graph then holds
+        one unlabelled node of every class, and the network can use that no two of its queries are of one class. So
+        accuracies as published, which rest on it, are not those of queries that come one by one.
+        The published code orders the nodes class by class, each query behind the support of its class; the order
+        changes nothing but the rounding.
+        Source of the dimensions: Tseng et al., ICLR 2020, "Cross-Domain Few-Shot Classification via Learned
+        Feature-Wise Transformation".
+    """
+
+    explained_layer = "node_scores"
+    weighted_layers = ("nodes",)
+    needs_ways = True
+
+    def __init__(self, feature_shape: Sequence[int], ways: int = 5, queries_per_graph: str = "ways",
+                 embedding: int = 128, adjacency_width: int = 96, growth: int = 48, batch_statistics: bool = True,
+                 seed: int | None = None, name: str = "graph", **kwargs):
+        super().__init__(feature_shape, name=name, **kwargs)
+        if queries_per_graph not in QUERIES_PER_GRAPH:
+            raise ConfigError(f"`queries_per_graph` must be one of {', '.join(QUERIES_PER_GRAPH)}. "
+                              f"Received: queries_per_graph={queries_per_graph!r}")
+        if not isinstance(batch_statistics, bool):
+            raise ConfigError(f"`batch_statistics` must be true or false. Received: {batch_statistics!r}")
+        check_integer("ways", ways, 2)
+        for argument, width in (("embedding", embedding), ("adjacency_width", adjacency_width), ("growth", growth)):
+            check_integer(argument, width, 1)
+
+        # === Config ===
+        self.ways = ways
+        self.queries_per_graph = queries_per_graph
+        self.embedding = embedding
+        self.adjacency_width = adjacency_width
+        self.growth = growth
+        self.batch_statistics = batch_statistics
+        self.seed = seed
+
+        # === Functional Models ===
+        weights = InitialWeights(seed)
+        self.relate_model = self._relate_model(weights)
+        self.score_model = self._score_model(weights)
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether a query's score depends, in inference, on the other queries of its episode."""
+        return self.batch_statistics or self.queries_per_graph == "ways"
+
+    def query_multiple(self, ways: int) -> int:
+        """The number of queries in an episode must be a multiple of this."""
+        return ways if self.queries_per_graph == "ways" else 1
+
+    def relate(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor,
+               training: bool | None = None) -> list[tf.Tensor]:
+        """First stage, see `Head.relate`.
+
+        Returns:
+            Nodes `(episodes, graphs, nodes, embedding)` and their labels `(episodes, graphs, nodes, ways)`.
+
+        Raises:
+            ConfigError: an episode of other ways than the head was made for, or a number of queries that is no
+                multiple of `query_multiple`.
+        """
+        with original_error():
+            return super().relate(support, support_labels, query, training=training)
+
+    @property
+    def _per_graph(self) -> int:
+        return self.query_multiple(self.ways)
+
+    def _relate_model(self, weights: InitialWeights) -> keras.Model:
+        support = keras.Input((None, *self.feature_shape), name="support_features")
+        labels = keras.Input((None, None), name="support_labels")
+        query = keras.Input((None, *self.feature_shape), name="query_features")
+        vectors = [MapMean(name=f"{part}_mean")(maps) for part, maps in (("support", support), ("query", query))]
+        x = keras.layers.Concatenate(axis=1, name="images")(vectors)
+        x = self._normalised(self._dense(x, self.embedding, "embedding", weights), "embedding")
+        nodes = GraphNodes(self.ways, self._per_graph, name="graphs")([x, labels])
+        return keras.Model([support, labels, query], nodes, name="relate")
+
+    def _score_model(self, weights: InitialWeights) -> keras.Model:
+        nodes = keras.Input((None, None, self.embedding), name="nodes")
+        labels = keras.Input((None, None, self.ways), name="node_labels")
+        join = keras.layers.Concatenate
+        x0 = join(name="level0")([nodes, labels])
+        new1 = self._new_features(x0, "graph1", weights)
+        new2 = self._new_features(join(name="level1")([x0, new1]), "graph2", weights)
+        x2 = SkipConcatenate(name="level2")([x0, new1, new2])
+        node_scores = self._dense(self._neighbourhood(x2, "graph3", weights), self.ways, "node_scores", weights)
+        scores = QueryScores(self._per_graph, name="scores")(node_scores)
+        return keras.Model([nodes, labels], scores, name="score")
+
+    def _new_features(self, x, name, weights):
+        x = self._neighbourhood(x, name, weights)
+        return self._leaky(self._normalised(self._dense(x, self.growth, name, weights), name), name)
+
+    def _neighbourhood(self, x, name, weights):
+        e = PairDifferences(name=f"{name}_differences")(x)
+        for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
+            step = f"{name}_adjacency{number}"
+            e = self._dense(e, ratio * self.adjacency_width, step, weights)
+            e = self._leaky(self._normalised(e, step, PairBatchNormalization), step)
+        e = self._dense(e, 1, f"{name}_adjacency_last", weights)
+        e = DropLastAxis(name=f"{name}_adjacency_drop")(e)
+        adjacency = NeighbourSoftmax(name=f"{name}_adjacency")(PairMatrix(name=f"{name}_adjacency_matrix")(e))
+        return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
+
+    @staticmethod
+    def _dense(x, units, name, weights):
+        fan_in = x.shape[-1]
+        return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
+                                  bias_initializer=weights.uniform(fan_in))(x)
+
+    def _normalised(self, x, name, normalization=EpisodeBatchNormalization):
+        return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
+
+    @staticmethod
+    def _leaky(x, name):
+        return keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(x)
+
+    def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy over the ways, mean over the queries of each episode. See `Head.loss` for the shapes."""
+        scores = tf.cast(scores, keras.backend.floatx())
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores), axis=1)
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "ways": self.ways, "queries_per_graph": self.queries_per_graph,
+                "embedding": self.embedding, "adjacency_width": self.adjacency_width, "growth": self.growth,
+                "batch_statistics": self.batch_statistics, "seed": self.seed}
