@@ -26,7 +26,8 @@ CASES = {
     "differences of an odd number": (lambda: PairDifferences(), [normal(2, 3, 5, 2)], [[1, 2]], (0,)),
     "normalisation": (lambda: PairBatchNormalization(epsilon=1e-3), [normal(2, 3, 5, 3, 2)], [[1, 2, 3]], (0,)),
     "normalisation with averages": (
-        lambda: PairBatchNormalization(batch_statistics=False, momentum=0.7), [normal(2, 3, 4, 3, 2)], [[1, 2, 3]], (0,)),
+        lambda: PairBatchNormalization(batch_statistics=False, momentum=0.7), [normal(2, 3, 4, 3, 2)], [[1, 2, 3]],
+        (0,)),
     "matrix": (lambda: PairMatrix(), [normal(2, 3, 4, 3)], [[1, 2, 3]], (0,)),
     "softmax": (lambda: NeighbourSoftmax(), [normal(2, 3, 4, 4)], [[1, 2, 3]], (0,)),
     "neighbourhood": (lambda: Neighbourhood(), [normal(2, 3, 4, 5), normal(2, 3, 4, 4)], [[1, 2], [1, 2, 3]], (0, 1)),

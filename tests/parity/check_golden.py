@@ -60,8 +60,9 @@ class Value:
     """One computed array, in the reference's layout, with the tolerance of its comparison.
 
     `euclidean` compares by the Euclidean norm, and in float32 too with the float64 reference: single values jump where
-    a unit sits at its kink. `scale` names another reference whose maximum the error is divided by: a convolution's bias before a batch
-    normalisation has the gradient 0, and both sides hold the rounding noise of sums as large as the kernel's gradient.
+    a unit sits at its kink. `scale` names another reference whose maximum the error is divided by: a convolution's bias
+    before a batch normalisation has the gradient 0, and both sides hold the rounding noise of sums as large as the
+    kernel's gradient.
     """
 
     array: np.ndarray

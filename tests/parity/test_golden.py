@@ -34,7 +34,8 @@ def test_published_numbers(file, capsys):
     assert check_golden.check(file), capsys.readouterr().out
 
 
-@pytest.mark.parametrize("file", [file for file in _files() if file.name.startswith(("rn_", "gnn_", "zennit_"))], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [file for file in _files() if file.name.startswith(("rn_", "gnn_", "zennit_"))],
+                         ids=lambda file: file.stem)
 def test_published_numbers_in_float64(file, precision, capsys):
     precision("float64")
     assert check_golden.check(file), capsys.readouterr().out
