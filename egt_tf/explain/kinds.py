@@ -7,7 +7,9 @@ from collections.abc import Callable
 from tensorflow import keras
 
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
+from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, PairConcat, PrototypeMean
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale
 
 L = keras.layers
 Predicate = Callable[[L.Layer], bool]
@@ -35,12 +37,17 @@ KINDS: dict[str, Predicate] = {
     "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
                          L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean),
     "add": _instance_of(L.Add),
+    "reduction": _instance_of(AxisMean, AxisSum),
+    "pair_product": _instance_of(PairProduct),
+    "scale": _instance_of(Scale),
+    "attended_query": _instance_of(AttendedQuery),
+    "attended_prototype": _instance_of(AttendedPrototypeMean),
     "gate": _instance_of(L.Multiply),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
                           L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D,
                           L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
-                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, FlattenMap,
-                          DropLastAxis),
+                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, PairSplit,
+                          FlattenMap, DropLastAxis),
     "any": lambda layer: True,
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
+from egt_tf.explain.fsc_rules import AttendedFraction, AttentionGate, Fraction, ShareProduct
 from egt_tf.explain.rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, Gate, InnvestigateBatchNorm,
                                   LinearRule, Magnitude, Mask, Pass, Route, Rule, Share, ShareSum, WSquare, Z, ZPlus)
 from egt_tf.explain.start import PUBLISHED_EPSILON
@@ -20,6 +21,19 @@ DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
 BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
 
 Bound = float | Sequence[float]
+
+
+def similarity_entries(epsilon: float, query: float = 0.5, prototype: float = 0.5) -> tuple[Entry, ...]:
+    """Entries for the layers of heads that compare pooled maps (cross attention, prototypes, cosines).
+
+    Args:
+        epsilon: stabiliser of their sums and means.
+        query: part of a product's relevance that goes to the query.
+        prototype: part that goes to the prototype; conserving if both add up to 1.
+    """
+    return (Entry(Fraction(epsilon), kind="reduction"), Entry(ShareProduct(query, prototype), kind="pair_product"),
+            Entry(Pass(), kind="scale"), Entry(AttentionGate(), kind="attended_query"),
+            Entry(AttendedFraction(epsilon), kind="attended_prototype"))
 
 
 def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[Entry, ...]:
@@ -37,7 +51,7 @@ def _few_shot(convolution: Rule, batch_norm: Rule, name: str) -> Composite:
     return Composite((
         Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
         Entry(batch_norm, kind="batch_norm"), Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
-        *structural_entries()), name)
+        *similarity_entries(PUBLISHED_EPSILON, 1.0, 1.0), *structural_entries()), name)
 
 
 @COMPOSITES.register("fsc")
@@ -63,7 +77,8 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
     return Composite((
         *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
         Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
-        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *structural_entries(max_pool=Route(), relu=Pass())), name)
+        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *similarity_entries(ZENNIT_STABILIZER),
+        *structural_entries(max_pool=Route(), relu=Pass())), name)
 
 
 @COMPOSITES.register("epsilon")
@@ -106,7 +121,7 @@ def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearR
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
     return Composite((
         *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
-        Entry(Share(), kind="add"), *structural_entries(max_pool=Route(), relu=Pass())), name)
+        Entry(Share(), kind="add"), *similarity_entries(0.0), *structural_entries(max_pool=Route(), relu=Pass())), name)
 
 
 def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:

@@ -2,6 +2,7 @@
 
 from egt_tf.heads.tables import HEADS  # isort: skip
 from egt_tf.heads.base import Head
+from egt_tf.heads.cross_attention import CrossAttentionHead
 from egt_tf.heads.relation import RelationHead
 
-__all__ = ["HEADS", "Head", "RelationHead"]
+__all__ = ["HEADS", "CrossAttentionHead", "Head", "RelationHead"]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from tensorflow import keras
 
+from egt_tf.heads import Head
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -46,6 +48,25 @@ def rows_channels_last(kernel: np.ndarray, score_model: keras.Model) -> np.ndarr
     return to_channels_last(kernel.T.reshape(-1, channels, height, width)).reshape(kernel.shape[1], -1).T
 
 
+def _position_wise(arrays: Arrays, prefix: str) -> list[np.ndarray]:
+    """A 1x1 convolution as a dense layer."""
+    return [arrays[f"{prefix}.weight"][:, :, 0, 0].T, arrays[f"{prefix}.bias"]]
+
+
+def cross_attention_layers(head: Head) -> dict[str, tuple[keras.layers.Layer, Callable]]:
+    """Published prefix -> our layer and the reader of its weights; "clasifier" is spelt as published."""
+    fusion = head.relate_model.get_layer("fusion")
+    return {"cam.conv1.conv": (fusion.get_layer("conv1"), _position_wise), "cam.conv1.bn": (fusion.get_layer("bn"), _norm),
+            "cam.conv2": (fusion.get_layer("conv2"), _position_wise),
+            "clasifier": (head.auxiliary_model.get_layer("base_scores"), _position_wise)}
+
+
+def set_cross_attention_weights(head: Head, arrays: Arrays) -> None:
+    """Cross attention head: cam.conv1.conv, cam.conv1.bn, cam.conv2, clasifier."""
+    for prefix, (layer, reader) in cross_attention_layers(head).items():
+        layer.set_weights(reader(arrays, prefix))
+
+
 def resnet_layers(arrays: Arrays) -> dict[str, tuple[str, Callable]]:
     """Our layer name -> (published prefix, reader) for a ResNet of one block a stage."""
     layers = {"stem_conv": ("trunk.0", _convolution), "stem_bn": ("trunk.1", _norm)}
@@ -56,6 +77,18 @@ def resnet_layers(arrays: Arrays) -> dict[str, tuple[str, Callable]]:
             prefix = f"trunk.{stage + 3}.{theirs}"
             if f"{prefix}.weight" in arrays:
                 layers[f"stage{stage}_block1_{ours}"] = (prefix, reader)
+    return layers
+
+
+def resnet12_layers(arrays: Arrays) -> dict[str, tuple[str, Callable]]:
+    """Our layer name -> (published prefix, reader) for the ResNet12 of cross attention."""
+    layers = {"stem_conv": ("conv1", _convolution), "stem_bn": ("bn1", _norm)}
+    parts = {"shortcut_conv": ("downsample.0", _convolution), "shortcut_bn": ("downsample.1", _norm)}
+    for index in (1, 2, 3):
+        parts.update({f"conv{index}": (f"conv{index}", _convolution), f"bn{index}": (f"bn{index}", _norm)})
+    for stage in (1, 2, 3, 4):
+        for ours, (theirs, reader) in parts.items():
+            layers[f"stage{stage}_block1_{ours}"] = (f"layer{stage}.0.{theirs}", reader)
     return layers
 
 
