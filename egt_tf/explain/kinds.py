@@ -9,7 +9,7 @@ from tensorflow import keras
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, PairConcat, PrototypeMean
-from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
 
 L = keras.layers
 Predicate = Callable[[L.Layer], bool]
@@ -39,7 +39,7 @@ KINDS: dict[str, Predicate] = {
     "add": _instance_of(L.Add),
     "reduction": _instance_of(AxisMean, AxisSum),
     "pair_product": _instance_of(PairProduct),
-    "scale": _instance_of(Scale),
+    "elementwise": _instance_of(Scale, Square),
     "attended_query": _instance_of(AttendedQuery),
     "attended_prototype": _instance_of(AttendedPrototypeMean),
     "gate": _instance_of(L.Multiply),

@@ -32,7 +32,7 @@ def similarity_entries(epsilon: float, query: float = 0.5, prototype: float = 0.
         prototype: part that goes to the prototype; conserving if both add up to 1.
     """
     return (Entry(Fraction(epsilon), kind="reduction"), Entry(ShareProduct(query, prototype), kind="pair_product"),
-            Entry(Pass(), kind="scale"), Entry(AttentionGate(), kind="attended_query"),
+            Entry(Pass(), kind="elementwise"), Entry(AttentionGate(), kind="attended_query"),
             Entry(AttendedFraction(epsilon), kind="attended_prototype"))
 
 

@@ -43,7 +43,7 @@ class FusedAttention(keras.layers.Layer):
         temperature: of the softmax; the smaller, the sharper.
 
     Inputs: cosines `(episodes, queries, ways, h w, n)` and kernels `(episodes, queries, ways, n)`.
-    Output: `(episodes, queries, ways, h, w, 1)`, in (1, 2], summing to h w + 1.
+    Output: `(episodes, queries, ways, h, w, 1)`, in [1, 2], summing to h w + 1.
     """
 
     def __init__(self, map_shape: Sequence[int], temperature: float = 0.025, **kwargs):

@@ -9,11 +9,11 @@ from tensorflow import keras
 
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
-from egt_tf.errors import ConfigError, check_integer
+from egt_tf.errors import check_integer, check_positive
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import PrototypeMean
-from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, unit, widen
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit, widen
 from egt_tf.heads.tables import HEADS
 
 # Weight of the loss of the scores beside that of the base classes.
@@ -56,9 +56,8 @@ class CrossAttentionHead(Head):
                  temperature: float = 0.025, seed: int | None = None, name: str = "cross_attention", **kwargs):
         super().__init__(feature_shape, name=name, **kwargs)
         check_integer("base_classes", base_classes, 0)
-        for argument, value in (("scale", scale), ("temperature", temperature)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise ConfigError(f"`{argument}` must be a number > 0. Received: {argument}={value!r}")
+        check_positive("scale", scale)
+        check_positive("temperature", temperature)
 
         # === Config ===
         self.base_classes = base_classes
@@ -148,27 +147,16 @@ class CrossAttentionHead(Head):
         if self.auxiliary_model is None or base_labels is None:
             return super().auxiliary_loss(features, labels, base_labels, training)
         true_class = tf.gather(features[0], labels, axis=2, batch_dims=2)
-        return _cross_entropy(base_labels, self.auxiliary_model(true_class, training=training))
+        return cross_entropy(base_labels, self.auxiliary_model(true_class, training=training))
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Loss of each episode: half the cross-entropy over the ways, averaged over queries and positions, if any.
 
         See `Head.loss` for the shapes.
         """
-        return SCORES_WEIGHT * _cross_entropy(labels, scores)
+        return SCORES_WEIGHT * cross_entropy(labels, scores)
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
         return {**super().get_config(), "base_classes": self.base_classes, "scale": self.scale,
                 "temperature": self.temperature, "seed": self.seed}
-
-
-def _cross_entropy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-    """Mean over everything but the episodes, for scores `(episodes, queries, ..., classes)`; `(episodes,)`."""
-    scores = tf.cast(scores, keras.backend.floatx())
-    labels = tf.convert_to_tensor(labels)
-    for _ in range(len(scores.shape) - 3):
-        labels = labels[..., None]
-    labels = tf.broadcast_to(labels, tf.shape(scores)[:-1])
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
-    return tf.reduce_mean(losses, axis=list(range(1, len(losses.shape))))

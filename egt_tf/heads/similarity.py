@@ -120,6 +120,17 @@ class Scale(keras.layers.Layer):
 
 
 @register
+class Square(keras.layers.Layer):
+    """`y = x^2`."""
+
+    def call(self, inputs):
+        return tf.cast(tf.square(widen(inputs)), inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape(input_shape)
+
+
+@register
 class PairSplit(keras.layers.Layer):
     """Undoes `PairConcat`: `(..., 2c)` to the prototype's and the query's channels, `(..., c)` each."""
 
@@ -148,7 +159,7 @@ def pair_model(feature_shape: Sequence[int]) -> keras.Model:
     return keras.Model([support, labels, query], PairConcat(name="pairs")([prototypes, query]), name="relate")
 
 
-def pooled_pair(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def pooled_pairs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Beginning of the second stage of such heads.
 
     Args:
@@ -161,4 +172,23 @@ def pooled_pair(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.
     height, width, channels = feature_shape
     pairs = keras.Input((None, None, height, width, 2 * channels), name="pair_features")
     prototype, query = PairSplit(name="halves")(pairs)
-    return (pairs, AxisMean((-3, -2), name="query_mean")(query), AxisMean((-3, -2), name="prototype_mean")(prototype))
+    return pairs, AxisMean((-3, -2), name="query_mean")(query), AxisMean((-3, -2), name="prototype_mean")(prototype)
+
+
+def cross_entropy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of each episode, averaged over its queries and whatever axes lie between them and the classes.
+
+    Args:
+        labels: integers `(episodes, queries)`.
+        scores: raw, `(episodes, queries, ..., classes)`.
+
+    Returns:
+        `(episodes,)`, >= 0, in the precision that Keras works in.
+    """
+    scores = tf.cast(scores, keras.backend.floatx())
+    labels = tf.convert_to_tensor(labels)
+    for _ in range(len(scores.shape) - 3):
+        labels = labels[..., None]
+    labels = tf.broadcast_to(labels, tf.shape(scores)[:-1])
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+    return tf.reduce_mean(losses, axis=list(range(1, len(losses.shape))))
