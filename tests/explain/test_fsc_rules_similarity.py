@@ -91,7 +91,8 @@ def test_attended_fraction(float64):
     assert of_attention is None
     expected = np.zeros_like(prototypes)
     for e, j, k, c in np.ndindex(r.shape):
-        expected[e, k, :, :, c] += fraction(prototypes[e, k, :, :, c] * attention[e, j, k, :, :, 0], r[e, j, k, c], 0.01)
+        summands = prototypes[e, k, :, :, c] * attention[e, j, k, :, :, 0]
+        expected[e, k, :, :, c] += fraction(summands, r[e, j, k, c], 0.01)
     np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
@@ -107,13 +108,14 @@ def test_attention_is_a_gate(float64):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_products(float64, normalize):
     x, y, r = (np.random.default_rng(seed).normal(size=(2, 3, 4)) for seed in range(3))
-    for rule, parts in ((ShareProduct(), (0.5, 0.5)), (ShareProduct(1.0, 1.0), (1.0, 1.0)), (ShareProduct(0.2, 0.8), (0.2, 0.8))):
-        for got, part in zip(apply(rule, PairProduct(normalize), [x, y], r), parts, strict=True):
+    assert ShareProduct() == ShareProduct(0.5, 0.5)
+    for parts in ((0.5, 0.5), (1.0, 1.0), (0.2, 0.8)):
+        for got, part in zip(apply(ShareProduct(*parts), PairProduct(normalize), [x, y], r), parts, strict=True):
             np.testing.assert_allclose(got, part * r)
 
 
-@pytest.mark.parametrize("rule", [Fraction(), Fraction(0.0), AttendedFraction(0.5), AttentionGate(), ShareProduct(1.0, 0.0)],
-                         ids=repr)
+@pytest.mark.parametrize("rule", [Fraction(), Fraction(0.0), AttendedFraction(0.5), AttentionGate(),
+                                  ShareProduct(1.0, 0.0)], ids=repr)
 def test_rules_survive_being_written_down(rule):
     again = RULES.get(json.loads(json.dumps(rule.to_json())))
     assert again == rule and hash(again) == hash(rule)

@@ -84,7 +84,7 @@ class Reference:
     def __init__(self, head: CrossAttentionHead, inputs, training: bool):
         labels, query = (np.asarray(x, np.float64) for x in inputs[1:])
         fusion = head.relate_model.get_layer("fusion")
-        self.dense = [[w.numpy().astype(np.float64) for w in fusion.get_layer(name).weights] for name in ("conv1", "conv2")]
+        self.dense = [[w.astype(np.float64) for w in fusion.get_layer(name).get_weights()] for name in ("conv1", "conv2")]
         self.norm = [w.numpy().astype(np.float64) for w in fusion.get_layer("bn").weights]
         self.temperature, self.training = head.temperature, training
         count, queries, (height, width, channels) = len(query), query.shape[1], head.feature_shape
@@ -95,7 +95,8 @@ class Reference:
                              for j in range(queries)] for e in range(count)])
         self.of_support = self.attention(cosines)
         self.of_query = self.attention(cosines.swapaxes(-1, -2))
-        self.attended = (maps[:, :, None] * self.of_query[..., None]).reshape(count, queries, ways, height, width, channels)
+        attended = maps[:, :, None] * self.of_query[..., None]
+        self.attended = attended.reshape(count, queries, ways, height, width, channels)
         self.pooled = np.einsum("ekpc,eqkp->eqkc", self.prototypes, self.of_support) / (height * width)
 
     def attention(self, a):
@@ -402,7 +403,8 @@ def test_initial_weights_follow_the_seed():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"base_classes": -1}, "`base_classes` must be an integer >= 0"), ({"base_classes": "64"}, "`base_classes` must be"),
+    ({"base_classes": -1}, "`base_classes` must be an integer >= 0"),
+    ({"base_classes": "64"}, "`base_classes` must be"),
     ({"scale": 0}, "`scale` must be a number > 0. Received: scale=0"), ({"scale": "7"}, "`scale` must be"),
     ({"temperature": -1.0}, "`temperature` must be"), ({"temperature": float("nan")}, "`temperature` must be"),
     ({"temperature": True}, "`temperature` must be"), ({"seed": -1}, "`seed` must be"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from egt_tf.heads.similarity import (AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square, cross_entropy, pair_model,
-                                     unit)
+from egt_tf.heads.similarity import (AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square, cross_entropy,
+                                     pair_model, unit)
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(5)

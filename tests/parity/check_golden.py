@@ -237,7 +237,8 @@ class CrossAttentionEpisodes:
         """Attention of a training pass as `(episodes, ways, queries, positions)`."""
         names = {"attention_support": "support_attention", "attention_query": "query_attention"}
         outputs = [self.head.relate_model.get_layer(layer).output for layer in names.values()]
-        maps = keras.Model(self.head.relate_model.inputs, outputs)([self.support, self.classes, self.query], training=True)
+        relate = keras.Model(self.head.relate_model.inputs, outputs)
+        maps = relate([self.support, self.classes, self.query], training=True)
         return {name: tf.transpose(tf.reshape(x, (*x.shape[:3], -1)), (0, 2, 1, 3)) for name, x in zip(names, maps)}
 
     def _base_scores(self, features):

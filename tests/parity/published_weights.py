@@ -56,7 +56,8 @@ def _position_wise(arrays: Arrays, prefix: str) -> list[np.ndarray]:
 def cross_attention_layers(head: Head) -> dict[str, tuple[keras.layers.Layer, Callable]]:
     """Published prefix -> our layer and the reader of its weights; "clasifier" is spelt as published."""
     fusion = head.relate_model.get_layer("fusion")
-    return {"cam.conv1.conv": (fusion.get_layer("conv1"), _position_wise), "cam.conv1.bn": (fusion.get_layer("bn"), _norm),
+    return {"cam.conv1.conv": (fusion.get_layer("conv1"), _position_wise),
+            "cam.conv1.bn": (fusion.get_layer("bn"), _norm),
             "cam.conv2": (fusion.get_layer("conv2"), _position_wise),
             "clasifier": (head.auxiliary_model.get_layer("base_scores"), _position_wise)}
 
