@@ -13,7 +13,7 @@ from egt_tf.heads import HEADS, CrossAttentionHead
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
 from egt_tf.training.guidance import guided_scores, relevance_weights
 from egt_tf.training.guided_model import GuidedModel
-from egt_tf.weights import assign_weights, named_weights, weight_arrays
+from egt_tf.weights import assign_weights, load_arrays, named_weights, save_arrays, weight_arrays
 from tests.heads.feature_episodes import episodes, prototypes_of
 from tests.layer_harness import check_layer
 
@@ -84,7 +84,8 @@ class Reference:
     def __init__(self, head: CrossAttentionHead, inputs, training: bool):
         labels, query = (np.asarray(x, np.float64) for x in inputs[1:])
         fusion = head.relate_model.get_layer("fusion")
-        self.dense = [[w.astype(np.float64) for w in fusion.get_layer(name).get_weights()] for name in ("conv1", "conv2")]
+        self.dense = [[w.astype(np.float64) for w in fusion.get_layer(name).get_weights()]
+                      for name in ("conv1", "conv2")]
         self.norm = [w.numpy().astype(np.float64) for w in fusion.get_layer("bn").weights]
         self.temperature, self.training = head.temperature, training
         count, queries, (height, width, channels) = len(query), query.shape[1], head.feature_shape
@@ -367,7 +368,7 @@ def test_training_lowers_every_loss(arguments):
 # === files ===
 
 
-def test_every_weight_has_a_name_and_survives_a_round_trip():
+def test_every_weight_has_a_name_and_survives_a_file(tmp_path):
     model, other = classifier(base_classes=BASE_CLASSES), classifier(base_classes=BASE_CLASSES)
     for weight in other.weights:
         weight.assign(weight + 1)
@@ -375,7 +376,8 @@ def test_every_weight_has_a_name_and_survives_a_round_trip():
     assert len(names) == len(model.weights) == len({id(w) for w in names.values()})
     assert {"relate/fusion/conv1/kernel", "relate/fusion/bn/moving_variance", "relate/fusion/conv2/bias",
             "auxiliary/base_scores/kernel", "auxiliary/base_scores/bias"} <= set(names)
-    assign_weights(other, weight_arrays(model), "test")
+    save_arrays(tmp_path / "weights.npz", weight_arrays(model))
+    assign_weights(other, load_arrays(tmp_path / "weights.npz"), "test")
     for a, b in zip(model.weights, other.weights):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(RunError, match="unknown auxiliary/base_scores"):
