@@ -6,7 +6,7 @@ import contextlib
 import gc
 import traceback
 from collections.abc import Iterator
-from numbers import Integral
+from numbers import Integral, Real
 
 
 class EgtError(ValueError):
@@ -37,6 +37,12 @@ def check_integer(name: str, value: object, smallest: int) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < smallest:
         raise ConfigError(f"`{name}` must be an integer >= {smallest}. Received: {name}={value!r}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """As `check_integer`, for a finite number > 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+        raise ConfigError(f"`{name}` must be a number > 0. Received: {name}={value!r}")
 
 
 def release_frames(error: BaseException) -> None:

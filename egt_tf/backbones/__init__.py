@@ -5,6 +5,6 @@
 
 from egt_tf.backbones.tables import BACKBONES  # isort: skip
 from egt_tf.backbones.conv import conv4, conv4np
-from egt_tf.backbones.resnet import resnet10, resnet18
+from egt_tf.backbones.resnet import resnet10, resnet12, resnet18
 
-__all__ = ["BACKBONES", "conv4", "conv4np", "resnet10", "resnet18"]
+__all__ = ["BACKBONES", "conv4", "conv4np", "resnet10", "resnet12", "resnet18"]

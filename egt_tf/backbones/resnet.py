@@ -1,4 +1,7 @@
-"""ResNet-10 and ResNet-18 of simple blocks (He et al., CVPR 2016; few-shot version of Chen et al., ICLR 2019)."""
+"""ResNet-10 and ResNet-18 of simple blocks (He et al., CVPR 2016; few-shot version of Chen et al., ICLR 2019).
+
+ResNet-12 of blocks of three convolutions (cross attention network of Hou et al., NeurIPS 2019).
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,51 @@ def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
     return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed)
 
 
-def _resnet(name, image_size, stem, blocks, widths, seed) -> keras.Model:
-    if stem not in STEMS:
-        raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
-    if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != len(blocks):
-        raise ConfigError(f"`widths` must hold {len(blocks)} numbers. Received: widths={widths!r}")
+@BACKBONES.register("resnet12")
+def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | None = None) -> keras.Model:
+    """3x3 convolution and four stages of one block of three 3x3 convolutions: 6x6x512 at 84 px, 14x14 at 224 px.
+
+    Every stage halves the map, rounding up, in the second of its convolutions; its shortcut is a 1x1 convolution.
+
+    Args:
+        image_size: height and width of the images in pixels.
+        widths: channels of the four stages; the first convolution has as many as the first.
+        seed: of the initial weights.
+
+    Returns:
+        A Functional model from `(images, size, size, 3)` to `(images, h, h, widths[3])`, `h = ceil(size / 16)`, all
+        values >= 0.
+
+    Raises:
+        ConfigError: not four widths, or an argument that is no integer in its range.
+
+    Notes:
+        As the cross attention network was published: others call networks with max-pooling, leaky ReLU or DropBlock
+        by the same name.
+    """
+    _check(image_size, widths, stages=4)
+    weights = InitialWeights(seed)
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = _convolution(images, widths[0], 3, 1, "stem_conv", weights)
+    x = batch_normalization("stem_bn")(x)
+    x = keras.layers.Activation("relu", name="stem_relu")(x)
+    for stage, width in enumerate(widths, start=1):
+        x = _triple_block(x, width, f"stage{stage}_block1", weights)
+    return keras.Model(images, x, name="resnet12")
+
+
+def _check(image_size, widths, stages):
+    if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != stages:
+        raise ConfigError(f"`widths` must hold {stages} numbers. Received: widths={widths!r}")
     for index, width in enumerate(widths):
         check_integer(f"widths[{index}]", width, 1)
     check_integer("image_size", image_size, 1)
+
+
+def _resnet(name, image_size, stem, blocks, widths, seed) -> keras.Model:
+    if stem not in STEMS:
+        raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
+    _check(image_size, widths, stages=len(blocks))
     weights = InitialWeights(seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _stem(images, stem, widths[0], weights)
@@ -84,6 +124,18 @@ def _simple_block(x, width, stride, name, weights):
     x = keras.layers.Activation("relu", name=f"{name}_relu1")(x)
     x = _convolution(x, width, 3, 1, f"{name}_conv2", weights)
     x = batch_normalization(f"{name}_bn2")(x)
+    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _triple_block(x, width, name, weights):
+    shortcut = _convolution(x, width, 1, 2, f"{name}_shortcut_conv", weights)
+    shortcut = batch_normalization(f"{name}_shortcut_bn")(shortcut)
+    for index, stride in enumerate((1, 2, 1), start=1):
+        x = _convolution(x, width, 3, stride, f"{name}_conv{index}", weights)
+        x = batch_normalization(f"{name}_bn{index}")(x)
+        if index < 3:
+            x = keras.layers.Activation("relu", name=f"{name}_relu{index}")(x)
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 

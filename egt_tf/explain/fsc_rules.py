@@ -1,6 +1,6 @@
 """Rules for layers that only few-shot heads have.
 
-Source: Sun et al., ICPR 2020, as its published code computes.
+Sources: Sun et al., ICPR 2020 (arXiv 2007.08790), and its published code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain.rules import RULES, Route, Rule, divide
+from egt_tf.explain.rules import RULES, Route, Rule, divide, stabilize
 from egt_tf.explain.start import PUBLISHED_EPSILON
 
 # === Graph head ===
@@ -62,3 +62,78 @@ class RouteWithout(Route):
     def apply(self, Xs, Ys, Rs, reverse_state):
         relevance = super().apply(Xs, Ys, Rs, reverse_state)
         return [None if position in self.dropped else r for position, r in enumerate(relevance)]
+
+
+# === Heads that compare pooled maps by sums of products ===
+
+
+@RULES.register("fraction")
+class Fraction(Rule):
+    """`R_i = R x_i / (s + epsilon sign(s))` with `s = sum_i x_i`, for a layer that sums or averages over axes.
+
+    For a mean, too, the denominator is the sum, so that the stabiliser is as large as for a sum. Where the n summands
+    cancel to exactly 0, s is `1 / n`.
+
+    Args:
+        epsilon: stabiliser, >= 0. Published: 0.01.
+    """
+
+    def __init__(self, epsilon: float = PUBLISHED_EPSILON):
+        if epsilon < 0:
+            raise ExplainError(f"`epsilon` must be >= 0. Received: epsilon={epsilon}")
+        self.epsilon = epsilon
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [self.shares(Xs[0], Rs[0], reverse_state["layer"].axis)]
+
+    def shares(self, summands: tf.Tensor, relevance: tf.Tensor, axis: int | tuple[int, ...]) -> tf.Tensor:
+        """Relevance of each of `summands`, given that of their sum or mean over `axis`."""
+        total = tf.reduce_sum(summands, axis=axis, keepdims=True)
+        count = tf.cast(tf.size(summands) / tf.size(total), summands.dtype)
+        total = tf.where(total == 0, 1.0 / count, total)
+        return summands * (tf.reshape(relevance, tf.shape(total)) / stabilize(total, self.epsilon))
+
+
+@RULES.register("attended_fraction")
+class AttendedFraction(Fraction):
+    """`Fraction` for the spatial mean of attended prototypes: each position is given what it contributes.
+
+    Attention is a constant gate: it gets no relevance, and what each query's attention let through adds up.
+
+    Args:
+        epsilon: see `Fraction`.
+    """
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        prototypes, attention = Xs
+        summands = tf.expand_dims(prototypes, 1) * attention
+        return [tf.reduce_sum(self.shares(summands, Rs[0], (-3, -2)), axis=1), None]
+
+
+@RULES.register("attention_gate")
+class AttentionGate(Rule):
+    """Relevance of attended query maps goes to the query unchanged, added up over the ways; none to the attention."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [tf.reduce_sum(Rs[0], axis=2), None]
+
+
+@RULES.register("pair_product")
+class ShareProduct(Rule):
+    """Relevance of each product of a query's and a prototype's value, handed to the two factors.
+
+    Args:
+        query: the part that the query gets.
+        prototype: the part that the prototype gets.
+
+    Notes:
+        The published code hands the whole relevance to the query for pictures of it, and the whole to the prototype
+        for pictures of the support: with 1 and 1 it is doubled. With 1/2 and 1/2 it is conserved.
+    """
+
+    def __init__(self, query: float = 0.5, prototype: float = 0.5):
+        self.query = query
+        self.prototype = prototype
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [self.query * Rs[0], self.prototype * Rs[0]]

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from tensorflow import keras
 
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
+from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
 from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMean, PairConcat,
                                  PrototypeMean)
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
 
 L = keras.layers
 Predicate = Callable[[L.Layer], bool]
@@ -37,14 +39,19 @@ KINDS: dict[str, Predicate] = {
     "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
                          L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean, MapMean),
     "add": _instance_of(L.Add),
+    "reduction": _instance_of(AxisMean, AxisSum),
+    "pair_product": _instance_of(PairProduct),
+    "elementwise": _instance_of(Scale, Square),
+    "attended_query": _instance_of(AttendedQuery),
+    "attended_prototype": _instance_of(AttendedPrototypeMean),
     "gate": _instance_of(L.Multiply),
     "neighbourhood": _instance_of(Neighbourhood),
     "skip": _instance_of(SkipConcatenate),
     "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
                           L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D,
                           L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
-                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, FlattenMap,
-                          DropLastAxis, GraphNodes, QueryScores),
+                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, PairSplit,
+                          FlattenMap, DropLastAxis, GraphNodes, QueryScores),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
-from egt_tf.explain.fsc_rules import NeighbourhoodShare, RouteWithout
+from egt_tf.explain.fsc_rules import (AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, RouteWithout,
+                                      ShareProduct)
 from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
                                          LinearRule, Magnitude, WSquare, Z, ZPlus)
 from egt_tf.explain.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
@@ -22,6 +23,19 @@ DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
 BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
 
 Bound = float | Sequence[float]
+
+
+def similarity_entries(epsilon: float, query: float = 0.5, prototype: float = 0.5) -> tuple[Entry, ...]:
+    """Entries for the layers of heads that compare pooled maps (cross attention, prototypes, cosines).
+
+    Args:
+        epsilon: stabiliser of their sums and means.
+        query: part of a product's relevance that goes to the query.
+        prototype: part that goes to the prototype; conserving if both add up to 1.
+    """
+    return (Entry(Fraction(epsilon), kind="reduction"), Entry(ShareProduct(query, prototype), kind="pair_product"),
+            Entry(Pass(), kind="elementwise"), Entry(AttentionGate(), kind="attended_query"),
+            Entry(AttendedFraction(epsilon), kind="attended_prototype"))
 
 
 def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask(),
@@ -43,7 +57,7 @@ def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bo
     return Composite((
         *skip, Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
         Entry(batch_norm, kind="batch_norm"), Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
-        *structural_entries()), name)
+        *similarity_entries(PUBLISHED_EPSILON, 1.0, 1.0), *structural_entries()), name)
 
 
 @COMPOSITES.register("fsc")
@@ -74,7 +88,7 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
     return Composite((
         *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
         Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
-        Entry(Share(ZENNIT_STABILIZER), kind="mean"),
+        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *similarity_entries(ZENNIT_STABILIZER),
         *structural_entries(Route(), Pass(), NeighbourhoodShare(ZENNIT_STABILIZER, exact_identity=True))), name)
 
 
@@ -119,7 +133,7 @@ def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearR
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
     return Composite((
         *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
-        Entry(Share(), kind="add"),
+        Entry(Share(), kind="add"), *similarity_entries(0.0),
         *structural_entries(Route(), Pass(), NeighbourhoodShare(0.0, exact_identity=True))), name)
 
 

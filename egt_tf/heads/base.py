@@ -33,7 +33,7 @@ class Head(keras.layers.Layer):
 
     relate_model: keras.Model
     score_model: keras.Model
-    auxiliary_model: keras.Model | None = None
+    auxiliary_model: keras.Model | None
     explained_layer: str | None = None
     weighted_layers: tuple[str, ...] = ()
     needs_ways: bool = False
@@ -45,6 +45,8 @@ class Head(keras.layers.Layer):
             raise ConfigError("`feature_shape` must be (height, width, channels), all >= 1. "
                               f"Received: feature_shape={tuple(feature_shape)}")
         self.feature_shape = tuple(int(side) for side in feature_shape)
+        # Not on the class: Keras tracks the weights of no attribute that the class has too.
+        self.auxiliary_model = None
 
     @property
     def uses_batch_statistics(self) -> bool:

@@ -31,14 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import published_weights as published  # noqa: E402
 
 from egt_tf.backbones.conv import conv4np  # noqa: E402
-from egt_tf.backbones.resnet import resnet10  # noqa: E402
+from egt_tf.backbones.resnet import resnet10, resnet12  # noqa: E402
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse  # noqa: E402
 from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus  # noqa: E402
 from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries  # noqa: E402
 from egt_tf.explain.rules import Pass, Route, Rule, Share  # noqa: E402
-from egt_tf.heads import GraphHead, RelationHead  # noqa: E402
+from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead  # noqa: E402
 from egt_tf.heads.layers import EpisodeBatchNormalization  # noqa: E402
-from egt_tf.published.names import conv_layers  # noqa: E402
+from egt_tf.published.names import conv_layers, resnet12_layers  # noqa: E402
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
 
 # What float32 can attain on these arrays, measured when they were made.
@@ -50,6 +50,8 @@ WEIGHTS_AT_KINKS, WEIGHTS_AT_KINKS_DOUBLE = 5e-3, 2e-4
 ZENNIT, ZENNIT_DOUBLE = 1e-4, 1e-9
 # Without its bias a sum of both signs nearly vanishes: z is 3e-4 of its summands, so R / z has four digits in float32.
 ZENNIT_NEAR_ZERO = 1e-3
+
+FEATURE_GRADIENTS = ("grad_support", "grad_query")
 
 # Hard-coded in the published code, also where there are three ways.
 PUBLISHED_BETA = 4.0
@@ -236,6 +238,114 @@ def _graph_weight_gradients(golden, layers, slopes) -> Values:
     return values
 
 
+def cross_attention_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """Cross attention: attention, plain and guided scores, relevance, losses and gradients of some episodes."""
+    channels, *sides = golden["support"].shape[2:]
+    head = CrossAttentionHead((*sides, channels), base_classes=len(golden["w/clasifier.weight"]))
+    episodes = CrossAttentionEpisodes(head, golden)
+    # Inference comes first: training moves the running statistics.
+    inference = episodes.inference()
+    published_step = episodes.guided_step(detach=False)
+    detached = {name: value for name, value in episodes.guided_step(detach=True).items() if name in FEATURE_GRADIENTS}
+    return _as_exact({**inference, **published_step, **_named("detached/", detached),
+                      **_named("standard/", episodes.standard_step())})
+
+
+class CrossAttentionEpisodes:
+    """The inputs of a cross attention file, and what our head makes of them."""
+
+    def __init__(self, head: CrossAttentionHead, golden: Mapping[str, np.ndarray]):
+        self.layers = published.set_cross_attention_weights(head, _weights(golden))
+        self.head = head
+        self.support, self.query = (tf.constant(published.to_channels_last(golden[name]))
+                                    for name in ("support", "query"))
+        classes = golden["support_labels"]
+        self.classes = tf.one_hot(classes, classes.max() + 1, dtype=self.support.dtype)
+        self.labels, self.base_labels = golden["query_labels"], golden["query_global_labels"]
+
+    def inference(self) -> Values:
+        """Scores with the running statistics."""
+        scores = self.head([self.support, self.classes, self.query], training=False)
+        return _all({"eval_scores": scores}, FORWARD)
+
+    def guided_step(self, detach: bool) -> Values:
+        """Everything of one guided training step."""
+        with tf.GradientTape() as tape:
+            tape.watch([self.support, self.query])
+            features = self.head.relate(self.support, self.classes, self.query, training=True)
+            scores = guided_scores(self.head, features, COMPOSITES.get("fsc_can"), PUBLISHED_BETA, detach=detach)
+            base, ways, total = self._losses(features, scores.guided)
+        forward = {**self._attention(), "attended_query": channels_first(features[0]),
+                   "attended_support_pooled": features[1], "cosine": scores.plain / self.head.scale,
+                   "global_scores": self._base_scores(features), "loss_global": base, "start_relevance": scores.start}
+        explained = {"relevance_query": channels_first(scores.relevance[0]), "relevance_channel": scores.relevance[1],
+                     "weight_query": channels_first(scores.weights[0]), "weight_channel": scores.weights[1],
+                     "cls_scores": _position_scores(scores.guided), "loss_nn": ways, "loss_total": total}
+        values = {**_all(forward, FORWARD), **_all(explained, RELEVANCE), **self._gradients(tape, total)}
+        if keras.backend.floatx() == "float64":
+            values["loss_total_float64"] = Value(np.asarray(total), DOUBLE)
+        return values
+
+    def standard_step(self) -> Values:
+        """Losses and gradients without guidance."""
+        with tf.GradientTape() as tape:
+            tape.watch([self.support, self.query])
+            features = self.head.relate(self.support, self.classes, self.query, training=True)
+            scores = self.head.training_scores(features, self.head.score(features, training=True))
+            _, ways, total = self._losses(features, scores)
+        forward = {"cls_scores": _position_scores(scores), "loss_nn": ways, "loss_total": total}
+        gradients = self._gradients(tape, total)
+        return {**_all(forward, FORWARD), **{name: gradients[name] for name in FEATURE_GRADIENTS}}
+
+    def _losses(self, features, scores):
+        base = tf.reduce_mean(self.head.auxiliary_loss(features, self.labels, self.base_labels))
+        ways = tf.reduce_mean(self.head.loss(scores, self.labels))
+        # The published loss_nn comes without its weight of one half.
+        return base, 2 * ways, base + ways
+
+    def _gradients(self, tape, loss) -> Values:
+        variables = {f"{prefix}.{name}": variable for prefix, layer in self.layers.items()
+                     for name, variable in zip(("weight", "bias"), layer.trainable_weights)}
+        slopes = tape.gradient(loss, [self.support, self.query, *variables.values()])
+        values = {name: channels_first(slope) for name, slope in zip(FEATURE_GRADIENTS, slopes)}
+        for name, slope in zip(variables, slopes[2:]):
+            slope = np.asarray(slope)
+            values[f"grad_weight/{name}"] = slope.T[:, :, None, None] if slope.ndim == 2 else slope
+        before_norm = "grad_weight/cam.conv1.conv"
+        bias = Value(values[f"{before_norm}.bias"], GRADIENT, scale=f"{before_norm}.weight")
+        return {**_all(values, GRADIENT), f"{before_norm}.bias": bias}
+
+    def _attention(self):
+        """Attention of a training pass as `(episodes, ways, queries, positions)`."""
+        names = {"attention_support": "support_attention", "attention_query": "query_attention"}
+        outputs = [self.head.relate_model.get_layer(layer).output for layer in names.values()]
+        relate = keras.Model(self.head.relate_model.inputs, outputs)
+        maps = relate([self.support, self.classes, self.query], training=True)
+        return {name: tf.transpose(tf.reshape(x, (*x.shape[:3], -1)), (0, 2, 1, 3)) for name, x in zip(names, maps)}
+
+    def _base_scores(self, features):
+        attended = tf.gather(features[0], self.labels, axis=2, batch_dims=2)
+        scores = channels_first(self.head.auxiliary_model(attended))
+        return scores.reshape(-1, *scores.shape[2:])
+
+
+def _position_scores(scores) -> np.ndarray:
+    """`(episodes, queries, h, w, ways)` as `(episodes * queries, ways, h, w)`."""
+    scores = channels_first(scores)
+    return scores.reshape(-1, *scores.shape[2:])
+
+
+def _as_exact(values: Values) -> Values:
+    """In float64 these differ from the reference by its rounding alone."""
+    if keras.backend.floatx() != "float64":
+        return values
+    return {name: dataclasses.replace(value, tolerance=DOUBLE) for name, value in values.items()}
+
+
+def _named(prefix: str, values: Values) -> Values:
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
 def resnet_values(golden: Mapping[str, np.ndarray]) -> Values:
     """ResNet10: features, running statistics after a training pass, and relevance down to the pixels."""
     weights = _weights(golden)
@@ -244,17 +354,29 @@ def resnet_values(golden: Mapping[str, np.ndarray]) -> Values:
     layers = published.resnet_layers(weights)
     published.set_weights(backbone, weights, layers)
     images = _images(golden)
-    explained = _resnet_relevance(backbone, images[:1], golden)
+    # Stage 1 starts after the stem; each other stage where the one before it ends.
+    stages = {1: "stem_pool", 2: "stage1_block1_relu", 3: "stage2_block1_relu", 4: "stage3_block1_relu"}
+    explained = _resnet_relevance(backbone, images[:1], golden, "fsc", stages)
     return {**explained, **_backbone_values(backbone, images, layers)}
 
 
-def _resnet_relevance(backbone, image, golden) -> Values:
+def resnet12_values(golden: Mapping[str, np.ndarray]) -> Values:
+    """ResNet12 of cross attention: as `resnet_values`, with the rules of its own code."""
+    weights = _weights(golden)
+    widths = [weights[f"layer{stage}.0.conv1.weight"].shape[0] for stage in (1, 2, 3, 4)]
+    backbone = resnet12(golden["images"].shape[-1], widths=widths)
+    layers = resnet12_layers()
+    published.set_weights(backbone, weights, layers)
+    images = _images(golden)
+    explained = _resnet_relevance(backbone, images[:1], golden, "fsc_can", {})
+    return _as_exact({**explained, **_backbone_values(backbone, images, layers)})
+
+
+def _resnet_relevance(backbone, image, golden, composite, stages) -> Values:
     trace = record(backbone, [image])
-    # Stage 1 starts after the stem; each other stage where the one before it ends.
-    stages = {1: "stem_pool", 2: "stage1_block1_relu", 3: "stage2_block1_relu", 4: "stage3_block1_relu"}
     wanted = [trace.inputs[0], *(trace.output_of(layer) for layer in stages.values())]
     start = tf.constant(published.to_channels_last(golden["lrp/feature_relevance"]), image.dtype)
-    image_relevance, *stage_relevance = map(channels_first, reverse(trace, start, COMPOSITES.get("fsc"), wanted))
+    image_relevance, *stage_relevance = map(channels_first, reverse(trace, start, COMPOSITES.get(composite), wanted))
     values = {"image_relevance": image_relevance, "image_heatmap_sum_over_channels": image_relevance.sum(axis=1)}
     values.update((f"relevance_at_input_of_stage{stage}", r) for stage, r in zip(stages, stage_relevance))
     return _all({f"lrp/{name}": value for name, value in values.items()}, IMAGE_RELEVANCE)
@@ -348,9 +470,11 @@ def zennit_values(golden: Mapping[str, np.ndarray]) -> Values:
 
 
 KINDS: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
-    "rn_": relation_values, "gnn_": graph_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values,
+    "rn_": relation_values, "gnn_": graph_values, "can_": cross_attention_values,
+    "backbone_can_resnet12": resnet12_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values,
     "zennit_": zennit_values}
-INPUTS = ("support", "query", "images", "lrp/feature_relevance", "input", "target")
+INPUTS = ("support", "query", "images", "lrp/feature_relevance", "input", "target",
+          "support_labels", "query_labels", "query_global_labels")
 
 
 def _weights(golden) -> dict[str, np.ndarray]:

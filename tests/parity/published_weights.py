@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from tensorflow import keras
 
-from egt_tf.heads import GraphHead
+from egt_tf.heads import GraphHead, Head
 from egt_tf.published import names
 from egt_tf.published.convert import flattened_maps
 from egt_tf.published.layouts import origins
@@ -41,6 +41,17 @@ def set_graph_weights(head: GraphHead, arrays: Arrays) -> dict[str, keras.layers
     for model in models:
         set_weights(model, arrays, table)
     return {table[layer.name]: layer for model in models for layer in model.layers if layer.weights}
+
+
+def set_cross_attention_weights(head: Head, arrays: Arrays) -> dict[str, keras.layers.Layer]:
+    """Sets all weights of the head; returns its layers by their published prefix."""
+    table = names.cross_attention_layers()
+    for model in (head.relate_model, head.auxiliary_model):
+        set_weights(model, arrays, table)
+    fusion = head.relate_model.get_layer("fusion")
+    layers = {f"fusion/{layer.name}": layer for layer in fusion.layers}
+    layers["base_scores"] = head.auxiliary_model.get_layer("base_scores")
+    return {prefix: layers[name] for name, prefix in table.items()}
 
 
 def resnet_layers(arrays: Arrays) -> names.Layers:

@@ -13,6 +13,7 @@ from tests.parity import check_golden
 
 HERE = Path(__file__).parent / "data"
 KINDS = tuple(check_golden.KINDS)
+IN_DOUBLE = ("rn_", "gnn_", "can_", "backbone_can_", "zennit_")
 
 
 def _files() -> list[Path]:
@@ -34,8 +35,7 @@ def test_published_numbers(file, capsys):
     assert check_golden.check(file), capsys.readouterr().out
 
 
-@pytest.mark.parametrize("file", [file for file in _files() if file.name.startswith(("rn_", "gnn_", "zennit_"))],
-                         ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [file for file in _files() if file.name.startswith(IN_DOUBLE)], ids=lambda file: file.stem)
 def test_published_numbers_in_float64(file, precision, capsys):
     precision("float64")
     assert check_golden.check(file), capsys.readouterr().out
