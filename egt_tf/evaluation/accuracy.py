@@ -13,7 +13,7 @@ from egt_tf.data.pipeline import data_errors, image_batches
 from egt_tf.data.sampling import EpisodeIndices, check_feasible, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, original_error
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 
 IMAGES_PER_BATCH = 64
@@ -102,8 +102,9 @@ class Evaluator:
             batch = drawn[begin:begin + EPISODES_PER_BATCH]
             support, query = (tf.constant(np.stack([getattr(e, part).ravel() for e in batch]))
                               for part in ("support", "query"))
-            results.append(self._accuracies(features, support, query, support_labels, query_labels,
-                                            transduction).numpy())
+            with original_error():
+                results.append(self._accuracies(features, support, query, support_labels, query_labels,
+                                                transduction).numpy())
             _tell(progress, begin + EPISODES_PER_BATCH, len(drawn))
         return np.concatenate(results)
 

@@ -49,6 +49,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     if isinstance(model, EpisodicModel):
         head = type(model.head).from_config(model.head.get_config())
         head.set_weights(model.head.get_weights())
+        head.relate_model = fold_batch_norm(head.relate_model)
         head.score_model = fold_batch_norm(head.score_model)
         return EpisodicModel(fold_batch_norm(model.backbone), head, name=model.name)
     plan = _plan(model)
@@ -74,7 +75,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 def has_foldable(model: keras.Model) -> bool:
     """Whether `fold_batch_norm` would fold any normalisation of the model or of the models nested in it."""
     if isinstance(model, EpisodicModel):
-        return has_foldable(model.backbone) or has_foldable(model.head.score_model)
+        return any(map(has_foldable, (model.backbone, model.head.relate_model, model.head.score_model)))
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return bool(_plan(model).folded()) or any(map(has_foldable, nested))
 

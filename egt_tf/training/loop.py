@@ -171,8 +171,9 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     """Fills in what a head must know of the data and of the episodes."""
     arguments = dict(config.model.head)
     head = HEADS.member(arguments["name"])
-    if head.needs_ways:
-        arguments.setdefault("ways", config.episode.ways)
+    if head.needs_ways and arguments.setdefault("ways", config.episode.ways) != config.episode.ways:
+        raise ConfigError(f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
+                          f"Received: {arguments['ways']}")
     if head.needs_base_classes and arguments.setdefault("base_classes", base_classes) not in (0, base_classes):
         raise ConfigError("`model.head.base_classes` must be the number of classes to train on, or 0 for no loss over "
                           f"them. Received: {arguments['base_classes']}, with {base_classes} classes")

@@ -1,0 +1,84 @@
+"""Every head from the command line: trained, plain and guided, evaluated, explained."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from egt_tf.config import load_config
+
+# Guidance as the paper has it for each head; the heads of one's own are guided as RelationNet is.
+GUIDED = {"relation": [], "graph": [], "prototype": [], "cosine": [],
+          "cross_attention": ["--set", "guidance.mode=guided_only", "--set", "guidance.detach=false"]}
+
+
+@pytest.fixture
+def train_head(egt, tiny):
+    def train(head, *options):
+        result = egt("train", "--config", tiny, "--set", f"model.head.name={head}", "--run", f"runs/{head}", *options)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        return f"runs/{head}"
+
+    return train
+
+
+@pytest.mark.parametrize("head", GUIDED)
+def test_a_head_is_trained_evaluated_and_explained(head, egt, train_head, tmp_path):
+    run = train_head(head, *GUIDED[head])
+    rows = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and all(np.isfinite(list(row.values())).all() for row in rows)
+    assert all(row["guided_loss"] > 0 for row in rows)
+    assert all((row["auxiliary_loss"] > 0) == (head == "cross_attention") for row in rows)
+    result = egt("evaluate", run, "--data", "synthetic:sketch", "--episodes", 4, "--queries", 3)
+    assert result.exit_code == 0 and "sketch" in result.stdout
+    query = sorted((tmp_path / run / "queries").iterdir())[0]
+    assert egt("explain", query, "--run", run, "--target", "all", "--out", "figure.png").exit_code == 0
+    relevance, support = np.load("figure.npy"), np.load("figure.support.npy")
+    assert np.isfinite(relevance).all() and np.isfinite(support).all()
+    # Each class has relevance in the query, and in its own support images.
+    assert all(np.any(map_) for map_ in relevance)
+    explained = json.loads((tmp_path / "figure.json").read_text())["explained"]
+    assert all(np.any(support[place, class_index]) for place, class_index in enumerate(explained))
+
+
+def test_a_plain_run_of_each_head_has_no_guided_loss(egt, train_head, tmp_path):
+    for head in ("graph", "cross_attention"):
+        run = train_head(head, "--set", "guidance.mode=none")
+        row = json.loads((tmp_path / run / "metrics.jsonl").read_text().splitlines()[0])
+        assert row["guided_loss"] == 0
+        assert row["loss"] == pytest.approx(row["plain_loss"] + row["auxiliary_loss"], rel=1e-5)
+
+
+def test_what_a_head_must_know_is_stored_with_the_run(train_head, tmp_path):
+    assert load_config(tmp_path / train_head("graph") / "config.yaml").model.head["ways"] == 3
+    head = load_config(tmp_path / train_head("cross_attention") / "config.yaml").model.head
+    # Every second of the 80 classes is one to train on.
+    assert head["base_classes"] == 40
+
+
+def test_an_interrupted_run_of_a_head_with_running_averages_is_resumed(egt, train_head, tmp_path):
+    run = tmp_path / train_head("cross_attention")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["training"]["epochs"] = 3
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    result = egt("train", "--run", run, "--resume")
+    assert result.exit_code == 0 and len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--set", "model.head.base_classes=7"], ["`model.head.base_classes` must be", "40", "7"]),
+    (["--set", "model.head.temperature=0"], ["`temperature`", "0"]),
+    (["--set", "model.head.scael=3"], ["takes no argument 'scael'", "did you mean 'scale'"])])
+def test_arguments_that_do_not_fit_cross_attention(options, words, fails, tiny):
+    fails("train", "--config", tiny, "--set", "model.head.name=cross_attention", "--run", "runs/x", *options, says=words)
+
+
+def test_arguments_that_do_not_fit_the_graph_head(fails, egt, tiny, train_head):
+    fails("train", "--config", tiny, "--set", "model.head.name=graph", "--set", "model.head.ways=4", "--run", "runs/x",
+          says=["3 ways", "4"])
+    run = train_head("graph")
+    fails("evaluate", run, "--data", "synthetic:sketch", "--ways", "4", "--episodes", "2", says=["3 ways", "4"])
+    fails("evaluate", run, "--data", "synthetic:sketch", "--transductive", "--candidates", "2", says=["transductive"])
