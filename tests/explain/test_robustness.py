@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from tensorflow import keras
 
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, record, reverse
+from egt_tf.explain.fsc_rules import (AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, RouteWithout,
+                                      ShareProduct)
 from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
                                          Magnitude, WSquare, Z, ZPlus)
-from egt_tf.explain.rules import Derivative, Gate, Guided, Mask, Pass, RULES, Route, Share, ShareSum
+from egt_tf.explain.rules import RULES, Derivative, Gate, Guided, Mask, Pass, Route, Share, ShareSum
+from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
+from egt_tf.heads.graph_layers import Neighbourhood, SkipConcatenate
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
 
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
@@ -42,6 +47,17 @@ OTHERS = {
     "padding": (L.ZeroPadding2D, [Route()], 1),
 }
 SHAPE = (5, 4, 2)
+# Layers of few-shot heads -> the rules for them, and the shapes of their inputs in one episode.
+FEW_SHOT = {
+    "mean of an axis": (lambda: AxisMean(-2), [Fraction(), Fraction(0.0)], [SHAPE]),
+    "sum of axes": (lambda: AxisSum((-3, -2)), [Fraction(), Fraction(1e-6)], [SHAPE]),
+    "product of unit vectors": (lambda: PairProduct(normalize=True), [ShareProduct(), ShareProduct(1.0, 1.0)], 2 * [SHAPE]),
+    "neighbourhood": (Neighbourhood, [NeighbourhoodShare(), NeighbourhoodShare(0.0, True)], [(4, 3), (4, 4)]),
+    "skip": (SkipConcatenate, [RouteWithout((1,))], 3 * [SHAPE]),
+    "attended query": (AttendedQuery, [AttentionGate()], [(3, 2, 2, 4), (3, 5, 2, 2, 1)]),
+    "attended prototype": (AttendedPrototypeMean, [AttendedFraction(), AttendedFraction(0.0)],
+                           [(5, 2, 2, 4), (3, 5, 2, 2, 1)]),
+}
 # The sizes that inputs, weights and relevance can have in float32 before a product of three of them leaves its range.
 SIZES = st.sampled_from([0.0, 1e-12, 1e-6, 1.0, 1e6, 1e12])
 CASES = st.fixed_dictionaries({
@@ -53,10 +69,10 @@ CASES = st.fixed_dictionaries({
 def _single(name: str, dtype: str = "float32", bias: bool = True) -> keras.Model:
     """One layer as a model."""
     options = {} if bias else {"use_bias": False}
-    make, _, inputs = OTHERS.get(name, (SUMS.get(name), None, 1))
+    make, _, inputs = {**OTHERS, **FEW_SHOT}.get(name, (SUMS.get(name), None, 1))
     layer = type(make()).from_config({**make().get_config(), **options, "dtype": dtype})
-    tensors = [keras.Input(SHAPE, dtype=dtype) for _ in range(inputs)]
-    return keras.Model(tensors, layer(tensors if inputs > 1 else tensors[0]))
+    tensors = [keras.Input(shape, dtype=dtype) for shape in (inputs * [SHAPE] if isinstance(inputs, int) else inputs)]
+    return keras.Model(tensors, layer(tensors if len(tensors) > 1 else tensors[0]))
 
 
 def _relevance(model, rule, xs, r, nonnegative=False):
@@ -74,7 +90,7 @@ def _check_finite(model, rule, case):
     rng = np.random.default_rng(case["seed"])
     model.set_weights([rng.uniform(0.5, 2.0, v.shape) if "variance" in v.name
                        else case["weights"] * rng.normal(size=v.shape) for v in model.weights])
-    xs = [_values(rng, SHAPE, case) for _ in model.inputs]
+    xs = [_values(rng, x.shape[1:], case) for x in model.inputs]
     r = (case["relevance"] * rng.normal(size=model.output_shape[1:])).astype(np.float32)
     for relevance in _relevance(model, rule, xs, r, nonnegative=case["positive"]):
         assert np.isfinite(relevance).all()
@@ -97,8 +113,8 @@ def test_normalisation_stays_finite(rule, case):
     _check_finite(_single("batch_norm"), rule, case)
 
 
-@pytest.mark.parametrize("name, rule", [(name, rule) for name, (_, rules, _) in OTHERS.items() for rule in rules],
-                         ids=str)
+@pytest.mark.parametrize("name, rule", [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items()
+                                        for rule in rules], ids=str)
 @FEW
 @given(case=CASES)
 def test_other_layers_stay_finite(name, rule, case):
@@ -106,7 +122,7 @@ def test_other_layers_stay_finite(name, rule, case):
 
 
 def test_every_rule_is_tried():
-    tried = {type(rule) for rules in (SUM_RULES, *(rules for _, rules, _ in OTHERS.values())) for rule in rules}
+    tried = {type(rule) for rules in (SUM_RULES, *(rules for _, rules, _ in (*OTHERS.values(), *FEW_SHOT.values()))) for rule in rules}
     assert {RULES.name_of(rule) for rule in tried | {Magnitude, InnvestigateBatchNorm}} == set(RULES.names())
 
 
