@@ -6,9 +6,13 @@ import os
 import numpy as np
 import pytest
 
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.sources import open_source
+from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
-from egt_tf.heads import HEADS
+from egt_tf.evaluation.accuracy import evaluate
+from egt_tf.explain.episode import explain_image
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.convert import Choices, convert, convert_arrays
 from egt_tf.runs import RunFolder
@@ -124,11 +128,6 @@ def test_half_precision_is_widened(published):
 # === the other heads ===
 
 
-def needs(head):
-    if head not in HEADS.names():
-        pytest.skip(f"there is no head {head} yet")
-
-
 def golden_arrays(golden_dir, name):
     """The weights of a file of reference values, and its other arrays."""
     with np.load(golden_dir / f"{name}.npz", allow_pickle=False) as file:
@@ -138,7 +137,6 @@ def golden_arrays(golden_dir, name):
 
 
 def test_a_graph_network(published, golden_dir):
-    needs("graph")
     weights, golden = golden_arrays(golden_dir, "gnn_5w1s_f64")
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
     converted = convert_arrays(arrays, Choices(shots=1))
@@ -155,7 +153,6 @@ def test_a_graph_network(published, golden_dir):
 
 
 def test_the_ways_of_a_graph_network_are_in_its_arrays(published, golden_dir):
-    needs("graph")
     weights, _ = golden_arrays(golden_dir, "gnn_3w1s_f64_offsets_generalised")
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
     assert convert_arrays(arrays).config.episode.ways == 3
@@ -164,7 +161,6 @@ def test_the_ways_of_a_graph_network_are_in_its_arrays(published, golden_dir):
 
 
 def test_cross_attention(published, golden_dir):
-    needs("cross_attention")
     weights, golden = golden_arrays(golden_dir, "can_3w1s_c16")
     arrays = without_counters({**published.resnet12(widths=(4, 5, 6, 16)), **weights})
     converted = convert_arrays(arrays)
@@ -178,6 +174,25 @@ def test_cross_attention(published, golden_dir):
     np.testing.assert_allclose(scores, golden["eval_scores"], atol=1e-4)
     kernel = converted.model.backbone.get_layer("stage2_block1_conv2").kernel.numpy()
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays["base.layer2.0.conv2.weight"])
+
+
+@pytest.mark.parametrize("file", ["gnn_3w1s_f64_offsets_generalised", "can_3w1s_c16"])
+def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_path, file):
+    weights, _ = golden_arrays(golden_dir, file)
+    backbone = (published.resnet(widths=(4, 5, 6, 64)) if file.startswith("gnn") else
+                published.resnet12(widths=(4, 5, 6, 16)))
+    np.savez(tmp_path / "model.npz", **{**backbone, **weights})
+    run = RunFolder(tmp_path / "run")
+    convert(tmp_path / "model.npz", run, Choices(image_size=84, ways=3, shots=2))
+    model = run.load_model()
+    images = open_source("synthetic:sketch").split("novel")
+    accuracy = evaluate(model, images, EpisodeSpec(3, 2, 2), episodes=2, seed=0)
+    assert accuracy.episodes.shape == (2,) and np.isfinite(accuracy.episodes).all()
+    rng = np.random.default_rng(2)
+    support = SupportSet(("ant", "bee", "cow"), rng.normal(size=(3, 2, 84, 84, 3)).astype(np.float32))
+    explanation = explain_image(model, support, rng.normal(size=(84, 84, 3)).astype(np.float32), target="all")
+    assert all(np.any(relevance) for relevance in explanation.query_relevance)
+    assert np.isfinite(explanation.support_relevance).all() and np.any(explanation.support_relevance)
 
 
 # === arrays that do not fit ===
