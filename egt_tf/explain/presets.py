@@ -74,7 +74,9 @@ def fsc(skip_relevance: bool = False) -> Composite:
 @COMPOSITES.register("fsc_gamma")
 def fsc_gamma(gamma: float = 0.25, skip_relevance: bool = False) -> Composite:
     """As fsc, with the gamma rule for convolutions."""
-    return _few_shot(Gamma(gamma, bias=False), Pass(), "fsc_gamma", skip_relevance)
+    # The sign of the contributions: biases do not take part here, and the normalisation behind moves the sign anyway.
+    convolution = Gamma(gamma, bias=False, bias_in_sign=False)
+    return _few_shot(convolution, Pass(), "fsc_gamma", skip_relevance)
 
 
 @COMPOSITES.register("fsc_can")

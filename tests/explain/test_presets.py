@@ -112,7 +112,7 @@ INNVESTIGATE = {"dense": Epsilon(0.1), "relu": Pass(), "max_pool": Route(), "add
 BOX, FLAT = Bounded(DARKEST, BRIGHTEST, S), Flat(S)
 CHOICES = {
     "fsc": (*2 * (AlphaBeta(1.0, 0.0, bias=False),), PUBLISHED),
-    "fsc_gamma": (*2 * (Gamma(0.25, bias=False),), PUBLISHED),
+    "fsc_gamma": (*2 * (Gamma(0.25, bias=False, bias_in_sign=False),), PUBLISHED),
     "fsc_can": (*2 * (AlphaBeta(1.5, 0.5, bias=False),), PUBLISHED),
     "epsilon": (*2 * (Epsilon(S),), ZENNIT),
     "epsilon_plus": (*2 * (ZPlus(True, S),), ZENNIT),

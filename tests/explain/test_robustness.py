@@ -227,7 +227,7 @@ def _check_silent(model, images, composite):
 # Relative distance (L2) from float32 that half of the images stay below: some 20 roundings to 11 and to 8 bits. An
 # image on which a sum nearly cancels (a score, or a denominator without its bias) may be ten times as far off.
 HALVES = {"mixed_float16": 0.01, "mixed_bfloat16": 0.08}
-# Its denominators have no bias, but the sign that the bias decides: more of them nearly vanish.
+# Which contributions count depends on the sign of a sum, and near zero it is another one in half precision.
 SENSITIVE = "fsc_gamma"
 
 
