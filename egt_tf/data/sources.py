@@ -52,6 +52,8 @@ class Source:
         labels: class index of every image, int64 `(n_images,)`.
         splits: class indices of "base", "val" and "novel".
         read, describe, mask: see `ImageSet`.
+        encoded: image index -> the bytes of its file; None where images are drawn. Raises OSError.
+        path: image index -> its file; None where images have no files of their own.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Source:
     read: Callable[[int], np.ndarray]
     describe: Callable[[int], str]
     mask: Callable[[int], np.ndarray] | None = None
+    encoded: Callable[[int], bytes] | None = None
+    path: Callable[[int], str] | None = None
 
     def split(self, split: str) -> ImageSet:
         """Returns the classes of "base", "val" or "novel", or every class for "all".
@@ -370,13 +374,18 @@ def _from_paths(
     splits: Mapping[str, Sequence[int]],
     paths: Sequence[str],
 ) -> Source:
+    def path(index: int) -> str:
+        return paths[int(index)]
+
     return _assemble(
         name,
         class_names,
         labels,
         splits,
-        read=lambda index: decode_image(paths[int(index)]),
-        describe=lambda index: paths[int(index)],
+        read=lambda index: decode_image(path(index)),
+        describe=path,
+        encoded=lambda index: Path(path(index)).read_bytes(),
+        path=path,
     )
 
 
@@ -385,11 +394,9 @@ def _assemble(
     class_names: Sequence[str],
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
-    *,
-    read: Callable[[int], np.ndarray],
-    describe: Callable[[int], str],
+    **access: Callable,
 ) -> Source:
-    """Makes a source of the classes that have images.
+    """Makes a source of the classes that have images; `access` are its functions of an image index.
 
     The splits are given for all classes: a list that lacks some keeps the published split of the rest.
     """
@@ -400,6 +407,5 @@ def _assemble(
         class_names=tuple(class_names[c] for c in used),
         labels=np.searchsorted(used, labels),
         splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
-        read=read,
-        describe=describe,
+        **access,
     )
