@@ -18,6 +18,48 @@ def data() -> None:
     """See which images there are, prepare named domains, and check, show, measure and list images."""
 
 
+@data.command("list")
+def list_sources() -> None:
+    """List the kinds of sources and the named domains, and whether these are prepared."""
+    from egt_tf.data.domains import DOMAINS, data_dir, is_prepared, prepared_folder
+    from egt_tf.data.synthetic import CLASS_NAMES, IMAGES_PER_CLASS
+    from egt_tf.data.synthetic import DOMAINS as DRAWN
+
+    kinds = (("folder:DIR", "one sub-folder a class", ""),
+             ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
+             ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"))
+    named = [(f"domain:{one.name}", one.title,
+              f"prepared in {prepared_folder(one)}" if is_prepared(one) else f"not prepared: egt-tf data prepare {one.name}")
+             for one in DOMAINS.values()]
+    drawn = [(f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
+             for name in DRAWN]
+    click.echo(_table(("source", "what", "state"), [*kinds, *named, *drawn]))
+
+
+@data.command()
+@click.argument("name")
+@click.option("--from", "manual_dir", type=click.Path(path_type=Path), metavar="DIR",
+              help="Folder of files fetched by hand; downloads/manual of the data folder by default.")
+def prepare(name: str, manual_dir: Path | None) -> None:
+    """Prepare a named domain, downloading what can be downloaded, and verify every image of it.
+
+    The data folder is TFDS_DATA_DIR, else ~/tensorflow_datasets. Interrupted, it goes on from the last finished download.
+    """
+    from egt_tf.data.prepare import prepare_domain
+    from egt_tf.errors import DataError
+
+    try:
+        found = prepare_domain(name, manual_dir, stage_progress("images verified"))
+    finally:
+        clear_line()
+    rows = [(one.split, one.classes, one.images, f"{one.fewest}..{one.most}") for one in found.counts]
+    click.echo(_table(("split", "classes", "images", "a class"), rows))
+    click.echo(f"{'prepared' if found.made else 'was prepared'}: {found.folder}  use it as: domain:{name}")
+    if found.problems:
+        raise DataError(f"domain:{name} is not as it should be: {'; '.join(found.problems)}; "
+                        f"list them by: egt-tf data check domain:{name}")
+
+
 @data.command()
 @click.argument("source")
 @click.option("--shots", type=click.IntRange(1), default=5, show_default=True, help="Support images of a class ...")

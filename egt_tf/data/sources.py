@@ -1,16 +1,19 @@
-"""Where images and their classes come from: folders, file lists, TensorFlow Datasets, synthetic domains."""
+"""Where images and their classes come from: folders, file lists, TensorFlow Datasets, named and drawn domains."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from egt_tf.data.domains import DOMAINS, domain_builder, find_domain, is_prepared, prepared_folder
 from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
+from egt_tf.data.records import Records, read_records
 from egt_tf.data.splits import (
     SPLIT_NAMES,
     check_disjoint,
@@ -19,6 +22,8 @@ from egt_tf.data.splits import (
     read_splits,
 )
 from egt_tf.errors import DataError
+
+_KINDS = ("folder", "filelist", "tfds", "domain", "synthetic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +106,9 @@ def open_source(specification: str) -> Source:
       novel.json in one folder are the splits of one source; any other list takes splits.json beside it, else
       the rule. Relative image names are looked for beside the list.
     - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets with the features 'image'
-      and 'label', looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded, and its encoded
-      images are kept in memory. Splits by the rule.
+      and 'label', looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone
+      through once, and images are read from them when asked for. Splits by the rule.
+    - "domain:NAME": a prepared domain of `egt_tf.data.domains`, with its own splits; "tfds:NAME" is the same.
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
 
     Raises:
@@ -112,15 +118,30 @@ def open_source(specification: str) -> Source:
         "folder": _open_folder,
         "filelist": _open_filelist,
         "tfds": _open_tfds,
+        "domain": _open_domain,
         "synthetic": _open_synthetic,
     }
     kind, _, location = specification.partition(":")
     if kind not in openers or not location:
         raise DataError(
-            "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME. "
-            f"Received: '{specification}'"
+            "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME. "
+            f"Received: '{specification}'{_likely_meaning(specification)}"
         )
     return openers[kind](specification, location)
+
+
+def _likely_meaning(specification: str) -> str:
+    """What may have been meant by a specification of no known kind."""
+    kind, _, location = specification.partition(":")
+    if specification in DOMAINS:
+        meant = f"domain:{specification}"
+    elif not location and Path(specification).expanduser().is_dir():
+        meant = f"folder:{specification}"
+    elif location and difflib.get_close_matches(kind, _KINDS, n=1):
+        meant = f"{difflib.get_close_matches(kind, _KINDS, n=1)[0]}:{location}"
+    else:
+        return ""
+    return f"; did you mean '{meant}'?"
 
 
 # === folder ===
@@ -284,21 +305,11 @@ def _open_synthetic(specification: str, domain: str) -> Source:
 
 
 def _open_tfds(specification: str, location: str) -> Source:
-    builder = _prepared_builder(specification, _tfds_name(location))
-    encoded, labels = _read_tfds(specification, builder)
-    class_names = builder.info.features["label"].names
-
-    def describe(index: int) -> str:
-        return f"{specification}/{int(index)}"
-
-    return _assemble(
-        specification,
-        class_names,
-        labels,
-        published_split_rule(len(class_names)),
-        read=lambda index: decode_image(encoded[int(index)], describe(index)),
-        describe=describe,
-    )
+    if location in DOMAINS:
+        return _open_domain(specification, location)
+    records, class_names = _tfds_records(specification, _tfds_name(location))
+    splits = published_split_rule(len(class_names))
+    return _from_records(records, class_names, splits, describe=lambda index: f"{specification}/{int(index)}")
 
 
 def _tfds_name(location: str) -> str:
@@ -306,7 +317,8 @@ def _tfds_name(location: str) -> str:
     return location if "/" in location else location.replace(":", "/", 1)
 
 
-def _prepared_builder(specification: str, name: str):
+def _tfds_records(specification: str, name: str) -> tuple[Records, Sequence[str]]:
+    """The examples of every split, and the names of the classes."""
     import tensorflow_datasets as tfds
 
     data_dir = os.environ.get("TFDS_DATA_DIR")
@@ -318,50 +330,42 @@ def _prepared_builder(specification: str, name: str):
     if not builder.info.splits:
         option = f" --data_dir={data_dir}" if data_dir else ""
         raise DataError(
-            f"{specification} is not prepared in {builder.data_dir}; "
-            f"prepare it with: tfds build {name}{option}"
+            f"{specification} is not prepared in {builder.data_dir}; prepare it with: tfds build {name}{option}"
         )
-    _check_features(specification, builder.info.features)
-    return builder
+    return read_records(specification, builder), builder.info.features["label"].names
 
 
-def _check_features(specification: str, features: Mapping) -> None:
-    import tensorflow_datasets as tfds
-
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for key, kind in kinds.items():
-        if key not in features or not isinstance(features[key], kind):
-            raise DataError(
-                f"{specification} must have the features 'image' (Image) and 'label' (ClassLabel). "
-                f"Received: {', '.join(features)}"
-            )
-
-
-def _read_tfds(specification: str, builder) -> tuple[list[bytes], np.ndarray]:
-    """Reads the encoded images and labels of every split; examples without a label (-1) are left out."""
-    import tensorflow as tf
-
-    try:
-        examples = [
-            example
-            for split in sorted(builder.info.splits)
-            for example in _encoded_examples(builder, split)
-            if example["label"] >= 0
-        ]
-    except (AssertionError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"cannot read {specification} in {builder.data_dir}: {reason}") from error
-    labels = np.array([example["label"] for example in examples], np.int64)
-    return [example["image"] for example in examples], labels
+def _open_domain(specification: str, name: str) -> Source:
+    domain = find_domain(name)
+    if not is_prepared(domain):
+        raise DataError(
+            f"{specification} is not prepared in {prepared_folder(domain)}; "
+            f"prepare it with: egt-tf data prepare {name}"
+        )
+    builder = domain_builder(domain)
+    records = read_records(specification, builder, SPLIT_NAMES, ("origin",))
+    class_names = builder.info.features["label"].names
+    in_split = np.array(records.splits)
+    splits = {split: tuple(np.unique(records.labels[in_split == split]).tolist()) for split in SPLIT_NAMES}
+    origins = records.kept["origin"]
+    return _from_records(records, class_names, splits, lambda index: f"{specification}/{origins[int(index)]}")
 
 
-def _encoded_examples(builder, split: str) -> Iterator[dict]:
-    import tensorflow_datasets as tfds
-
-    decoders = tfds.decode.PartialDecoding(
-        {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
+def _from_records(
+    records: Records,
+    class_names: Sequence[str],
+    splits: Mapping[str, Sequence[int]],
+    describe: Callable[[int], str],
+) -> Source:
+    return _assemble(
+        records.name,
+        class_names,
+        records.labels,
+        splits,
+        read=lambda index: decode_image(records.image(index), describe(index)),
+        describe=describe,
+        encoded=records.image,
     )
-    return builder.as_dataset(split=split, shuffle_files=False, decoders=decoders).as_numpy_iterator()
 
 
 # === shared ===
