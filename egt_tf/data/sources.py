@@ -135,13 +135,12 @@ def _likely_meaning(specification: str) -> str:
     kind, _, location = specification.partition(":")
     if specification in DOMAINS:
         meant = f"domain:{specification}"
-    elif not location and Path(specification).expanduser().is_dir():
+    elif specification and not location and Path(specification).expanduser().is_dir():
         meant = f"folder:{specification}"
-    elif location and difflib.get_close_matches(kind, _KINDS, n=1):
-        meant = f"{difflib.get_close_matches(kind, _KINDS, n=1)[0]}:{location}"
     else:
-        return ""
-    return f"; did you mean '{meant}'?"
+        near = difflib.get_close_matches(kind, _KINDS, n=1) if location else []
+        meant = f"{near[0]}:{location}" if near else ""
+    return f"; did you mean '{meant}'?" if meant else ""
 
 
 # === folder ===

@@ -41,8 +41,19 @@ def levels(image_set) -> list[list[int]]:
 
 @pytest.mark.parametrize("specification", ["zip:a", "animals", "folder:", "", "folder"])
 def test_unknown_kinds_list_the_known(specification):
-    with pytest.raises(DataError, match="folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME"):
+    with pytest.raises(DataError, match="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic"):
         open_source(specification)
+
+
+def test_what_was_meant_is_suggested(animals, monkeypatch):
+    for received, meant in (("foldr:birds", "folder:birds"), ("cub", "domain:cub"), (str(animals), f"folder:{animals}"),
+                            ("tdfs:mnist", "tfds:mnist")):
+        with pytest.raises(DataError) as caught:
+            open_source(received)
+        assert str(caught.value).endswith(f"Received: '{received}'; did you mean '{meant}'?")
+    with pytest.raises(DataError) as caught:
+        open_source("")
+    assert str(caught.value).endswith("Received: ''")
 
 
 # === folder ===
