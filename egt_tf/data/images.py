@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from egt_tf.data.completeness import hidden_damage
 from egt_tf.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 512 * 2**20
 
 _SMALL_SIDE = 16
 _LARGE_PIXELS = 20_000_000
@@ -60,19 +62,32 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
         uint8 `(height, width, 3)`.
 
     Raises:
-        DataError: the file is missing, no image of these formats, damaged, or larger than 50 megapixels.
+        DataError: the file is missing, no image of these formats, damaged (as far as it can be told, see
+            `egt_tf.data.completeness.hidden_damage`), or larger than 50 megapixels or 512 MiB.
     """
-    encoded = isinstance(source, bytes)
-    name = name or ("from memory" if encoded else os.fspath(source))
+    name = name or ("from memory" if isinstance(source, bytes) else os.fspath(source))
     try:
-        with Image.open(io.BytesIO(source) if encoded else source, formats=_FORMATS) as image:
+        encoded = source if isinstance(source, bytes) else _file_content(source, name)
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             _check_size(image, name)
             image.load()
-            return np.array(_upright(_to_rgb(image), _orientation(image)))
+            pixels = np.array(_upright(_to_rgb(image), _orientation(image)))
     except DataError:
         raise
     except _DAMAGE as error:
         raise DataError(f"cannot read image {name}: {_reason(error)}") from error
+    damage = hidden_damage(encoded)
+    if damage:
+        raise DataError(f"cannot read image {name}: {damage}")
+    return pixels
+
+
+def _file_content(path: str | os.PathLike, name: str) -> bytes:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise DataError(f"an image file may have at most {MAX_BYTES >> 20} MiB. Received: {name} has {size >> 20} MiB")
+        return file.read()
 
 
 def oddities(encoded: bytes) -> tuple[str, ...]:
