@@ -28,9 +28,8 @@ def list_sources() -> None:
     kinds = (("folder:DIR", "one sub-folder a class", ""),
              ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
              ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"))
-    named = [(f"domain:{one.name}", one.title,
-              f"prepared in {prepared_folder(one)}" if is_prepared(one) else f"not prepared: egt-tf data prepare {one.name}")
-             for one in DOMAINS.values()]
+    named = [(f"domain:{one.name}", one.title, f"prepared in {prepared_folder(one)}" if is_prepared(one)
+              else f"not prepared: egt-tf data prepare {one.name}") for one in DOMAINS.values()]
     drawn = [(f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
              for name in DRAWN]
     click.echo(_table(("source", "what", "state"), [*kinds, *named, *drawn]))
@@ -43,7 +42,8 @@ def list_sources() -> None:
 def prepare(name: str, manual_dir: Path | None) -> None:
     """Prepare a named domain, downloading what can be downloaded, and verify every image of it.
 
-    The data folder is TFDS_DATA_DIR, else ~/tensorflow_datasets. Interrupted, it goes on from the last finished download.
+    The data folder is TFDS_DATA_DIR, else ~/tensorflow_datasets. After an interruption, the same command goes on from
+    the last finished download.
     """
     from egt_tf.data.prepare import prepare_domain
     from egt_tf.errors import DataError
@@ -113,7 +113,7 @@ def show(source: str, out: Path, split: str, classes: int, images: int, tile: in
 
 @data.command()
 @click.argument("source")
-@click.option("--images", type=click.IntRange(1), help="Measure at most this many images of each class; all by default.")
+@click.option("--images", type=click.IntRange(1), help="Of each class, to be measured; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(source: str, images: int | None, as_json: bool) -> None:
     """Count the classes and images of each split, and measure sizes and colours."""
@@ -138,7 +138,7 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
 @data.command("export-filelist")
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new or an empty folder.")
-@click.option("--copy-images", is_flag=True, help="Write the images too, as PNG; needed where they have no files.")
+@click.option("--copy-images", is_flag=True, help="Write the images too; needed where they have no files.")
 def export_filelist(source: str, out: Path, copy_images: bool) -> None:
     """Write base.json, val.json and novel.json as the published cross-domain code reads them."""
     from egt_tf.data.filelists import export_filelists

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from egt_tf.data.images import oddities
+from egt_tf.data.images import IMAGE_SUFFIXES, oddities
 from egt_tf.data.sources import Source
 from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError, check_integer
@@ -43,7 +43,8 @@ class Report:
         unreadable: images that cannot be decoded.
         duplicates: images whose pixels occur in another split too.
         few: classes with fewer images than an episode takes.
-        notes: what does no harm: odd images (see `egt_tf.data.images.oddities`), and images that occur twice in a split.
+        notes: what does no harm: odd images (see `egt_tf.data.images.oddities`), images that occur twice in a split,
+            and files that are passed over.
     """
 
     name: str
@@ -122,7 +123,11 @@ def check_source(source: Source, images_per_class: int, progress: Progress | Non
         unreadable=tuple(Finding(source.describe(i), _bare(source, i, why)) for i, why in unreadable.items()),
         duplicates=tuple(_duplicate(source, group, split_of) for group in across),
         few=tuple(_classes_with_few(source, unreadable, images_per_class)),
-        notes=(*_odd_images(source, unreadable), *(_duplicate(source, group, split_of) for group in within)),
+        notes=(
+            *_odd_images(source, unreadable),
+            *(_duplicate(source, group, split_of) for group in within),
+            *(Finding(path, f"passed over, not named {', '.join(IMAGE_SUFFIXES)}") for path in source.ignored),
+        ),
     )
 
 

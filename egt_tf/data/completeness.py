@@ -16,9 +16,9 @@ _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 def hidden_damage(encoded: bytes) -> str | None:
     """Looks for damage in a file that could be decoded.
 
-    A JPEG or a GIF that ends in zeros must have its end marker before them: an interrupted copy into a file of the right
-    size has none. The parts of a PNG that decide its pixels must have the checksums written beside them. A BMP has neither
-    marker nor checksum, so zeros in it cannot be told from black.
+    A JPEG or a GIF that ends in zeros must have its end marker before them: an interrupted copy into a file of the
+    right size has none. The parts of a PNG that decide its pixels must have the checksums written beside them. A BMP
+    has neither marker nor checksum, so zeros in it cannot be told from black.
 
     Returns:
         what is wrong, or None.

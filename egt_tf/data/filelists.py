@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError
 from egt_tf.files import write_json
 
+_SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"))
+
 
 def export_filelists(
     source: Source, folder: str | os.PathLike, *, copy_images: bool = False, progress: Progress | None = None
@@ -30,8 +33,8 @@ def export_filelists(
     Args:
         source: what to list.
         folder: a new or an empty folder; it appears whole or not at all.
-        copy_images: write the images into FOLDER/images too, as PNG of the decoded pixels, and list them relative to
-            FOLDER. Otherwise the lists hold absolute paths of the source's own files.
+        copy_images: write the images into FOLDER/images too, byte by byte or, where they are drawn, as PNG, and list
+            them relative to FOLDER. Otherwise the lists hold absolute paths of the source's own files.
         progress: called with the number of images copied and of all.
 
     Returns:
@@ -78,10 +81,19 @@ def _images_of(source: Source, split: str) -> np.ndarray:
 
 def _copy(source: Source, index: int, folder: Path) -> str:
     """Writes an image and returns its name relative to the folder; numbers, since class names may be no file names."""
-    name = Path("images", f"{int(source.labels[index]):04d}", f"{index:07d}.png")
+    pixels = source.read(index)
+    encoded = source.encoded(index) if source.encoded else _png(pixels)
+    suffix = next(suffix for start, suffix in _SUFFIXES if encoded.startswith(start))
+    name = Path("images", f"{int(source.labels[index]):04d}", f"{index:07d}{suffix}")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(source.read(index)).save(folder / name)
+    (folder / name).write_bytes(encoded)
     return name.as_posix()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -86,7 +86,8 @@ def _file_content(path: str | os.PathLike, name: str) -> bytes:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
-            raise DataError(f"an image file may have at most {MAX_BYTES >> 20} MiB. Received: {name} has {size >> 20} MiB")
+            limit = f"{MAX_BYTES >> 20} MiB"
+            raise DataError(f"an image file may have at most {limit}. Received: {name} has {size >> 20} MiB")
         return file.read()
 
 
@@ -97,8 +98,9 @@ def oddities(encoded: bytes) -> tuple[str, ...]:
         encoded: the bytes of the file.
 
     Returns:
-        one phrase each for: a side below 16 pixels, more than 20 megapixels, CMYK, more than 8 bits, transparency, several
-        frames, an EXIF orientation other than upright. Empty for an ordinary image and for one that cannot be opened.
+        one phrase each for: a side below 16 pixels, more than 20 megapixels, CMYK, more than 8 bits, transparency,
+        several frames, an EXIF orientation other than upright. Empty for an ordinary image and for one that cannot be
+        opened.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:

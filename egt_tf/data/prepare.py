@@ -67,8 +67,10 @@ class Prepared:
         return tuple(wrong)
 
 
-def prepare_domain(name: str, manual_dir: str | os.PathLike | None = None, progress: Progress | None = None) -> Prepared:
-    """Prepares a domain unless it is, then verifies it: classes of each split, every image decoded, no image in two splits.
+def prepare_domain(
+    name: str, manual_dir: str | os.PathLike | None = None, progress: Progress | None = None
+) -> Prepared:
+    """Prepares a domain unless it is, then verifies it: classes of each split, every image, no image in two splits.
 
     The prepared files appear whole or not at all. After an interruption, what was downloaded is still there and is not
     downloaded again. Sets that the package may download are downloaded here and nowhere else.
@@ -112,7 +114,7 @@ def _build(domain: Domain, manual: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet(tfds) -> Iterator[None]:
-    """Moves what TensorFlow Datasets prints to stderr; there, and of its progress bars, only a terminal shows anything."""
+    """Shows what TensorFlow Datasets prints, and its progress bars, on stderr and only if that is a terminal."""
     terminal = sys.stderr.isatty()
     if not terminal:
         tfds.disable_progress_bar()

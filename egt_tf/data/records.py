@@ -23,6 +23,8 @@ class Records:
         files: the TFRecord files.
         places: file, byte and length of every example, int64 `(n, 3)`.
         labels: int64 `(n,)`.
+        class_names: one a label.
+        image_key: the feature that holds the image.
         splits: the name of each example's split.
         kept: the other features asked for, each a list of n texts or integers.
     """
@@ -31,6 +33,8 @@ class Records:
     files: tuple[str, ...]
     places: np.ndarray
     labels: np.ndarray
+    class_names: tuple[str, ...]
+    image_key: str
     splits: tuple[str, ...]
     kept: dict[str, list]
 
@@ -44,7 +48,7 @@ class Records:
         try:
             with open(self.files[number], "rb") as file:
                 file.seek(start)
-                return _feature(_example(file.read(length)), "image").bytes_list.value[0]
+                return _feature(_example(file.read(length)), self.image_key).bytes_list.value[0]
         except _DAMAGE as error:
             raise DataError(f"cannot read example {index} of {self.name} in {self.files[number]}: {error}") from error
 
@@ -54,14 +58,15 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
 
     Args:
         name: what messages call the set.
-        builder: of a prepared set with the features 'image' (Image) and 'label' (ClassLabel).
+        builder: of a prepared set of images and labels; which features these are, its supervised keys say, else they
+            are called 'image' and 'label'.
         splits: which ones; all by default. Examples with the label -1, which stands for none, are left out.
         keep: further features, each one text or one integer an example.
 
     Raises:
         DataError: other features, another file format than TFRecord, or damaged or missing files.
     """
-    _check_features(name, builder.info.features)
+    image_key, label_key = _keys(name, builder.info)
     _check_format(name, builder)
     files, places, labels, split_of, kept = [], [], [], [], {key: [] for key in keep}
     for split in sorted(builder.info.splits) if splits is None else splits:
@@ -69,7 +74,7 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
             files.append(file)
             for start, data in _records_of(name, file):
                 example = _example(data)
-                label = _feature(example, "label").int64_list.value[0]
+                label = _feature(example, label_key).int64_list.value[0]
                 if label >= 0:
                     places.append((len(files) - 1, start, len(data)))
                     labels.append(label)
@@ -77,18 +82,25 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
                     for key in keep:
                         kept[key].append(_value(_feature(example, key)))
     return Records(name, tuple(files), np.array(places, np.int64).reshape(-1, 3), np.array(labels, np.int64),
-                   tuple(split_of), kept)
+                   tuple(builder.info.features[label_key].names), image_key, tuple(split_of), kept)
 
 
-def _check_features(name: str, features) -> None:
+def _keys(name: str, info) -> tuple[str, str]:
+    """The features that hold the image and its label."""
     import tensorflow_datasets as tfds
 
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for key, kind in kinds.items():
-        if key not in features or not isinstance(features[key], kind):
-            raise DataError(
-                f"{name} must have the features 'image' (Image) and 'label' (ClassLabel). Received: {', '.join(features)}"
-            )
+    supervised = [key for key in (info.supervised_keys or ())[:2] if isinstance(key, str)]
+    for keys in (tuple(supervised), ("image", "label")):
+        kinds = [type(info.features[key]) if key in info.features else None for key in keys]
+        if kinds == [tfds.features.Image, tfds.features.ClassLabel]:
+            number = info.features[keys[0]].np_dtype
+            # Others are written as if their bytes were pixels, which they are not.
+            if number not in (np.uint8, np.uint16):
+                raise DataError(f"the images of {name} must be of 8 or 16 bits. Received: {np.dtype(number)}")
+            return keys
+    raise DataError(
+        f"{name} must have the features 'image' (Image) and 'label' (ClassLabel). Received: {', '.join(info.features)}"
+    )
 
 
 def _check_format(name: str, builder) -> None:
@@ -113,12 +125,12 @@ def _records_of(name: str, file: str) -> Iterator[tuple[int, bytes]]:
 
 def _example(data: bytes):
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
     try:
         return tf.train.Example.FromString(data)
-    # Which error it is depends on the version of protobuf.
-    except Exception as error:
-        raise ValueError("no tf.train.Example") from error
+    except DecodeError as error:
+        raise ValueError("it holds no tf.train.Example") from error
 
 
 def _feature(example, key: str):

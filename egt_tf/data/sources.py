@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from egt_tf.data.splits import (
 )
 from egt_tf.errors import DataError
 
+_SPLIT_OF_PART = {
+    "train": "base", "base": "base", "val": "val", "validation": "val", "test": "novel", "novel": "novel",
+}
 _KINDS = ("folder", "filelist", "tfds", "domain", "synthetic")
 
 
@@ -59,6 +63,7 @@ class Source:
         read, describe, mask: see `ImageSet`.
         encoded: image index -> the bytes of its file; None where images are drawn. Raises OSError.
         path: image index -> its file; None where images have no files of their own.
+        ignored: files beside the images that are not named as images.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Source:
     mask: Callable[[int], np.ndarray] | None = None
     encoded: Callable[[int], bytes] | None = None
     path: Callable[[int], str] | None = None
+    ignored: tuple[str, ...] = ()
 
     def split(self, split: str) -> ImageSet:
         """Returns the classes of "base", "val" or "novel", or every class for "all".
@@ -101,13 +107,15 @@ def open_source(specification: str) -> Source:
     """Opens a data source by its specification.
 
     - "folder:DIR": one sub-folder a class, in the order of their names. Splits from DIR/splits.json or
-      DIR.splits.json, else by `published_split_rule`.
+      DIR.splits.json, else by `published_split_rule`. If all sub-folders are called train (or base), val (or
+      validation) or test (or novel) and hold the class folders in turn, they are the splits; if they share
+      classes, as in ordinary classification, they are pooled and classes split as before.
     - "filelist:FILE.json": a list of the published cross-domain code. Lists named base.json, val.json and
       novel.json in one folder are the splits of one source; any other list takes splits.json beside it, else
       the rule. Relative image names are looked for beside the list.
-    - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets with the features 'image'
-      and 'label', looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone
-      through once, and images are read from them when asked for. Splits by the rule.
+    - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets that has images and labels,
+      looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once,
+      and images are read from them when asked for. Its own splits are pooled; classes are split by the rule.
     - "domain:NAME": a prepared domain of `egt_tf.data.domains`, with its own splits; "tfds:NAME" is the same.
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
 
@@ -148,13 +156,15 @@ def _likely_meaning(specification: str) -> str:
 
 def _open_folder(specification: str, location: str) -> Source:
     folder = Path(location).expanduser()
-    class_names = _class_folders(folder)
+    parts = _part_folders(folder)
+    folders_of_class = _class_folders(parts.values() if parts else [folder])
+    class_names = sorted(folders_of_class)
     if len(class_names) < 2:
         raise DataError(
             f"{specification} must have a sub-folder for each of at least 2 classes. "
             f"Received: {len(class_names)} sub-folders"
         )
-    files = [_image_files(folder / name) for name in class_names]
+    files = [_image_files(folders_of_class[name]) for name in class_names]
     for name, images in zip(class_names, files):
         if not images:
             raise DataError(
@@ -162,18 +172,55 @@ def _open_folder(specification: str, location: str) -> Source:
                 f"Received: class '{name}' of {specification} has none"
             )
     labels = np.repeat(np.arange(len(files)), [len(images) for images in files])
-    splits = _splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names)
+    otherwise = _splits_by_part(parts, class_names) or published_split_rule(len(class_names))
+    splits = _splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names, otherwise)
     paths = [path for images in files for path in images]
-    return _from_paths(specification, class_names, labels, splits, paths)
+    ignored = [path for name in class_names for path in _other_files(folders_of_class[name])]
+    return _from_paths(specification, class_names, labels, splits, paths, ignored)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    return [name for name in _visible_names(folder) if (folder / name).is_dir()]
+def _part_folders(folder: Path) -> dict[str, Path]:
+    """Split -> sub-folder, if all sub-folders are named after splits, no two after the same, and hold no images."""
+    names = [name for name in _visible_names(folder) if (folder / name).is_dir()]
+    parts = {_SPLIT_OF_PART.get(name.lower(), ""): folder / name for name in names}
+    is_layout = len(parts) == len(names) and "" not in parts and not _image_files(parts.values())
+    return parts if is_layout else {}
 
 
-def _image_files(folder: Path) -> list[str]:
-    names = _visible_names(folder)
-    return [os.path.join(folder, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+def _class_folders(parents: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for parent in parents:
+        for name in _visible_names(parent):
+            if (parent / name).is_dir():
+                found.setdefault(name, []).append(parent / name)
+    return found
+
+
+def _splits_by_part(parts: Mapping[str, Path], class_names: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """The splits that the parts are; None if there are none or they share a class."""
+    names_of_part = {split: set(_class_folders([part])) for split, part in parts.items()}
+    if not parts or sum(map(len, names_of_part.values())) > len(class_names):
+        return None
+    return {split: tuple(i for i, name in enumerate(class_names) if name in names_of_part.get(split, ()))
+            for split in SPLIT_NAMES}
+
+
+def _image_files(folders: Iterable[Path]) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for folder in folders
+        for name in _visible_names(folder)
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+
+
+def _other_files(folders: Iterable[Path]) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for folder in folders
+        for name in _visible_names(folder)
+        if not name.lower().endswith(IMAGE_SUFFIXES)
+    ]
 
 
 def _visible_names(folder: Path) -> list[str]:
@@ -183,11 +230,13 @@ def _visible_names(folder: Path) -> list[str]:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 
 
-def _splits_beside(candidates: Sequence[Path], class_names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _splits_beside(
+    candidates: Sequence[Path], class_names: Sequence[str], otherwise: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     for path in candidates:
         if path.exists():
             return read_splits(path, class_names)
-    return published_split_rule(len(class_names))
+    return otherwise
 
 
 # === filelist ===
@@ -211,7 +260,8 @@ def _open_filelist(specification: str, location: str) -> Source:
     if path.stem in SPLIT_NAMES and path.suffix == ".json":
         return _open_list_family(specification, path)
     single = _read_list(path)
-    splits = _splits_beside([path.parent / "splits.json"], single.class_names)
+    rule = published_split_rule(len(single.class_names))
+    splits = _splits_beside([path.parent / "splits.json"], single.class_names, rule)
     labels = np.array(single.labels, np.int64)
     return _from_paths(specification, single.class_names, labels, splits, single.paths)
 
@@ -306,9 +356,9 @@ def _open_synthetic(specification: str, domain: str) -> Source:
 def _open_tfds(specification: str, location: str) -> Source:
     if location in DOMAINS:
         return _open_domain(specification, location)
-    records, class_names = _tfds_records(specification, _tfds_name(location))
-    splits = published_split_rule(len(class_names))
-    return _from_records(records, class_names, splits, describe=lambda index: f"{specification}/{int(index)}")
+    records = _tfds_records(specification, _tfds_name(location))
+    splits = published_split_rule(len(records.class_names))
+    return _from_records(records, splits, describe=lambda index: f"{specification}/{int(index)}")
 
 
 def _tfds_name(location: str) -> str:
@@ -316,8 +366,8 @@ def _tfds_name(location: str) -> str:
     return location if "/" in location else location.replace(":", "/", 1)
 
 
-def _tfds_records(specification: str, name: str) -> tuple[Records, Sequence[str]]:
-    """The examples of every split, and the names of the classes."""
+def _tfds_records(specification: str, name: str) -> Records:
+    """The examples of every split."""
     import tensorflow_datasets as tfds
 
     data_dir = os.environ.get("TFDS_DATA_DIR")
@@ -331,7 +381,7 @@ def _tfds_records(specification: str, name: str) -> tuple[Records, Sequence[str]
         raise DataError(
             f"{specification} is not prepared in {builder.data_dir}; prepare it with: tfds build {name}{option}"
         )
-    return read_records(specification, builder), builder.info.features["label"].names
+    return read_records(specification, builder)
 
 
 def _open_domain(specification: str, name: str) -> Source:
@@ -341,24 +391,19 @@ def _open_domain(specification: str, name: str) -> Source:
             f"{specification} is not prepared in {prepared_folder(domain)}; "
             f"prepare it with: egt-tf data prepare {name}"
         )
-    builder = domain_builder(domain)
-    records = read_records(specification, builder, SPLIT_NAMES, ("origin",))
-    class_names = builder.info.features["label"].names
+    records = read_records(specification, domain_builder(domain), SPLIT_NAMES, ("origin",))
     in_split = np.array(records.splits)
     splits = {split: tuple(np.unique(records.labels[in_split == split]).tolist()) for split in SPLIT_NAMES}
     origins = records.kept["origin"]
-    return _from_records(records, class_names, splits, lambda index: f"{specification}/{origins[int(index)]}")
+    return _from_records(records, splits, lambda index: f"{specification}/{origins[int(index)]}")
 
 
 def _from_records(
-    records: Records,
-    class_names: Sequence[str],
-    splits: Mapping[str, Sequence[int]],
-    describe: Callable[[int], str],
+    records: Records, splits: Mapping[str, Sequence[int]], describe: Callable[[int], str]
 ) -> Source:
     return _assemble(
         records.name,
-        class_names,
+        records.class_names,
         records.labels,
         splits,
         read=lambda index: decode_image(records.image(index), describe(index)),
@@ -376,6 +421,7 @@ def _from_paths(
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
     paths: Sequence[str],
+    ignored: Sequence[str] = (),
 ) -> Source:
     def path(index: int) -> str:
         return paths[int(index)]
@@ -389,6 +435,7 @@ def _from_paths(
         describe=path,
         encoded=lambda index: Path(path(index)).read_bytes(),
         path=path,
+        ignored=tuple(ignored),
     )
 
 
@@ -397,9 +444,9 @@ def _assemble(
     class_names: Sequence[str],
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
-    **access: Callable,
+    **access: Any,
 ) -> Source:
-    """Makes a source of the classes that have images; `access` are its functions of an image index.
+    """Makes a source of the classes that have images; `access` are its other attributes.
 
     The splits are given for all classes: a list that lacks some keeps the published split of the rest.
     """

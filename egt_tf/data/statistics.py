@@ -25,10 +25,10 @@ def source_statistics(
         progress: called with the number of images done and of all.
 
     Returns:
-        JSON types: "source"; "splits", a list of one entry for "base", "val", "novel" and "all" with "split", "classes",
-        "images", "images_per_class" (least, median, most), "measured" and "unreadable" images, and of the measured ones
-        "height" and "width" (least, median, most) in pixels, "channel_mean" and "channel_std" of red, green and blue
-        over all pixels, in [0, 1]. What cannot be measured is None.
+        JSON types: "source"; "splits", a list of one entry for "base", "val", "novel" and "all" with "split",
+        "classes", "images", "images_per_class" (least, median, most), "measured" and "unreadable" images, and of the
+        measured ones "height" and "width" (least, median, most) in pixels, "channel_mean" and "channel_std" of red,
+        green and blue over all pixels, in [0, 1]. What cannot be measured is None.
 
     Raises:
         ConfigError: `images_per_class` is below 1.

@@ -78,7 +78,8 @@ def test_prepare_errors(fails, mini):
     fails("data", "prepare", "mini_imagenet", says=["sets/downloads/manual", "ILSVRC2012_img_train.tar"])
     fails("data", "prepare", "mini_imagenet", "--from", "nowhere", says=["must exist", "nowhere"])
     shutil.rmtree(mini / VAL[0])
-    result = fails("data", "prepare", "mini_imagenet", "--from", "mini", writes=True, says=["1 classes are missing", VAL[0]])
+    result = fails("data", "prepare", "mini_imagenet", "--from", "mini", writes=True,
+                   says=["1 classes are missing", VAL[0]])
     assert result.stdout == ""
 
 

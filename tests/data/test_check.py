@@ -79,6 +79,12 @@ def test_odd_images_are_notes(folder):
     assert not report.wrong
 
 
+def test_files_that_are_passed_over_are_notes(folder):
+    (folder / "class1" / "photo.webp").write_bytes(b"RIFF")
+    report = check(folder)
+    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.webp"] and not report.wrong
+
+
 def test_drawn_images_have_no_files_to_be_odd():
     source = open_source("synthetic:shapes")
     assert source.encoded is None and source.path is None

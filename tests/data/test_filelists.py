@@ -68,6 +68,20 @@ def test_copied_images_are_listed_relative_to_the_lists(tmp_path):
     assert content(open_source(f"filelist:{tmp_path}/lists/novel.json")) == content(source)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp"])
+def test_files_are_copied_byte_by_byte(tmp_path, suffix):
+    for c in range(4):
+        (tmp_path / "things" / f"{c}").mkdir(parents=True)
+        # A name that tells another format than the content is kept as what it is.
+        image_format = {"jpg": "jpeg"}.get(suffix, suffix)
+        Image.new("RGB", (9, 9), (c, 200, 30)).save(tmp_path / "things" / f"{c}" / "0.png", image_format)
+    source = open_source(f"folder:{tmp_path}/things")
+    export_filelists(source, tmp_path / "lists", copy_images=True)
+    copied = tmp_path / "lists" / "images" / "0002" / f"0000002.{suffix}"
+    assert copied.read_bytes() == source.encoded(2)
+    assert content(open_source(f"filelist:{tmp_path}/lists/val.json")) == content(source)
+
+
 def test_a_split_without_classes_has_no_list(folder, tmp_path):
     (folder / "splits.json").write_text(json.dumps({"base": ["class 0"], "novel": ["class 1"]}))
     assert export_filelists(open_source(f"folder:{folder}"), tmp_path / "lists") == {"base": 2, "novel": 2}

@@ -1,7 +1,7 @@
 """The five named domains of cross-domain few-shot learning, as builders of TensorFlow Datasets.
 
-Each has the splits base, val and novel by class (see `egt_tf.data.splits`). This module is light: the builders, one file
-each, are imported when they are used, and TensorFlow Datasets knows them from then on.
+Each has the splits base, val and novel by class (see `egt_tf.data.splits`). This module is light: the builders, one
+file each, are imported when they are used, and TensorFlow Datasets knows them from then on.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class Picture:
 class DomainBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A set with the splits base, val and novel by class, made of encoded images that are kept byte by byte.
 
-    An example has 'image' (uint8 `(height, width, 3)` when decoded), 'label' (its class) and 'origin' (what the image is
-    called where it comes from). Subclasses say what there is (`_info`, by `domain_info`), give the images (`pictures`),
-    and may split otherwise than by the rule of the published lists (`class_splits`).
+    An example has 'image' (uint8 `(height, width, 3)` when decoded), 'label' (its class) and 'origin' (what the image
+    is called where it comes from). Subclasses say what there is (`_info`, by `domain_info`), give the images
+    (`pictures`), and may split otherwise than by the rule of the published lists (`class_splits`).
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Files that cannot be downloaded may be put here by hand."

@@ -58,9 +58,10 @@ class MiniImagenet(DomainBuilder):
     VERSION = tfds.core.Version(DOMAINS["mini_imagenet"].version)
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Put here one of: a folder for each of the 100 classes, named by or beginning with its WordNet identifier (n01532829),
-    with png, jpeg, bmp or gif images; the same with n01532829.tar in place of folders; {WHOLE_TRAINING_SET} of ImageNet
-    (https://image-net.org/download). They may lie in sub-folders such as train, val and test; other classes are ignored.
+    Put here one of: a folder for each of the 100 classes, named by or beginning with its WordNet identifier
+    (n01532829), with png, jpeg, bmp or gif images; the same with n01532829.tar in place of folders;
+    {WHOLE_TRAINING_SET} of ImageNet (https://image-net.org/download). They may lie in sub-folders such as
+    train, val and test; other classes are ignored.
     """
 
     def _info(self) -> tfds.core.DatasetInfo:

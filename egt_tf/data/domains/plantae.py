@@ -18,9 +18,9 @@ the order of their names. Classes in ascending order of their number of images, 
 counted from 0: i % 2 == 0 is base, i % 4 == 1 is val, i % 4 == 3 is novel.
 
 What is known of the published choice: its script takes the 200 largest folders of plants, orders them so, and draws 600
-images of each at random without a seed. What is not: how it ordered folders of equal size (as the disk listed them), and
-so which of them are base, val or novel; which images were drawn; whether its folder was that of iNaturalist 2018 as a
-whole.
+images of each at random without a seed. What is not: how it ordered folders of equal size (as the disk listed them),
+and so which of them are base, val or novel; which images were drawn; whether its folder was that of iNaturalist 2018 as
+a whole.
 """
 _CITATION = """
 @inproceedings{vanhorn2018inaturalist,

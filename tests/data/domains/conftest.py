@@ -19,8 +19,8 @@ def data_folder(tmp_path, monkeypatch, no_network):
 def stand_in(monkeypatch):
     """Lets a real builder of TensorFlow Datasets write given examples in place of downloading any.
 
-    `stand_in(name, {split: [example, ...]})` returns a list that grows by one each time they are asked for. An exception
-    among the examples is raised in its turn.
+    `stand_in(name, {split: [example, ...]})` returns a list that grows by one each time they are asked for. An
+    exception among the examples is raised in its turn.
     """
 
     def install(name, examples_of_split):
