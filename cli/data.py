@@ -20,7 +20,10 @@ def data() -> None:
 
 @data.command("list")
 def list_sources() -> None:
-    """List the kinds of sources and the named domains, and whether these are prepared."""
+    """List the sources.
+
+    Of the named domains, it says whether they are prepared.
+    """
     from egt_tf.data.domains import DOMAINS, data_dir, is_prepared, prepared_folder
     from egt_tf.data.synthetic import CLASS_NAMES, IMAGES_PER_CLASS
     from egt_tf.data.synthetic import DOMAINS as DRAWN
@@ -40,7 +43,9 @@ def list_sources() -> None:
 @click.option("--from", "manual_dir", type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of files fetched by hand; downloads/manual of the data folder by default.")
 def prepare(name: str, manual_dir: Path | None) -> None:
-    """Prepare a named domain, downloading what can be downloaded, and verify every image of it.
+    """Prepare and verify a named domain.
+
+    What can be downloaded is. Then every image is decoded, classes are counted, and pictures in two splits are found.
 
     The data folder is TFDS_DATA_DIR, else ~/tensorflow_datasets. After an interruption, the same command goes on from
     the last finished download.
@@ -56,8 +61,8 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     click.echo(_table(("split", "classes", "images", "a class"), rows))
     click.echo(f"{'prepared' if found.made else 'was prepared'}: {found.folder}  use it as: domain:{name}")
     if found.problems:
-        raise DataError(f"domain:{name} is not as it should be: {'; '.join(found.problems)}; "
-                        f"list them by: egt-tf data check domain:{name}")
+        raise DataError(f"domain:{name} can be used but is not as it should be: {'; '.join(found.problems)}; "
+                        f"images are listed by: egt-tf data check domain:{name}")
 
 
 @data.command()
@@ -66,9 +71,10 @@ def prepare(name: str, manual_dir: Path | None) -> None:
 @click.option("--queries", type=click.IntRange(1), default=16, show_default=True,
               help="... and queries: a class should have as many images as both together.")
 def check(source: str, shots: int, queries: int) -> None:
-    """Decode every image; list the corrupt, the duplicate across splits and the odd ones, and too small classes.
+    """Find corrupt, duplicate and odd images.
 
-    The exit code is 2 if anything but notes is found, else 0.
+    Every image is decoded. Listed are those that cannot be read, pictures that are in two splits, classes with too few
+    images, and as notes what is odd but read all the same. The exit code is 2 if anything but notes is found, else 0.
     """
     from egt_tf.data.check import check_source
     from egt_tf.data.sources import open_source
@@ -98,7 +104,7 @@ def check(source: str, shots: int, queries: int) -> None:
 @click.option("--tile", type=click.IntRange(32), default=96, show_default=True, help="Pixels an image.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which classes and images.")
 def show(source: str, out: Path, split: str, classes: int, images: int, tile: int, seed: int) -> None:
-    """Draw some images of some classes of a split on one sheet."""
+    """Draw some images on one sheet."""
     from egt_tf.data.sheet import contact_sheet
     from egt_tf.data.sources import open_source
     from egt_tf.files import atomic_write
@@ -116,7 +122,10 @@ def show(source: str, out: Path, split: str, classes: int, images: int, tile: in
 @click.option("--images", type=click.IntRange(1), help="Of each class, to be measured; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(source: str, images: int | None, as_json: bool) -> None:
-    """Count the classes and images of each split, and measure sizes and colours."""
+    """Count and measure the images.
+
+    Classes and images of each split, sizes, means and deviations of the colours.
+    """
     from egt_tf.data.sources import open_source
     from egt_tf.data.statistics import source_statistics
 
@@ -140,7 +149,10 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new or an empty folder.")
 @click.option("--copy-images", is_flag=True, help="Write the images too; needed where they have no files.")
 def export_filelist(source: str, out: Path, copy_images: bool) -> None:
-    """Write base.json, val.json and novel.json as the published cross-domain code reads them."""
+    """Write base.json, val.json, novel.json.
+
+    They are what the published cross-domain code reads.
+    """
     from egt_tf.data.filelists import export_filelists
     from egt_tf.data.sources import open_source
 

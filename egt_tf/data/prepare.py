@@ -48,12 +48,14 @@ class Prepared:
         folder: where its files are.
         made: whether they were written now; false if they were there.
         counts: one entry a split.
+        expected_images: how many images the domain has; None if it is not known.
         report: what decoding every image found.
     """
 
     folder: Path
     made: bool
     counts: tuple[SplitCount, ...]
+    expected_images: int | None
     report: Report
 
     @property
@@ -61,6 +63,8 @@ class Prepared:
         """What is not as it should be, one phrase each."""
         wrong = [f"split {one.split} has {one.classes} classes, not {one.expected_classes}"
                  for one in self.counts if one.classes != one.expected_classes]
+        if self.expected_images not in (None, self.report.images):
+            wrong.append(f"{self.report.images} images, not {self.expected_images}")
         for findings, what in ((self.report.unreadable, "unreadable images"),
                                (self.report.duplicates, "images in two splits")):
             wrong += [f"{len(findings)} {what}"] if findings else []
@@ -91,7 +95,7 @@ def prepare_domain(
             _build(domain, manual)
     source = open_source(f"domain:{name}")
     counts = tuple(_count(source, domain, split) for split in SPLIT_NAMES)
-    return Prepared(prepared_folder(domain), made, counts, check_source(source, 1, progress))
+    return Prepared(prepared_folder(domain), made, counts, domain.images, check_source(source, 1, progress))
 
 
 def _manual_folder(domain: Domain, manual_dir: str | os.PathLike | None) -> Path:

@@ -12,6 +12,11 @@ from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
 
+@pytest.fixture(autouse=True)
+def offline(no_network):
+    """Opening a source never asks the network."""
+
+
 def save(path: Path, level: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((4, 5, 3), level, np.uint8)).save(path)

@@ -25,6 +25,7 @@ class Domain:
         title: one line.
         version: of the builder.
         classes: number of classes in base, val and novel.
+        images: number of images; None where it depends on what is given.
         origin: the set of TensorFlow Datasets its images come from; None where a folder must be given.
         needs: modules that preparing that set takes beside the requirements of this package.
     """
@@ -33,6 +34,7 @@ class Domain:
     title: str
     version: str
     classes: tuple[int, int, int]
+    images: int | None
     origin: str | None
     needs: tuple[str, ...] = ()
 
@@ -40,11 +42,11 @@ class Domain:
 DOMAINS: dict[str, Domain] = {
     domain.name: domain
     for domain in (
-        Domain("mini_imagenet", "100 classes of ImageNet, split 64/16/20", "1.0.0", (64, 16, 20), None),
-        Domain("cub", "200 birds (CUB-200-2011)", "1.0.0", (100, 50, 50), "caltech_birds2011", ("cv2",)),
-        Domain("cars", "196 cars (Stanford Cars, training images)", "1.0.0", (98, 49, 49), "cars196", ("scipy",)),
-        Domain("places", "365 scenes (Places365, 200 images each)", "1.0.0", (183, 91, 91), "places365_small"),
-        Domain("plantae", "200 plants (iNaturalist 2018)", "1.0.0", (100, 50, 50), "i_naturalist2018"),
+        Domain("mini_imagenet", "100 classes of ImageNet, split 64/16/20", "1.0.0", (64, 16, 20), None, None),
+        Domain("cub", "200 birds (CUB-200-2011)", "1.0.0", (100, 50, 50), 11_788, "caltech_birds2011", ("cv2",)),
+        Domain("cars", "196 cars (Stanford Cars, training images)", "1.0.0", (98, 49, 49), 8_144, "cars196", ("scipy",)),
+        Domain("places", "365 scenes (Places365, 200 images each)", "1.0.0", (183, 91, 91), 73_000, "places365_small"),
+        Domain("plantae", "200 plants (iNaturalist 2018)", "1.0.0", (100, 50, 50), None, "i_naturalist2018"),
     )
 }
 

@@ -79,7 +79,7 @@ def test_the_counts_are_compared_with_the_published(stand_in, pixels):
         (4, 8, 2, 2), (2, 4, 2, 2), (2, 4, 2, 2)]
     # The stand-in has 8 of the 200 classes; label numbers still reach to 200.
     assert found.problems == ("split base has 4 classes, not 100", "split val has 2 classes, not 50",
-                              "split novel has 2 classes, not 50")
+                              "split novel has 2 classes, not 50", "16 images, not 11788")
     assert not found.report.unreadable
 
 
