@@ -10,6 +10,10 @@ import tensorflow_datasets as tfds
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch, no_network):
     """The folder of prepared sets, empty at first."""
+    def refuse(name):
+        raise AssertionError(f"no set may be looked for in Google's store. Received: {name}")
+
+    monkeypatch.setattr("tensorflow_datasets.core.utils.gcs_utils.is_dataset_on_gcs", refuse)
     folder = tmp_path / "data"
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
     return folder
