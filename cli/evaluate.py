@@ -12,7 +12,8 @@ from .progress import clear_line, stage_progress
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", "source", metavar="SOURCE",
-              help="folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME; the training data by default.")
+              help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by "
+                   "default.")
 @click.option("--split", default="novel", show_default=True, type=click.Choice(["base", "val", "novel", "all"]))
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")

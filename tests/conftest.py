@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -39,3 +40,15 @@ def _named_folder(variable: str, content: str) -> Path:
     # A name that leads nowhere is a mistake, and skipping would hide it.
     assert folder.is_dir(), f"{variable} must name a folder of {content}. Received: {folder}"
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any attempt to look up a host or to connect to one fails the test at once."""
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError(f"a test may not use the network. Received: {arguments[:2]}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)

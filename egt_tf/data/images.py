@@ -6,15 +6,21 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
+from egt_tf.data.completeness import hidden_damage
 from egt_tf.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 512 * 2**20
 
+_SMALL_SIDE = 16
+_LARGE_PIXELS = 20_000_000
+_PNG_DEPTH_AT = 24  # position of the bit depth in the file
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -56,19 +62,75 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
         uint8 `(height, width, 3)`.
 
     Raises:
-        DataError: the file is missing, no image of these formats, damaged, or larger than 50 megapixels.
+        DataError: the file is missing, no image of these formats, damaged (as far as it can be told, see
+            `egt_tf.data.completeness.hidden_damage`), or larger than 50 megapixels or 512 MiB.
     """
-    encoded = isinstance(source, bytes)
-    name = name or ("from memory" if encoded else os.fspath(source))
+    name = name or ("from memory" if isinstance(source, bytes) else os.fspath(source))
     try:
-        with Image.open(io.BytesIO(source) if encoded else source, formats=_FORMATS) as image:
+        encoded = source if isinstance(source, bytes) else _file_content(source, name)
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             _check_size(image, name)
             image.load()
-            return np.array(_upright(_to_rgb(image), _orientation(image)))
+            pixels = np.array(_upright(_to_rgb(image), _orientation(image)))
     except DataError:
         raise
     except _DAMAGE as error:
         raise DataError(f"cannot read image {name}: {_reason(error)}") from error
+    damage = hidden_damage(encoded)
+    if damage:
+        raise DataError(f"cannot read image {name}: {damage}")
+    return pixels
+
+
+def _file_content(path: str | os.PathLike, name: str) -> bytes:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            limit = f"{MAX_BYTES >> 20} MiB"
+            raise DataError(f"an image file may have at most {limit}. Received: {name} has {size >> 20} MiB")
+        return file.read()
+
+
+def oddities(encoded: bytes) -> tuple[str, ...]:
+    """Says what is unusual about an image that `decode_image` can read, and what is made of it.
+
+    Args:
+        encoded: the bytes of the file.
+
+    Returns:
+        one phrase each for: a side below 16 pixels, more than 20 megapixels, CMYK, more than 8 bits, transparency,
+        several frames, an EXIF orientation other than upright. Empty for an ordinary image and for one that cannot be
+        opened.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            return tuple(phrase for phrase, holds in _oddity_tests(image, encoded) if holds)
+    except _DAMAGE:
+        return ()
+
+
+def _oddity_tests(image: Image.Image, encoded: bytes) -> Iterator[tuple[str, bool]]:
+    size, frames, orientation = f"{image.width} x {image.height} pixels", _frames(image), _orientation(image)
+    yield size, min(image.size) < _SMALL_SIDE or image.width * image.height > _LARGE_PIXELS
+    yield "CMYK, converted to RGB", image.mode == "CMYK"
+    yield "more than 8 bits a channel, scaled to 8", image.mode.startswith("I") or _png_depth(encoded) > 8
+    yield "transparent, laid over white", "A" in image.getbands() or "transparency" in image.info
+    yield f"{frames} frames, the first is taken", frames > 1
+    yield f"EXIF orientation {orientation}, turned upright", orientation in _TRANSPOSE
+
+
+def _frames(image: Image.Image) -> int:
+    """Counts the frames; a damaged later one counts as none, since only the first is read."""
+    try:
+        return getattr(image, "n_frames", 1)
+    except _DAMAGE:
+        return 1
+
+
+def _png_depth(encoded: bytes) -> int:
+    """Bits a channel of a PNG, which Pillow does not tell for colour images; 0 for another format."""
+    is_png = encoded.startswith(b"\x89PNG") and len(encoded) > _PNG_DEPTH_AT
+    return encoded[_PNG_DEPTH_AT] if is_png else 0
 
 
 def _check_size(image: Image.Image, name: str) -> None:

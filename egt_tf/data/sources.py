@@ -1,16 +1,20 @@
-"""Where images and their classes come from: folders, file lists, TensorFlow Datasets, synthetic domains."""
+"""Where images and their classes come from: folders, file lists, TensorFlow Datasets, named and drawn domains."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from egt_tf.data.domains import DOMAINS, domain_builder, find_domain, is_prepared, prepared_folder
 from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
+from egt_tf.data.records import Records, read_records
 from egt_tf.data.splits import (
     SPLIT_NAMES,
     check_disjoint,
@@ -19,6 +23,11 @@ from egt_tf.data.splits import (
     read_splits,
 )
 from egt_tf.errors import DataError
+
+_SPLIT_OF_PART = {
+    "train": "base", "base": "base", "val": "val", "validation": "val", "test": "novel", "novel": "novel",
+}
+_KINDS = ("folder", "filelist", "tfds", "domain", "synthetic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +61,9 @@ class Source:
         labels: class index of every image, int64 `(n_images,)`.
         splits: class indices of "base", "val" and "novel".
         read, describe, mask: see `ImageSet`.
+        encoded: image index -> the bytes of its file; None where images are drawn. Raises OSError.
+        path: image index -> its file; None where images have no files of their own.
+        ignored: files beside the images that are not named as images.
     """
 
     name: str
@@ -61,6 +73,9 @@ class Source:
     read: Callable[[int], np.ndarray]
     describe: Callable[[int], str]
     mask: Callable[[int], np.ndarray] | None = None
+    encoded: Callable[[int], bytes] | None = None
+    path: Callable[[int], str] | None = None
+    ignored: tuple[str, ...] = ()
 
     def split(self, split: str) -> ImageSet:
         """Returns the classes of "base", "val" or "novel", or every class for "all".
@@ -92,13 +107,16 @@ def open_source(specification: str) -> Source:
     """Opens a data source by its specification.
 
     - "folder:DIR": one sub-folder a class, in the order of their names. Splits from DIR/splits.json or
-      DIR.splits.json, else by `published_split_rule`.
+      DIR.splits.json, else by `published_split_rule`. If all sub-folders are called train (or base), val (or
+      validation) or test (or novel) and hold the class folders in turn, they are the splits; if they share
+      classes, as in ordinary classification, they are pooled and classes split as before.
     - "filelist:FILE.json": a list of the published cross-domain code. Lists named base.json, val.json and
       novel.json in one folder are the splits of one source; any other list takes splits.json beside it, else
       the rule. Relative image names are looked for beside the list.
-    - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets with the features 'image'
-      and 'label', looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded, and its encoded
-      images are kept in memory. Splits by the rule.
+    - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets that has images and labels,
+      looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once,
+      and images are read from them when asked for. Its own splits are pooled; classes are split by the rule.
+    - "domain:NAME": a prepared domain of `egt_tf.data.domains`, with its own splits; "tfds:NAME" is the same.
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
 
     Raises:
@@ -108,15 +126,29 @@ def open_source(specification: str) -> Source:
         "folder": _open_folder,
         "filelist": _open_filelist,
         "tfds": _open_tfds,
+        "domain": _open_domain,
         "synthetic": _open_synthetic,
     }
     kind, _, location = specification.partition(":")
     if kind not in openers or not location:
         raise DataError(
-            "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME. "
-            f"Received: '{specification}'"
+            "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME. "
+            f"Received: '{specification}'{_likely_meaning(specification)}"
         )
     return openers[kind](specification, location)
+
+
+def _likely_meaning(specification: str) -> str:
+    """What may have been meant by a specification of no known kind."""
+    kind, _, location = specification.partition(":")
+    if specification in DOMAINS:
+        meant = f"domain:{specification}"
+    elif specification and not location and Path(specification).expanduser().is_dir():
+        meant = f"folder:{specification}"
+    else:
+        near = difflib.get_close_matches(kind, _KINDS, n=1) if location else []
+        meant = f"{near[0]}:{location}" if near else ""
+    return f"; did you mean '{meant}'?" if meant else ""
 
 
 # === folder ===
@@ -124,13 +156,15 @@ def open_source(specification: str) -> Source:
 
 def _open_folder(specification: str, location: str) -> Source:
     folder = Path(location).expanduser()
-    class_names = _class_folders(folder)
+    parts = _part_folders(folder)
+    folders_of_class = _class_folders(parts.values() if parts else [folder])
+    class_names = sorted(folders_of_class)
     if len(class_names) < 2:
         raise DataError(
             f"{specification} must have a sub-folder for each of at least 2 classes. "
             f"Received: {len(class_names)} sub-folders"
         )
-    files = [_image_files(folder / name) for name in class_names]
+    files = [_image_files(folders_of_class[name]) for name in class_names]
     for name, images in zip(class_names, files):
         if not images:
             raise DataError(
@@ -138,18 +172,55 @@ def _open_folder(specification: str, location: str) -> Source:
                 f"Received: class '{name}' of {specification} has none"
             )
     labels = np.repeat(np.arange(len(files)), [len(images) for images in files])
-    splits = _splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names)
+    otherwise = _splits_by_part(parts, class_names) or published_split_rule(len(class_names))
+    splits = _splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names, otherwise)
     paths = [path for images in files for path in images]
-    return _from_paths(specification, class_names, labels, splits, paths)
+    ignored = [path for name in class_names for path in _other_files(folders_of_class[name])]
+    return _from_paths(specification, class_names, labels, splits, paths, ignored)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    return [name for name in _visible_names(folder) if (folder / name).is_dir()]
+def _part_folders(folder: Path) -> dict[str, Path]:
+    """Split -> sub-folder, if all sub-folders are named after splits, no two after the same, and hold no images."""
+    names = [name for name in _visible_names(folder) if (folder / name).is_dir()]
+    parts = {_SPLIT_OF_PART.get(name.lower(), ""): folder / name for name in names}
+    is_layout = len(parts) == len(names) and "" not in parts and not _image_files(parts.values())
+    return parts if is_layout else {}
 
 
-def _image_files(folder: Path) -> list[str]:
-    names = _visible_names(folder)
-    return [os.path.join(folder, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+def _class_folders(parents: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for parent in parents:
+        for name in _visible_names(parent):
+            if (parent / name).is_dir():
+                found.setdefault(name, []).append(parent / name)
+    return found
+
+
+def _splits_by_part(parts: Mapping[str, Path], class_names: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """The splits that the parts are; None if there are none or they share a class."""
+    names_of_part = {split: set(_class_folders([part])) for split, part in parts.items()}
+    if not parts or sum(map(len, names_of_part.values())) > len(class_names):
+        return None
+    return {split: tuple(i for i, name in enumerate(class_names) if name in names_of_part.get(split, ()))
+            for split in SPLIT_NAMES}
+
+
+def _image_files(folders: Iterable[Path]) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for folder in folders
+        for name in _visible_names(folder)
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+
+
+def _other_files(folders: Iterable[Path]) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for folder in folders
+        for name in _visible_names(folder)
+        if not name.lower().endswith(IMAGE_SUFFIXES)
+    ]
 
 
 def _visible_names(folder: Path) -> list[str]:
@@ -159,11 +230,13 @@ def _visible_names(folder: Path) -> list[str]:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 
 
-def _splits_beside(candidates: Sequence[Path], class_names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _splits_beside(
+    candidates: Sequence[Path], class_names: Sequence[str], otherwise: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     for path in candidates:
         if path.exists():
             return read_splits(path, class_names)
-    return published_split_rule(len(class_names))
+    return otherwise
 
 
 # === filelist ===
@@ -187,7 +260,8 @@ def _open_filelist(specification: str, location: str) -> Source:
     if path.stem in SPLIT_NAMES and path.suffix == ".json":
         return _open_list_family(specification, path)
     single = _read_list(path)
-    splits = _splits_beside([path.parent / "splits.json"], single.class_names)
+    rule = published_split_rule(len(single.class_names))
+    splits = _splits_beside([path.parent / "splits.json"], single.class_names, rule)
     labels = np.array(single.labels, np.int64)
     return _from_paths(specification, single.class_names, labels, splits, single.paths)
 
@@ -280,21 +354,11 @@ def _open_synthetic(specification: str, domain: str) -> Source:
 
 
 def _open_tfds(specification: str, location: str) -> Source:
-    builder = _prepared_builder(specification, _tfds_name(location))
-    encoded, labels = _read_tfds(specification, builder)
-    class_names = builder.info.features["label"].names
-
-    def describe(index: int) -> str:
-        return f"{specification}/{int(index)}"
-
-    return _assemble(
-        specification,
-        class_names,
-        labels,
-        published_split_rule(len(class_names)),
-        read=lambda index: decode_image(encoded[int(index)], describe(index)),
-        describe=describe,
-    )
+    if location in DOMAINS:
+        return _open_domain(specification, location)
+    records = _tfds_records(specification, _tfds_name(location))
+    splits = published_split_rule(len(records.class_names))
+    return _from_records(records, splits, describe=lambda index: f"{specification}/{int(index)}")
 
 
 def _tfds_name(location: str) -> str:
@@ -302,7 +366,8 @@ def _tfds_name(location: str) -> str:
     return location if "/" in location else location.replace(":", "/", 1)
 
 
-def _prepared_builder(specification: str, name: str):
+def _tfds_records(specification: str, name: str) -> Records:
+    """The examples of every split."""
     import tensorflow_datasets as tfds
 
     data_dir = os.environ.get("TFDS_DATA_DIR")
@@ -314,50 +379,37 @@ def _prepared_builder(specification: str, name: str):
     if not builder.info.splits:
         option = f" --data_dir={data_dir}" if data_dir else ""
         raise DataError(
-            f"{specification} is not prepared in {builder.data_dir}; "
-            f"prepare it with: tfds build {name}{option}"
+            f"{specification} is not prepared in {builder.data_dir}; prepare it with: tfds build {name}{option}"
         )
-    _check_features(specification, builder.info.features)
-    return builder
+    return read_records(specification, builder)
 
 
-def _check_features(specification: str, features: Mapping) -> None:
-    import tensorflow_datasets as tfds
-
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for key, kind in kinds.items():
-        if key not in features or not isinstance(features[key], kind):
-            raise DataError(
-                f"{specification} must have the features 'image' (Image) and 'label' (ClassLabel). "
-                f"Received: {', '.join(features)}"
-            )
-
-
-def _read_tfds(specification: str, builder) -> tuple[list[bytes], np.ndarray]:
-    """Reads the encoded images and labels of every split; examples without a label (-1) are left out."""
-    import tensorflow as tf
-
-    try:
-        examples = [
-            example
-            for split in sorted(builder.info.splits)
-            for example in _encoded_examples(builder, split)
-            if example["label"] >= 0
-        ]
-    except (AssertionError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"cannot read {specification} in {builder.data_dir}: {reason}") from error
-    labels = np.array([example["label"] for example in examples], np.int64)
-    return [example["image"] for example in examples], labels
+def _open_domain(specification: str, name: str) -> Source:
+    domain = find_domain(name)
+    if not is_prepared(domain):
+        raise DataError(
+            f"{specification} is not prepared in {prepared_folder(domain)}; "
+            f"prepare it with: egt-tf data prepare {name}"
+        )
+    records = read_records(specification, domain_builder(domain), SPLIT_NAMES, ("origin",))
+    in_split = np.array(records.splits)
+    splits = {split: tuple(np.unique(records.labels[in_split == split]).tolist()) for split in SPLIT_NAMES}
+    origins = records.kept["origin"]
+    return _from_records(records, splits, lambda index: f"{specification}/{origins[int(index)]}")
 
 
-def _encoded_examples(builder, split: str) -> Iterator[dict]:
-    import tensorflow_datasets as tfds
-
-    decoders = tfds.decode.PartialDecoding(
-        {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
+def _from_records(
+    records: Records, splits: Mapping[str, Sequence[int]], describe: Callable[[int], str]
+) -> Source:
+    return _assemble(
+        records.name,
+        records.class_names,
+        records.labels,
+        splits,
+        read=lambda index: decode_image(records.image(index), describe(index)),
+        describe=describe,
+        encoded=records.image,
     )
-    return builder.as_dataset(split=split, shuffle_files=False, decoders=decoders).as_numpy_iterator()
 
 
 # === shared ===
@@ -369,14 +421,21 @@ def _from_paths(
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
     paths: Sequence[str],
+    ignored: Sequence[str] = (),
 ) -> Source:
+    def path(index: int) -> str:
+        return paths[int(index)]
+
     return _assemble(
         name,
         class_names,
         labels,
         splits,
-        read=lambda index: decode_image(paths[int(index)]),
-        describe=lambda index: paths[int(index)],
+        read=lambda index: decode_image(path(index)),
+        describe=path,
+        encoded=lambda index: Path(path(index)).read_bytes(),
+        path=path,
+        ignored=tuple(ignored),
     )
 
 
@@ -385,11 +444,9 @@ def _assemble(
     class_names: Sequence[str],
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
-    *,
-    read: Callable[[int], np.ndarray],
-    describe: Callable[[int], str],
+    **access: Any,
 ) -> Source:
-    """Makes a source of the classes that have images.
+    """Makes a source of the classes that have images; `access` are its other attributes.
 
     The splits are given for all classes: a list that lacks some keeps the published split of the rest.
     """
@@ -400,6 +457,5 @@ def _assemble(
         class_names=tuple(class_names[c] for c in used),
         labels=np.searchsorted(used, labels),
         splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
-        read=read,
-        describe=describe,
+        **access,
     )

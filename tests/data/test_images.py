@@ -180,3 +180,70 @@ def test_random_damage_never_escapes_as_another_error():
         except DataError:
             failed += 1
     assert 50 < failed < 400
+
+
+# === files as they are found in the wild ===
+
+
+def test_sixteen_bit_colour_and_grey_with_alpha():
+    def png(colour_type, levels):
+        rows = b"".join(b"\0" + np.asarray(row, ">u2").tobytes() for row in levels)
+        head = struct.pack(">IIBBBBB", len(levels[0]), len(levels), 16, colour_type, 0, 0, 0)
+        body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+                        for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+        return b"\x89PNG\r\n\x1a\n" + body
+
+    colour = decode_image(png(2, [[(65535, 32896, 0), (257, 0, 514)]]))
+    np.testing.assert_allclose(colour, [[[255, 128, 0], [1, 0, 2]]], atol=1)
+    grey = decode_image(png(4, [[(25700, 65535), (0, 0)]]))
+    np.testing.assert_allclose(grey, [[[100] * 3, [255] * 3]], atol=1)
+
+
+def test_twenty_megapixels():
+    decoded = decode_image(encode(Image.new("RGB", (5000, 4000), (9, 200, 30)), "PNG", compress_level=1))
+    assert decoded.shape == (4000, 5000, 3) and (decoded[::999, ::999] == (9, 200, 30)).all()
+
+
+def test_a_turned_photograph_from_a_camera():
+    """Two pictures in one file, the first of them the photograph, as phones write them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(picture())))
+    encoded = encode(stored, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], exif=exif, quality=98)
+    decoded = decode_image(encoded)
+    assert decoded.shape == (12, 20, 3) and np.abs(decoded.astype(int) - picture()).mean() < 6
+
+
+def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_BYTES", 2**20)
+    path = tmp_path / "film.jpg"
+    with open(path, "wb") as file:
+        file.truncate(3 * 2**20)
+    with pytest.raises(DataError, match="at most 1 MiB. Received: .*film.jpg has 3 MiB"):
+        decode_image(path)
+
+
+@pytest.mark.parametrize("image, file_format, options, phrase", [
+    (Image.new("RGB", (40, 30)), "PNG", {}, None),
+    (Image.new("L", (40, 30)), "JPEG", {}, None),
+    (Image.new("RGB", (1, 1)), "PNG", {}, "1 x 1 pixels"),
+    (Image.new("1", (5000, 4001)), "PNG", {}, "5000 x 4001 pixels"),
+    (Image.new("CMYK", (40, 30)), "JPEG", {}, "CMYK, converted to RGB"),
+    (Image.fromarray(np.zeros((30, 40), np.uint16)), "PNG", {}, "more than 8 bits a channel, scaled to 8"),
+    (Image.new("LA", (40, 30)), "PNG", {}, "transparent, laid over white"),
+    (Image.new("P", (40, 30)), "PNG", {"transparency": 0}, "transparent, laid over white"),
+    (Image.new("L", (40, 30)), "GIF", {"save_all": True, "append_images": [Image.new("L", (40, 30), 9)]},
+     "2 frames, the first is taken"),
+])
+def test_oddities(image, file_format, options, phrase):
+    encoded = encode(image, file_format, **options)
+    assert images.oddities(encoded) == (() if phrase is None else (phrase,))
+    decode_image(encoded)
+
+
+def test_odd_orientation_and_unreadable_files():
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    encoded = encode(Image.fromarray(picture(30, 40)), "JPEG", exif=exif)
+    assert images.oddities(encoded) == ("EXIF orientation 8, turned upright",)
+    assert images.oddities(b"") == images.oddities(b"text") == images.oddities(encoded[:30]) == ()

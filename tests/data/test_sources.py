@@ -12,6 +12,11 @@ from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
 
+@pytest.fixture(autouse=True)
+def offline(no_network):
+    """Opening a source never asks the network."""
+
+
 def save(path: Path, level: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((4, 5, 3), level, np.uint8)).save(path)
@@ -41,8 +46,19 @@ def levels(image_set) -> list[list[int]]:
 
 @pytest.mark.parametrize("specification", ["zip:a", "animals", "folder:", "", "folder"])
 def test_unknown_kinds_list_the_known(specification):
-    with pytest.raises(DataError, match="folder:DIR, filelist:FILE.json, tfds:NAME or synthetic:NAME"):
+    with pytest.raises(DataError, match="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic"):
         open_source(specification)
+
+
+def test_what_was_meant_is_suggested(animals, monkeypatch):
+    for received, meant in (("foldr:birds", "folder:birds"), ("cub", "domain:cub"), (str(animals), f"folder:{animals}"),
+                            ("tdfs:mnist", "tfds:mnist")):
+        with pytest.raises(DataError) as caught:
+            open_source(received)
+        assert str(caught.value).endswith(f"Received: '{received}'; did you mean '{meant}'?")
+    with pytest.raises(DataError) as caught:
+        open_source("")
+    assert str(caught.value).endswith("Received: ''")
 
 
 # === folder ===
@@ -113,6 +129,59 @@ def test_folder_errors(tmp_path, animals):
     (animals / "fox").mkdir()
     with pytest.raises(DataError, match="class 'fox' of folder:"):
         open_source(f"folder:{animals}")
+
+
+def in_parts(folder, parts) -> Path:
+    """Part -> classes; every class of a part has one image."""
+    for number, (part, names) in enumerate(parts.items()):
+        for c, name in enumerate(names):
+            save(folder / part / name / f"{number}.png", 10 * number + c)
+    return folder
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("base", "validation", "novel"), ("Train", "VAL", "Test")])
+def test_parts_with_classes_of_their_own_are_the_splits(tmp_path, names):
+    folder = in_parts(tmp_path / "parts", dict(zip(names, (["dog", "ant"], ["cat"], ["bee", "elk"]))))
+    source = open_source(f"folder:{folder}")
+    assert source.class_names == ("ant", "bee", "cat", "dog", "elk")
+    assert [source.split(s).class_names for s in ("base", "val", "novel")] == [("ant", "dog"), ("cat",), ("bee", "elk")]
+    assert levels(source.split("base")) == [[1], [0]]
+    (folder / "splits.json").write_text(json.dumps({"base": ["elk"]}))
+    assert open_source(f"folder:{folder}").split("base").class_names == ("elk",)
+
+
+def test_a_part_may_be_missing(tmp_path):
+    source = open_source(f"folder:{in_parts(tmp_path / 'parts', {'train': ['a', 'b'], 'test': ['c']})}")
+    assert source.split("novel").class_names == ("c",)
+    with pytest.raises(DataError, match="split 'val' .* has no classes"):
+        source.split("val")
+
+
+def test_parts_that_share_classes_are_pooled(tmp_path):
+    folder = in_parts(tmp_path / "parts", {"train": ["a", "b", "c", "d"], "test": ["a", "b", "c", "d"]})
+    source = open_source(f"folder:{folder}")
+    assert [sorted(one) for one in levels(source.split("all"))] == [[0, 10], [1, 11], [2, 12], [3, 13]]
+    assert source.split("novel").class_names == ("d",)
+
+
+@pytest.mark.parametrize("extra", ["car/1.png", "train/1.png", "validation/x/1.png"])
+def test_folders_that_only_look_like_parts_are_classes(tmp_path, extra):
+    """A class of trains; images in the part itself; two parts for one split."""
+    folder = tmp_path / "vehicles"
+    for name in ("train", "val"):
+        save(folder / name / ("0.png" if extra == "car/1.png" else "a/0.png"))
+    save(folder / extra)
+    if extra == "car/1.png":
+        assert open_source(f"folder:{folder}").class_names == ("car", "train", "val")
+    else:
+        with pytest.raises(DataError, match="every class must have images"):
+            open_source(f"folder:{folder}")
+
+
+def test_files_that_are_passed_over_are_known(animals):
+    (animals / "bee" / "photo.webp").write_bytes(b"RIFF")
+    (animals / "dog" / "more").mkdir()
+    assert open_source(f"folder:{animals}").ignored == (f"{animals}/bee/photo.webp", f"{animals}/dog/more")
 
 
 def test_damaged_image_is_named_when_read(animals):

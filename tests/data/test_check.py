@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from egt_tf.data.check import check_source, find_unreadable, pixel_digest
+from egt_tf.data.sources import open_source
+from egt_tf.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight classes of three different images."""
+    rng = np.random.default_rng(0)
+    for c in range(8):
+        for i in range(3):
+            path = tmp_path / "things" / f"class{c}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+    return tmp_path / "things"
+
+
+def check(folder, images_per_class=3):
+    return check_source(open_source(f"folder:{folder}"), images_per_class)
+
+
+def test_nothing_wrong(folder):
+    report = check(folder)
+    assert not report.wrong and (report.images, report.classes) == (24, 8)
+    assert report.unreadable == report.duplicates == report.few == report.notes == ()
+
+
+def test_unreadable_images_are_found_with_path_and_reason(folder):
+    (folder / "class2" / "1.png").write_bytes(b"")
+    (folder / "class5" / "0.png").write_text("hello")
+    source = open_source(f"folder:{folder}")
+    found = find_unreadable(source)
+    assert sorted(found) == [7, 15]
+    assert all(source.describe(index) in reason for index, reason in found.items())
+    assert [str(one) for one in check_source(source, 2).unreadable] == [
+        f"{folder}/class2/1.png: not a PNG, JPEG, BMP or GIF image",
+        f"{folder}/class5/0.png: not a PNG, JPEG, BMP or GIF image"]
+
+
+def test_only_the_images_asked_for_are_decoded(folder):
+    (folder / "class2" / "1.png").write_bytes(b"")
+    source = open_source(f"folder:{folder}")
+    seen, steps = [], []
+    assert find_unreadable(source, [0, 3], on_image=lambda i, image: seen.append((i, image.shape)),
+                           progress=lambda *step: steps.append(step)) == {}
+    assert seen == [(0, (20, 24, 3)), (3, (20, 24, 3))] and steps == [(0, 2), (1, 2), (2, 2)]
+    assert list(find_unreadable(source, iter([7]))) == [7]
+
+
+def test_an_unreadable_image_does_not_count_for_its_class(folder):
+    (folder / "class2" / "1.png").write_bytes(b"")
+    (finding,) = check(folder).few
+    assert str(finding) == "class 'class2': has 2 readable images, an episode takes 3 of a class"
+    assert not check(folder, 2).few
+
+
+def test_duplicates_across_splits_are_wrong_and_within_one_are_notes(folder):
+    # Base holds the even classes, val 1 and 5, novel 3 and 7. Another encoding of the same pixels counts too.
+    Image.open(folder / "class0" / "0.png").save(folder / "class3" / "copy.bmp")
+    Image.open(folder / "class4" / "1.png").save(folder / "class6" / "copy.png", compress_level=0)
+    report = check(folder)
+    (across,), (within,) = report.duplicates, report.notes
+    assert str(across) == (f"{folder}/class0/0.png: of class0 (base), has the same pixels as "
+                           f"{folder}/class3/copy.bmp of class3 (novel)")
+    assert within.where == f"{folder}/class4/1.png" and "class6 (base)" in within.reason
+    assert report.wrong
+
+
+def test_odd_images_are_notes(folder):
+    Image.new("CMYK", (40, 30)).save(folder / "class0" / "c.jpg")
+    report = check(folder)
+    assert [str(one) for one in report.notes] == [f"{folder}/class0/c.jpg: CMYK, converted to RGB"]
+    assert not report.wrong
+
+
+def test_files_that_are_passed_over_are_notes(folder):
+    (folder / "class1" / "photo.webp").write_bytes(b"RIFF")
+    report = check(folder)
+    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.webp"] and not report.wrong
+
+
+def test_drawn_images_have_no_files_to_be_odd():
+    source = open_source("synthetic:shapes")
+    assert source.encoded is None and source.path is None
+    assert find_unreadable(source, [0, 100]) == {}
+
+
+def test_the_digest_is_of_size_and_pixels():
+    flat = np.zeros((2, 8, 3), np.uint8)
+    assert pixel_digest(flat) == pixel_digest(flat.copy(order="F")) != pixel_digest(flat.reshape(4, 4, 3))
+    assert pixel_digest(flat) != pixel_digest(flat + 1)
+
+
+def test_images_per_class_must_be_positive(folder):
+    with pytest.raises(ConfigError, match="images_per_class"):
+        check(folder, 0)
+
+
+@pytest.mark.parametrize("domain", ["cub", "cars"])
+def test_real_photographs(benchmark_dir, domain):
+    report = check_source(open_source(f"folder:{benchmark_dir}/{domain}"), 21)
+    assert not report.wrong and report.images > 3000
