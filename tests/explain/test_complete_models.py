@@ -18,14 +18,6 @@ BACKBONES = {"conv4": {"width": 16}, "resnet10": {"stem": "small", "widths": (16
              "resnet12": {"widths": (32, 32, 32, 32)}}
 
 
-@pytest.fixture
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
-
-
 def _model(head: str, backbone: str) -> EpisodicModel:
     """With folded normalisations, and no biases in the backbone: no unit fires that has no inputs to thank for it."""
     model = fold_batch_norm(EpisodicModel.build_from({"name": backbone, **BACKBONES[backbone]},

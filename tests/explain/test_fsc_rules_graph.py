@@ -29,14 +29,6 @@ L = keras.layers
 KEEPS_SKIP = [name for name in COMPOSITES.names() if name not in ("fsc", "fsc_gamma")]
 
 
-@pytest.fixture
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
-
-
 # === Rules ===
 
 

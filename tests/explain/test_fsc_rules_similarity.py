@@ -35,14 +35,6 @@ def apply(rule, layer, xs, relevance) -> list:
     return [r if r is None else r.numpy() for r in result]
 
 
-@pytest.fixture
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
-
-
 # === rules one by one ===
 
 

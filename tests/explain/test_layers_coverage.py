@@ -21,12 +21,7 @@ from tests.explain.test_rules import INPUTS, RULES
 L = keras.layers
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def _filled(model: keras.Model, rng) -> keras.Model:

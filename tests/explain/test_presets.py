@@ -22,14 +22,6 @@ L = keras.layers
 PRESETS = [name for name in COMPOSITES.names() if name.startswith("lrp.")]
 
 
-@pytest.fixture
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
-
-
 # === Every composite ===
 
 

@@ -50,12 +50,7 @@ RULES = {
 CONVOLUTIONS = [(1, "same", 1), (2, "same", 1), (1, "valid", 1), (2, "valid", 1), (1, "same", 2)]
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def _filled(layer, shape, rng):
