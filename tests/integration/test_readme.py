@@ -22,6 +22,7 @@ SHORTER = {
               "data.image_size=32", "episode.queries=2", "model.backbone.width=8"],
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
+    "export": [],
 }
 
 
