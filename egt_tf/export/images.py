@@ -7,6 +7,7 @@ import tensorflow as tf
 from egt_tf.data.images import MAX_PIXELS
 from egt_tf.data.preprocessing import evaluation_image, normalize
 from egt_tf.export.checks import checked
+from egt_tf.export.exif import jpeg_orientation, upright
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Up to the end of its first chunk, which holds width and height from byte 16 on.
@@ -16,7 +17,7 @@ _PNG_HEADER = 33
 def prepared_images(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
     """Decodes JPEG and PNG images, resizes, crops and normalises them as `evaluation_image` does.
 
-    Transparent images are laid over white.
+    Transparent images are laid over white, JPEG images are turned as their EXIF orientation says.
 
     Args:
         encoded: strings `(n,)`, n >= 1: the bytes of a file each.
@@ -66,9 +67,7 @@ def decoded_image(encoded: tf.Tensor) -> tf.Tensor:
     limit = f"an image may have at most {MAX_PIXELS // 1_000_000} megapixels. Received height and width:"
     encoded = checked(encoded, (small, [limit, sides]),
                       (sides > 0, ["an image must have pixels. Received height and width:", sides]))
-    # The slow transform is the one that Pillow decodes with.
-    image = tf.cond(is_jpeg, lambda: tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE"),
-                    lambda: _over_white(tf.io.decode_png(encoded, 4)))
+    image = tf.cond(is_jpeg, lambda: _decoded_jpeg(encoded), lambda: _over_white(_decoded_png(encoded)))
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -79,6 +78,23 @@ def _jpeg_sides(encoded: tf.Tensor) -> tf.Tensor:
 def _png_sides(encoded: tf.Tensor) -> tf.Tensor:
     width_height = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
     return tf.cast(width_height[::-1], tf.int64)
+
+
+def _decoded_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    # The slow transform is the one that Pillow decodes with.
+    image = tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE")
+    return upright(image, jpeg_orientation(encoded))
+
+
+def _decoded_png(encoded: tf.Tensor) -> tf.Tensor:
+    """RGBA, uint8."""
+    image = tf.io.decode_png(encoded, 4)
+    # TensorFlow fills the opacity of grey images of d < 8 bits with 2^d - 1.
+    depth = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0], tf.int32)
+    opaque = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint8)
+    opacity = image[..., 3:]
+    return tf.concat([image[..., :3], tf.where((depth < 8) & (opacity == opaque), tf.constant(255, tf.uint8), opacity)],
+                     axis=-1)
 
 
 def _over_white(image: tf.Tensor) -> tf.Tensor:
