@@ -62,6 +62,10 @@ class OneByOne:
         """
         return self._head_model(self._episodes(support, labels, query), training=False)[:, 0]
 
+    def scores_together(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        """As `scores`, but with the queries as one episode, to compare the two."""
+        return self._head_model([support[None], labels[None], query[None]], training=False)[0]
+
     def probabilities(self, scores: tf.Tensor) -> tf.Tensor:
         """What the head makes of raw scores, both `(n, ways)`."""
         return self.model.head.probabilities(scores[:, None])[:, 0]
