@@ -63,7 +63,7 @@ def served(model: EpisodicModel, support: SupportSet | None,
 
 
 def write_version(ready: Served, name_folder: Path, version: int | None = None,
-                  texts: Mapping[str, str] | None = None) -> Path:
+                  files: Mapping[str, bytes] | None = None) -> Path:
     """Writes `name_folder/version/`.
 
     A server that watches the folder sees the version when it is complete: it is written beside, under a hidden name,
@@ -73,7 +73,7 @@ def write_version(ready: Served, name_folder: Path, version: int | None = None,
         ready: the model.
         name_folder: one folder a model; it is made if it is not there.
         version: >= 1; None: one more than the largest that is there.
-        texts: further files of the version by their names.
+        files: further files of the version by their paths in it.
 
     Returns:
         The version's folder.
@@ -83,17 +83,27 @@ def write_version(ready: Served, name_folder: Path, version: int | None = None,
         ExplainError: the composite has no rule for a layer.
         OSError: it cannot be written.
     """
+    target = check_version(name_folder, version)
+    with _appearing(target) as folder:
+        _save(ready, folder)
+        for name, content in (files or {}).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    return target
+
+
+def check_version(name_folder: Path, version: int | None) -> Path:
+    """The folder that `write_version` would write.
+
+    Raises:
+        ExportError: see `write_version`.
+    """
     if name_folder.exists() and not name_folder.is_dir():
         raise ExportError(f"the model's folder {name_folder} must be a folder. Received: a file")
-    version = version or max([*versions(name_folder), 0]) + 1
-    target = name_folder / str(version)
+    target = name_folder / str(version or max([*versions(name_folder), 0]) + 1)
     if target.exists():
         raise ExportError(f"{target} must not exist yet. Received: an exported version; leave --version out for the "
                           "next free one")
-    with _appearing(target) as folder:
-        _save(ready, folder)
-        for name, text in (texts or {}).items():
-            (folder / name).write_text(text, encoding="utf-8")
     return target
 
 
@@ -114,7 +124,7 @@ def _save(ready: Served, folder: Path) -> None:
             names = Path(temporary) / CLASS_NAMES
             names.write_text("".join(f"{name}\n" for name in ready.support.class_names), encoding="utf-8")
             root.class_names = tf.saved_model.Asset(str(names))
-        functions = {name: signature.concrete() for name, signature in ready.signatures.items()}
+        functions = {name: signature.concrete for name, signature in ready.signatures.items()}
         tf.saved_model.save(root, str(folder), signatures=functions)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -35,6 +36,7 @@ class Signature:
     inputs: tuple[tf.TensorSpec, ...]
     summary: str
 
+    @functools.cached_property
     def concrete(self):
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
         return tf.function(self.function, input_signature=self.inputs).get_concrete_function()
