@@ -23,6 +23,7 @@ SHORTER = {
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
     "export": [],
+    "predict": [],
 }
 
 
