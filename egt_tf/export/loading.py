@@ -43,6 +43,14 @@ class ExportedModel:
         """Names of what it can be asked."""
         return tuple(sorted(self._loaded.signatures))
 
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Names, shapes and types of what a signature takes.
+
+        Raises:
+            ExportError: there is no such signature.
+        """
+        return dict(self._signature(signature).structured_input_signature[1])
+
     def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the model answers.
 
@@ -54,7 +62,7 @@ class ExportedModel:
             ExportError: there is no such signature, the inputs are not its inputs, or the graph refuses them.
         """
         function = self._signature(signature)
-        wanted = function.structured_input_signature[1]
+        wanted = self.inputs(signature)
         if set(wanted) != set(inputs):
             raise ExportError(f"the signature {signature!r} takes {', '.join(sorted(wanted))}. Received: "
                               f"{', '.join(sorted(inputs))}")

@@ -49,7 +49,8 @@ def model_card(ready: Served, origin: Origin) -> str:
     sections = {"": _summary(config, origin), "Accuracy": _accuracy(origin), "Signatures": _signatures(ready),
                 "Known limits": _limits(ready, origin), "Licence": [
                     "The package that made this model is licensed under BSD-2-Clause. That says nothing about the images "
-                    "it was trained on, nor about stored support features: their licences decide how it may be used."]}
+                    "it was trained on, nor about those of the stored support set, whose features and pictures come "
+                    "with it: their licences decide how it may be used."]}
     return f"# {origin.name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
 

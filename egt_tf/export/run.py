@@ -7,6 +7,7 @@ from pathlib import Path
 
 from egt_tf.data.support import SupportSet, load_support
 from egt_tf.export.calibration import Calibration
+from egt_tf.export.explanation import SHOWN, shown_file
 from egt_tf.export.model_card import MODEL_CARD, Origin, model_card
 from egt_tf.export.saved_model import Served, served, write_version
 from egt_tf.export.warm_up import WARM_UP, available, warm_up_records
@@ -20,11 +21,13 @@ class RunExport:
     Attributes:
         run: where it was trained.
         ready: its model with signatures.
-        support_name: what the stored support set is called in the card, or None.
+        support: the stored support set, or None.
+        support_name: what it is called in the card, or None.
     """
 
     run: RunFolder
     ready: Served
+    support: SupportSet | None
     support_name: str | None
 
     def write(self, name_folder: Path, version: int | None = None, calibration: Calibration | None = None) -> Path:
@@ -44,7 +47,8 @@ class RunExport:
         """
         name = name_folder.resolve().name
         origin = Origin(name, self.run, self.support_name, calibration, available())
-        files = {MODEL_CARD: model_card(self.ready, origin).encode()}
+        files = {MODEL_CARD: model_card(self.ready, origin).encode(),
+                 SHOWN: shown_file(self.support, self.ready.model.composite.name)}
         if available():
             files[WARM_UP] = warm_up_records(self.ready, name)
         return write_version(self.ready, name_folder, version, files)
@@ -67,7 +71,7 @@ def load_run(run: RunFolder, support_folder: Path | None = None) -> RunExport:
     name = "of the run" if support_folder is None else f"`{support_folder}`"
     folder = support_folder or (run.support_folder if run.support_folder.is_dir() else None)
     support = None if folder is None else load_support(folder, model.image_size)
-    return RunExport(run, served(model, support, config.guidance.composite),
+    return RunExport(run, served(model, support, config.guidance.composite), support,
                      None if support is None else f"{name}: {_counts(support)}")
 
 

@@ -62,6 +62,43 @@ def test_predict_names_the_class_that_the_run_would(egt, exported, trained, quer
     assert egt("predict", queries[0], "--model", exported / "1").output == result.output.splitlines()[0] + "\n"
 
 
+def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_path):
+    query = sorted((trained / "queries").glob("*.png"))[0]
+    of_run = egt("explain", query, "--run", trained, "--target", "all", "--out", "run.png")
+    of_model = egt("explain", query, "--model", exported, "--target", "all", "--out", "model.png")
+    assert of_model.exit_code == 0, of_model.output
+    assert of_model.output.splitlines()[1].split("  ")[0] == of_run.output.splitlines()[1].split("  ")[0]
+    assert "and its stored support set: 3 classes, 2 images each" in of_model.output
+    for suffix in (".npy", ".support.npy"):
+        expected = np.load(tmp_path / f"run{suffix}")
+        np.testing.assert_allclose(np.load(tmp_path / f"model{suffix}"), expected, rtol=1e-5, atol=1e-5)
+        assert np.any(expected)
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "model.json"))
+    assert {key for key in first if first[key] != second[key]} <= {"probabilities", "predicted", "runner_up",
+                                                                   "query_relevance_sums", "support_relevance_sums"}
+    assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_explain_by_an_exported_model_and_another_support_set(egt, fails, exported, trained, tmp_path):
+    query = sorted((trained / "queries").glob("*.png"))[0]
+    two = [shutil.copytree(folder, tmp_path / "two" / folder.name)
+           for folder in sorted((trained / "support").iterdir())[:2]]
+    result = egt("explain", query, "--model", exported, "--support", "two")
+    assert result.exit_code == 0 and "2 classes" in result.output, result.output
+    assert np.load(tmp_path / f"{query.stem}-explained.npy").shape == (2, 32, 32) and len(two) == 2
+    assert egt("explain", query, "--model", exported, "--method", "fsc").exit_code == 2
+    fails("explain", query, "--model", exported, "--target", "nothing", says=["must be 'all' or one of"])
+    fails("explain", query, "--model", "nowhere", says=["no such folder"])
+
+
+@pytest.mark.parametrize("content", [None, b"junk"])
+def test_explain_without_the_pictures_of_the_support_set(fails, exported, query, tmp_path, content):
+    shutil.copytree(exported / "1", tmp_path / "copy")
+    shown = tmp_path / "copy" / "assets.extra" / "shown.npz"
+    shown.unlink() if content is None else shown.write_bytes(content)
+    fails("explain", query, "--model", "copy", says=["shown.npz"])
+
+
 def test_another_support_set(egt, run, tmp_path):
     shutil.copytree(run / "support", tmp_path / "examples")
     first, *_ = sorted((tmp_path / "examples").iterdir())
@@ -77,6 +114,7 @@ def test_without_a_support_set(egt, run, fails, query):
     result = egt("export", run)
     assert result.exit_code == 0 and "serving_default and explain are left out" in result.output
     assert "serving_default" not in ExportedModel("saved_models/tiny").signatures
+    fails("explain", query, "--model", "saved_models/tiny", says=["no stored support set", "--support"])
     fails("predict", query, "--model", "saved_models/tiny", says=["must have the signature 'serving_default'"])
 
 
@@ -135,4 +173,4 @@ def test_warm_up_requests_can_be_replayed(exported):
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is not None, reason="the extra is installed")
 def test_without_the_extra_the_card_says_so(exported):
     assert "No warm-up requests" in (exported / "1" / "README.md").read_text()
-    assert not (exported / "1" / "assets.extra").exists()
+    assert [file.name for file in (exported / "1" / "assets.extra").iterdir()] == ["shown.npz"]
