@@ -8,14 +8,16 @@ from pathlib import Path
 
 import click
 
-from egt_tf.errors import RunError
+from egt_tf.errors import ExportError, RunError
 
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by default.")
+@click.option("--model", "exported", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
+              help="An exported model in place of a run, such as saved_models/first.")
 @click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="One sub-folder of images a class; the run's stored support set by default.")
+              help="One sub-folder of images a class; the stored support set by default.")
 @click.option("--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up "
               "by default.")
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
@@ -23,8 +25,8 @@ from egt_tf.errors import RunError
 @click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")
-def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path | None, target: str | None,
-            method: str | None, compare: str | None, list_methods: bool, out: Path | None) -> None:
+def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None, support_folder: Path | None,
+            target: str | None, method: str | None, compare: str | None, list_methods: bool, out: Path | None) -> None:
     """Classify images by a support set and draw which pixels spoke for and against it."""
     if list_methods:
         return _list_methods()
@@ -32,12 +34,17 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
         raise click.UsageError("name at least one IMAGE to explain")
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
+    if exported is not None and (folder or method or compare):
+        raise click.UsageError("--model brings its own weights and its own method; --run, --method and --compare are for "
+                               "runs")
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
     if out is not None and out.suffix.lower() != ".png":
         raise click.UsageError(f"--out must end in .png. Received: {out}")
     if out is not None and out.resolve() == images[0].resolve():
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
+    if exported is not None:
+        return _explain_by_exported(images, exported, support_folder, target, out)
     from egt_tf.data.support import load_image, load_support
     from egt_tf.explain.comparison import draw_comparison
     from egt_tf.explain.episode import explain_image
@@ -52,17 +59,16 @@ def explain(images: tuple[Path, ...], folder: Path | None, support_folder: Path 
     prepared = [method.prepared(model) for method in methods]
     support = load_support(_support_folder(run, support_folder), model.image_size)
     queries = [load_image(image, model.image_size) for image in images]
-    _say_what_is_used(run, folder, support, support_folder)
-    for image, query, figure in zip(images, queries, [out] if out is not None else figure_names(images)):
+    which_run = "the newest run" if folder is None else "the run"
+    _say_support(f"{which_run} {run.path}", support, support_folder)
+    for image, query, figure in zip(images, queries, _figures(images, out)):
         explanations = [explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
                         for each, method in zip(prepared, methods)]
         if compare:
             draw_comparison(explanations, figure)
         else:
             save(explanations[0], figure)
-        predicted = explanations[0].predicted
-        click.echo(f"{image}: {support.class_names[predicted]} ({100 * explanations[0].probabilities[predicted]:.1f} %)  "
-                   f"figure: {figure}")
+        _say_prediction(image, explanations[0], figure)
 
 
 def figure_names(images: Sequence[Path]) -> list[Path]:
@@ -75,6 +81,34 @@ def figure_names(images: Sequence[Path]) -> list[Path]:
     return names
 
 
+def _figures(images, out):
+    return [out] if out is not None else figure_names(images)
+
+
+def _explain_by_exported(images, exported, support_folder, target, out):
+    from egt_tf.data.support import load_image, load_support
+    from egt_tf.explain.figure import save
+    from egt_tf.export.explanation import ExportedExplainer
+    from egt_tf.export.loading import ExportedModel
+
+    explainer = ExportedExplainer(ExportedModel(exported))
+    support = explainer.support if support_folder is None else load_support(support_folder, explainer.image_size)
+    if support is None:
+        raise ExportError(f"the model {explainer.model.path} has no stored support set; give one: --support FOLDER")
+    queries = [load_image(image, explainer.image_size) for image in images]
+    _say_support(f"the model {explainer.model.path}", support, support_folder)
+    for image, query, figure in zip(images, queries, _figures(images, out)):
+        explanation = explainer.explain(support, query, target, image.name)
+        save(explanation, figure)
+        _say_prediction(image, explanation, figure)
+
+
+def _say_prediction(image, explanation, figure):
+    predicted = explanation.predicted
+    click.echo(f"{image}: {explanation.class_names[predicted]} ({100 * explanation.probabilities[predicted]:.1f} %)  "
+               f"figure: {figure}")
+
+
 def _support_folder(run, support_folder):
     if support_folder is not None:
         return support_folder
@@ -83,10 +117,9 @@ def _support_folder(run, support_folder):
     return run.support_folder
 
 
-def _say_what_is_used(run, folder, support, support_folder):
-    which_run = "the newest run" if folder is None else "the run"
+def _say_support(model, support, support_folder):
     where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
-    click.echo(f"using {which_run} {run.path} and {where}: {support.ways} classes, {support.shots} images each")
+    click.echo(f"using {model} and {where}: {support.ways} classes, {support.shots} images each")
     if support.left_out:
         click.echo(f"{support.left_out} support images are not used: every class counts with {support.shots}, as many "
                    "as the smallest has")

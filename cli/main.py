@@ -43,7 +43,8 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain",
-                   "convert": "convert:convert", "data": "data:data"},
+                   "convert": "convert:convert", "data": "data:data", "export": "export:export",
+                   "predict": "predict:predict"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="egt-tf")

@@ -29,6 +29,10 @@ class ExplainError(EgtError):
     """A model cannot be explained as asked: an unknown layer, composite, target or shape."""
 
 
+class ExportError(EgtError):
+    """A model cannot be exported as asked, or an exported one is missing, damaged or not what it should be."""
+
+
 def check_integer(name: str, value: object, smallest: int) -> None:
     """Checks an argument that a configuration may set to anything.
 

@@ -11,9 +11,9 @@ from egt_tf.errors import ExplainError
 
 # Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for; both can
 # be told apart with the common kinds of colour blindness.
-_DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], float)
+DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], float)
 _SEISMIC = np.array([(0.0, 0.0, 0.3), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0)])
-_LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def pool_channels(relevance: np.ndarray) -> np.ndarray:
@@ -165,14 +165,14 @@ def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.
         raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
     relevance = smooth(relevance, sigma)
     opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
-    blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, _DIVERGING)
+    blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, DIVERGING)
     return blend.round().clip(0, 255).astype(np.uint8)
 
 
 def _backdrop(image: np.ndarray) -> np.ndarray:
     """Grey with a trace of colour, lifted towards white: dark photographs would swallow the blue."""
     image = image.astype(np.float64)
-    grey = (image @ _LUMA)[..., None]
+    grey = (image @ LUMA)[..., None]
     return 255 - 0.72 * (255 - (0.88 * grey + 0.12 * image))
 
 

@@ -23,6 +23,8 @@ SHORTER = {
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
     "data": [],
+    "export": [],
+    "predict": [],
 }
 
 

@@ -1,0 +1,53 @@
+"""egt-tf export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .progress import clear_line, stage_progress
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="The model's folder, which holds its versions; saved_models/NAME-OF-THE-RUN by default.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="The next free one by default.")
+@click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="One sub-folder of images a class; the run's stored support set by default.")
+@click.option("--calibrate", "source", metavar="SOURCE", help="Measure on episodes of its novel classes what answering "
+              "queries one by one costs, and say so in the model card.")
+@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of --calibrate.")
+def export(run: Path, out: Path | None, version: int | None, support_folder: Path | None, source: str | None,
+           episodes: int) -> None:
+    """Write a run as a SavedModel that TensorFlow Serving serves."""
+    from egt_tf.data.episode import EpisodeSpec
+    from egt_tf.data.sources import open_source
+    from egt_tf.export.calibration import calibrate
+    from egt_tf.export.run import load_run
+    from egt_tf.export.saved_model import check_version
+    from egt_tf.export.warm_up import available
+    from egt_tf.runs import RunFolder
+
+    out = out or Path("saved_models") / run.resolve().name
+    check_version(out, version)
+    found = load_run(RunFolder(run), support_folder)
+    calibration = None
+    if source is not None:
+        shape = found.run.config().episode
+        try:
+            calibration = calibrate(found.ready.model, open_source(source).split("novel"),
+                                    EpisodeSpec(shape.ways, shape.shots, 5), episodes, 0, source, "novel",
+                                    stage_progress("episodes"))
+        finally:
+            clear_line()
+        click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
+    path = found.write(out, version, calibration)
+    click.echo(f"signatures: {', '.join(sorted(name for name in found.ready.signatures if '_floats' not in name))}; each "
+               "also for decoded images, NAME_floats")
+    if found.support_name is None:
+        click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
+    if not available():
+        click.echo("no warm-up requests: they need tensorflow-serving-api (pip install 'egt-tf[serving]')")
+    click.echo(f"written: {path}")

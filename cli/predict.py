@@ -1,0 +1,28 @@
+"""egt-tf predict"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from egt_tf.errors import ExportError
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--model", "folder", required=True, type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
+              help="An exported model, such as saved_models/first; its newest version by default.")
+def predict(images: tuple[Path, ...], folder: Path) -> None:
+    """Classify JPEG and PNG images by the support set stored in an exported model."""
+    from egt_tf.export.loading import ExportedModel
+
+    files = [image.read_bytes() for image in images]
+    model = ExportedModel(folder)
+    model.check_classifier()
+    for image, file in zip(images, files):
+        try:
+            answer = model.ask("serving_default", {"images": [file]})
+        except ExportError as error:
+            raise ExportError(f"{image}: {error}") from error
+        click.echo(f"{image}: {answer['top_class'][0].decode()} ({100 * answer['probabilities'][0].max():.1f} %)")

@@ -1,0 +1,83 @@
+"""What answering queries one by one costs in accuracy, against scoring whole episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.sources import ImageSet
+from egt_tf.evaluation.accuracy import Accuracy, Progress, embed
+from egt_tf.export.one_by_one import OneByOne
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Calibration:
+    """Two accuracies on the same episodes.
+
+    Attributes:
+        source: where the images are from.
+        split: which classes.
+        spec: ways, shots and queries a class.
+        one_by_one: every query as if it were alone, as a server answers.
+        together: all queries of an episode scored together, as `egt-tf evaluate` does.
+    """
+
+    source: str
+    split: str
+    spec: EpisodeSpec
+    one_by_one: Accuracy
+    together: Accuracy
+
+    @property
+    def difference(self) -> float:
+        """Mean over the episodes of one_by_one - together, in [-1, 1]."""
+        return self._differences.mean
+
+    @property
+    def difference_interval(self) -> float:
+        """Half the width of the 95 % interval of the difference, episode by episode."""
+        return self._differences.interval
+
+    @property
+    def _differences(self) -> Accuracy:
+        return Accuracy(self.one_by_one.episodes - self.together.episodes)
+
+
+def calibrate(model: OneByOne, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, source: str, split: str,
+              progress: Progress | None = None) -> Calibration:
+    """Measures both on episodes drawn from `images`.
+
+    Args:
+        model: the model as it is served.
+        images: the classes and images to draw from.
+        spec: ways, shots and queries a class.
+        episodes: how many, >= 1.
+        seed: of the episodes.
+        source: for the report.
+        split: for the report.
+        progress: called with (episodes done, episodes).
+
+    Raises:
+        DataError: too few classes or images, or an image that cannot be read.
+    """
+    check_feasible(images, spec)
+    drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
+    used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
+    features = embed(model.model, images, used)
+    labels = np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0)
+    truth = np.repeat(np.arange(spec.ways), spec.queries)
+    score = tf.function(lambda support, query: (model.scores(support, labels, query),
+                                                model.scores_together(support, labels, query)))
+    right = []
+    for index, episode in enumerate(drawn):
+        support, query = (tf.gather(features, np.searchsorted(used, part.ravel()))
+                          for part in (episode.support, episode.query))
+        right.append([np.mean(np.argmax(scores, -1) == truth) for scores in score(support, query)])
+        if progress is not None:
+            progress(index + 1, episodes)
+    one_by_one, together = np.array(right).T
+    return Calibration(source, split, spec, Accuracy(one_by_one), Accuracy(together))

@@ -1,0 +1,152 @@
+"""Exported models on disk: which version, whether it is safe to load, and what it answers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from egt_tf.errors import ExportError
+from egt_tf.export.saved_model import versions
+
+GRAPH_FILE = "saved_model.pb"
+PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+
+
+class ExportedModel:
+    """A SavedModel and its signatures.
+
+    Args:
+        path: the folder of a version, or that of a model, whose newest version is taken.
+
+    Raises:
+        ExportError: see `version_folder` and `check_graph`; or the SavedModel cannot be loaded.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = version_folder(path)
+        check_graph(self.path)
+        try:
+            # Kept, or the variables of its signatures would be gone.
+            self._loaded = tf.saved_model.load(str(self.path))
+        except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+            raise ExportError(f"cannot load {self.path}: {_first_line(str(error))}") from error
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """Names of what it can be asked."""
+        return tuple(sorted(self._loaded.signatures))
+
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Names, shapes and types of what a signature takes.
+
+        Raises:
+            ExportError: there is no such signature.
+        """
+        return dict(self._signature(signature).structured_input_signature[1])
+
+    def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the model answers.
+
+        Args:
+            signature: one of `signatures`.
+            inputs: by the names of the signature.
+
+        Raises:
+            ExportError: there is no such signature, the inputs are not its inputs, or the graph refuses them.
+        """
+        function = self._signature(signature)
+        wanted = self.inputs(signature)
+        if set(wanted) != set(inputs):
+            raise ExportError(f"the signature {signature!r} takes {', '.join(sorted(wanted))}. Received: "
+                              f"{', '.join(sorted(inputs))}")
+        try:
+            tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in wanted.items()}
+            return {name: value.numpy() for name, value in function(**tensors).items()}
+        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+            raise ExportError(request_error(error)) from error
+
+
+    def check_classifier(self) -> None:
+        """Checks that the model has classes to choose from.
+
+        Raises:
+            ExportError: it has no support set, or was not exported by this package.
+        """
+        outputs = self._signature("serving_default").structured_outputs
+        if not {"top_class", "probabilities"} <= set(outputs):
+            raise ExportError(f"{self.path} must answer with top_class and probabilities. Received: a SavedModel that "
+                              f"answers with {', '.join(sorted(outputs))}")
+
+    def _signature(self, name):
+        if name not in self._loaded.signatures:
+            raise ExportError(f"{self.path} must have the signature {name!r}. Received: "
+                              f"{', '.join(self.signatures) or 'none'}")
+        return self._loaded.signatures[name]
+
+
+def version_folder(path: str | os.PathLike) -> Path:
+    """The folder of a version.
+
+    Args:
+        path: such a folder, or one whose sub-folders are versions; then the newest.
+
+    Raises:
+        ExportError: neither.
+    """
+    path = Path(path)
+    if (path / GRAPH_FILE).is_file():
+        return path
+    found = versions(path)
+    if found and (path / str(found[-1]) / GRAPH_FILE).is_file():
+        return path / str(found[-1])
+    received = "no such folder" if not path.exists() else f"no {GRAPH_FILE} in it or in a numbered folder of it"
+    raise ExportError(f"{path} must be an exported model, NAME or NAME/VERSION. Received: {received}")
+
+
+def check_graph(folder: Path) -> None:
+    """Checks the graph of a SavedModel before it is loaded.
+
+    Raises:
+        ExportError: its file is damaged, or an operation of it calls Python.
+    """
+    message = saved_model_pb2.SavedModel()
+    try:
+        message.ParseFromString((folder / GRAPH_FILE).read_bytes())
+    except DecodeError as error:
+        raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a damaged file"
+                          ) from error
+    if not message.meta_graphs:
+        raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a file without a graph")
+    found = sorted(operations(message) & PYTHON_OPERATIONS)
+    if found:
+        raise ExportError(f"{folder} must be a graph without Python functions. Received: operations {', '.join(found)}; "
+                          "a model of this package has none")
+
+
+def operations(message: saved_model_pb2.SavedModel) -> set[str]:
+    """The kinds of operations in all graphs and functions of a SavedModel."""
+    graphs = [graph.graph_def for graph in message.meta_graphs]
+    nodes = [graph.node for graph in graphs]
+    nodes += [function.node_def for graph in graphs for function in graph.library.function]
+    return {node.op for group in nodes for node in group}
+
+
+def request_error(error: Exception) -> str:
+    """The part of TensorFlow's message that says what is wrong with a request."""
+    text = str(error)
+    found = re.search(r"assertion failed: (.*)", text)
+    if found:
+        # Every part of a message of ours is in brackets of its own.
+        return found.group(1).replace("] [", " ").removeprefix("[").removesuffix("]").strip()
+    return re.sub(r"^.*Invalid", "Invalid", _first_line(re.sub(r"(?s)^.*<stack traces unavailable>", "", text)))
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

@@ -1,0 +1,184 @@
+"""The model card of an exported version: where it comes from, what it was measured to do, how to ask it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from egt_tf.config import RunConfig
+from egt_tf.environment import environment
+from egt_tf.errors import RunError
+from egt_tf.export.calibration import Calibration
+from egt_tf.export.saved_model import Served
+from egt_tf.export.signatures import FLOATS, Signature, has_prototypes
+from egt_tf.runs import RunFolder
+
+MODEL_CARD = "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a model card says beside what the model itself shows.
+
+    Attributes:
+        name: of the model.
+        run: where it was trained.
+        support: what the stored support set is called, or None.
+        calibration: what answering one query at a time was measured to cost, or None.
+        warm_up: whether the version holds warm-up requests.
+    """
+
+    name: str
+    run: RunFolder
+    support: str | None
+    calibration: Calibration | None
+    warm_up: bool
+
+
+def model_card(ready: Served, origin: Origin) -> str:
+    """The card as Markdown.
+
+    Raises:
+        RunError: an evaluation or another file of the run is damaged.
+    """
+    config = origin.run.config()
+    sections = {"": _summary(config, origin), "Accuracy": _accuracy(origin), "Signatures": _signatures(ready),
+                "Known limits": _limits(ready, origin), "Licence": [
+                    "The package that made this model is licensed under BSD-2-Clause. That says nothing about the images "
+                    "it was trained on, nor about those of the stored support set, whose features and pictures come "
+                    "with it: their licences decide how it may be used."]}
+    return f"# {origin.name}\n" + "".join(
+        (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
+
+
+def evaluations(run: RunFolder) -> list[dict[str, Any]]:
+    """The evaluations that a run holds, by name.
+
+    Raises:
+        RunError: one of them is damaged.
+    """
+    records = []
+    for file in sorted((run.path / "evaluations").glob("*.json")):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            float(record["accuracy"]), float(record["interval"]), record["source"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} must be an evaluation as `egt-tf evaluate` writes it. Received: {error}") from error
+        records.append(record)
+    return records
+
+
+def _summary(config: RunConfig, origin: Origin) -> list[str]:
+    packages = environment()["packages"]
+    made_by = ", ".join(f"{name} {packages[name]}" for name in ("egt-tf", "tensorflow", "keras") if packages[name])
+    conversion = _conversion(origin.run)
+    rows = {
+        "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
+        "head": _named(config.model.head), "backbone": _named(config.model.backbone),
+        "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
+        **(_training(config) if conversion is None else _of_checkpoint(conversion)),
+        "composite of relevance": _named(config.guidance.composite),
+        "stored support set": origin.support or "none: `serving_default` and `explain` are left out",
+        "made by": made_by, "run": f"`{origin.run.path.resolve().name}`",
+    }
+    # A name may hold what ends a cell.
+    return ["| | |", "|---|---|", *(f"| {key} | {' '.join(value.replace('|', '/').split())} |"
+                                    for key, value in rows.items())]
+
+
+def _training(config: RunConfig) -> dict[str, str]:
+    return {"training data": f"`{config.data.train}`, split `base`",
+            "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} epochs "
+                        f"at most, guidance `{config.guidance.mode}`"}
+
+
+def _of_checkpoint(conversion: Mapping[str, Any]) -> dict[str, str]:
+    trained = "" if conversion.get("trained_head", True) else "; its head was not in it and is NOT trained"
+    return {"training data": "not known: the weights were converted",
+            "training": f"converted from `{conversion.get('checkpoint')}`, SHA-256 {conversion.get('sha256')}{trained}"}
+
+
+def _conversion(run: RunFolder) -> Mapping[str, Any] | None:
+    """Where a converted run comes from; None for a trained one."""
+    try:
+        return json.loads(run.environment_file.read_text(encoding="utf-8")).get("origin")
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{run.environment_file} must be a JSON object. Received: {error}") from error
+
+
+def _named(part: Any) -> str:
+    if isinstance(part, str):
+        return f"`{part}`"
+    arguments = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
+    return f"`{part['name']}`" + (f" ({arguments})" if arguments else "")
+
+
+def _accuracy(origin: Origin) -> list[str]:
+    records = evaluations(origin.run)
+    lines = ["The run holds no evaluation: its accuracy was not measured."]
+    if records:
+        lines = ["With all queries of an episode scored together (mean and 95 % interval over the episodes):", "",
+                 "| data | split | episodes | inference | accuracy |", "|---|---|---|---|---|"]
+        lines += [f"| `{r['source']}` | {r['split']} | {r['episodes']} of {r['ways']}-way {r['shots']}-shot | "
+                  f"{r['inference']} | {_percent(r)} |" for r in records]
+    return [*lines, "", *_one_by_one(origin.calibration)]
+
+
+def _percent(record: Mapping[str, Any]) -> str:
+    return f"{100 * record['accuracy']:.2f} % +- {100 * record['interval']:.2f}"
+
+
+def _one_by_one(calibration: Calibration | None) -> list[str]:
+    if calibration is None:
+        return ["A server answers every query as if it were alone. What that costs against scoring whole episodes was not "
+                "measured (`egt-tf export --calibrate SOURCE` does)."]
+    return [f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} episodes "
+            f"of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
+            f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the queries "
+            f"of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
+            f"{100 * calibration.difference_interval:.2f} percentage points."]
+
+
+def _signatures(ready: Served) -> list[str]:
+    lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of JPEG or "
+             "PNG files. A size that the request decides is written `?`.", ""]
+    for name, signature in sorted(ready.signatures.items()):
+        if not name.endswith(FLOATS):
+            lines += [f"- `{name}`: {signature.summary}", f"  - inputs: {_shapes(_inputs(signature))}",
+                      f"  - outputs: {_shapes(signature.concrete.structured_outputs)}"]
+    if not has_prototypes(ready.model.model.head):
+        lines += ["", "`prototypes` and `classify_with_prototypes` are left out: this head needs the support images "
+                  "themselves."]
+    return lines
+
+
+def _inputs(signature: Signature) -> dict[str, tf.TensorSpec]:
+    return {spec.name: spec for spec in signature.inputs}
+
+
+def _shapes(tensors: Mapping[str, Any]) -> str:
+    return "; ".join(f"`{name}` {tensor.dtype.name} ({', '.join('?' if s is None else str(s) for s in tensor.shape)}"
+                     f"{',' if len(tensor.shape) == 1 else ''})" for name, tensor in sorted(tensors.items()))
+
+
+def _limits(ready: Served, origin: Origin) -> list[str]:
+    head = ready.model.model.head
+    lines = ["- The most probable class is named even if the image shows none of the classes.",
+             "- Probabilities are not calibrated.",
+             "- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of images.",
+             "- Relevance says which pixels the prediction used, not whether it is right."]
+    if head.uses_batch_statistics:
+        lines.append("- The head normalises by the statistics of an episode; a query's companions are the support images, "
+                     "so a support set of very few images gives poor statistics.")
+    if head.needs_ways:
+        lines.append(f"- Episodes must have {head.ways} classes.")
+    if not origin.warm_up:
+        lines.append("- No warm-up requests: tensorflow-serving-api was not installed where this was exported, and the "
+                     "first request of each signature takes longer.")
+    return lines

@@ -1,0 +1,131 @@
+"""Queries scored and explained one by one, so that no answer depends on what else was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.explain.composites import Composite
+from egt_tf.explain.reverse import record, reverse
+from egt_tf.explain.start import log_odds
+from egt_tf.heads.base import Head
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relevance:
+    """What the explanation of n queries gives.
+
+    Attributes:
+        scores: raw scores `(n, ways)`.
+        targets: the class explained of each query, int64 `(n,)`.
+        images: relevance of the query's pixels, summed over the colours, `(n, size, size)`.
+        support_features: relevance of the support features, `(n, support, h, w, c)`.
+    """
+
+    scores: tf.Tensor
+    targets: tf.Tensor
+    images: tf.Tensor
+    support_features: tf.Tensor
+
+
+class OneByOne:
+    """Asks a model about each query as if it were alone: every query is an episode of its own.
+
+    A head that normalises by the statistics of its episode gets the support images as further queries, as
+    `egt_tf.explain.episode.query_inputs` does; its statistics are then those of a fixed set and the one query.
+    All methods work eagerly and inside graphs, for any number of queries, support images and ways.
+
+    Args:
+        model: the classifier.
+        composite: gives each layer its rule of relevance.
+    """
+
+    def __init__(self, model: EpisodicModel, composite: Composite):
+        self.model = model
+        self.composite = composite
+        self._head_model = _head_model(model.head)
+
+    def features(self, images: tf.Tensor) -> tf.Tensor:
+        """The backbone's maps `(n, h, w, c)` of normalised images `(n, size, size, 3)`."""
+        return self.model.backbone(images, training=False)
+
+    def scores(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        """Raw scores `(n, ways)`.
+
+        Args:
+            support: features of the support images, `(support, h, w, c)`.
+            labels: their one-hot labels, float32 `(support, ways)`.
+            query: features of the queries, `(n, h, w, c)`.
+        """
+        return self._head_model(self._episodes(support, labels, query), training=False)[:, 0]
+
+    def scores_together(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        """As `scores`, but with the queries as one episode, to compare the two."""
+        return self._head_model([support[None], labels[None], query[None]], training=False)[0]
+
+    def probabilities(self, scores: tf.Tensor) -> tf.Tensor:
+        """What the head makes of raw scores, both `(n, ways)`."""
+        return self.model.head.probabilities(scores[:, None])[:, 0]
+
+    def relevance(self, support: tf.Tensor, labels: tf.Tensor, images: tf.Tensor, targets: tf.Tensor) -> Relevance:
+        """Explains a class of each query, from the log-odds of its probability down to the pixels.
+
+        Args:
+            support: see `scores`.
+            labels: see `scores`.
+            images: the queries, normalised `(n, size, size, 3)`.
+            targets: class indices, int64 `(n,)`; -1 for the most probable class.
+        """
+        backbone = record(self.model.backbone, [images])
+        # What a backbone gives is not known to be positive; rules that take the sign into account look at the values.
+        head = record(self._head_model, self._episodes(support, labels, backbone.outputs[0]), raw=False)
+        scores = head.outputs[0][:, 0]
+        targets = tf.where(targets < 0, tf.argmax(scores, axis=-1), targets)
+        chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype) * log_odds(self.probabilities(scores))
+        start = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
+        at_support, _, at_query = reverse(head, start, self.composite)
+        pixels = reverse(backbone, at_query[:, 0], self.composite)[0]
+        return Relevance(scores, targets, tf.reduce_sum(pixels, axis=-1), at_support)
+
+    def support_relevance(self, images: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
+        """Takes relevance of support features on to the pixels.
+
+        Args:
+            images: normalised support images `(support, size, size, 3)`.
+            relevance: `Relevance.support_features`.
+
+        Returns:
+            Summed over the colours, `(n, support, size, size)`.
+        """
+        backbone = record(self.model.backbone, [images])
+
+        def pixels(at_features):
+            return tf.reduce_sum(reverse(backbone, at_features, self.composite)[0], axis=-1)
+
+        # One query after the other: each walk back is as large as the whole support set.
+        return tf.map_fn(pixels, relevance, parallel_iterations=1)
+
+    def _episodes(self, support, labels, query):
+        """Inputs of the head, an episode for each query, which is the first of its episode."""
+        queries, images = tf.shape(query)[0], tf.shape(support)[0]
+        chosen = tf.range(self._companions(images, tf.shape(labels)[1])) % images
+        companions = _repeated(tf.gather(support, chosen), queries)
+        return [_repeated(support, queries), _repeated(labels, queries), tf.concat([query[:, None], companions], axis=1)]
+
+    def _companions(self, images, ways):
+        head = self.model.head
+        companions = images if head.uses_batch_statistics else tf.constant(0)
+        return companions + -(1 + companions) % head.query_multiple(ways)
+
+
+def _repeated(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+    return tf.repeat(x[None], times, axis=0)
+
+
+def _head_model(head: Head) -> keras.Model:
+    """Both stages of the head as one model, from support features, labels and query features to raw scores."""
+    inputs = [keras.Input(x.shape[1:], name=x.name.split(":")[0]) for x in head.relate_model.inputs]
+    return keras.Model(inputs, head.score_model(head.relate_model(inputs)), name="head")

@@ -1,0 +1,153 @@
+"""Writes a model as TensorFlow Serving takes it: `NAME/VERSION/`, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from egt_tf.data.support import SupportSet
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ExportError, original_error
+from egt_tf.explain.methods import get_method
+from egt_tf.explain.presets import COMPOSITES
+from egt_tf.export.one_by_one import OneByOne
+from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+
+CLASS_NAMES = "class_names.txt"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Served:
+    """A model ready to be written.
+
+    Attributes:
+        model: what answers.
+        support: the classes it knows without being told, or None.
+        signatures: by name.
+    """
+
+    model: OneByOne
+    support: StoredSupport | None
+    signatures: Mapping[str, Signature]
+
+
+def served(model: EpisodicModel, support: SupportSet | None,
+           composite: str | Mapping[str, Any] = "fsc") -> Served:
+    """Makes the signatures of a model.
+
+    Args:
+        model: the classifier; its weights are those at the time of writing.
+        support: the classes of `serving_default` and `explain`, or None.
+        composite: how to explain, as `COMPOSITES` takes it.
+
+    Raises:
+        ConfigError: an unknown composite.
+        ExportError: a support set of other ways than the head takes.
+    """
+    head = model.head
+    if support is not None and head.needs_ways and support.ways != head.ways:
+        raise ExportError(f"the support set must have the {head.ways} classes that the head was made for. "
+                          f"Received: {support.ways}; name another by --support")
+    rules = COMPOSITES.get(composite)
+    answers = OneByOne(get_method(composite).prepared(model), rules)
+    stored = None if support is None else StoredSupport(answers, support)
+    return Served(answers, stored, Signatures(answers, stored).all())
+
+
+def write_version(ready: Served, name_folder: Path, version: int | None = None,
+                  files: Mapping[str, bytes] | None = None) -> Path:
+    """Writes `name_folder/version/`.
+
+    A server that watches the folder sees the version when it is complete: it is written beside, under a hidden name,
+    and renamed.
+
+    Args:
+        ready: the model.
+        name_folder: one folder a model; it is made if it is not there.
+        version: >= 1; None: one more than the largest that is there.
+        files: further files of the version by their paths in it.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ExportError: the version is there already, or `name_folder` is no folder.
+        ExplainError: the composite has no rule for a layer.
+        OSError: it cannot be written.
+    """
+    target = check_version(name_folder, version)
+    with _appearing(target) as folder:
+        _save(ready, folder)
+        for name, content in (files or {}).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    return target
+
+
+def check_version(name_folder: Path, version: int | None) -> Path:
+    """The folder that `write_version` would write.
+
+    Raises:
+        ExportError: see `write_version`.
+    """
+    if name_folder.exists() and not name_folder.is_dir():
+        raise ExportError(f"the model's folder {name_folder} must be a folder. Received: a file")
+    target = name_folder / str(version or max([*versions(name_folder), 0]) + 1)
+    if target.exists():
+        raise ExportError(f"{target} must not exist yet. Received: an exported version; leave --version out for the "
+                          "next free one")
+    return target
+
+
+def versions(name_folder: Path) -> list[int]:
+    """The versions in a model's folder, in order; none if there is no such folder."""
+    if not name_folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in name_folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+def _save(ready: Served, folder: Path) -> None:
+    root = tf.Module()
+    # The weights alone: a Keras model as an attribute would be saved a second time, with Keras's own functions.
+    root.weights = list(ready.model.model.variables)
+    with tempfile.TemporaryDirectory() as temporary, original_error():
+        if ready.support is not None:
+            root.support = [ready.support.features, ready.support.labels]
+            names = Path(temporary) / CLASS_NAMES
+            names.write_text("".join(f"{name}\n" for name in ready.support.class_names), encoding="utf-8")
+            root.class_names = tf.saved_model.Asset(str(names))
+        functions = {name: signature.concrete for name, signature in ready.signatures.items()}
+        tf.saved_model.save(root, str(folder), signatures=functions)
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` that becomes `target` when the block ends well, and vanishes when it does not."""
+    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        yield folder
+        # mkdtemp makes private folders; a server may run as another user.
+        folder.chmod(0o777 & ~_current_umask())
+        os.rename(folder, target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,176 @@
+"""`egt-tf export` and `egt-tf predict`: what they write and print, and how they fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from PIL import Image
+
+from egt_tf.data.support import load_image, load_support
+from egt_tf.export.loading import ExportedModel
+from egt_tf.export.one_by_one import OneByOne
+from egt_tf.runs import RunFolder
+from egt_tf_cli.main import cli
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """An exported model with one version. Not to be written to."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    result = CliRunner().invoke(cli, ["export", str(trained), "--out", str(folder)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
+    record = {"source": "synthetic:fog", "split": "novel", "ways": 3, "shots": 2, "episodes": 7,
+              "inference": "inductive", "accuracy": 0.4321, "interval": 0.0123}
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "fog.json").write_text(json.dumps(record))
+    result = egt("export", run, "--calibrate", "synthetic:texture", "--episodes", 3)
+    assert result.exit_code == 0, result.output
+    version = tmp_path / "saved_models" / "tiny" / "1"
+    assert f"written: {version.relative_to(tmp_path)}" in result.output and "serving_default" in result.output
+    assert [entry.name for entry in version.parent.iterdir()] == ["1"]
+    card = (version / "README.md").read_text()
+    for words in ("# tiny", "`synthetic:shapes`", "43.21 % +- 1.23", "`synthetic:fog`", "`relation`", "`conv4`", "`fsc`",
+                  "`images` string (?,)", "same 3 episodes of `synthetic:texture`", "BSD-2-Clause"):
+        assert words in card
+    classes = [p.name for p in sorted((run / "support").iterdir())]
+    assert (version / "assets" / "class_names.txt").read_text().splitlines() == classes
+
+
+def test_predict_names_the_class_that_the_run_would(egt, exported, trained, query):
+    queries = sorted((trained / "queries").glob("*.png"))[:2]
+    result = egt("predict", *queries, "--model", exported)
+    assert result.exit_code == 0, result.output
+    run = RunFolder(trained)
+    model, support = run.load_model(), load_support(run.support_folder, 32)
+    answers = OneByOne(model, None)
+    features = answers.features(support.images.reshape(-1, 32, 32, 3))
+    labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
+    for line, file in zip(result.output.splitlines(), queries, strict=True):
+        scores = answers.scores(features, labels, answers.features(load_image(file, 32)[None]))
+        p = answers.probabilities(scores)[0].numpy()
+        assert line == f"{file}: {support.class_names[p.argmax()]} ({100 * p.max():.1f} %)"
+    assert egt("predict", queries[0], "--model", exported / "1").output == result.output.splitlines()[0] + "\n"
+
+
+def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_path):
+    query = sorted((trained / "queries").glob("*.png"))[0]
+    of_run = egt("explain", query, "--run", trained, "--target", "all", "--out", "run.png")
+    of_model = egt("explain", query, "--model", exported, "--target", "all", "--out", "model.png")
+    assert of_model.exit_code == 0, of_model.output
+    assert of_model.output.splitlines()[1].split("  ")[0] == of_run.output.splitlines()[1].split("  ")[0]
+    assert "and its stored support set: 3 classes, 2 images each" in of_model.output
+    for suffix in (".npy", ".support.npy"):
+        expected = np.load(tmp_path / f"run{suffix}")
+        np.testing.assert_allclose(np.load(tmp_path / f"model{suffix}"), expected, rtol=1e-5, atol=1e-5)
+        assert np.any(expected)
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "model.json"))
+    assert {key for key in first if first[key] != second[key]} <= {"probabilities", "predicted", "runner_up",
+                                                                   "query_relevance_sums", "support_relevance_sums"}
+    assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_explain_by_an_exported_model_and_another_support_set(egt, fails, exported, trained, tmp_path):
+    query = sorted((trained / "queries").glob("*.png"))[0]
+    two = [shutil.copytree(folder, tmp_path / "two" / folder.name)
+           for folder in sorted((trained / "support").iterdir())[:2]]
+    result = egt("explain", query, "--model", exported, "--support", "two")
+    assert result.exit_code == 0 and "2 classes" in result.output, result.output
+    assert np.load(tmp_path / f"{query.stem}-explained.npy").shape == (2, 32, 32) and len(two) == 2
+    assert egt("explain", query, "--model", exported, "--method", "fsc").exit_code == 2
+    fails("explain", query, "--model", exported, "--target", "nothing", says=["must be 'all' or one of"])
+    fails("explain", query, "--model", "nowhere", says=["no such folder"])
+
+
+@pytest.mark.parametrize("content", [None, b"junk"])
+def test_explain_without_the_pictures_of_the_support_set(fails, exported, query, tmp_path, content):
+    shutil.copytree(exported / "1", tmp_path / "copy")
+    shown = tmp_path / "copy" / "assets.extra" / "shown.npz"
+    shown.unlink() if content is None else shown.write_bytes(content)
+    fails("explain", query, "--model", "copy", says=["shown.npz"])
+
+
+def test_another_support_set(egt, run, tmp_path):
+    shutil.copytree(run / "support", tmp_path / "examples")
+    first, *_ = sorted((tmp_path / "examples").iterdir())
+    first.rename(tmp_path / "examples" / "renamed")
+    shutil.rmtree(run / "support")
+    result = egt("export", run, "--support", "examples", "--out", "models/other", "--version", 5)
+    assert result.exit_code == 0, result.output
+    assert "renamed" in (tmp_path / "models" / "other" / "5" / "assets" / "class_names.txt").read_text()
+
+
+def test_without_a_support_set(egt, run, fails, query):
+    shutil.rmtree(run / "support")
+    result = egt("export", run)
+    assert result.exit_code == 0 and "serving_default and explain are left out" in result.output
+    assert "serving_default" not in ExportedModel("saved_models/tiny").signatures
+    fails("explain", query, "--model", "saved_models/tiny", says=["no stored support set", "--support"])
+    fails("predict", query, "--model", "saved_models/tiny", says=["must have the signature 'serving_default'"])
+
+
+def test_a_converted_run_does_not_claim_training_data(egt, run, tmp_path):
+    environment = json.loads((run / "environment.json").read_text())
+    environment["origin"] = {"checkpoint": "best_model.tar", "sha256": "ab", "trained_head": False}
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert egt("export", run).exit_code == 0
+    card = (tmp_path / "saved_models" / "tiny" / "1" / "README.md").read_text()
+    assert "synthetic:shapes" not in card and "best_model.tar" in card and "NOT trained" in card
+
+
+def test_what_cannot_be_exported(fails, run, tmp_path):
+    fails("export", "nowhere", says=["nowhere", "must exist"])
+    (tmp_path / "file").write_text("")
+    fails("export", run, "--out", "file", says=["must be a folder"])
+    (tmp_path / "models" / "3").mkdir(parents=True)
+    fails("export", run, "--out", "models", "--version", 3, says=["must not exist yet"])
+    fails("export", run, "--support", "nowhere", says=["nowhere"])
+    fails("export", run, "--calibrate", "folder:nowhere", says=["nowhere"])
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "bad.json").write_text("{}")
+    fails("export", run, says=["bad.json"])
+
+
+def test_what_cannot_be_predicted(fails, exported, query, tmp_path):
+    fails("predict", query, "--model", "nowhere", says=["nowhere", "no such folder"])
+    fails("predict", query, "--model", tmp_path, says=["no saved_model.pb"])
+    fails("predict", "nowhere.png", "--model", exported, says=["nowhere.png"])
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    fails("predict", "bad.jpg", "--model", exported, says=["bad.jpg", "Invalid JPEG"])
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.bmp")
+    fails("predict", "a.bmp", "--model", exported, says=["a.bmp", "JPEG or PNG"])
+
+
+def test_a_foreign_model_is_refused(fails, query, tmp_path):
+    call = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.string, name="images")])
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"), signatures=call.get_concrete_function())
+    fails("predict", query, "--model", "foreign", says=["must answer with top_class"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is None, reason="the extra `serving` is not installed")
+def test_warm_up_requests_can_be_replayed(exported):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    model = ExportedModel(exported)
+    asked = []
+    for record in tf.data.TFRecordDataset(str(exported / "1" / "assets.extra" / "tf_serving_warmup_requests")):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(value) for name, value in log.inputs.items()}
+        assert log.model_spec.name == "tiny" and model.ask(log.model_spec.signature_name, inputs)
+        asked.append(log.model_spec.signature_name)
+    assert sorted(asked) == sorted(model.signatures)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is not None, reason="the extra is installed")
+def test_without_the_extra_the_card_says_so(exported):
+    assert "No warm-up requests" in (exported / "1" / "README.md").read_text()
+    assert [file.name for file in (exported / "1" / "assets.extra").iterdir()] == ["shown.npz"]

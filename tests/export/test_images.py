@@ -1,0 +1,142 @@
+"""Images decoded in the graph are those that the package decodes with Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from egt_tf.data.images import decode_image
+from egt_tf.data.preprocessing import denormalize, evaluation_image
+from egt_tf.export.images import prepared_floats, prepared_images
+
+SIZE = 48
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def prepare(encoded):
+    return prepared_images(encoded, SIZE)
+
+
+def photograph(mode: str, height: int = 90, width: int = 130) -> Image.Image:
+    """Smooth colours with some noise, as photographs have."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:height, :width] / 20.0
+    channels = [127 + 100 * np.sin(x * (k + 1) / 2 + y) + rng.normal(0, 6, (height, width)) for k in range(4)]
+    pixels = np.stack(channels, -1).clip(0, 255).astype(np.uint8)
+    if mode == "I;16":
+        return Image.fromarray((pixels[..., 0].astype(np.uint16) << 8) + pixels[..., 1])
+    if mode == "RGBA":
+        return Image.fromarray(pixels, "RGBA")
+    return Image.fromarray(pixels[..., :3]).convert(mode)
+
+
+def encoded(image: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
+    """A PNG with a header of one's own; by default it promises pixels that are not there."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form, mode, options", [
+    ("PNG", "RGB", {}), ("PNG", "L", {}), ("PNG", "P", {}), ("PNG", "RGBA", {}), ("PNG", "LA", {}), ("PNG", "1", {}),
+    ("PNG", "I;16", {}), ("JPEG", "RGB", {}), ("JPEG", "RGB", {"quality": 30, "subsampling": 2}),
+    ("JPEG", "RGB", {"progressive": True}), ("JPEG", "L", {}), ("JPEG", "CMYK", {}),
+])
+def test_pixels_are_those_of_the_package(form, mode, options):
+    file = encoded(photograph(mode), form, **options)
+    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
+    actual = denormalize(prepare([file])[0]).numpy().astype(int)
+    assert np.abs(actual - expected).max() <= 1
+    assert expected.std() > 10
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_grey_images_of_few_bits(depth):
+    values = np.arange(40) % 2**depth
+    row = b"\0" + int("".join(format(v, f"0{depth}b") for v in values), 2).to_bytes(5 * depth, "big")
+    file = png_of_size(40, 8, depth, colour=0, rows=8 * row)
+    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
+    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16])
+def test_palettes_of_few_bits(colours):
+    file = encoded(photograph("RGB").quantize(colours), "PNG")
+    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
+    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_photographs_are_turned_upright(orientation, order):
+    exif = Image.Exif()
+    exif.endian = {"big": ">", "little": "<"}[order]
+    exif[0x010F], exif[0x0112] = "maker", orientation
+    file = encoded(photograph("RGB"), "JPEG", exif=exif)
+    assert (b"MM\0*" in file) == (order == "big")
+    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
+    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+
+
+@pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*" + b"\xff" * 40, b"II*\0\x08\0\0\0\xff\xff" + bytes(30)])
+def test_damaged_orientations_count_as_none(exif):
+    plain = encoded(photograph("RGB"), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", 8 + len(exif)) + b"Exif\0\0" + exif
+    np.testing.assert_array_equal(prepare([plain[:2] + segment + plain[2:]]), prepare([plain]))
+
+
+def test_images_of_different_sizes_come_in_one_request():
+    files = [encoded(photograph("RGB", *sides), "PNG") for sides in ((20, 31), (200, 64), (1, 1))]
+    assert prepare(files).shape == (3, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("file, says", [
+    (b"", "JPEG or PNG"), (b"GIF89a" + bytes(100), "JPEG or PNG"), (b"\x89PNG\r\n\x1a\n", "JPEG or PNG"),
+    (png_of_size(100_000, 100_000), "50 megapixels"), (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
+    (png_of_size(2**32 - 1, 5), "must have pixels"), (png_of_size(0, 5), "must have pixels"),
+    (png_of_size(4, 4), "Invalid PNG"), (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
+    (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"), (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
+])
+def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
+    good = encoded(photograph("RGB"), "PNG")
+    before = prepare([good]).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+        prepare([good, file])
+    np.testing.assert_array_equal(prepare([good]), before)
+
+
+def test_a_large_jpeg_is_refused_by_its_header():
+    file = bytearray(encoded(photograph("RGB"), "JPEG"))
+    start = file.index(b"\xff\xc0")
+    file[start + 5:start + 9] = struct.pack(">HH", 65000, 65000)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels.*65000"):
+        prepare([bytes(file)])
+
+
+def test_no_image_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one image"):
+        prepare(tf.zeros([0], tf.string))
+
+
+def test_decoded_images_are_normalised():
+    image = denormalize(evaluation_image(decode_image(encoded(photograph("RGB"), "PNG")), SIZE))
+    floats = tf.function(prepared_floats)
+    np.testing.assert_allclose(floats(tf.cast(image, tf.float32)[None])[0],
+                               prepare([encoded(photograph("RGB"), "PNG")])[0], atol=1e-6)
+    for value in (-1.0, 256.0, float("nan")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="grey levels"):
+            floats(tf.fill([1, SIZE, SIZE, 3], value))

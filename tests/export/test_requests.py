@@ -1,0 +1,165 @@
+"""What an exported model does with batches, with requests that are not as they must be, and with what follows them."""
+
+from __future__ import annotations
+
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from egt_tf.errors import ExportError
+from egt_tf.export.loading import ExportedModel, check_graph, operations, version_folder
+from egt_tf.export.saved_model import served, versions, write_version
+
+NAMES = {"serving_default", "explain", "classify_episode", "explain_episode", "embed"}
+WITH_PROTOTYPES = {"prototypes", "classify_with_prototypes"}
+
+
+@pytest.fixture(scope="module")
+def folder(build, support, tmp_path_factory):
+    """A relation model, whose published head would let queries depend on each other. Not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / "pairs"
+    write_version(served(build("relation"), support), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return ExportedModel(folder)
+
+
+@pytest.fixture(scope="module")
+def episode(query_files, support_files):
+    return {"support_images": support_files, "support_labels": [0, 0, 1, 1, 2, 2], "query_images": query_files}
+
+
+def test_an_answer_does_not_depend_on_the_rest_of_the_batch(model, query_files, episode):
+    files = [*query_files, *query_files[::-1]]
+    together = model.ask("explain", {"images": files, "targets": 6 * [1]})
+    episodes = model.ask("classify_episode", {**episode, "query_images": files})
+    for index, file in enumerate(files):
+        alone = model.ask("explain", {"images": [file], "targets": [1]})
+        np.testing.assert_allclose(together["probabilities"][index], alone["probabilities"][0], atol=1e-5)
+        np.testing.assert_allclose(together["relevance"][index], alone["relevance"][0], atol=1e-5)
+        plain = model.ask("serving_default", {"images": [file]})["probabilities"][0]
+        np.testing.assert_allclose(plain, alone["probabilities"][0], atol=1e-5)
+        np.testing.assert_allclose(episodes["probabilities"][index], plain, atol=1e-5)
+
+
+def test_any_number_of_classes_and_shots(model, query_files, support_files):
+    for labels in ([0, 1], [1, 0, 1, 1], [0, 1, 2, 3, 4, 5]):
+        request = {"support_images": support_files[:len(labels)], "support_labels": labels,
+                   "query_images": query_files[:2]}
+        answer = model.ask("classify_episode", request)
+        assert answer["probabilities"].shape == (2, max(labels) + 1)
+        np.testing.assert_allclose(answer["probabilities"].sum(-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changed, says", [
+    ({"support_labels": [0, 0, 1, 1, 2]}, "one label. Received: 6 images and 5 labels"),
+    ({"support_labels": [0, 0, 1, 1, 2, -1]}, "support labels must be 0, 1"),
+    ({"support_labels": [0, 0, 1, 1, 2, 10**15]}, "support labels must be 0, 1"),
+    ({"support_labels": [0, 0, 1, 1, 3, 3]}, "every class from 0 to the largest"),
+    ({"support_labels": 6 * [0]}, "at least two classes. Received: 1"),
+    ({"support_images": [], "support_labels": []}, "at least one support image"),
+    ({"query_images": []}, "at least one image"),
+    ({"query_images": [b"no image"]}, "JPEG or PNG"),
+])
+@pytest.mark.parametrize("signature", ["classify_episode", "explain_episode"])
+def test_a_bad_request_is_refused_and_the_next_one_answered(model, episode, signature, changed, says):
+    targets = {"targets": len(episode["query_images"]) * [-1]} if signature == "explain_episode" else {}
+    before = model.ask("classify_episode", episode)["probabilities"]
+    with pytest.raises(ExportError, match=says) as raised:
+        model.ask(signature, {**episode, **targets, **changed})
+    assert isinstance(raised.value.__cause__, tf.errors.InvalidArgumentError)
+    assert "\n" not in str(raised.value)
+    np.testing.assert_array_equal(model.ask("classify_episode", episode)["probabilities"], before)
+
+
+@pytest.mark.parametrize("targets, says", [([0, 1], "one target. Received: 3 queries and 2"), ([0, 1, 3], "class index"),
+                                           ([0, -2, 1], "class index")])
+def test_targets_are_classes(model, query_files, targets, says):
+    with pytest.raises(ExportError, match=says):
+        model.ask("explain", {"images": query_files, "targets": targets})
+
+
+def test_a_graph_head_takes_the_ways_it_was_made_for(build, episode, tmp_path):
+    graph = ExportedModel(write_version(served(build({"name": "graph", "ways": 4}), None), tmp_path / "graph"))
+    with pytest.raises(ExportError, match="this model takes 4 classes. Received: 3"):
+        graph.ask("classify_episode", episode)
+
+
+def test_signatures(model, build, support):
+    assert set(model.signatures) == NAMES | {f"{name}_floats" for name in NAMES}
+    without = served(build("cosine"), None).signatures
+    assert {name for name in without if not name.endswith("_floats")} == (
+        NAMES - {"serving_default", "explain"}) | WITH_PROTOTYPES
+    independent = served(build({"name": "relation", "batch_statistics": False}), support).signatures
+    assert WITH_PROTOTYPES <= set(independent)
+
+
+def test_prototypes_answer_as_their_support_images_do(build, support, episode, tmp_path):
+    model = ExportedModel(write_version(served(build("cross_attention"), support), tmp_path / "attention"))
+    prototypes = model.ask("prototypes", {key: episode[key] for key in ("support_images", "support_labels")})
+    answer = model.ask("classify_with_prototypes", {**prototypes, "query_images": episode["query_images"]})
+    expected = model.ask("classify_episode", episode)
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
+    features = model.ask("embed", {"images": episode["support_images"]})["features"]
+    np.testing.assert_allclose(prototypes["prototypes"], features.reshape(3, 2, *features.shape[1:]).mean(1), atol=1e-5)
+    with pytest.raises(ExportError, match="at least two prototypes"):
+        model.ask("classify_with_prototypes", {"prototypes": features[:1], "query_images": episode["query_images"]})
+
+
+# === On disk ===
+
+
+def test_no_python_functions_and_no_objects_of_this_package(folder):
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((folder / "1" / "saved_model.pb").read_bytes())
+    assert not [name for name in operations(message) if "Py" in name]
+    nodes = message.meta_graphs[0].object_graph_def.nodes
+    assert {node.user_object.identifier for node in nodes if node.HasField("user_object")} <= {
+        "_generic_user_object", "trackable_list_wrapper", "signature_map"}
+    assert (folder / "1" / "assets" / "class_names.txt").read_text().split() == ["ant", "bee", "cow"]
+
+
+def test_versions_count_up_and_are_never_replaced(build, support, tmp_path):
+    ready = served(build("cosine"), support)
+    models = tmp_path / "new" / "cosine"
+    assert write_version(ready, models, 7) == models / "7" and write_version(ready, models) == models / "8"
+    with pytest.raises(ExportError, match="must not exist yet"):
+        write_version(ready, models, 7)
+    assert versions(models) == [7, 8] == sorted(int(entry.name) for entry in models.iterdir())
+    assert version_folder(models) == models / "8" and version_folder(models / "7") == models / "7"
+
+
+def test_nothing_is_left_where_writing_fails(build, support, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", fails)
+    with pytest.raises(OSError, match="No space"):
+        write_version(served(build("cosine"), support), tmp_path / "new" / "cosine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_with_python_functions_is_refused(tmp_path):
+    module = tf.Module()
+    call = tf.function(lambda x: tf.py_function(lambda y: y, [x], tf.float32), input_signature=[tf.TensorSpec([])])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=call.get_concrete_function())
+    with pytest.raises(ExportError, match="without Python functions. Received: operations EagerPyFunc"):
+        ExportedModel(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_damaged_files_are_refused(tmp_path, content):
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ExportError, match="must be the graph of a SavedModel"):
+        check_graph(tmp_path)
+
+
+def test_missing_weights_are_one_line(folder, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes((folder / "1" / "saved_model.pb").read_bytes())
+    with pytest.raises(ExportError, match="cannot load"):
+        ExportedModel(tmp_path)
