@@ -35,8 +35,8 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if exported is not None and (folder or method or compare):
-        raise click.UsageError("--model brings its own weights and its own method; --run, --method and --compare are for "
-                               "runs")
+        raise click.UsageError("--model brings its own weights and its own method; --run, --method and --compare are "
+                               "for runs")
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
     if out is not None and out.suffix.lower() != ".png":

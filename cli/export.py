@@ -44,8 +44,8 @@ def export(run: Path, out: Path | None, version: int | None, support_folder: Pat
             clear_line()
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
-    click.echo(f"signatures: {', '.join(sorted(name for name in found.ready.signatures if '_floats' not in name))}; each "
-               "also for decoded images, NAME_floats")
+    names = sorted(name for name in found.ready.signatures if not name.endswith("_floats"))
+    click.echo(f"signatures: {', '.join(names)}; each also for decoded images, NAME_floats")
     if found.support_name is None:
         click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
     if not available():

@@ -126,8 +126,8 @@ def check_graph(folder: Path) -> None:
         raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a file without a graph")
     found = sorted(operations(message) & PYTHON_OPERATIONS)
     if found:
-        raise ExportError(f"{folder} must be a graph without Python functions. Received: operations {', '.join(found)}; "
-                          "a model of this package has none")
+        raise ExportError(f"{folder} must be a graph without Python functions. Received: operations "
+                          f"{', '.join(found)}; a model of this package has none")
 
 
 def operations(message: saved_model_pb2.SavedModel) -> set[str]:

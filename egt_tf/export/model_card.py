@@ -48,9 +48,9 @@ def model_card(ready: Served, origin: Origin) -> str:
     config = origin.run.config()
     sections = {"": _summary(config, origin), "Accuracy": _accuracy(origin), "Signatures": _signatures(ready),
                 "Known limits": _limits(ready, origin), "Licence": [
-                    "The package that made this model is licensed under BSD-2-Clause. That says nothing about the images "
-                    "it was trained on, nor about those of the stored support set, whose features and pictures come "
-                    "with it: their licences decide how it may be used."]}
+                    "The package that made this model is licensed under BSD-2-Clause. That says nothing about the "
+                    "images it was trained on, nor about those of the stored support set, whose features and pictures "
+                    "come with it: their licences decide how it may be used."]}
     return f"# {origin.name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
 
@@ -92,8 +92,8 @@ def _summary(config: RunConfig, origin: Origin) -> list[str]:
 
 def _training(config: RunConfig) -> dict[str, str]:
     return {"training data": f"`{config.data.train}`, split `base`",
-            "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} epochs "
-                        f"at most, guidance `{config.guidance.mode}`"}
+            "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} "
+                        f"epochs at most, guidance `{config.guidance.mode}`"}
 
 
 def _of_checkpoint(conversion: Mapping[str, Any]) -> dict[str, str]:
@@ -136,18 +136,18 @@ def _percent(record: Mapping[str, Any]) -> str:
 
 def _one_by_one(calibration: Calibration | None) -> list[str]:
     if calibration is None:
-        return ["A server answers every query as if it were alone. What that costs against scoring whole episodes was not "
-                "measured (`egt-tf export --calibrate SOURCE` does)."]
-    return [f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} episodes "
-            f"of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
-            f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the queries "
-            f"of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
+        return ["A server answers every query as if it were alone. What that costs against scoring whole episodes was "
+                "not measured (`egt-tf export --calibrate SOURCE` does)."]
+    return [f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
+            f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
+            f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
+            f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
             f"{100 * calibration.difference_interval:.2f} percentage points."]
 
 
 def _signatures(ready: Served) -> list[str]:
-    lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of JPEG or "
-             "PNG files. A size that the request decides is written `?`.", ""]
+    lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
+             "JPEG or PNG files. A size that the request decides is written `?`.", ""]
     for name, signature in sorted(ready.signatures.items()):
         if not name.endswith(FLOATS):
             lines += [f"- `{name}`: {signature.summary}", f"  - inputs: {_shapes(_inputs(signature))}",
@@ -174,8 +174,8 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
              "- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of images.",
              "- Relevance says which pixels the prediction used, not whether it is right."]
     if head.uses_batch_statistics:
-        lines.append("- The head normalises by the statistics of an episode; a query's companions are the support images, "
-                     "so a support set of very few images gives poor statistics.")
+        lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
+                     "images, so a support set of very few images gives poor statistics.")
     if head.needs_ways:
         lines.append(f"- Episodes must have {head.ways} classes.")
     if not origin.warm_up:

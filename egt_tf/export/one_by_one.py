@@ -113,7 +113,8 @@ class OneByOne:
         queries, images = tf.shape(query)[0], tf.shape(support)[0]
         chosen = tf.range(self._companions(images, tf.shape(labels)[1])) % images
         companions = _repeated(tf.gather(support, chosen), queries)
-        return [_repeated(support, queries), _repeated(labels, queries), tf.concat([query[:, None], companions], axis=1)]
+        beside = tf.concat([query[:, None], companions], axis=1)
+        return [_repeated(support, queries), _repeated(labels, queries), beside]
 
     def _companions(self, images, ways):
         head = self.model.head

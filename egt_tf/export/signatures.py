@@ -104,7 +104,8 @@ class Signatures:
         }
         if has_prototypes(self.model.model.head):
             maps = tf.TensorSpec([None, *self.model.model.head.feature_shape], tf.float32, "prototypes")
-            found["prototypes"] = Signature(self._prototypes(prepare), episode[:2], "The mean feature map of each class.")
+            found["prototypes"] = Signature(self._prototypes(prepare), episode[:2],
+                                            "The mean feature map of each class.")
             found["classify_with_prototypes"] = Signature(
                 self._classify_with_prototypes(prepare), (maps, episode[2]),
                 "Probabilities of the classes that have these prototypes.")

@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving replays when it loads a version, so that the first real one is as fast as the rest."""
+"""Requests that TensorFlow Serving replays when it loads a version, so that the first real one is no slower."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
     assert f"written: {version.relative_to(tmp_path)}" in result.output and "serving_default" in result.output
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]
     card = (version / "README.md").read_text()
-    for words in ("# tiny", "`synthetic:shapes`", "43.21 % +- 1.23", "`synthetic:fog`", "`relation`", "`conv4`", "`fsc`",
-                  "`images` string (?,)", "same 3 episodes of `synthetic:texture`", "BSD-2-Clause"):
+    for words in ("# tiny", "`synthetic:shapes`", "43.21 % +- 1.23", "`synthetic:fog`", "`relation`", "`conv4`",
+                  "`fsc`", "`images` string (?,)", "same 3 episodes of `synthetic:texture`", "BSD-2-Clause"):
         assert words in card
     classes = [p.name for p in sorted((run / "support").iterdir())]
     assert (version / "assets" / "class_names.txt").read_text().splitlines() == classes
@@ -156,7 +156,7 @@ def test_a_foreign_model_is_refused(fails, query, tmp_path):
     fails("predict", query, "--model", "foreign", says=["must answer with top_class"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is None, reason="the extra `serving` is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is None, reason="needs the extra `serving`")
 def test_warm_up_requests_can_be_replayed(exported):
     from tensorflow_serving.apis import prediction_log_pb2
 

@@ -3,8 +3,8 @@
     python -I rest_server.py MODEL_FOLDER
 
 Prints its port and answers until its standard input ends. It knows TensorFlow and nothing of this package: requests in
-row form ("instances") and in column form ("inputs"), {"b64": ...} for binary strings, both in inputs and in outputs whose
-names end in `_bytes`, and errors as {"error": ...} with the status 400 or 404.
+row form ("instances") and in column form ("inputs"), {"b64": ...} for binary strings, both in inputs and in outputs
+whose names end in `_bytes`, and errors as {"error": ...} with the status 400 or 404.
 """
 
 import base64

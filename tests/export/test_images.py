@@ -109,7 +109,8 @@ def test_images_of_different_sizes_come_in_one_request():
     (png_of_size(100_000, 100_000), "50 megapixels"), (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
     (png_of_size(2**32 - 1, 5), "must have pixels"), (png_of_size(0, 5), "must have pixels"),
     (png_of_size(4, 4), "Invalid PNG"), (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
-    (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"), (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
+    (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
+    (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
 ])
 def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
     good = encoded(photograph("RGB"), "PNG")

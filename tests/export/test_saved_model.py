@@ -29,7 +29,8 @@ ASK = """
     out = {}
     for name, inputs in asked.items():
         for key, value in model.signatures[name](**inputs).items():
-            out[f"{name}.{key}"] = np.frombuffer(value.numpy()[0], np.uint8) if key == "overlay_bytes" else value.numpy()
+            value = value.numpy()
+            out[f"{name}.{key}"] = np.frombuffer(value[0], np.uint8) if key == "overlay_bytes" else value
     out = {key: value.astype("U") if value.dtype == object else value for key, value in out.items()}
 """
 HEADS = ["relation", *(pytest.param(head, marks=pytest.mark.slow) for head in (
@@ -40,7 +41,8 @@ HEADS = ["relation", *(pytest.param(head, marks=pytest.mark.slow) for head in (
 def requests(tmp_path, query_files, support_files):
     """The images of a request as a file."""
     arrays = {f"{part}{index}": np.frombuffer(file, np.uint8)
-              for part, files in (("query", query_files), ("support", support_files)) for index, file in enumerate(files)}
+              for part, files in (("query", query_files), ("support", support_files))
+              for index, file in enumerate(files)}
     np.savez(tmp_path / "files.npz", labels=np.array([0, 0, 1, 1, 2, 2]), **arrays)
     return tmp_path / "files.npz"
 

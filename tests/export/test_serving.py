@@ -1,4 +1,4 @@
-"""Requests as TensorFlow Serving documents them, to a process that does not know this package; `saved_model_cli` too."""
+"""Requests as TensorFlow Serving documents them, to a process without this package; `saved_model_cli` too."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def post(folder):
 
         def send(path, request):
             url = f"http://127.0.0.1:{port}{path}"
+            posted = urllib.request.Request(url, json.dumps(request).encode())
             try:
-                with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode()), timeout=120) as got:
+                with urllib.request.urlopen(posted, timeout=120) as got:
                     return got.status, json.load(got)
             except urllib.error.HTTPError as error:
                 return error.code, json.load(error)
@@ -119,8 +120,9 @@ def test_saved_model_cli(folder, model, query_files, prepared, tmp_path):
                "from tensorflow.python.tools.saved_model_cli import main; sys.exit(main())")
     environment = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
                    "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-I", "-c", program, "run", "--dir", folder / "1", "--tag_set", "serve", "--signature_def",
-               "serving_default_floats", "--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", tmp_path]
+    command = [sys.executable, "-I", "-c", program, "run", "--dir", folder / "1", "--tag_set", "serve",
+               "--signature_def", "serving_default_floats", "--inputs", f"images={tmp_path / 'images.npy'}",
+               "--outdir", tmp_path]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = model.ask("serving_default", {"images": query_files})["probabilities"]
