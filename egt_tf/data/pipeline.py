@@ -10,27 +10,31 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.preprocessing import check_augmentation, evaluation_image, training_image
-from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.preprocessing import (
+    FIXED_CROPS,
+    check_augmentation,
+    evaluation_image,
+    resized_centre,
+    training_crops,
+    training_image,
+)
+from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
+from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.errors import ConfigError, DataError
 
 _PREFETCHED_STEPS = 2
 _SEED_BOUND = 2**31
 
 
-class ImageCache:
-    """Keeps decoded images as long as they fit into a budget; what comes later is read every time.
-
-    Calling it with an image index returns the image. It may be called from several threads.
+class ImageStore:
+    """Keeps images as long as they fit into a budget. It may be used from several threads.
 
     Args:
-        read: image index -> uint8 array.
         capacity_mb: megabytes (2**20 bytes) of pixels to keep at most; 0 keeps none.
     """
 
-    def __init__(self, read: Callable[[int], np.ndarray], capacity_mb: float):
-        self._read = read
+    def __init__(self, capacity_mb: float):
         self._capacity = capacity_mb * 2**20
         self._images: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -41,19 +45,39 @@ class ImageCache:
         """Bytes of pixels kept."""
         return self._nbytes
 
-    def __call__(self, index: int) -> np.ndarray:
-        index = int(index)
-        image = self._images.get(index)
-        if image is None:
-            image = self._read(index)
-            self._keep(index, image)
-        return image
+    def get(self, index: int) -> np.ndarray | None:
+        """The image of that number, if it was kept."""
+        return self._images.get(int(index))
 
-    def _keep(self, index: int, image: np.ndarray) -> None:
+    def keep(self, index: int, image: np.ndarray) -> None:
+        """Keeps an image unless the budget is spent."""
+        index = int(index)
         with self._lock:
             if index not in self._images and self._nbytes + image.nbytes <= self._capacity:
                 self._images[index] = image
                 self._nbytes += image.nbytes
+
+
+class ImageCache(ImageStore):
+    """Keeps decoded images as long as they fit into a budget; what comes later is read every time.
+
+    Calling it with an image index returns the image. It may be called from several threads.
+
+    Args:
+        read: image index -> uint8 array.
+        capacity_mb: see `ImageStore`.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], capacity_mb: float):
+        super().__init__(capacity_mb)
+        self._read = read
+
+    def __call__(self, index: int) -> np.ndarray:
+        image = self.get(index)
+        if image is None:
+            image = self._read(int(index))
+            self.keep(index, image)
+        return image
 
 
 def episode_dataset(
@@ -67,6 +91,8 @@ def episode_dataset(
     count: int,
     episodes_per_step: int = 1,
     cache_mb: float = 1024,
+    unreadable: UnreadableImages | None = None,
+    parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
 
@@ -79,20 +105,24 @@ def episode_dataset(
     - base_labels: int32 `(E, K*q)`, positions of the classes in `images.class_names`.
 
     Episode i, its augmentation included, depends on `seed` and i only: a stream with start=k continues one
-    that ended before episode k, and the number of threads does not matter. Decoded images stay in memory from
-    one pass over the data set to the next. Wrap the iteration in `data_errors()` to get errors of single
-    images as `DataError`.
+    that ended before episode k, and neither the number of threads, nor the memory, nor E, nor how the data set is
+    divided among replicas matters. Of a mixture, each episode shows one domain. Images stay in memory from one pass
+    over the data set to the next: resized where the augmentation shows the same part of them every time, else as
+    they were decoded. Wrap the iteration in `data_errors()` to get errors of single images as `DataError`.
 
     Args:
         images: the classes to draw from.
         spec: ways, shots and queries.
         image_size: H and W.
-        augmentation: "none", "flip" or "full" (see `training_image`), for support and query images alike.
+        augmentation: "none", "flip", "full" or "full_erasing" (see `training_image`), for support and query images
+            alike.
         seed: the stream; training and validation take different ones.
         start: number of the first episode.
         count: number of episodes, a multiple of `episodes_per_step`.
         episodes_per_step: E.
-        cache_mb: megabytes of decoded images to keep.
+        cache_mb: megabytes of images to keep.
+        unreadable: leaves out the images that it finds unreadable, see `draw_episode`; None: they are an error.
+        parallel_calls: steps that are prepared at a time.
 
     Raises:
         DataError: the classes do not suffice for such episodes.
@@ -101,26 +131,24 @@ def episode_dataset(
     check_feasible(images, spec)
     check_augmentation(augmentation)
     _check_stream(seed, start, count, episodes_per_step)
-    read = ImageCache(images.read, cache_mb)
     size = spec.support_size + spec.query_size
 
-    def draw(episode):
-        return tf.numpy_function(
-            lambda i: _draw_episode(images.members, spec, seed, int(i)), [episode], (tf.int64, tf.int32, tf.int32)
-        )
+    def draw(numbers):
+        parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
+        return tuple(map(np.concatenate, zip(*parts)))
 
-    def load(index, class_index, image_seed):
-        return training_image(_read_image(read, index), image_size, augmentation, image_seed), class_index
+    load = (_load_fixed_crops if augmentation in FIXED_CROPS else _load_random_crops)(images, cache_mb)
 
-    def assemble(batch, classes):
+    def prepare(numbers):
+        indices, classes, seeds = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32))
+        indices = tf.ensure_shape(indices, [episodes_per_step * size])
+        seeds = tf.ensure_shape(seeds, [episodes_per_step * size, 2])
+        batch = load(indices, seeds, image_size, augmentation)
         return _assemble_step(batch, classes, spec, episodes_per_step, image_size)
 
-    dataset = tf.data.Dataset.range(start, start + count).map(draw)
-    shapes = ([size], [size], [size, 2])
-    dataset = dataset.map(lambda *parts: tuple(map(tf.ensure_shape, parts, shapes))).unbatch()
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(episodes_per_step * size, drop_remainder=True)
-    return dataset.map(assemble).prefetch(_PREFETCHED_STEPS)
+    dataset = tf.data.Dataset.range(start, start + count).batch(episodes_per_step, drop_remainder=True)
+    dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
+    return dataset.prefetch(_PREFETCHED_STEPS)
 
 
 def image_batches(
@@ -189,15 +217,61 @@ def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> 
 
 
 def _draw_episode(
-    members: Sequence[np.ndarray], spec: EpisodeSpec, seed: int, index: int
+    images: ImageSet, spec: EpisodeSpec, seed: int, number: int, unreadable: UnreadableImages | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the image indices, support first, and for each its class and an augmentation seed."""
-    rng = episode_generator(seed, index)
-    episode = sample_episode(members, spec, rng)
-    indices = np.concatenate([episode.support.ravel(), episode.query.ravel()]).astype(np.int64)
-    seeds = rng.integers(_SEED_BOUND, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+    episode, rng = draw_episode(images, spec, seed, number, unreadable.among if unreadable else None)
+    seeds = rng.integers(_SEED_BOUND, size=(len(episode.images), 2), dtype=np.int64).astype(np.int32)
     classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)]).astype(np.int32)
-    return indices, classes, seeds
+    return episode.images, classes, seeds
+
+
+# A loader turns image indices `(n,)` and seeds `(n, 2)` into normalised images `(n, size, size, 3)`.
+_Loader = Callable[[tf.Tensor, tf.Tensor, int, str], tf.Tensor]
+
+
+def _load_random_crops(images: ImageSet, cache_mb: float) -> _Loader:
+    read = ImageCache(images.read, cache_mb)
+
+    def load(indices, seeds, size, augmentation):
+        def one(index_and_seed):
+            index, image_seed = index_and_seed
+            return tf.ensure_shape(
+                training_image(_read_image(read, index), size, augmentation, image_seed), [size, size, 3])
+
+        return tf.map_fn(one, (indices, seeds), fn_output_signature=tf.float32)
+
+    return load
+
+
+def _load_fixed_crops(images: ImageSet, cache_mb: float) -> _Loader:
+    """Resizes each image once, as far as the memory goes; what is kept of a step is fetched in one call."""
+    store = ImageStore(cache_mb)
+
+    def load(indices, seeds, size, augmentation):
+        def kept(numbers):
+            found = [store.get(number) for number in numbers]
+            missing = np.array([image is None for image in found])
+            pixels = np.array([image for image in found if image is not None], np.uint8).reshape(-1, size, size, 3)
+            return pixels, *(np.flatnonzero(where).astype(np.int32) for where in (~missing, missing))
+
+        def keep(numbers, pixels):
+            for number, image in zip(numbers, pixels):
+                # A copy, since the array is a view of memory that TensorFlow frees or of all images of the step.
+                store.keep(number, image.copy())
+            return pixels
+
+        def resized(index):
+            return tf.ensure_shape(resized_centre(_read_image(images.read, index), size), [size, size, 3])
+
+        old, present, missing = tf.numpy_function(kept, [indices], (tf.uint8, tf.int32, tf.int32))
+        absent = tf.gather(indices, tf.ensure_shape(missing, [None]))
+        new = tf.numpy_function(keep, [absent, tf.map_fn(resized, absent, fn_output_signature=tf.uint8)], tf.uint8)
+        parts = [tf.ensure_shape(part, [None, size, size, 3]) for part in (old, new)]
+        pixels = tf.dynamic_stitch([tf.ensure_shape(where, [None]) for where in (present, missing)], parts)
+        return training_crops(tf.ensure_shape(pixels, [indices.shape[0], size, size, 3]), augmentation, seeds)
+
+    return load
 
 
 def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 AUGMENTATIONS = ("none", "flip", "full", "full_erasing")
+# Those that show the same part of an image every time, so that its resizing need not be repeated.
+FIXED_CROPS = ("none", "flip")
 
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
@@ -43,6 +45,29 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
         float32 `(size, size, 3)`, see `normalize`.
     """
     return normalize(_centre(tf.convert_to_tensor(image), size))
+
+
+def resized_centre(image: tf.Tensor, size: int) -> tf.Tensor:
+    """What `evaluation_image` normalises: the grey levels, uint8 `(size, size, 3)`."""
+    return tf.cast(_centre(tf.convert_to_tensor(image), size), tf.uint8)
+
+
+def training_crops(images: tf.Tensor, augmentation: str, seeds: tf.Tensor) -> tf.Tensor:
+    """Makes of many resized images what `training_image` makes of each.
+
+    Args:
+        images: uint8 `(n, size, size, 3)` as `resized_centre` gives them.
+        augmentation: one of `FIXED_CROPS`.
+        seeds: two integers for each image, `(n, 2)`.
+
+    Returns:
+        float32 `(n, size, size, 3)`, see `normalize`.
+    """
+    if augmentation == "flip":
+        uniforms = tf.map_fn(lambda seed: tf.random.stateless_uniform([], seed, alg=_GENERATOR), seeds,
+                             fn_output_signature=tf.float32)
+        images = tf.where(uniforms[:, None, None, None] < 0.5, tf.reverse(images, [2]), images)
+    return normalize(images)
 
 
 def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:

@@ -149,7 +149,7 @@ def test_positions_of_an_episode_are_augmented_independently():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"augmentation": "crop"}, "one of none, flip, full. Received: 'crop'"),
+        ({"augmentation": "crop"}, "one of none, flip, full, full_erasing. Received: 'crop'"),
         ({"seed": -1}, "`seed` must be >= 0. Received: seed=-1"),
         ({"start": -2}, "`start` must be >= 0. Received: start=-2"),
         ({"count": 0}, "`count` must be >= 1. Received: count=0"),
