@@ -14,8 +14,9 @@ from egt_tf.data.preprocessing import (
     FIXED_CROPS,
     check_augmentation,
     evaluation_image,
+    is_mirrored,
+    normalize,
     resized_centre,
-    training_crops,
     training_image,
 )
 from egt_tf.data.sampling import check_feasible, draw_episode
@@ -249,29 +250,39 @@ def _load_fixed_crops(images: ImageSet, cache_mb: float) -> _Loader:
     store = ImageStore(cache_mb)
 
     def load(indices, seeds, size, augmentation):
-        def kept(numbers):
+        def kept(numbers, image_seeds):
             found = [store.get(number) for number in numbers]
+            mirrored = is_mirrored(augmentation, image_seeds)
             missing = np.array([image is None for image in found])
-            pixels = np.array([image for image in found if image is not None], np.uint8).reshape(-1, size, size, 3)
+            pixels = np.empty((len(numbers) - missing.sum(), size, size, 3), np.uint8)
+            for row, i in zip(pixels, np.flatnonzero(~missing)):
+                row[:] = _turned(found[i], mirrored[i])
             return pixels, *(np.flatnonzero(where).astype(np.int32) for where in (~missing, missing))
 
-        def keep(numbers, pixels):
+        def keep(numbers, image_seeds, pixels):
             for number, image in zip(numbers, pixels):
-                # A copy, since the array is a view of memory that TensorFlow frees or of all images of the step.
+                # A copy of its own; the array holds all new images of the step, and TensorFlow frees it.
                 store.keep(number, image.copy())
-            return pixels
+            mirrored = is_mirrored(augmentation, image_seeds)
+            return np.array([_turned(image, m) for image, m in zip(pixels, mirrored)], np.uint8).reshape(pixels.shape)
 
         def resized(index):
             return tf.ensure_shape(resized_centre(_read_image(images.read, index), size), [size, size, 3])
 
-        old, present, missing = tf.numpy_function(kept, [indices], (tf.uint8, tf.int32, tf.int32))
-        absent = tf.gather(indices, tf.ensure_shape(missing, [None]))
-        new = tf.numpy_function(keep, [absent, tf.map_fn(resized, absent, fn_output_signature=tf.uint8)], tf.uint8)
+        old, present, missing = tf.numpy_function(kept, [indices, seeds], (tf.uint8, tf.int32, tf.int32))
+        missing = tf.ensure_shape(missing, [None])
+        absent = tf.gather(indices, missing)
+        new = tf.map_fn(resized, absent, fn_output_signature=tf.uint8)
+        new = tf.numpy_function(keep, [absent, tf.gather(seeds, missing), new], tf.uint8)
         parts = [tf.ensure_shape(part, [None, size, size, 3]) for part in (old, new)]
         pixels = tf.dynamic_stitch([tf.ensure_shape(where, [None]) for where in (present, missing)], parts)
-        return training_crops(tf.ensure_shape(pixels, [indices.shape[0], size, size, 3]), augmentation, seeds)
+        return normalize(tf.ensure_shape(pixels, [indices.shape[0], size, size, 3]))
 
     return load
+
+
+def _turned(image: np.ndarray, mirrored: bool) -> np.ndarray:
+    return image[:, ::-1] if mirrored else image
 
 
 def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tensor:

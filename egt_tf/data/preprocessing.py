@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
+from egt_tf.data.philox import first_uniforms
 from egt_tf.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,22 +54,13 @@ def resized_centre(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(_centre(tf.convert_to_tensor(image), size), tf.uint8)
 
 
-def training_crops(images: tf.Tensor, augmentation: str, seeds: tf.Tensor) -> tf.Tensor:
-    """Makes of many resized images what `training_image` makes of each.
+def is_mirrored(augmentation: str, seeds: np.ndarray) -> np.ndarray:
+    """Whether `training_image` mirrors an image, for each seed of integers `(n, 2)`; bool `(n,)`.
 
     Args:
-        images: uint8 `(n, size, size, 3)` as `resized_centre` gives them.
         augmentation: one of `FIXED_CROPS`.
-        seeds: two integers for each image, `(n, 2)`.
-
-    Returns:
-        float32 `(n, size, size, 3)`, see `normalize`.
     """
-    if augmentation == "flip":
-        uniforms = tf.map_fn(lambda seed: tf.random.stateless_uniform([], seed, alg=_GENERATOR), seeds,
-                             fn_output_signature=tf.float32)
-        images = tf.where(uniforms[:, None, None, None] < 0.5, tf.reverse(images, [2]), images)
-    return normalize(images)
+    return first_uniforms(seeds) < 0.5 if augmentation == "flip" else np.zeros(len(seeds), bool)
 
 
 def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
@@ -115,8 +108,12 @@ def check_augmentation(augmentation: str) -> None:
 
 def normalize(image: tf.Tensor) -> tf.Tensor:
     """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes."""
-    mean, std = 255.0 * tf.constant(IMAGENET_MEAN), 255.0 * tf.constant(IMAGENET_STD)
-    return (tf.cast(image, tf.float32) - mean) / std
+    image = tf.convert_to_tensor(image)
+    width = tf.shape(image)[-2]
+    # Over whole rows, since TensorFlow is several times slower when it repeats three numbers.
+    mean, std = (tf.tile(255.0 * tf.constant(values), [width]) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    rows = tf.reshape(tf.cast(image, tf.float32), [-1, 3 * width])
+    return tf.ensure_shape(tf.reshape((rows - mean) / std, tf.shape(image)), image.shape)
 
 
 def denormalize(image: tf.Tensor) -> tf.Tensor:
