@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from egt_tf.data.sources import ImageSet
+from egt_tf.data.sources import ImageSet, open_source
 from egt_tf.errors import ConfigError
 
 
@@ -59,6 +59,16 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
         domain_names=tuple(images.name for images in sets),
         domain_classes=tuple(map(range, classes, classes[1:])),
         weights=weights)
+
+
+def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[float] | None = None) -> ImageSet:
+    """Opens data sources and puts one split of each together, see `open_source` and `mix`.
+
+    Raises:
+        DataError: a source cannot be opened, or has no such split.
+        ConfigError: see `mix`.
+    """
+    return mix([open_source(specification).split(split) for specification in specifications], weights)
 
 
 def domains(images: ImageSet) -> Iterator[tuple[str, range]]:
