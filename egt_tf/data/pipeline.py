@@ -132,19 +132,16 @@ def episode_dataset(
     check_feasible(images, spec)
     check_augmentation(augmentation)
     _check_stream(seed, start, count, episodes_per_step)
-    size = spec.support_size + spec.query_size
+    size = episodes_per_step * (spec.support_size + spec.query_size)
+    load = (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
 
     def draw(numbers):
         parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
         return tuple(map(np.concatenate, zip(*parts)))
 
-    load = (_load_fixed_crops if augmentation in FIXED_CROPS else _load_random_crops)(images, cache_mb)
-
     def prepare(numbers):
         indices, classes, seeds = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32))
-        indices = tf.ensure_shape(indices, [episodes_per_step * size])
-        seeds = tf.ensure_shape(seeds, [episodes_per_step * size, 2])
-        batch = load(indices, seeds, image_size, augmentation)
+        batch = load(tf.ensure_shape(indices, [size]), tf.ensure_shape(seeds, [size, 2]))
         return _assemble_step(batch, classes, spec, episodes_per_step, image_size)
 
     dataset = tf.data.Dataset.range(start, start + count).batch(episodes_per_step, drop_remainder=True)
@@ -227,58 +224,59 @@ def _draw_episode(
     return episode.images, classes, seeds
 
 
-# A loader turns image indices `(n,)` and seeds `(n, 2)` into normalised images `(n, size, size, 3)`.
-_Loader = Callable[[tf.Tensor, tf.Tensor, int, str], tf.Tensor]
+class _RandomCrops:
+    """Image indices `(n,)` and seeds `(n, 2)` to normalised images `(n, size, size, 3)`; keeps what was decoded."""
+
+    def __init__(self, images: ImageSet, size: int, augmentation: str, cache_mb: float):
+        self._read = ImageCache(images.read, cache_mb)
+        self._size, self._augmentation = size, augmentation
+
+    def __call__(self, indices: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(self._crop, (indices, seeds), fn_output_signature=tf.float32)
+
+    def _crop(self, index_and_seed):
+        index, seed = index_and_seed
+        crop = training_image(_read_image(self._read, index), self._size, self._augmentation, seed)
+        return tf.ensure_shape(crop, [self._size, self._size, 3])
 
 
-def _load_random_crops(images: ImageSet, cache_mb: float) -> _Loader:
-    read = ImageCache(images.read, cache_mb)
+class _FixedCrops:
+    """The same for `FIXED_CROPS`; keeps what was resized, and fetches all that is kept of a step in one call."""
 
-    def load(indices, seeds, size, augmentation):
-        def one(index_and_seed):
-            index, image_seed = index_and_seed
-            return tf.ensure_shape(
-                training_image(_read_image(read, index), size, augmentation, image_seed), [size, size, 3])
+    def __init__(self, images: ImageSet, size: int, augmentation: str, cache_mb: float):
+        self._read, self._shape, self._augmentation = images.read, (size, size, 3), augmentation
+        self._store = ImageStore(cache_mb)
 
-        return tf.map_fn(one, (indices, seeds), fn_output_signature=tf.float32)
-
-    return load
-
-
-def _load_fixed_crops(images: ImageSet, cache_mb: float) -> _Loader:
-    """Resizes each image once, as far as the memory goes; what is kept of a step is fetched in one call."""
-    store = ImageStore(cache_mb)
-
-    def load(indices, seeds, size, augmentation):
-        def kept(numbers, image_seeds):
-            found = [store.get(number) for number in numbers]
-            mirrored = is_mirrored(augmentation, image_seeds)
-            missing = np.array([image is None for image in found])
-            pixels = np.empty((len(numbers) - missing.sum(), size, size, 3), np.uint8)
-            for row, i in zip(pixels, np.flatnonzero(~missing)):
-                row[:] = _turned(found[i], mirrored[i])
-            return pixels, *(np.flatnonzero(where).astype(np.int32) for where in (~missing, missing))
-
-        def keep(numbers, image_seeds, pixels):
-            for number, image in zip(numbers, pixels):
-                # A copy of its own; the array holds all new images of the step, and TensorFlow frees it.
-                store.keep(number, image.copy())
-            mirrored = is_mirrored(augmentation, image_seeds)
-            return np.array([_turned(image, m) for image, m in zip(pixels, mirrored)], np.uint8).reshape(pixels.shape)
-
-        def resized(index):
-            return tf.ensure_shape(resized_centre(_read_image(images.read, index), size), [size, size, 3])
-
-        old, present, missing = tf.numpy_function(kept, [indices, seeds], (tf.uint8, tf.int32, tf.int32))
+    def __call__(self, indices: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        kept, present, missing = tf.numpy_function(self._kept, [indices, seeds], (tf.uint8, tf.int32, tf.int32))
         missing = tf.ensure_shape(missing, [None])
-        absent = tf.gather(indices, missing)
-        new = tf.map_fn(resized, absent, fn_output_signature=tf.uint8)
-        new = tf.numpy_function(keep, [absent, tf.gather(seeds, missing), new], tf.uint8)
-        parts = [tf.ensure_shape(part, [None, size, size, 3]) for part in (old, new)]
-        pixels = tf.dynamic_stitch([tf.ensure_shape(where, [None]) for where in (present, missing)], parts)
-        return normalize(tf.ensure_shape(pixels, [indices.shape[0], size, size, 3]))
+        absent, seeds = tf.gather(indices, missing), tf.gather(seeds, missing)
+        new = tf.map_fn(self._resized, absent, fn_output_signature=tf.uint8)
+        new = tf.numpy_function(self._keep, [absent, seeds, new], tf.uint8)
+        places = [tf.ensure_shape(present, [None]), missing]
+        pixels = tf.dynamic_stitch(places, [tf.ensure_shape(part, [None, *self._shape]) for part in (kept, new)])
+        return normalize(tf.ensure_shape(pixels, [*indices.shape, *self._shape]))
 
-    return load
+    def _kept(self, numbers, seeds):
+        """The kept images as the augmentation turns them, their places among `numbers`, and the places of the others."""
+        images = [self._store.get(number) for number in numbers]
+        missing = np.array([image is None for image in images])
+        present = np.flatnonzero(~missing)
+        pixels = np.empty((len(present), *self._shape), np.uint8)
+        for row, place, mirrored in zip(pixels, present, is_mirrored(self._augmentation, seeds[present])):
+            row[:] = _turned(images[place], mirrored)
+        return pixels, present.astype(np.int32), np.flatnonzero(missing).astype(np.int32)
+
+    def _resized(self, index):
+        return tf.ensure_shape(resized_centre(_read_image(self._read, index), self._shape[0]), self._shape)
+
+    def _keep(self, numbers, seeds, images):
+        """Keeps new images, and returns them as the augmentation turns them."""
+        for number, image in zip(numbers, images):
+            # A copy of its own; TensorFlow frees the array, which holds all new images of the step.
+            self._store.keep(number, image.copy())
+        mirrored = is_mirrored(self._augmentation, seeds)
+        return np.array([_turned(*pair) for pair in zip(images, mirrored)], np.uint8).reshape(images.shape)
 
 
 def _turned(image: np.ndarray, mirrored: bool) -> np.ndarray:
