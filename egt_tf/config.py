@@ -60,7 +60,7 @@ class DataConfig:
         image_size: side of the square network input, in pixels.
         augmentation: "none", "flip", "full" (random resized crop, colour jitter, flip) or "full_erasing" (the same, and
             a random rectangle erased).
-        cache_mb: decoded images are kept in memory up to this many MiB, for training and for validation each; 0
+        cache_mb: images are kept in memory up to this many MiB, for training and for validation each; 0
             keeps none.
         unreadable: what training and its validation do with an image that cannot be read: "stop", or "skip", which
             draws an episode again without such images and reports them.
