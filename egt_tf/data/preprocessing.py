@@ -232,7 +232,8 @@ def _whole_levels(image: tf.Tensor) -> tf.Tensor:
 
 
 def _flip(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    return tf.where(uniform < 0.5, tf.reverse(image, [1]), image)
+    # The older operation takes the axes as booleans, which need not be known when the graph is made.
+    return tf.raw_ops.Reverse(tensor=image, dims=[False, uniform < 0.5, False])
 
 
 def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -241,10 +242,11 @@ def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Ten
 
 def _grey(image: tf.Tensor) -> tf.Tensor:
     """ITU-R 601 luma in Pillow's 16-bit fixed point, repeated over three channels."""
-    weights = tf.constant([19595, 38470, 7471])
-    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
-    grey = tf.cast(tf.bitwise.right_shift(weighted + 0x8000, 16), tf.float32)
-    return tf.repeat(grey, 3, axis=-1)
+    weights = tf.repeat([[19595.0], [38470.0], [7471.0]], 3, axis=1)
+    # All sums are whole and below 2**24, so that float32 is exact; the product of a GPU may not be.
+    with tf.device("/CPU:0"):
+        weighted = tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), weights), tf.shape(image))
+    return tf.floor((weighted + 32768.0) / 65536.0)
 
 
 def _between(uniform: tf.Tensor, low: float, high: float) -> tf.Tensor:
