@@ -5,6 +5,8 @@
 
 For every evaluation that both run folders hold: the accuracy of each with its 95 % interval over episodes, and the mean
 of the differences episode by episode (B - A) with its own interval, which is narrower, since both saw the same episodes.
+Results whose `episodes_id` differ are of other images or other episodes; they are refused, and so is a result that has
+none beside one that has. Two that have none, from before it was written, are compared on trust.
 """
 
 from __future__ import annotations
@@ -21,6 +23,15 @@ def evaluations(run: Path) -> dict[str, dict]:
     return {file.name: json.loads(file.read_text()) for file in sorted(run.glob("evaluations/*.json"))}
 
 
+def other_episodes(ours: dict[str, dict], theirs: dict[str, dict]) -> str | None:
+    """What forbids comparing two runs' evaluations episode by episode; None if nothing does."""
+    for name in sorted(ours.keys() & theirs.keys()):
+        identities = [each[name].get("episodes_id") for each in (ours, theirs)]
+        if identities[0] != identities[1]:
+            return f"{name}: the episodes must be the same. Received: episodes_id {identities[0]} and {identities[1]}"
+    return None
+
+
 def mean_and_interval(values: np.ndarray) -> str:
     """Mean and half the width of the 95 % interval, in per cent."""
     return f"{100 * values.mean():6.2f} +- {100 * 1.96 * values.std() / np.sqrt(len(values)):4.2f}"
@@ -33,6 +44,9 @@ def main() -> None:
     parser.add_argument("run_b", type=Path)
     arguments = parser.parse_args()
     ours, theirs = evaluations(arguments.run_a), evaluations(arguments.run_b)
+    refusal = other_episodes(ours, theirs)
+    if refusal:
+        parser.error(refusal)
     print(f"{'data':24s} {'setting':29s} {'episodes':>8s}  {arguments.run_a.name:>16s}  {arguments.run_b.name:>16s}  "
           f"{'difference':>16s}")
     for name in sorted(ours.keys() & theirs.keys()):

@@ -38,8 +38,9 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
     from egt_tf.data.episode import EpisodeSpec
-    from egt_tf.data.sources import open_source
+    from egt_tf.data.mixture import open_mixture
     from egt_tf.evaluation.accuracy import evaluate as measure
+    from egt_tf.evaluation.identity import episodes_identity
     from egt_tf.evaluation.report import evaluation_record, save_evaluation
     from egt_tf.evaluation.transductive import Transduction
     from egt_tf.runs import RunFolder
@@ -48,7 +49,8 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     run_folder = RunFolder(run)
     config = run_folder.config()
     spec = EpisodeSpec(ways or config.episode.ways, shots or config.episode.shots, queries)
-    images = open_source(source or config.data.train).split(split)
+    sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
+    images = open_mixture(list(sources), split, list(sources.values()))
     model = run_folder.load_model()
     try:
         accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
@@ -56,9 +58,11 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
                            transduction=transduction)
     finally:
         clear_line()
+    identity = episodes_identity(images, spec, episodes, seed)
     # Before the file is written: a full disk must not lose the result.
     click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
                f"queries a class, {episodes} episodes: {accuracy}")
-    record = evaluation_record(run, source or config.data.train, split, spec, seed, accuracy, transduction)
+    click.echo(f"identity of the episodes: {identity}")
+    record = evaluation_record(run, ", ".join(sources), split, spec, seed, accuracy, transduction, identity)
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

@@ -36,12 +36,18 @@ def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, res
     steps = training.episodes_per_epoch // training.episodes_per_step
     callback = training_progress(training.epochs, steps, training.episodes_per_step, click.echo)
     try:
-        progress = run_training(config, run, resume, [callback], click.echo)
+        progress = run_training(config, run, resume, [callback], _echo)
     except KeyboardInterrupt:
         raise CommandError(_how_to_go_on(run), INTERRUPTED) from None
     finally:
         clear_line()
     click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")
+
+
+def _echo(line):
+    """Between two updates of the progress line."""
+    clear_line()
+    click.echo(line)
 
 
 def _run_folder(name, folder):

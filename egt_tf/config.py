@@ -37,24 +37,57 @@ def _named(name: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeightedSource:
+    """One of several sources.
+
+    Attributes:
+        source: as `egt_tf.data.sources.open_source` takes it ("folder:DIR").
+        weight: how often an episode comes from it, relative to the weights of the others.
+    """
+
+    source: str
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which images a run sees and how they are prepared.
 
     Attributes:
-        train: the training source, as `egt_tf.data.sources.open_source` takes it ("folder:DIR").
-        validation: the validation source; None means the "val" split of `train`.
+        train: the training source, as `egt_tf.data.sources.open_source` takes it ("folder:DIR"), or several; each
+            episode then comes from one of them.
+        validation: the validation source or sources; None means the "val" splits of `train`, with its weights.
         image_size: side of the square network input, in pixels.
         augmentation: "none", "flip", "full" (random resized crop, colour jitter, flip) or "full_erasing" (the same, and
             a random rectangle erased).
-        cache_mb: decoded images are kept in memory up to this many MiB, for training and for validation each; 0
+        cache_mb: images are kept in memory up to this many MiB, for training and for validation each; 0
             keeps none.
+        unreadable: what training and its validation do with an image that cannot be read: "stop", or "skip", which
+            draws an episode again without such images and reports them.
     """
 
-    train: str = "synthetic:shapes"
-    validation: str | None = None
+    train: str | tuple[WeightedSource, ...] = dataclasses.field(
+        default="synthetic:shapes", metadata={"kind": WeightedSource})
+    validation: str | tuple[WeightedSource, ...] | None = dataclasses.field(
+        default=None, metadata={"kind": WeightedSource})
     image_size: int = _at_least(16, 84)
     augmentation: str = _one_of(("none", "flip", "full", "full_erasing"), "flip")
     cache_mb: int = _at_least(0, 1024)
+    unreadable: str = _one_of(("stop", "skip"), "stop")
+
+    @property
+    def train_sources(self) -> tuple[WeightedSource, ...]:
+        """`train` as a sequence of at least one source."""
+        return _sequence(self.train)
+
+    @property
+    def validation_sources(self) -> tuple[WeightedSource, ...]:
+        """The sources whose "val" splits training validates on."""
+        return _sequence(self.train if self.validation is None else self.validation)
+
+
+def _sequence(sources: str | tuple[WeightedSource, ...]) -> tuple[WeightedSource, ...]:
+    return (WeightedSource(sources),) if isinstance(sources, str) else sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +309,7 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any, origin: str, prefi
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in kinds:
         return None
-    noun, convert = _KINDS[typing.get_origin(kinds[0]) or kinds[0]]
+    noun, convert = _KINDS[field.metadata.get("kind", typing.get_origin(kinds[0]) or kinds[0])]
     result = convert(value)
     if result is None or not field.metadata.get("accepts", lambda _: True)(result):
         rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in kinds else "")
@@ -333,7 +366,24 @@ def _as_drops(value: Any) -> tuple[tuple[int, float], ...] | None:
     return drops if ascending else None
 
 
-# Type of a field -> how a message calls it, and the conversion, which gives None for what it does not accept.
+def _as_sources(value: Any) -> str | tuple[WeightedSource, ...] | None:
+    if not isinstance(value, (list, tuple)):
+        return _as_string(value)
+    sources = tuple(map(_as_weighted, value))
+    distinct = None not in sources and len({each.source for each in sources}) == len(sources) > 0
+    return sources if distinct else None
+
+
+def _as_weighted(value: Any) -> WeightedSource | None:
+    value = {"source": value} if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not {"source"} <= set(value) <= {"source", "weight"}:
+        return None
+    source, weight = _as_string(value["source"]), _as_number(value.get("weight", 1.0))
+    return WeightedSource(source, weight) if source and weight is not None and weight > 0 else None
+
+
+# Type of a field, or what its metadata name as its kind -> how a message calls it, and the conversion, which gives None
+# for what it does not accept.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType({
     str: ("a string", _as_string),
     int: ("an integer", _as_integer),
@@ -341,4 +391,5 @@ _KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType
     bool: ("true or false", _as_boolean),
     tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
     dict: ("a name or a mapping with a `name`", _as_named),
+    WeightedSource: ("a string, or a list of different sources, each a string or {source: ..., weight: > 0}", _as_sources),
 })

@@ -10,9 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egt_tf.config import (EpisodeConfig, GuidanceConfig, RunConfig, TrainingConfig, apply_overrides,
+from egt_tf.config import (EpisodeConfig, GuidanceConfig, RunConfig, TrainingConfig, WeightedSource, apply_overrides,
                            config_from_dict, config_to_dict, config_to_yaml, load_config)
 from egt_tf.errors import ConfigError
+
+SOURCES = "a string, or a list of different sources, each a string or {source: ..., weight: > 0}"
 
 
 @pytest.fixture
@@ -32,6 +34,27 @@ def refusal(data) -> str:
 
 
 # === Reading ===
+
+
+def test_sources_with_weights(write):
+    config = load_config(write("data:\n  train: [folder:a, {source: 'folder:b', weight: 2}, {source: folder:c}]\n"))
+    sources = (WeightedSource("folder:a", 1.0), WeightedSource("folder:b", 2.0), WeightedSource("folder:c", 1.0))
+    assert config.data.train == config.data.train_sources == config.data.validation_sources == sources
+    assert load_config(write(config_to_yaml(config))) == config
+
+
+def test_a_string_is_one_source():
+    data = config_from_dict({"data": {"train": "folder:a", "validation": "folder:b"}}, "x").data
+    assert data.train == "folder:a"
+    assert data.train_sources == (WeightedSource("folder:a"),)
+    assert data.validation_sources == (WeightedSource("folder:b"),)
+
+
+def test_sources_by_override(write):
+    path = write("data: {train: folder:x}")
+    data = load_config(path, ["data.train=[folder:a,synthetic:b]", "data.validation=[{source: folder:c, weight: 1e-1}]"]).data
+    assert data.train == (WeightedSource("folder:a"), WeightedSource("synthetic:b"))
+    assert data.validation_sources == (WeightedSource("folder:c", 0.1),)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "training:\n", "{}"])
@@ -109,9 +132,11 @@ def test_ill_typed_value_states_rule_and_value():
     ("episode", "ways", 1, "an integer >= 2"),
     ("data", "augmentation", "heavy", "a string, one of none, flip, full, full_erasing"),
     ("data", "augmentation", ["flip"], "a string, one of none, flip, full, full_erasing"),
-    ("data", "train", 7, "a string"),
-    ("data", "train", "", "a string"),
-    ("data", "validation", 7, "a string, or null"),
+    *(("data", "train", value, SOURCES) for value in (
+        7, "", None, [], [7], ["a", "a"], ["a", {"source": "a", "weight": 2}], [{"weight": 1}], {"source": "a"},
+        [{"source": "a", "weight": 0}], [{"source": "a", "weight": "x"}], [{"source": "a", "weigh": 1}], [["a"]])),
+    ("data", "validation", 7, f"{SOURCES}, or null"),
+    ("data", "unreadable", "black", "a string, one of stop, skip"),
     ("guidance", "guided_weight", -0.5, "a number >= 0, or null"),
     ("guidance", "mode", False, "a string, one of none, guided, guided_only"),
     ("model", "head", {"hidden": 8}, "a name or a mapping with a `name`"),

@@ -10,27 +10,32 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.preprocessing import check_augmentation, evaluation_image, training_image
-from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.preprocessing import (
+    FIXED_CROPS,
+    check_augmentation,
+    evaluation_image,
+    is_mirrored,
+    normalize,
+    resized_centre,
+    training_image,
+)
+from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
+from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.errors import ConfigError, DataError
 
 _PREFETCHED_STEPS = 2
 _SEED_BOUND = 2**31
 
 
-class ImageCache:
-    """Keeps decoded images as long as they fit into a budget; what comes later is read every time.
-
-    Calling it with an image index returns the image. It may be called from several threads.
+class ImageStore:
+    """Keeps images as long as they fit into a budget. It may be used from several threads.
 
     Args:
-        read: image index -> uint8 array.
         capacity_mb: megabytes (2**20 bytes) of pixels to keep at most; 0 keeps none.
     """
 
-    def __init__(self, read: Callable[[int], np.ndarray], capacity_mb: float):
-        self._read = read
+    def __init__(self, capacity_mb: float):
         self._capacity = capacity_mb * 2**20
         self._images: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -41,19 +46,39 @@ class ImageCache:
         """Bytes of pixels kept."""
         return self._nbytes
 
-    def __call__(self, index: int) -> np.ndarray:
-        index = int(index)
-        image = self._images.get(index)
-        if image is None:
-            image = self._read(index)
-            self._keep(index, image)
-        return image
+    def get(self, index: int) -> np.ndarray | None:
+        """The image of that number, if it was kept."""
+        return self._images.get(int(index))
 
-    def _keep(self, index: int, image: np.ndarray) -> None:
+    def keep(self, index: int, image: np.ndarray) -> None:
+        """Keeps an image unless the budget is spent."""
+        index = int(index)
         with self._lock:
             if index not in self._images and self._nbytes + image.nbytes <= self._capacity:
                 self._images[index] = image
                 self._nbytes += image.nbytes
+
+
+class ImageCache(ImageStore):
+    """Keeps decoded images as long as they fit into a budget; what comes later is read every time.
+
+    Calling it with an image index returns the image. It may be called from several threads.
+
+    Args:
+        read: image index -> uint8 array.
+        capacity_mb: see `ImageStore`.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], capacity_mb: float):
+        super().__init__(capacity_mb)
+        self._read = read
+
+    def __call__(self, index: int) -> np.ndarray:
+        image = self.get(index)
+        if image is None:
+            image = self._read(int(index))
+            self.keep(index, image)
+        return image
 
 
 def episode_dataset(
@@ -67,6 +92,8 @@ def episode_dataset(
     count: int,
     episodes_per_step: int = 1,
     cache_mb: float = 1024,
+    unreadable: UnreadableImages | None = None,
+    parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
 
@@ -79,20 +106,24 @@ def episode_dataset(
     - base_labels: int32 `(E, K*q)`, positions of the classes in `images.class_names`.
 
     Episode i, its augmentation included, depends on `seed` and i only: a stream with start=k continues one
-    that ended before episode k, and the number of threads does not matter. Decoded images stay in memory from
-    one pass over the data set to the next. Wrap the iteration in `data_errors()` to get errors of single
-    images as `DataError`.
+    that ended before episode k, and neither the number of threads, nor the memory, nor E, nor how the data set is
+    divided among replicas matters. Of a mixture, each episode shows one domain. Images stay in memory from one pass
+    over the data set to the next: resized where the augmentation shows the same part of them every time, else as
+    they were decoded. Wrap the iteration in `data_errors()` to get errors of single images as `DataError`.
 
     Args:
         images: the classes to draw from.
         spec: ways, shots and queries.
         image_size: H and W.
-        augmentation: "none", "flip" or "full" (see `training_image`), for support and query images alike.
+        augmentation: "none", "flip", "full" or "full_erasing" (see `training_image`), for support and query images
+            alike.
         seed: the stream; training and validation take different ones.
         start: number of the first episode.
         count: number of episodes, a multiple of `episodes_per_step`.
         episodes_per_step: E.
-        cache_mb: megabytes of decoded images to keep.
+        cache_mb: megabytes of images to keep.
+        unreadable: leaves out the images that it finds unreadable, see `draw_episode`; None: they are an error.
+        parallel_calls: steps that are prepared at a time.
 
     Raises:
         DataError: the classes do not suffice for such episodes.
@@ -101,26 +132,21 @@ def episode_dataset(
     check_feasible(images, spec)
     check_augmentation(augmentation)
     _check_stream(seed, start, count, episodes_per_step)
-    read = ImageCache(images.read, cache_mb)
-    size = spec.support_size + spec.query_size
+    size = episodes_per_step * (spec.support_size + spec.query_size)
+    load = (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
 
-    def draw(episode):
-        return tf.numpy_function(
-            lambda i: _draw_episode(images.members, spec, seed, int(i)), [episode], (tf.int64, tf.int32, tf.int32)
-        )
+    def draw(numbers):
+        parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
+        return tuple(map(np.concatenate, zip(*parts)))
 
-    def load(index, class_index, image_seed):
-        return training_image(_read_image(read, index), image_size, augmentation, image_seed), class_index
-
-    def assemble(batch, classes):
+    def prepare(numbers):
+        indices, classes, seeds = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32))
+        batch = load(tf.ensure_shape(indices, [size]), tf.ensure_shape(seeds, [size, 2]))
         return _assemble_step(batch, classes, spec, episodes_per_step, image_size)
 
-    dataset = tf.data.Dataset.range(start, start + count).map(draw)
-    shapes = ([size], [size], [size, 2])
-    dataset = dataset.map(lambda *parts: tuple(map(tf.ensure_shape, parts, shapes))).unbatch()
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(episodes_per_step * size, drop_remainder=True)
-    return dataset.map(assemble).prefetch(_PREFETCHED_STEPS)
+    dataset = tf.data.Dataset.range(start, start + count).batch(episodes_per_step, drop_remainder=True)
+    dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
+    return dataset.prefetch(_PREFETCHED_STEPS)
 
 
 def image_batches(
@@ -189,15 +215,72 @@ def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> 
 
 
 def _draw_episode(
-    members: Sequence[np.ndarray], spec: EpisodeSpec, seed: int, index: int
+    images: ImageSet, spec: EpisodeSpec, seed: int, number: int, unreadable: UnreadableImages | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the image indices, support first, and for each its class and an augmentation seed."""
-    rng = episode_generator(seed, index)
-    episode = sample_episode(members, spec, rng)
-    indices = np.concatenate([episode.support.ravel(), episode.query.ravel()]).astype(np.int64)
-    seeds = rng.integers(_SEED_BOUND, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+    episode, rng = draw_episode(images, spec, seed, number, unreadable.among if unreadable else None)
+    seeds = rng.integers(_SEED_BOUND, size=(len(episode.images), 2), dtype=np.int64).astype(np.int32)
     classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)]).astype(np.int32)
-    return indices, classes, seeds
+    return episode.images, classes, seeds
+
+
+class _RandomCrops:
+    """Image indices `(n,)` and seeds `(n, 2)` to normalised images `(n, size, size, 3)`; keeps what was decoded."""
+
+    def __init__(self, images: ImageSet, size: int, augmentation: str, cache_mb: float):
+        self._read = ImageCache(images.read, cache_mb)
+        self._size, self._augmentation = size, augmentation
+
+    def __call__(self, indices: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(self._crop, (indices, seeds), fn_output_signature=tf.float32)
+
+    def _crop(self, index_and_seed):
+        index, seed = index_and_seed
+        crop = training_image(_read_image(self._read, index), self._size, self._augmentation, seed)
+        return tf.ensure_shape(crop, [self._size, self._size, 3])
+
+
+class _FixedCrops:
+    """The same for `FIXED_CROPS`; keeps what was resized, and fetches all that is kept of a step in one call."""
+
+    def __init__(self, images: ImageSet, size: int, augmentation: str, cache_mb: float):
+        self._read, self._shape, self._augmentation = images.read, (size, size, 3), augmentation
+        self._store = ImageStore(cache_mb)
+
+    def __call__(self, indices: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        kept, present, missing = tf.numpy_function(self._kept, [indices, seeds], (tf.uint8, tf.int32, tf.int32))
+        missing = tf.ensure_shape(missing, [None])
+        absent, seeds = tf.gather(indices, missing), tf.gather(seeds, missing)
+        new = tf.map_fn(self._resized, absent, fn_output_signature=tf.uint8)
+        new = tf.numpy_function(self._keep, [absent, seeds, new], tf.uint8)
+        places = [tf.ensure_shape(present, [None]), missing]
+        pixels = tf.dynamic_stitch(places, [tf.ensure_shape(part, [None, *self._shape]) for part in (kept, new)])
+        return normalize(tf.ensure_shape(pixels, [*indices.shape, *self._shape]))
+
+    def _kept(self, numbers, seeds):
+        """The kept images as the augmentation turns them, their places among `numbers`, and the places of the others."""
+        images = [self._store.get(number) for number in numbers]
+        missing = np.array([image is None for image in images])
+        present = np.flatnonzero(~missing)
+        pixels = np.empty((len(present), *self._shape), np.uint8)
+        for row, place, mirrored in zip(pixels, present, is_mirrored(self._augmentation, seeds[present])):
+            row[:] = _turned(images[place], mirrored)
+        return pixels, present.astype(np.int32), np.flatnonzero(missing).astype(np.int32)
+
+    def _resized(self, index):
+        return tf.ensure_shape(resized_centre(_read_image(self._read, index), self._shape[0]), self._shape)
+
+    def _keep(self, numbers, seeds, images):
+        """Keeps new images, and returns them as the augmentation turns them."""
+        for number, image in zip(numbers, images):
+            # A copy of its own; TensorFlow frees the array, which holds all new images of the step.
+            self._store.keep(number, image.copy())
+        mirrored = is_mirrored(self._augmentation, seeds)
+        return np.array([_turned(*pair) for pair in zip(images, mirrored)], np.uint8).reshape(images.shape)
+
+
+def _turned(image: np.ndarray, mirrored: bool) -> np.ndarray:
+    return image[:, ::-1] if mirrored else image
 
 
 def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tensor:

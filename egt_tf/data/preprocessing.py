@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
+from egt_tf.data.philox import first_uniforms
 from egt_tf.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 AUGMENTATIONS = ("none", "flip", "full", "full_erasing")
+# Those that show the same part of an image every time, so that its resizing need not be repeated.
+FIXED_CROPS = ("none", "flip")
 
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
@@ -43,6 +47,20 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
         float32 `(size, size, 3)`, see `normalize`.
     """
     return normalize(_centre(tf.convert_to_tensor(image), size))
+
+
+def resized_centre(image: tf.Tensor, size: int) -> tf.Tensor:
+    """What `evaluation_image` normalises: the grey levels, uint8 `(size, size, 3)`."""
+    return tf.cast(_centre(tf.convert_to_tensor(image), size), tf.uint8)
+
+
+def is_mirrored(augmentation: str, seeds: np.ndarray) -> np.ndarray:
+    """Whether `training_image` mirrors an image, for each seed of integers `(n, 2)`; bool `(n,)`.
+
+    Args:
+        augmentation: one of `FIXED_CROPS`.
+    """
+    return first_uniforms(seeds) < 0.5 if augmentation == "flip" else np.zeros(len(seeds), bool)
 
 
 def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
@@ -90,8 +108,12 @@ def check_augmentation(augmentation: str) -> None:
 
 def normalize(image: tf.Tensor) -> tf.Tensor:
     """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes."""
-    mean, std = 255.0 * tf.constant(IMAGENET_MEAN), 255.0 * tf.constant(IMAGENET_STD)
-    return (tf.cast(image, tf.float32) - mean) / std
+    image = tf.convert_to_tensor(image)
+    width = tf.shape(image)[-2]
+    # Over whole rows, since TensorFlow is several times slower when it repeats three numbers.
+    mean, std = (tf.tile(255.0 * tf.constant(values), [width]) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    rows = tf.reshape(tf.cast(image, tf.float32), [-1, 3 * width])
+    return tf.ensure_shape(tf.reshape((rows - mean) / std, tf.shape(image)), image.shape)
 
 
 def denormalize(image: tf.Tensor) -> tf.Tensor:
@@ -210,7 +232,8 @@ def _whole_levels(image: tf.Tensor) -> tf.Tensor:
 
 
 def _flip(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    return tf.where(uniform < 0.5, tf.reverse(image, [1]), image)
+    # The older operation takes the axes as booleans, which need not be known when the graph is made.
+    return tf.raw_ops.Reverse(tensor=image, dims=[False, uniform < 0.5, False])
 
 
 def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -219,10 +242,11 @@ def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Ten
 
 def _grey(image: tf.Tensor) -> tf.Tensor:
     """ITU-R 601 luma in Pillow's 16-bit fixed point, repeated over three channels."""
-    weights = tf.constant([19595, 38470, 7471])
-    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
-    grey = tf.cast(tf.bitwise.right_shift(weighted + 0x8000, 16), tf.float32)
-    return tf.repeat(grey, 3, axis=-1)
+    weights = tf.repeat([[19595.0], [38470.0], [7471.0]], 3, axis=1)
+    # All sums are whole and below 2**24, so that float32 is exact; the product of a GPU may not be.
+    with tf.device("/CPU:0"):
+        weighted = tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), weights), tf.shape(image))
+    return tf.floor((weighted + 32768.0) / 65536.0)
 
 
 def _between(uniform: tf.Tensor, low: float, high: float) -> tf.Tensor:

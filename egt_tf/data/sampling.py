@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import Mixture, domains
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
 
@@ -26,20 +28,80 @@ class EpisodeIndices:
     support: np.ndarray
     query: np.ndarray
 
+    @property
+    def images(self) -> np.ndarray:
+        """All image indices, support first, class by class, int64 `(ways * (shots + queries),)`."""
+        return np.concatenate([self.support.ravel(), self.query.ravel()]).astype(np.int64)
 
-def episode_generator(seed: int, index: int) -> np.random.Generator:
+
+def episode_generator(seed: int, index: int, attempt: int = 0) -> np.random.Generator:
     """Returns the random generator of episode number `index` in the stream `seed`.
 
-    It depends on the two numbers only, so a run can continue at any episode. Streams of different seeds, and
-    episodes of one stream, are independent.
+    It depends on these numbers only, so a run can continue at any episode. Streams of different seeds, episodes
+    of one stream, and attempts at one episode are independent.
 
     Raises:
-        ConfigError: `seed` or `index` is negative.
+        ConfigError: a number is negative.
     """
-    if seed < 0 or index < 0:
-        raise ConfigError(f"`seed` and `index` must be >= 0. Received: seed={seed}, index={index}")
+    if seed < 0 or index < 0 or attempt < 0:
+        raise ConfigError("`seed`, `index` and `attempt` must be >= 0. Received: "
+                          f"seed={seed}, index={index}, attempt={attempt}")
+    return _generator(seed, (index, attempt) if attempt else (index,))
+
+
+def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
+    """Returns the domain of episode number `index` in the stream `seed`, domain d with probability ~ `weights[d]`.
+
+    It is a pure function of its arguments, and independent of what `episode_generator` gives.
+    """
+    bounds = np.cumsum(weights)
+    # Attempts begin at 1 in the key, so that 0 is free.
+    return int(np.searchsorted(bounds[:-1], _generator(seed, (index, 0)).random() * bounds[-1], side="right"))
+
+
+def draw_episode(
+    images: ImageSet,
+    spec: EpisodeSpec,
+    seed: int,
+    index: int,
+    unreadable: Callable[[np.ndarray], Sequence[int]] | None = None,
+) -> tuple[EpisodeIndices, np.random.Generator]:
+    """Draws episode number `index` of the stream `seed`, from one domain if `images` is a mixture.
+
+    Args:
+        images: the classes to draw from; `check_feasible` says whether there are enough.
+        spec: ways, shots and queries.
+        seed, index: see `episode_generator`.
+        unreadable: says which of the images it is given cannot be used. The episode is then drawn again without
+            them, from the same domain, until all are; the outcome depends on `seed`, `index` and these images only.
+
+    Returns:
+        The episode and its generator, which gives the random numbers of the augmentation.
+
+    Raises:
+        DataError: without the unreadable images a class has too few.
+    """
+    for attempt in itertools.count():
+        rng = episode_generator(seed, index, attempt)
+        episode = _sample(images, spec, rng, seed, index)
+        left_out = unreadable(episode.images) if unreadable else ()
+        if not len(left_out):
+            return episode, rng
+        images = replace(images, members=tuple(m[~np.isin(m, left_out)] for m in images.members))
+        check_feasible(images, spec)
+
+
+def _sample(images, spec, rng, seed, index) -> EpisodeIndices:
+    if not isinstance(images, Mixture):
+        return sample_episode(images.members, spec, rng)
+    classes = images.domain_classes[draw_domain(images.weights, seed, index)]
+    episode = sample_episode(images.members[classes.start : classes.stop], spec, rng)
+    return replace(episode, classes=episode.classes + classes.start)
+
+
+def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
     # A spawn key, not entropy=[seed, index]: lists of numbers that differ by a zero word give equal streams.
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=(int(index),))))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key)))))
 
 
 def sample_episode(
@@ -61,25 +123,30 @@ def sample_episode(
 
 
 def check_feasible(images: ImageSet, spec: EpisodeSpec) -> None:
-    """Checks that every class could be drawn for an episode.
+    """Checks that every class could be drawn for an episode, in every domain of a mixture.
 
     Raises:
         DataError: fewer classes than ways, or a class with fewer than shots + queries images. The message
             names the class and both numbers.
     """
-    if len(images.members) < spec.ways:
-        raise DataError(
-            f"a {spec.ways}-way episode needs {spec.ways} classes. Received: {images.name} has "
-            f"{len(images.members)}; take fewer ways"
-        )
-    needed = spec.shots + spec.queries
-    for class_name, members in zip(images.class_names, images.members):
-        if len(members) < needed:
+    for name, classes in domains(images):
+        if len(classes) < spec.ways:
             raise DataError(
-                f"{_count(spec.shots, 'shot', 'shots')} + {_count(spec.queries, 'query', 'queries')} "
-                f"need {needed} images a class. Received: class '{class_name}' of {images.name} has "
-                f"{len(members)}; take fewer shots or queries"
+                f"a {spec.ways}-way episode needs {spec.ways} classes. Received: {name} has "
+                f"{len(classes)}; take fewer ways"
             )
+        for position in classes:
+            _check_class(name, images.class_names[position], len(images.members[position]), spec)
+
+
+def _check_class(domain: str, class_name: str, size: int, spec: EpisodeSpec) -> None:
+    needed = spec.shots + spec.queries
+    if size < needed:
+        raise DataError(
+            f"{_count(spec.shots, 'shot', 'shots')} + {_count(spec.queries, 'query', 'queries')} "
+            f"need {needed} images a class. Received: class '{class_name}' of {domain} has "
+            f"{size}; take fewer shots or queries"
+        )
 
 
 def _count(number: int, singular: str, plural: str) -> str:

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.pipeline import data_errors, image_batches
-from egt_tf.data.sampling import EpisodeIndices, check_feasible, episode_generator, sample_episode
+from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
+from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
@@ -65,15 +66,16 @@ class Evaluator:
 
     def __call__(self, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, cache_mb: int = 0,
                  progress: Progress | None = None, image_progress: Progress | None = None,
-                 transduction: Transduction | None = None) -> Accuracy:
-        """See `evaluate`."""
+                 transduction: Transduction | None = None, unreadable: UnreadableImages | None = None) -> Accuracy:
+        """See `evaluate`; `unreadable` leaves out the images it finds unreadable, see `draw_episode`."""
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
         if transduction is not None:
             transduction.check(self.model.head, spec)
         check_feasible(images, spec)
-        drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
-        used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
+        find = unreadable.among if unreadable else None
+        drawn = [draw_episode(images, spec, seed, index, find)[0] for index in range(episodes)]
+        used = np.unique(np.concatenate([episode.images for episode in drawn]))
         features = self.embed(images, used, cache_mb, image_progress)
         # Image indices become rows of `features`.
         drawn = [EpisodeIndices(e.classes, *(np.searchsorted(used, part) for part in (e.support, e.query)))

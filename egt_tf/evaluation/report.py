@@ -16,11 +16,13 @@ from egt_tf.files import write_json
 
 
 def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: EpisodeSpec, seed: int,
-                      accuracy: Accuracy, transduction: Transduction | None = None) -> dict[str, Any]:
+                      accuracy: Accuracy, transduction: Transduction | None = None,
+                      episodes_id: str | None = None) -> dict[str, Any]:
     """What was measured and on what, as JSON types.
 
     Returns:
         `name` (fit for a file), `run`, `source`, `split`, `ways`, `shots`, `queries`, `seed`, `episodes`;
+        `episodes_id`, see `egt_tf.evaluation.identity`, or null if it is not known;
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
         in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be
         compared pair by pair.
@@ -31,7 +33,8 @@ def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: Epi
     return {
         "name": _file_name(words), "run": str(run), "source": source, "split": split,
         "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,
-        "episodes": len(accuracy.episodes), "inference": "inductive" if transduction is None else "transductive",
+        "episodes": len(accuracy.episodes), "episodes_id": episodes_id,
+        "inference": "inductive" if transduction is None else "transductive",
         "transduction": None if transduction is None else dataclasses.asdict(transduction),
         "accuracy": accuracy.mean, "interval": accuracy.interval,
         "episode_accuracies": [float(a) for a in accuracy.episodes]}

@@ -91,7 +91,8 @@ def _summary(config: RunConfig, origin: Origin) -> list[str]:
 
 
 def _training(config: RunConfig) -> dict[str, str]:
-    return {"training data": f"`{config.data.train}`, split `base`",
+    sources = ", ".join(f"`{each.source}`" for each in config.data.train_sources)
+    return {"training data": f"{sources}, split `base`",
             "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} "
                         f"epochs at most, guidance `{config.guidance.mode}`"}
 

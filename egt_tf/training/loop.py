@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import time
@@ -13,11 +14,13 @@ import numpy as np
 from PIL import Image
 from tensorflow import keras
 
-from egt_tf.config import RunConfig
+from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import mix
 from egt_tf.data.pipeline import ImageCache, episode_dataset
-from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
+from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
+from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
@@ -66,7 +69,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     if not resume:
         run.check_new()
     _check_model(config)
-    source, training, validation = _open_data(config)
+    sources, training, validation = _open_data(config)
     config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
     classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
@@ -77,19 +80,21 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     else:
         progress = Progress()
         _warm_start(classifier, config.training.warm_start)
-        _start_run(run, config, source, model, progress)
+        _start_run(run, config, sources, model, progress)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
                f"{100 * progress.best_accuracy:.2f} %")
         return progress
     if progress.epochs:
         report(f"resuming after epoch {progress.epochs}")
-    keeper = EpochKeeper(config, run, validation, progress)
+    unreadable = [UnreadableImages(images) for images in (training, validation) if config.data.unreadable == "skip"]
+    keeper = EpochKeeper(config, run, validation, progress, unreadable, report)
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
     try:
         with original_errors():
-            model.fit(_training_data(config, training, progress.epochs), epochs=config.training.epochs,
-                      initial_epoch=progress.epochs, steps_per_epoch=_steps_per_epoch(config),
+            model.fit(_training_data(config, training, progress.epochs, unreadable[0] if unreadable else None),
+                      epochs=config.training.epochs, initial_epoch=progress.epochs,
+                      steps_per_epoch=_steps_per_epoch(config),
                       callbacks=[keeper, tensorboard, *callbacks], verbose=0)
     except DataError:
         # An image that cannot be read: before the first epoch is done there is nothing worth going on with.
@@ -103,11 +108,18 @@ class EpochKeeper(keras.callbacks.Callback):
     """Sets each epoch's learning rate, validates after it and writes the state, the best weights and the metrics.
 
     Adds `val_accuracy`, `val_interval` and `seconds` to the epoch's logs, for the callbacks behind it.
+
+    Args:
+        config, run, validation, progress: of the training.
+        unreadable: the finders of images that are left out, of the training and of the validation; empty if none are.
+        report: gets lines on such images.
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder, validation: ImageSet, progress: Progress):
+    def __init__(self, config: RunConfig, run: RunFolder, validation: ImageSet, progress: Progress,
+                 unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
         super().__init__()
         self.config, self.run, self.validation, self.progress = config, run, validation, progress
+        self.unreadable, self.report = unreadable, report
         self._began = 0.0
 
     def on_train_begin(self, logs=None):
@@ -124,7 +136,10 @@ class EpochKeeper(keras.callbacks.Callback):
         weights = weight_arrays(self.model.classifier)
         self._check_finite(epoch, logs["loss"], weights)
         accuracy = self._evaluate(self.validation, _spec(self.config), self.config.training.validation_episodes,
-                                  self.config.training.seed + VALIDATION_STREAM)
+                                  self.config.training.seed + VALIDATION_STREAM,
+                                  unreadable=self.unreadable[-1] if self.unreadable else None)
+        for line in filter(None, (each.report() for each in self.unreadable)):
+            self.report(line)
         logs["val_accuracy"], logs["val_interval"] = accuracy.mean, accuracy.interval
         self.progress.metrics.append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
         if accuracy.mean > self.progress.best_accuracy:
@@ -142,12 +157,14 @@ class EpochKeeper(keras.callbacks.Callback):
                            "smaller training.learning_rate")
 
 
-def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int) -> None:
+def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
+                      unreadable: UnreadableImages | None = None) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
-    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them.
+    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the images
+    that it finds unreadable, see `draw_episode`.
     """
-    episode = sample_episode(images.members, spec, episode_generator(seed, 0))
+    episode, _ = draw_episode(images, spec, seed, 0, unreadable.among if unreadable else None)
     for class_index, support, query in zip(episode.classes, episode.support, episode.query):
         name = images.class_names[class_index].replace("/", "_")
         # A hidden folder would not be read again, and ".." is none.
@@ -186,10 +203,11 @@ def _warm_start(classifier: EpisodicModel, origin: str | None) -> None:
         assign_backbone(classifier, load_arrays(path), str(path))
 
 
-def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
-    source = open_source(config.data.train)
-    training = source.split("base")
-    validation = (open_source(config.data.validation) if config.data.validation else source).split("val")
+def _open_data(config: RunConfig) -> tuple[list[Source], ImageSet, ImageSet]:
+    sources = _open(config.data.train_sources)
+    training = _mixed(sources, "base", config.data.train_sources)
+    weighted = config.data.validation_sources
+    validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
     for images in (training, validation):
         check_feasible(images, _spec(config))
     if config.training.episodes_per_epoch % config.training.episodes_per_step:
@@ -197,7 +215,15 @@ def _open_data(config: RunConfig) -> tuple[Source, ImageSet, ImageSet]:
                           f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
     # Validation reads the same images after every epoch.
     cache = ImageCache(validation.read, config.data.cache_mb)
-    return source, training, dataclasses.replace(validation, read=cache)
+    return sources, training, dataclasses.replace(validation, read=cache)
+
+
+def _open(weighted: Sequence[WeightedSource]) -> list[Source]:
+    return [open_source(each.source) for each in weighted]
+
+
+def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSource]) -> ImageSet:
+    return mix([source.split(split) for source in sources], [each.weight for each in weighted])
 
 
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
@@ -208,21 +234,23 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     return model
 
 
-def _start_run(run: RunFolder, config: RunConfig, source: Source, model: GuidedModel, progress: Progress) -> None:
+def _start_run(run: RunFolder, config: RunConfig, sources: Sequence[Source], model: GuidedModel,
+               progress: Progress) -> None:
     with run.removed_on_error():
         write_json(run.environment_file, {**environment(), "seed": config.training.seed})
-        images, spec = _support_candidates(source, config)
+        images, spec = _support_candidates(sources, config)
         if images is not None:
-            store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM)
+            unreadable = UnreadableImages(images) if config.data.unreadable == "skip" else None
+            store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
         save_state(run.last_file, model.classifier, model.optimizer, progress)
         # Last: a folder with a configuration is a run that can be resumed.
         run.create(config)
 
 
-def _support_candidates(source: Source, config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
-    """The classes furthest from training that have enough images; none is no error."""
+def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
+    """Of the first source that has any, the classes furthest from training that have enough images; none is no error."""
     spec = EpisodeSpec(config.episode.ways, config.episode.shots, STORED_QUERIES)
-    for split in ("novel", "val", "base"):
+    for source, split in itertools.product(sources, ("novel", "val", "base")):
         try:
             images = source.split(split)
             check_feasible(images, spec)
@@ -232,13 +260,13 @@ def _support_candidates(source: Source, config: RunConfig) -> tuple[ImageSet | N
     return None, spec
 
 
-def _training_data(config: RunConfig, images: ImageSet, epochs_done: int):
+def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None):
     per_epoch = config.training.episodes_per_epoch
     return episode_dataset(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
         seed=config.training.seed, start=epochs_done * per_epoch,
         count=(config.training.epochs - epochs_done) * per_epoch,
-        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb)
+        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
 
 
 def _spec(config: RunConfig) -> EpisodeSpec:

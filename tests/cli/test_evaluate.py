@@ -28,6 +28,7 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
     assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
     assert "inductive, 3-way 2-shot, 2 queries a class" in result.stdout and "split novel" in result.stdout
+    assert re.search(r"^identity of the episodes: ([0-9a-f]{12})$", result.stdout, re.M)[1] == record["episodes_id"]
 
 
 def test_the_seed_decides(egt, run):
@@ -82,6 +83,31 @@ def test_sources(egt, run, drawn, tmp_path):
     assert sketch["source"] == "synthetic:sketch"
     # The list names the images of the folder in the same order.
     assert folder["episode_accuracies"] == filelist["episode_accuracies"]
+    assert folder["episodes_id"] == filelist["episodes_id"] != sketch["episodes_id"]
+
+
+def test_a_run_on_several_sources_is_evaluated_on_all_of_them_or_on_another(egt, run):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("train: synthetic:shapes", "train: [synthetic:shapes, synthetic:fog]"))
+    result = egt("evaluate", "runs/tiny", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("synthetic:shapes (split novel), synthetic:fog (split novel), inductive")
+    assert result_file(run)["source"] == "synthetic:shapes, synthetic:fog"
+    result = egt("evaluate", "runs/tiny", *SMALL, "--data", "synthetic:sketch", "--out", "s.json")
+    assert result.exit_code == 0 and json.loads(open("s.json").read())["source"] == "synthetic:sketch"
+
+
+def test_the_identity_is_that_of_the_episodes_not_of_the_model(egt, run, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "elsewhere")
+    found = []
+    for source, seed in ((f"folder:{drawn}", 0), ("folder:elsewhere", 0), (f"folder:{drawn}", 1)):
+        # Another model each time.
+        weights = dict(np.load(run / "best.npz"))
+        np.savez(run / "best.npz", **{name: array + 0.1 for name, array in weights.items()})
+        result = egt("evaluate", "runs/tiny", *SMALL, "--data", source, "--seed", seed, "--out", "x.json")
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(open("x.json").read())["episodes_id"])
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_full_disk_does_not_lose_the_result(egt, run, monkeypatch):

@@ -190,6 +190,10 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
     ("training.episodes_per_step=3", ["episodes_per_epoch", "multiple", "2 and 3"]),
     ("data.train=synthetic:shpaes", ["'shpaes'"]),
     ("data.train=folder:missing", ["cannot read the folder missing"]),
+    ("data.train=[synthetic:shapes,folder:missing]", ["cannot read the folder missing"]),
+    ("data.train=[synthetic:shapes,synthetic:shapes]", ["`data.train`", "list of different sources"]),
+    ("data.train=[{source: synthetic:shapes, weight: 0}]", ["`data.train`", "weight: > 0", "0"]),
+    ("data.unreadable=black", ["`data.unreadable`", "stop, skip", "'black'"]),
     ("episode.ways=60", ["60-way", "synthetic:shapes", "fewer ways"]),
     ("episode.shots=500", ["500 shots", "class '", "fewer shots"]),
 ])
@@ -318,6 +322,28 @@ def test_a_damaged_support_image_is_named_and_nothing_written(fails, tiny, drawn
         damage(image)
     fails("train", "--config", tiny, "--set", "data.train=folder:images", "--run", "run",
           says=["cannot read image images/class07/"])
+
+
+def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "images")
+    for image in (tmp_path / "images").glob("class*/0.png"):
+        damage(image)
+    result = egt("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "data.unreadable=skip", "--set",
+                 "training.episodes_per_epoch=8", "--run", "run")
+    assert result.exit_code == 0, result.output
+    found = [line for line in result.stdout.splitlines() if line.startswith("left out ")]
+    # All six classes of the training and all three of the validation, each image once.
+    assert sum(int(line.split()[2]) for line in found) == 9 and "images/class" in found[0]
+
+
+def test_several_sources_but_one(egt, tiny, tmp_path):
+    result = egt("train", "--config", tiny, "--set", "data.train=[synthetic:shapes,{source: synthetic:fog, weight: 2}]",
+                 "--run", "run")
+    assert result.exit_code == 0, result.output
+    assert [each.source for each in load_config(tmp_path / "run" / "config.yaml").data.train_sources] == [
+        "synthetic:shapes", "synthetic:fog"]
+    result = egt("evaluate", "run", "--data", "synthetic:sketch", "--episodes", 2)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,10 +10,12 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import mix
 from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, image_batches
-from egt_tf.data.preprocessing import denormalize, evaluation_image
+from egt_tf.data.preprocessing import denormalize, evaluation_image, training_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.errors import ConfigError, DataError
 
 PER_CLASS = 6
@@ -90,6 +94,21 @@ def test_images_are_those_of_the_sampler_class_by_class():
             assert not set(support) & set(query)
 
 
+@pytest.mark.parametrize("augmentation", ["none", "flip", "full", "full_erasing"])
+@pytest.mark.parametrize("cache_mb", [0, 16])
+def test_images_are_those_of_training_image(augmentation, cache_mb):
+    spec, images = EpisodeSpec(3, 2, 3), image_set(read=gradient)
+    dataset = episodes(spec, images, augmentation=augmentation, image_size=8, count=2, cache_mb=cache_mb)
+    # Twice, since the second pass comes from memory.
+    for number, (inputs, *_) in enumerate([*dataset, *dataset]):
+        rng = episode_generator(5, number % 2)
+        indices = sample_episode(images.members, spec, rng).images
+        seeds = rng.integers(2**31, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
+        expected = [training_image(gradient(i), 8, augmentation, seed) for i, seed in zip(indices, seeds)]
+        given = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
 def test_no_augmentation_gives_evaluation_images():
     images = image_set(read=gradient)
     inputs, *_ = next(iter(episodes(images=images, image_size=8)))
@@ -133,6 +152,56 @@ def test_threads_do_not_matter():
         return dataset.with_options(options)
 
     assert_same(with_threads(1), with_threads(8))
+
+
+@pytest.mark.parametrize("augmentation", ["flip", "full"])
+@pytest.mark.parametrize("changes", [{"parallel_calls": 1}, {"parallel_calls": 7}, {"cache_mb": 0}, {"cache_mb": 0.001},
+                                     {"episodes_per_step": 2}, {"episodes_per_step": 6}])
+def test_an_episode_depends_on_its_number_alone(augmentation, changes):
+    def passes(**options):
+        images = image_set(read=gradient)
+        dataset = episodes(images=images, augmentation=augmentation, image_size=8, **options)
+        steps = [tf.nest.flatten(element) for element in [*dataset, *dataset]]
+        return [np.concatenate(parts) for parts in zip(*steps)]
+
+    for expected, given in zip(passes(), passes(**changes), strict=True):
+        np.testing.assert_array_equal(given, expected)
+
+
+def test_steps_divided_among_workers_are_the_same():
+    options = {"images": image_set(read=gradient), "augmentation": "full", "image_size": 8}
+    whole, shards = list(episodes(**options)), [list(episodes(**options).shard(2, index)) for index in range(2)]
+    assert [len(shard) for shard in shards] == [3, 3]
+    assert_same(whole, [step for pair in zip(*shards) for step in pair])
+
+
+REPLICAS = """
+import sys
+import numpy as np
+import tensorflow as tf
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import mix
+from egt_tf.data.pipeline import episode_dataset
+from egt_tf.data.sources import open_source
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeSpec(3, 1, 2), image_size=16,
+                          augmentation="full", seed=5, count=8, episodes_per_step=4)
+for whole, divided in zip(dataset, strategy.experimental_distribute_dataset(dataset), strict=True):
+    for expected, part in zip(tf.nest.flatten(whole), tf.nest.flatten(divided), strict=True):
+        parts = strategy.experimental_local_results(part)
+        assert [len(each) for each in parts] == [2, 2], [each.shape for each in parts]
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+sys.stdout.write("equal")
+"""
+
+
+def test_steps_divided_among_replicas_are_the_same():
+    # In a process of its own, since logical devices are made before TensorFlow is first used.
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=False)
+    assert done.stdout == "equal", done.stderr[-2000:]
 
 
 def test_positions_of_an_episode_are_augmented_independently():
@@ -193,6 +262,72 @@ def test_other_errors_pass_data_errors_unchanged():
         raise KeyError("x")
     with data_errors():
         pass
+
+
+# === Several domains ===
+
+
+def test_a_mixture_gives_each_episode_from_one_domain_and_numbers_the_classes_through():
+    images = mix([image_set(4), image_set(5, read=lambda index: flat_image(index + 100))])
+    dataset = episodes(EpisodeSpec(3, 2, 3), images, count=20, episodes_per_step=2)
+    seen = set()
+    for inputs, _, base_labels in dataset:
+        for support, query, labels in zip(inputs["support_images"], inputs["query_images"], base_labels):
+            numbers = image_numbers(np.concatenate([support, query]))
+            domain = int(numbers[0] >= 100)
+            assert ((numbers >= 100) == domain).all()
+            np.testing.assert_array_equal(labels, (image_numbers(query) - 100 * domain) // PER_CLASS + 4 * domain)
+            seen |= set(labels.numpy())
+    assert seen == set(range(9))
+
+
+# === Unreadable images ===
+
+
+def unreadable(*broken):
+    def read(index):
+        return broken_image(index) if index in broken else flat_image(index)
+
+    return image_set(read=read)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "full"])
+def test_unreadable_images_are_left_out(augmentation):
+    images, spec = unreadable(0, 7, 8, 20), EpisodeSpec(3, 1, 2)
+    found = UnreadableImages(images)
+    options = {"augmentation": augmentation, "count": 12}
+    dataset = episodes(spec, images, unreadable=found, **options)
+    numbers = [image_numbers(np.concatenate([inputs["support_images"][0], inputs["query_images"][0]]))
+               for inputs, *_ in dataset]
+    used = set(np.concatenate(numbers))
+    if augmentation == "none":
+        # Every image but those, none of them black: image 0 would be, and its number is its grey level.
+        assert used == set(range(30)) - {0, 7, 8, 20}
+    assert found.report() == "left out 4 unreadable images: 0, 7, 8 and 1 more"
+    assert found.report() is None
+    # Again with other threads, and from the middle on: what was found before does not matter.
+    assert_same(dataset, episodes(spec, images, unreadable=UnreadableImages(images), parallel_calls=1, **options))
+    tail = {**options, "count": 5, "start": 7}
+    assert_same(dataset.skip(7), episodes(spec, images, unreadable=UnreadableImages(images), **tail))
+
+
+def test_episodes_without_unreadable_images_stay_as_they_were():
+    spec, images = EpisodeSpec(3, 1, 2), unreadable(7)
+    left_out = list(episodes(spec, images, unreadable=UnreadableImages(images), count=12))
+    whole = list(episodes(spec, image_set(), count=12))
+    without = [i for i in range(12) if 7 not in sample_episode(images.members, spec, episode_generator(5, i)).images]
+    assert 0 < len(without) < 12
+    for number in range(12):
+        same = all((a.numpy() == b.numpy()).all() for a, b in
+                   zip(tf.nest.flatten(left_out[number]), tf.nest.flatten(whole[number])))
+        assert same == (number in without)
+
+
+def test_a_class_with_too_few_readable_images_is_the_usual_error():
+    images = unreadable(7)
+    dataset = episodes(EpisodeSpec(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
+    with pytest.raises(DataError, match="need 6 images a class. Received: class 'class1' of test has 5"), data_errors():
+        list(dataset)
 
 
 # === Single images ===

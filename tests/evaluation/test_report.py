@@ -26,7 +26,7 @@ DIGEST = hashlib.sha256(b"synthetic:sketch-novel-5way-1shot-15query-3episodes-se
 def test_record():
     assert record() == {
         "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7-" + DIGEST, "run": "runs/demo", "source": "synthetic:sketch",
-        "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3,
+        "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3, "episodes_id": None,
         "inference": "inductive", "transduction": None, "accuracy": 0.75,
         "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)), "episode_accuracies": [0.5, 0.75, 1.0]}
 

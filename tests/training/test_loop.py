@@ -11,6 +11,7 @@ from tensorflow import keras
 
 from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator, evaluate
@@ -319,3 +320,128 @@ def test_a_warm_start_from_another_backbone_is_refused_and_leaves_nothing(tmp_pa
     assert not (tmp_path / "run").exists()
     with pytest.raises(RunError, match="must exist"):
         train(small_config(training={"warm_start": str(tmp_path / "none.npz")}), RunFolder(tmp_path / "run"))
+
+
+# === Several sources ===
+
+DOMAINS = [{"source": "synthetic:shapes", "weight": 1}, {"source": "synthetic:fog", "weight": 2}]
+
+
+def test_several_sources_train_one_model_and_resume_exactly(tmp_path):
+    config = small_config(data={"train": DOMAINS, "augmentation": "full"}, model={"head": "cross_attention"},
+                          episode={"queries": 1}, training={"episodes_per_epoch": 4, "episodes_per_step": 2})
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    train(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, parts, callbacks=[Interrupt(2)])
+    train(parts.config(), parts, resume=True)
+    expect_equal_states(whole, parts)
+    assert without_seconds(whole.metrics()) == without_seconds(parts.metrics())
+    assert whole.config().data == config.data
+    # The loss over the base classes sees those of both.
+    model = whole.load_model()
+    assert model.head.get_config()["base_classes"] == 2 * len(open_source("synthetic:shapes").splits["base"])
+
+
+def test_validation_is_on_the_val_splits_of_all_sources(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config = small_config(data={"train": DOMAINS}, training={"epochs": 1})
+    train(config, run)
+    seed = config.training.seed + VALIDATION_STREAM
+    expected = evaluate(run.load_model(), open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
+                        EpisodeSpec(3, 2, 2), 5, seed)
+    assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
+
+
+def test_validation_sources_may_be_others(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config = small_config(data={"train": DOMAINS, "validation": ["synthetic:sketch", "synthetic:texture"]},
+                          training={"epochs": 1})
+    train(config, run)
+    seed = config.training.seed + VALIDATION_STREAM
+    expected = evaluate(run.load_model(), open_mixture(["synthetic:sketch", "synthetic:texture"], "val"),
+                        EpisodeSpec(3, 2, 2), 5, seed)
+    assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
+
+
+def test_the_stored_support_set_is_of_the_first_source_with_enough_classes(tmp_path):
+    small = photos(tmp_path / "small", classes=7)  # 4 base classes, and fewer than 4 for validation and testing
+    train(small_config(data={"train": ["synthetic:fog", f"folder:{small}"], "validation": "synthetic:fog"},
+                       training={"epochs": 1}), RunFolder(tmp_path / "a"))
+    fog = open_source("synthetic:fog")
+    assert set(os.listdir(tmp_path / "a" / "support")) <= {fog.class_names[c] for c in fog.splits["novel"]}
+    train(small_config(data={"train": [f"folder:{small}", "synthetic:fog"], "validation": "synthetic:fog"},
+                       training={"epochs": 1}), RunFolder(tmp_path / "b"))
+    assert set(os.listdir(tmp_path / "b" / "support")) <= {f"class{c}" for c in (0, 2, 4, 6)}
+
+
+# === Unreadable images ===
+
+
+def photos(folder, classes=12, images=8):
+    rng = np.random.default_rng(2)
+    for c in range(classes):
+        (folder / f"class{c}").mkdir(parents=True)
+        for i in range(images):
+            Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"class{c}" / f"{i}.png")
+    return folder
+
+
+def photo_config(folder, **changes):
+    data = {"train": f"folder:{folder}", **changes.pop("data", {})}
+    return small_config(data=data, training={"epochs": 2, "episodes_per_epoch": 6, **changes.pop("training", {})}, **changes)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Twelve classes: 6 for training, 3 for validation, 3 for testing; some images of each are no images."""
+    folder = photos(tmp_path / "photos")
+    for name in ("class0/1", "class0/5", "class2/3", "class1/4", "class3/0"):
+        (folder / f"{name}.png").write_bytes(b"no image")
+    return folder
+
+
+def test_an_unreadable_image_stops_training_by_default(tmp_path, damaged):
+    run = RunFolder(tmp_path / "run")
+    with refused(DataError, "cannot read image .*png: not a PNG", run):
+        train(photo_config(damaged), run)
+
+
+def test_unreadable_images_are_left_out_on_request_and_reported_once(tmp_path, damaged):
+    run, again = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "again")
+    lines = []
+    train(photo_config(damaged, data={"unreadable": "skip"}), run, report=lines.append)
+    assert all(line.startswith("left out ") for line in lines)
+    text = " ".join(lines)
+    # Every class of the validation is in every episode; those of training come when they are drawn.
+    for name in ("class0/1", "class0/5", "class2/3"):
+        assert text.count(f"{name}.png") <= 1
+    assert sum(int(line.split()[2]) for line in lines) >= 3 and "png" in text
+    train(photo_config(damaged, data={"unreadable": "skip"}), again)
+    expect_equal_states(run, again)
+    assert without_seconds(run.metrics()) == without_seconds(again.metrics())
+
+
+def test_a_resumed_training_leaves_the_same_images_out(tmp_path, damaged):
+    config = photo_config(damaged, data={"unreadable": "skip", "augmentation": "full"})
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    train(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, parts, callbacks=[Interrupt(2)])
+    train(config, parts, resume=True)
+    expect_equal_states(whole, parts)
+
+
+def test_the_stored_support_set_has_readable_images_only(tmp_path, damaged):
+    for file in damaged.glob("class*/[0-2].png"):
+        if file.parent.name in ("class3", "class7", "class11"):
+            file.write_bytes(b"no image")
+    run = RunFolder(tmp_path / "run")
+    train(photo_config(damaged, data={"unreadable": "skip"}, training={"epochs": 1}), run)
+    assert len(list(run.support_folder.rglob("*.png"))) == 6 and len(os.listdir(run.queries_folder)) == 6
+
+
+def test_too_few_readable_images_are_the_usual_error(tmp_path, damaged):
+    run = RunFolder(tmp_path / "run")
+    with refused(DataError, "Received: class 'class[0-9]+' of folder:.*photos .split base. has [67]; take fewer", run):
+        train(photo_config(damaged, data={"unreadable": "skip"}, episode={"queries": 6}), run)

@@ -1,0 +1,88 @@
+"""Several domains as one image set: each episode comes from one of them, drawn with the domains' weights."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(ImageSet):
+    """The classes of several image sets, numbered one after the other.
+
+    Image numbers are its own: those of one set follow those of the set before. `mix` makes it.
+
+    Attributes:
+        domain_names: the name of each image set.
+        domain_classes: for each, the positions of its classes in `class_names`.
+        weights: for each, how often it is drawn relative to the others.
+    """
+
+    domain_names: tuple[str, ...] = ()
+    domain_classes: tuple[range, ...] = ()
+    weights: tuple[float, ...] = ()
+
+
+def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> ImageSet:
+    """Puts image sets together; a single one is returned as it is.
+
+    Args:
+        sets: the image sets, at least one.
+        weights: one positive number for each, of any sum; equal by default.
+
+    Raises:
+        ConfigError: no image set, another number of weights, or a weight that is not positive.
+    """
+    weights = tuple([1.0] * len(sets) if weights is None else map(float, weights))
+    if not sets or len(weights) != len(sets) or not all(math.isfinite(w) and w > 0 for w in weights):
+        raise ConfigError(f"there must be a weight > 0 for each of at least one image set. Received: {len(sets)} image "
+                          f"sets, weights {list(weights)}")
+    if len(sets) == 1:
+        return sets[0]
+    classes = np.cumsum([0, *(len(images.members) for images in sets)]).tolist()
+    first_images = np.cumsum([0, *(1 + max(int(m.max()) for m in images.members) for images in sets)]).tolist()
+    return Mixture(
+        name=", ".join(images.name for images in sets),
+        class_names=tuple(name for images in sets for name in images.class_names),
+        members=tuple(m + first for images, first in zip(sets, first_images) for m in images.members),
+        read=_dispatch([images.read for images in sets], first_images),
+        describe=_dispatch([images.describe for images in sets], first_images),
+        mask=_dispatch([images.mask for images in sets], first_images) if all(images.mask for images in sets) else None,
+        domain_names=tuple(images.name for images in sets),
+        domain_classes=tuple(map(range, classes, classes[1:])),
+        weights=weights)
+
+
+def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[float] | None = None) -> ImageSet:
+    """Opens data sources and puts one split of each together, see `open_source` and `mix`.
+
+    Raises:
+        DataError: a source cannot be opened, or has no such split.
+        ConfigError: see `mix`.
+    """
+    return mix([open_source(specification).split(split) for specification in specifications], weights)
+
+
+def domains(images: ImageSet) -> Iterator[tuple[str, range]]:
+    """The name and the class positions of each domain; an image set that is no mixture is one domain."""
+    if isinstance(images, Mixture):
+        return zip(images.domain_names, images.domain_classes)
+    return iter([(images.name, range(len(images.members)))])
+
+
+def _dispatch(functions: Sequence[Callable[[int], Any]], first_images: Sequence[int]) -> Callable[[int], Any]:
+    """A function of an image number that calls that of the image's set with its number there."""
+
+    def call(index: int) -> Any:
+        domain = bisect.bisect_right(first_images, int(index)) - 1
+        return functions[domain](int(index) - first_images[domain])
+
+    return call

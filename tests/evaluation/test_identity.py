@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import open_mixture
+from egt_tf.data.sources import open_source
+from egt_tf.errors import DataError
+from egt_tf.evaluation.identity import episodes_identity
+
+SPEC = EpisodeSpec(2, 1, 2)
+
+
+def identity(source: str, split: str = "all", spec: EpisodeSpec = SPEC, episodes: int = 5, seed: int = 0) -> str:
+    return episodes_identity(open_source(source).split(split), spec, episodes, seed)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for c in range(4):
+        (tmp_path / "here" / f"class{c}").mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 255, (8 + c, 8 + i, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "here" / f"class{c}" / f"{i}.png")
+    return tmp_path / "here"
+
+
+def test_twelve_hexadecimal_digits():
+    found = identity("synthetic:shapes")
+    assert len(found) == 12 and int(found, 16) >= 0
+    # As it was when it was introduced: results of different versions are told apart by it.
+    assert found == "fcc618aab8ee"
+
+
+def test_everything_that_changes_the_episodes_changes_it():
+    found = [identity("synthetic:shapes"), identity("synthetic:fog"), identity("synthetic:shapes", seed=1),
+             identity("synthetic:shapes", episodes=6), identity("synthetic:shapes", split="novel"),
+             identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)), identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
+             episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
+             episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0)]
+    assert len(set(found)) == len(found)
+
+
+def test_the_place_of_a_folder_does_not_matter(folder, tmp_path, monkeypatch):
+    expected = identity(f"folder:{folder}")
+    shutil.copytree(folder, tmp_path / "far" / "there")
+    assert identity(f"folder:{tmp_path}/far/there") == expected
+    monkeypatch.chdir(tmp_path / "far")
+    assert identity("folder:there") == identity("folder:./there/") == expected
+
+
+def test_other_images_of_the_same_names_do(folder):
+    expected = identity(f"folder:{folder}")
+    for file in folder.glob("class*/0.png"):
+        Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(file)
+    assert identity(f"folder:{folder}") != expected
+
+
+def test_a_renamed_class_and_a_renamed_image_do(folder):
+    found = [identity(f"folder:{folder}")]
+    (folder / "class0").rename(folder / "class00")
+    found.append(identity(f"folder:{folder}"))
+    for file in list(folder.glob("class*/0.png")):
+        file.rename(file.with_name("00.png"))
+    found.append(identity(f"folder:{folder}"))
+    assert len(set(found)) == 3
+
+
+def test_a_missing_image_is_an_error(folder):
+    images = open_source(f"folder:{folder}").split("all")
+    for file in folder.glob("class*/*.png"):
+        file.unlink()
+    with pytest.raises(DataError, match="cannot read image .*png: No such file"):
+        episodes_identity(images, SPEC, 5, 0)
