@@ -13,9 +13,9 @@ The first table holds images a second, each row a stream that does what the row 
 - batch, first pass and batch, later passes: the same with the configured memory, which the first pass fills; the first
   pass also takes the tenths of a second that TensorFlow needs to set a new stream up.
 
-The streams take turns, so that the machine's speed drifts for all alike; printed are the median of each and the median of
-its ratio to the bare loop of the same round, by the clock and by the processor time of the process (which does not see how
-well the work is spread over the cores). Ratios hold on a loaded machine, images a second do not.
+The streams take turns, so that the machine's speed drifts for all alike; printed are the median of each and the median
+of its ratio to the bare loop of the same round, by the clock and by the processor time of the process (which does not
+see how well the work is spread over the cores). Ratios hold on a loaded machine, images a second do not.
 
 The second table compares training from the pipeline (its images cached, as after the first epochs) with training on one
 step that stays in memory. Both take turns with the same model:

@@ -52,13 +52,13 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
     images = open_mixture(list(sources), split, list(sources.values()))
     model = run_folder.load_model()
+    identity = episodes_identity(images, spec, episodes, seed)
     try:
         accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
                            progress=stage_progress("episodes"), image_progress=stage_progress("images"),
                            transduction=transduction)
     finally:
         clear_line()
-    identity = episodes_identity(images, spec, episodes, seed)
     # Before the file is written: a full disk must not lose the result.
     click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
                f"queries a class, {episodes} episodes: {accuracy}")

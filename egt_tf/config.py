@@ -391,5 +391,6 @@ _KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType
     bool: ("true or false", _as_boolean),
     tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
     dict: ("a name or a mapping with a `name`", _as_named),
-    WeightedSource: ("a string, or a list of different sources, each a string or {source: ..., weight: > 0}", _as_sources),
+    WeightedSource: (
+        "a string, or a list of different sources, each a string or {source: ..., weight: > 0}", _as_sources),
 })

@@ -52,7 +52,8 @@ def test_a_string_is_one_source():
 
 def test_sources_by_override(write):
     path = write("data: {train: folder:x}")
-    data = load_config(path, ["data.train=[folder:a,synthetic:b]", "data.validation=[{source: folder:c, weight: 1e-1}]"]).data
+    overrides = ["data.train=[folder:a,synthetic:b]", "data.validation=[{source: folder:c, weight: 1e-1}]"]
+    data = load_config(path, overrides).data
     assert data.train == (WeightedSource("folder:a"), WeightedSource("synthetic:b"))
     assert data.validation_sources == (WeightedSource("folder:c", 0.1),)
 

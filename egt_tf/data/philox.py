@@ -1,4 +1,4 @@
-"""The random numbers of `tf.random.stateless_uniform` for many seeds at once, which TensorFlow draws one seed at a time.
+"""The random numbers of `tf.random.stateless_uniform` for many seeds at once; TensorFlow takes one seed at a time.
 
 Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox 4x32-10).
 """

@@ -109,7 +109,8 @@ def episode_dataset(
     that ended before episode k, and neither the number of threads, nor the memory, nor E, nor how the data set is
     divided among replicas matters. Of a mixture, each episode shows one domain. Images stay in memory from one pass
     over the data set to the next: resized where the augmentation shows the same part of them every time, else as
-    they were decoded. Wrap the iteration in `data_errors()` to get errors of single images as `DataError`.
+    they were decoded; steps that are prepared at the same time may each read an image that is not kept yet. Wrap the
+    iteration in `data_errors()` to get errors of single images as `DataError`.
 
     Args:
         images: the classes to draw from.
@@ -258,7 +259,7 @@ class _FixedCrops:
         return normalize(tf.ensure_shape(pixels, [*indices.shape, *self._shape]))
 
     def _kept(self, numbers, seeds):
-        """The kept images as the augmentation turns them, their places among `numbers`, and the places of the others."""
+        """The kept images as the augmentation turns them, their places among `numbers`, and those of the others."""
         images = [self._store.get(number) for number in numbers]
         missing = np.array([image is None for image in images])
         present = np.flatnonzero(~missing)

@@ -1,4 +1,4 @@
-"""What tells two sets of evaluation episodes apart, whatever model is evaluated on them and wherever their files lie."""
+"""What tells two sets of evaluation episodes apart, whatever the model and wherever the files lie."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.sampling import draw_episode
+from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import DataError
 
@@ -27,8 +27,9 @@ def episodes_identity(images: ImageSet, spec: EpisodeSpec, episodes: int, seed: 
         The first 12 hexadecimal digits of SHA-256.
 
     Raises:
-        DataError: a file cannot be found.
+        DataError: too few classes or images, or a file cannot be found.
     """
+    check_feasible(images, spec)
     digest = hashlib.sha256(f"{spec.ways} {spec.shots} {spec.queries} {episodes}\n".encode())
     names: dict[int, str] = {}
     for number in range(episodes):

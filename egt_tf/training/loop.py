@@ -161,8 +161,8 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
                       unreadable: UnreadableImages | None = None) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
-    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the images
-    that it finds unreadable, see `draw_episode`.
+    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the
+    images that it finds unreadable, see `draw_episode`.
     """
     episode, _ = draw_episode(images, spec, seed, 0, unreadable.among if unreadable else None)
     for class_index, support, query in zip(episode.classes, episode.support, episode.query):
@@ -248,7 +248,7 @@ def _start_run(run: RunFolder, config: RunConfig, sources: Sequence[Source], mod
 
 
 def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
-    """Of the first source that has any, the classes furthest from training that have enough images; none is no error."""
+    """Of the first source that has any, the classes furthest from training with enough images; none is no error."""
     spec = EpisodeSpec(config.episode.ways, config.episode.shots, STORED_QUERIES)
     for source, split in itertools.product(sources, ("novel", "val", "base")):
         try:

@@ -19,7 +19,8 @@ def write(run: Path, **changes) -> None:
 def compare(folder: Path, ours: dict, theirs: dict) -> subprocess.CompletedProcess:
     write(folder / "a", episode_accuracies=[0.5, 0.75], **ours)
     write(folder / "b", episode_accuracies=[0.75, 1.0], **theirs)
-    return subprocess.run([sys.executable, SCRIPT, folder / "a", folder / "b"], capture_output=True, text=True, check=False)
+    command = [sys.executable, SCRIPT, folder / "a", folder / "b"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("both", [{"episodes_id": "0123456789ab"}, {"episodes_id": None}, {}])
@@ -33,5 +34,5 @@ def test_the_same_episodes_are_compared(tmp_path, both):
 def test_other_episodes_are_refused(tmp_path, theirs):
     done = compare(tmp_path, {"episodes_id": "0123456789ab"}, theirs)
     assert done.returncode == 2 and done.stdout == ""
-    message = f"birds.json: the episodes must be the same. Received: episodes_id 0123456789ab and {theirs.get('episodes_id')}"
-    assert message in done.stderr
+    received = f"episodes_id 0123456789ab and {theirs.get('episodes_id')}"
+    assert f"birds.json: the episodes must be the same. Received: {received}" in done.stderr

@@ -88,7 +88,8 @@ def test_sources(egt, run, drawn, tmp_path):
 
 def test_a_run_on_several_sources_is_evaluated_on_all_of_them_or_on_another(egt, run):
     text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("train: synthetic:shapes", "train: [synthetic:shapes, synthetic:fog]"))
+    text = text.replace("train: synthetic:shapes", "train: [synthetic:shapes, synthetic:fog]")
+    (run / "config.yaml").write_text(text)
     result = egt("evaluate", "runs/tiny", *SMALL)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("synthetic:shapes (split novel), synthetic:fog (split novel), inductive")

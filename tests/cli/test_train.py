@@ -328,8 +328,8 @@ def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "images")
     for image in (tmp_path / "images").glob("class*/0.png"):
         damage(image)
-    result = egt("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "data.unreadable=skip", "--set",
-                 "training.episodes_per_epoch=8", "--run", "run")
+    result = egt("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "data.unreadable=skip",
+                 "--set", "training.episodes_per_epoch=8", "--run", "run")
     assert result.exit_code == 0, result.output
     found = [line for line in result.stdout.splitlines() if line.startswith("left out ")]
     # All six classes of the training and all three of the validation, each image once.

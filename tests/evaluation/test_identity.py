@@ -40,7 +40,8 @@ def test_twelve_hexadecimal_digits():
 def test_everything_that_changes_the_episodes_changes_it():
     found = [identity("synthetic:shapes"), identity("synthetic:fog"), identity("synthetic:shapes", seed=1),
              identity("synthetic:shapes", episodes=6), identity("synthetic:shapes", split="novel"),
-             identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)), identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
+             identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)),
+             identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
              episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
              episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0)]
     assert len(set(found)) == len(found)
@@ -69,6 +70,11 @@ def test_a_renamed_class_and_a_renamed_image_do(folder):
         file.rename(file.with_name("00.png"))
     found.append(identity(f"folder:{folder}"))
     assert len(set(found)) == 3
+
+
+def test_too_few_classes_are_the_usual_error():
+    with pytest.raises(DataError, match="90-way episode needs 90 classes"):
+        identity("synthetic:shapes", spec=EpisodeSpec(90, 1, 1))
 
 
 def test_a_missing_image_is_an_error(folder):

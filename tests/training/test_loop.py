@@ -389,7 +389,8 @@ def photos(folder, classes=12, images=8):
 
 def photo_config(folder, **changes):
     data = {"train": f"folder:{folder}", **changes.pop("data", {})}
-    return small_config(data=data, training={"epochs": 2, "episodes_per_epoch": 6, **changes.pop("training", {})}, **changes)
+    training = {"epochs": 2, "episodes_per_epoch": 6, **changes.pop("training", {})}
+    return small_config(data=data, training=training, **changes)
 
 
 @pytest.fixture
