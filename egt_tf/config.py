@@ -226,6 +226,10 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
     return _as_yaml(dataclasses.asdict(config))
 
 
+# Unicode's own line breaks.
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
+
+
 def _as_yaml(value: Any) -> Any:
     """Lists for tuples, which YAML does not have."""
     if isinstance(value, dict):
@@ -235,7 +239,11 @@ def _as_yaml(value: Any) -> Any:
 
 def config_to_yaml(config: RunConfig) -> str:
     """YAML text that `load_config` turns into an equal configuration; every key is written out."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+    if _LINE_BREAKS.isdisjoint(text):
+        return text
+    # Written as they are, they would be read as line breaks of the YAML, and folded.
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=False)
 
 
 # === Reading ===

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from egt_tf.config import (EpisodeConfig, GuidanceConfig, RunConfig, TrainingConfig, WeightedSource, apply_overrides,
@@ -238,6 +238,8 @@ configurations = st.builds(
 )
 
 
+@settings(deadline=None, derandomize=True, database=None, max_examples=200)
+@example(dataclasses.replace(RunConfig(), data=dataclasses.replace(RunConfig().data, train="a\x85b\u2028c\u2029é")))
 @given(configurations)
 def test_yaml_gives_the_same_configuration_back(config):
     assert config_from_dict(yaml.safe_load(config_to_yaml(config)), origin="run.yaml") == config

@@ -25,7 +25,7 @@ def test_a_folder_of_the_same_name_does_not(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():
-    with pytest.raises(ConfigError, match=r"one of demo, .* Received: 'dmeo'; did you mean 'demo'\?"):
+    with pytest.raises(ConfigError, match=r"one of .*demo, .* Received: 'dmeo'; did you mean 'demo'\?"):
         find_config("dmeo")
 
 
