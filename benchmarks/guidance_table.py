@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from compare_runs import evaluations, mean_and_interval
+from compare_runs import evaluations, mean_and_interval, other_episodes
 
 from egt_tf.runs import RunFolder
 
@@ -22,6 +22,9 @@ def rows(plain: Path, guided: Path) -> list[str]:
     """The table's rows of one pair, one for each evaluation that both hold."""
     head = RunFolder(plain).config().model.head["name"]
     ours, theirs = evaluations(plain), evaluations(guided)
+    refusal = other_episodes(ours, theirs)
+    if refusal:
+        raise SystemExit(refusal)
     lines = []
     for name in sorted(ours.keys() & theirs.keys()):
         a, b = (np.array(each[name]["episode_accuracies"]) for each in (ours, theirs))
