@@ -88,12 +88,12 @@ def _(layer, x):
 
 
 @linear_parts.register(PairConvolution2D)
-def _(layer, pairs, prototypes, queries):
+def _(layer, pairs, *parts):
     convolution = _convolution(layer)
 
     def forward(x, kernel):
-        # What was made of the pairs (their positive parts, say) is no longer made of these two.
-        return layer.of_parts(prototypes, queries, kernel) if x is pairs else convolution(x, kernel)
+        # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
+        return layer.of_parts(*parts, kernel) if parts and x is pairs else convolution(x, kernel)
 
     def transposed(x, kernel, s):
         return LinearPart(kernel, None, convolution).backward(x, kernel, s)

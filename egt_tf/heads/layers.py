@@ -47,7 +47,9 @@ class PairConcat(keras.layers.Layer):
     def call(self, inputs):
         prototypes, queries = (tf.expand_dims(inputs[0], 1), tf.expand_dims(inputs[1], 2))
         shape = tf.broadcast_dynamic_shape(tf.shape(prototypes), tf.shape(queries))
-        return tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
+        pairs = tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
+        # Of axes of length 1 TensorFlow does not know what they are broadcast to.
+        return tf.ensure_shape(pairs, self.compute_output_shape([x.shape for x in inputs]))
 
     def compute_output_shape(self, input_shape):
         prototypes, queries = map(tf.TensorShape, input_shape)
@@ -97,8 +99,8 @@ class PairConvolution2D(keras.layers.Conv2D):
 
 def _of_pairs(input_shape):
     """The shape of the pairs among the shapes of the inputs, or alone."""
-    shapes = tf.nest.flatten(input_shape)
-    return shapes[0] if isinstance(shapes[0], tf.TensorShape) else tf.TensorShape(input_shape)
+    alone = isinstance(input_shape, tf.TensorShape) or not isinstance(input_shape[0], (tf.TensorShape, list, tuple))
+    return tf.TensorShape(input_shape if alone else input_shape[0])
 
 
 @register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -79,18 +80,20 @@ class RelationHead(Head):
         prototypes, query = (keras.Input((None, *self.feature_shape), name=name)
                              for name in ("prototype_features", "query_features"))
         pairs = PairConcat(name="pairs")([prototypes, query])
-        convolution, *behind = self._layers(pairs.shape[-3:], weights)
+        convolution, *behind = self._layers(weights)
         scores = _through(behind, convolution([pairs, prototypes, query]))
-        weighted = keras.Input(pairs.shape[1:], name="weighted_pairs")
+        height, width, channels = self.feature_shape
+        weighted = keras.Input((None, None, height, width, 2 * channels), name="weighted_pairs")
         return (keras.Model([prototypes, query], scores, name="score"),
                 keras.Model(weighted, _through(behind, convolution(weighted)), name="score_weighted"))
 
-    def _layers(self, shape: tf.TensorShape, weights: InitialWeights) -> list[keras.layers.Layer]:
-        """The relation module for pairs with maps of `shape`, layer by layer."""
-        padding = "same" if max(self.feature_shape[:2]) < UNPADDED_FROM else "valid"
-        layers, shape = self._block(PairConvolution2D, shape, padding, "block1", weights)
+    def _layers(self, weights: InitialWeights) -> list[keras.layers.Layer]:
+        """The relation module, layer by layer."""
+        height, width, channels = self.feature_shape
+        padding = "same" if max(height, width) < UNPADDED_FROM else "valid"
+        layers, shape = self._block(PairConvolution2D, (height, width, 2 * channels), padding, "block1", weights)
         more, shape = self._block(keras.layers.Conv2D, shape, padding, "block2", weights)
-        fc1 = self._dense(shape.num_elements(), self.hidden, "fc1", weights)
+        fc1 = self._dense(math.prod(shape), self.hidden, "fc1", weights)
         fc2 = self._dense(self.hidden, 1, "fc2", weights)
         return [*layers, *more, FlattenMap(name="flatten"), fc1, keras.layers.Activation("relu", name="fc1_relu"), fc2,
                 DropLastAxis(name="scores")]
@@ -109,7 +112,7 @@ class RelationHead(Head):
         if min(height, width) >= 2:
             layers.append(MapMaxPooling2D(2, name=f"{name}_pool"))
             height, width = height // 2, width // 2
-        return layers, tf.TensorShape([height, width, self.feature_shape[-1]])
+        return layers, (height, width, self.feature_shape[-1])
 
     @staticmethod
     def _dense(fan_in, units, name, weights):
