@@ -48,8 +48,10 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
     Returns:
         Weights in [0, 2], shaped as `relevance`.
     """
-    largest = tf.reduce_max(tf.abs(relevance), axis=axis, keepdims=True)
-    return 1.0 + tf.math.divide_no_nan(relevance, largest)
+    # Two reductions; the absolute values of all relevance would be one more large tensor.
+    largest = tf.maximum(tf.reduce_max(relevance, axis=axis, keepdims=True),
+                         -tf.reduce_min(relevance, axis=axis, keepdims=True))
+    return 1.0 + relevance / tf.where(largest == 0, tf.ones_like(largest), largest)
 
 
 def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composite: Composite,
