@@ -57,7 +57,7 @@ def convolutions_alone(backbone):
         sums = [tf.reduce_sum(trace.outputs[0])]
         for step in trace.steps:
             if isinstance(step.layer, tf.keras.layers.Conv2D):
-                (part,) = linear_parts(step.layer, step.inputs[0])
+                (part,) = linear_parts(step.layer, *step.inputs)
                 kernel = tf.maximum(part.kernel, 0)
                 share = part.forward(step.inputs[0], kernel)
                 # Summed, so that none is left out as unused.

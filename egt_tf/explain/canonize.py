@@ -14,6 +14,7 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.explain.kinds import is_kind
+from egt_tf.heads.layers import PairConvolution2D
 
 L = keras.layers
 Scale = tuple[np.ndarray, np.ndarray]
@@ -116,7 +117,7 @@ def _is_foldable(layer: L.Layer) -> bool:
 
 
 def _ends_linear(layer: L.Layer) -> bool:
-    kinds = (L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D)
+    kinds = (L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D, PairConvolution2D)
     return type(layer) in kinds and layer.activation is keras.activations.linear
 
 

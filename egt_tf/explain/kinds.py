@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
@@ -75,3 +76,21 @@ def output_nonnegative(layer: L.Layer, inputs_nonnegative: tuple[bool, ...]) -> 
     if ends_in_relu(layer):
         return True
     return all(inputs_nonnegative) and any(is_kind(layer, kind) for kind in _SIGN_KEEPING)
+
+
+def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) -> tuple[bool, ...]:
+    """Which outputs of a Functional model are known to have no negative values.
+
+    Args:
+        model: the model.
+        inputs_nonnegative: the same of each of its inputs.
+    """
+    known = {id(symbol): sign for symbol, sign in zip(model.inputs, inputs_nonnegative, strict=True)}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in (node for node in model._nodes_by_depth[depth] if not node.is_input):
+            layer, signs = node.outbound_layer, tuple(known[id(x)] for x in tf.nest.flatten(node.keras_inputs))
+            symbols = tf.nest.flatten(node.outputs)
+            nested = isinstance(layer, keras.Model)
+            of_outputs = outputs_nonnegative(layer, signs) if nested else [output_nonnegative(layer, signs)] * len(symbols)
+            known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs))
+    return tuple(known[id(symbol)] for symbol in model.outputs)

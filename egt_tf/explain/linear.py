@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.heads.layers import EpisodeBatchNormalization, PairConvolution2D
 
 L = keras.layers
 Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -56,14 +56,15 @@ class LinearPart:
 
 
 @functools.singledispatch
-def linear_parts(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
     """Returns the weighted sums that `layer` computes one after the other; for most layers there is one.
 
     Extend it for a layer of your own with `@linear_parts.register`.
 
     Args:
         layer: the Keras layer.
-        x: its input, for layers whose weights depend on it (statistics of the batch).
+        inputs: what it is called with; the first is what its weights are multiplied with. Some layers' weights depend
+            on it (statistics of the batch).
 
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
@@ -84,6 +85,20 @@ def _(layer, x):
     _check_convolution(layer)
     transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
     return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
+
+
+@linear_parts.register(PairConvolution2D)
+def _(layer, pairs, *parts):
+    convolution = _convolution(layer)
+
+    def forward(x, kernel):
+        # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
+        return layer.of_parts(*parts, kernel) if parts and x is pairs else convolution(x, kernel)
+
+    def transposed(x, kernel, s):
+        return LinearPart(kernel, None, convolution).backward(x, kernel, s)
+
+    return (LinearPart(*_weights(layer), forward, input_axis=-2, transposed=transposed),)
 
 
 @linear_parts.register(L.DepthwiseConv1D)
@@ -136,13 +151,14 @@ def _(layer, x):
     return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
 
 
-def weighted_sum(layer: L.Layer, x: tf.Tensor) -> tf.Tensor:
-    """What `layer` computes of `x` before its own activation.
+def weighted_sum(layer: L.Layer, *inputs: tf.Tensor) -> tf.Tensor:
+    """What `layer` computes of its inputs before its own activation.
 
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
     """
-    for part in linear_parts(layer, x):
+    x = inputs[0]
+    for part in linear_parts(layer, *inputs):
         x = part.of(x)
     return x
 

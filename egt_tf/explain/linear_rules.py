@@ -44,7 +44,7 @@ class LinearRule(Rule):
     """Base of the rules for layers with weights; a subclass says how one weighted sum is shared out."""
 
     def apply(self, Xs, Ys, Rs, reverse_state):
-        parts = linear_parts(reverse_state["layer"], Xs[0])
+        parts = linear_parts(reverse_state["layer"], *Xs)
         signals = [Signal(Xs[0], reverse_state["nonnegative"][0], reverse_state["present"][0])]
         for part in parts[:-1]:
             # Of the output of a weighted sum no sign is known.
@@ -52,7 +52,7 @@ class LinearRule(Rule):
         relevance = Rs[0]
         for part, signal in reversed(list(zip(parts, signals))):
             relevance = self.share_out(signal, relevance, part)
-        return [relevance]
+        return [relevance, *[None] * (len(Xs) - 1)]
 
     def share_out(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         """Relevance of `signal.x`, given that of `forward(x, kernel) + bias`."""

@@ -152,7 +152,7 @@ def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.
     activation = function if isinstance(function, keras.layers.Layer) else keras.layers.Activation(
         function, name=f"{step.layer.name}_activation")
     state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,), "present": (None,)}
-    return composite.rule_for(activation).apply([weighted_sum(step.layer, xs[0])], ys, rs, state)
+    return composite.rule_for(activation).apply([weighted_sum(step.layer, *xs)], ys, rs, state)
 
 
 def _wide(x: tf.Tensor) -> tf.Tensor:

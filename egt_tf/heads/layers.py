@@ -47,11 +47,60 @@ class PairConcat(keras.layers.Layer):
     def call(self, inputs):
         prototypes, queries = (tf.expand_dims(inputs[0], 1), tf.expand_dims(inputs[1], 2))
         shape = tf.broadcast_dynamic_shape(tf.shape(prototypes), tf.shape(queries))
-        return tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
+        pairs = tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
+        # Of axes of length 1 TensorFlow does not know what they are broadcast to.
+        return tf.ensure_shape(pairs, self.compute_output_shape([x.shape for x in inputs]))
 
     def compute_output_shape(self, input_shape):
         prototypes, queries = map(tf.TensorShape, input_shape)
         return tf.TensorShape([queries[0], queries[1], prototypes[1], *queries[2:-1], 2 * queries[-1]])
+
+
+@register
+class PairConvolution2D(keras.layers.Conv2D):
+    """A convolution of pairs, computed on the prototypes and the queries that the pairs are made of.
+
+    A convolution is linear in its input channels: `conv([p ; q]) = conv_p(p) + conv_q(q)`. So it runs over
+    `ways + queries` maps of c channels instead of `ways * queries` maps of 2c, and the results are added pair by pair.
+
+    Inputs: pairs `(episodes, queries, ways, h, w, 2 c)` as `PairConcat` makes them, and the prototypes and the queries
+    that it made them of. The values of the pairs are not looked at and get no gradient; an explanation gives the
+    layer's relevance to them. Pairs alone, which may have been changed since, are convolved as they are.
+    Output: `(episodes, queries, ways, h', w', filters)`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Keras would hold three inputs against what it expects of one.
+        self.input_spec = None
+
+    def build(self, input_shape):
+        super().build(_of_pairs(input_shape))
+        self.input_spec = None
+
+    def call(self, inputs):
+        if not isinstance(inputs, (list, tuple)):
+            return super().call(inputs)
+        _, prototypes, queries = inputs
+        z = self.of_parts(prototypes, queries, self.kernel, self.bias)
+        return z if self.activation is None else self.activation(z)
+
+    def of_parts(self, prototypes: tf.Tensor, queries: tf.Tensor, kernel: tf.Tensor,
+                 bias: tf.Tensor | None = None) -> tf.Tensor:
+        """The convolution of the pairs with `kernel`, and `bias` added, before the activation."""
+        for_prototypes, for_queries = tf.split(kernel, 2, axis=-2)
+        of_queries = self.convolution_op(queries, for_queries)
+        of_queries = of_queries if bias is None else of_queries + bias
+        return tf.expand_dims(self.convolution_op(prototypes, for_prototypes), 1) + tf.expand_dims(of_queries, 2)
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape(_of_pairs(input_shape))
+
+
+def _of_pairs(input_shape):
+    """The shape of the pairs among the shapes of the inputs, or alone."""
+    alone = isinstance(input_shape, tf.TensorShape) or not isinstance(input_shape[0], (tf.TensorShape, list, tuple))
+    return tf.TensorShape(input_shape if alone else input_shape[0])
 
 
 @register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, PairConcat,
-                                 PrototypeMean)
+                                 PairConvolution2D, PrototypeMean)
 from egt_tf.heads.tables import HEADS
 
 LOSSES = ("mse", "cross_entropy")
@@ -23,9 +24,10 @@ UNPADDED_FROM = 10
 class RelationHead(Head):
     """Scores each pair of a prototype and a query with a small convolutional network.
 
-    Features: `pair[e, j, k] = [mean of the support maps of class k ; map of query j]`,
-    `(episodes, queries, ways, h, w, 2 c)`. Scores: two blocks (3x3 convolution to c channels, batch normalisation
-    over the pairs of the episode, ReLU, 2x2 max-pooling), Dense(hidden), ReLU, Dense(1).
+    Features: prototypes, the mean of the support maps of each class, `(episodes, ways, h, w, c)`, and the maps of the
+    queries, `(episodes, queries, h, w, c)`. Scores, with `pair[e, j, k] = [prototype k ; query j]`: two blocks
+    (3x3 convolution to c channels, batch normalisation over the pairs of the episode, ReLU, 2x2 max-pooling),
+    Dense(hidden), ReLU, Dense(1). Explained and weighted are the pairs, `(episodes, queries, ways, h, w, 2 c)`.
 
     Args:
         feature_shape: (h, w, c) of the backbone's map.
@@ -37,7 +39,10 @@ class RelationHead(Head):
 
     Notes:
         A block pools only a map of at least 2x2, so that maps too small for the published module (3x3, say) work.
+        The published module convolves every pair; see `PairConvolution2D` for what is done here, with the same result.
     """
+
+    weighted_layers = ("pairs",)
 
     def __init__(self, feature_shape: Sequence[int], hidden: int = 8, loss: str = "mse", batch_statistics: bool = True,
                  seed: int | None = None, name: str = "relation", **kwargs):
@@ -56,7 +61,7 @@ class RelationHead(Head):
 
         # === Functional Models ===
         self.relate_model = self._relate_model()
-        self.score_model = self._score_model(InitialWeights(seed))
+        self.score_model, self.weighted_model = self._score_models(InitialWeights(seed))
 
     @property
     def uses_batch_statistics(self) -> bool:
@@ -68,39 +73,59 @@ class RelationHead(Head):
         labels = keras.Input((None, None), name="support_labels")
         query = keras.Input((None, *self.feature_shape), name="query_features")
         prototypes = PrototypeMean(name="prototypes")([support, labels])
+        return keras.Model([support, labels, query], [prototypes, query], name="relate")
+
+    def _score_models(self, weights: InitialWeights) -> tuple[keras.Model, keras.Model]:
+        """The scores of prototypes and queries, and by the same layers those of pairs that were weighted."""
+        prototypes, query = (keras.Input((None, *self.feature_shape), name=name)
+                             for name in ("prototype_features", "query_features"))
         pairs = PairConcat(name="pairs")([prototypes, query])
-        return keras.Model([support, labels, query], pairs, name="relate")
-
-    def _score_model(self, weights: InitialWeights) -> keras.Model:
+        convolution, *behind = self._layers(weights)
+        scores = _through(behind, convolution([pairs, prototypes, query]))
         height, width, channels = self.feature_shape
-        pairs = keras.Input((None, None, height, width, 2 * channels), name="pair_features")
-        padding = "same" if max(height, width) < UNPADDED_FROM else "valid"
-        x = self._block(pairs, channels, padding, "block1", weights)
-        x = self._block(x, channels, padding, "block2", weights)
-        x = FlattenMap(name="flatten")(x)
-        x = self._dense(x, self.hidden, "fc1", weights)
-        x = keras.layers.Activation("relu", name="fc1_relu")(x)
-        x = self._dense(x, 1, "fc2", weights)
-        return keras.Model(pairs, DropLastAxis(name="scores")(x), name="score")
+        weighted = keras.Input((None, None, height, width, 2 * channels), name="weighted_pairs")
+        return (keras.Model([prototypes, query], scores, name="score"),
+                keras.Model(weighted, _through(behind, convolution(weighted)), name="score_weighted"))
 
-    def _block(self, x, channels, padding, name, weights):
-        if padding == "valid" and min(x.shape[-3:-1]) < 3:
+    def _layers(self, weights: InitialWeights) -> list[keras.layers.Layer]:
+        """The relation module, layer by layer."""
+        height, width, channels = self.feature_shape
+        padding = "same" if max(height, width) < UNPADDED_FROM else "valid"
+        layers, shape = self._block(PairConvolution2D, (height, width, 2 * channels), padding, "block1", weights)
+        more, shape = self._block(keras.layers.Conv2D, shape, padding, "block2", weights)
+        fc1 = self._dense(math.prod(shape), self.hidden, "fc1", weights)
+        fc2 = self._dense(self.hidden, 1, "fc2", weights)
+        return [*layers, *more, FlattenMap(name="flatten"), fc1, keras.layers.Activation("relu", name="fc1_relu"), fc2,
+                DropLastAxis(name="scores")]
+
+    def _block(self, convolution, shape, padding, name, weights):
+        """Its layers, and the shape of their map."""
+        if padding == "valid" and min(shape[:2]) < 3:
             raise ConfigError("the relation module needs a feature map of at least 3x3 where it does not pad. "
                               f"Received: feature_shape={self.feature_shape}")
-        x = keras.layers.Conv2D(channels, 3, padding=padding, name=f"{name}_conv",
-                                kernel_initializer=weights.convolution(),
-                                bias_initializer=weights.uniform(9 * x.shape[-1]))(x)
-        x = EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
-        x = keras.layers.Activation("relu", name=f"{name}_relu")(x)
-        if min(x.shape[-3:-1]) >= 2:
-            x = MapMaxPooling2D(2, name=f"{name}_pool")(x)
-        return x
+        layers = [convolution(self.feature_shape[-1], 3, padding=padding, name=f"{name}_conv",
+                              kernel_initializer=weights.convolution(),
+                              bias_initializer=weights.uniform(9 * shape[-1])),
+                  EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn"),
+                  keras.layers.Activation("relu", name=f"{name}_relu")]
+        height, width = (side - (2 if padding == "valid" else 0) for side in shape[:2])
+        if min(height, width) >= 2:
+            layers.append(MapMaxPooling2D(2, name=f"{name}_pool"))
+            height, width = height // 2, width // 2
+        return layers, (height, width, self.feature_shape[-1])
 
     @staticmethod
-    def _dense(x, units, name, weights):
-        fan_in = x.shape[-1]
+    def _dense(fan_in, units, name, weights):
         return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
-                                  bias_initializer=weights.uniform(fan_in))(x)
+                                  bias_initializer=weights.uniform(fan_in))
+
+    def training_scores(self, features: Sequence[tf.Tensor], scores: tf.Tensor,
+                        weights: Sequence[tf.Tensor] | None = None, training: bool = True) -> tf.Tensor:
+        """The raw scores, or those of the weighted pairs; see `Head.training_scores`."""
+        if weights is None:
+            return scores
+        pairs = self.score_model.get_layer("pairs")(features)
+        return self.weighted_model(pairs * tf.cast(weights[0], pairs.dtype), training=training)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Loss of each episode: `mean over queries and ways of (sigmoid(score) - one-hot)^2`, or cross-entropy.
@@ -117,3 +142,9 @@ class RelationHead(Head):
         """Every argument of the constructor."""
         return {**super().get_config(), "hidden": self.hidden, "loss": self.loss_name,
                 "batch_statistics": self.batch_statistics, "seed": self.seed}
+
+
+def _through(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x

@@ -48,12 +48,15 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
     Returns:
         Weights in [0, 2], shaped as `relevance`.
     """
-    largest = tf.reduce_max(tf.abs(relevance), axis=axis, keepdims=True)
-    return 1.0 + tf.math.divide_no_nan(relevance, largest)
+    # Two reductions; the absolute values of all relevance would be one more large tensor.
+    largest = tf.maximum(tf.reduce_max(relevance, axis=axis, keepdims=True),
+                         -tf.reduce_min(relevance, axis=axis, keepdims=True))
+    return 1.0 + relevance / tf.where(largest == 0, tf.ones_like(largest), largest)
 
 
 def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composite: Composite,
-                  beta: float | None = None, training: bool = True, detach: bool = True) -> GuidedScores:
+                  beta: float | None = None, training: bool = True, detach: bool = True,
+                  nonnegative: bool = False) -> GuidedScores:
     """Scores the features, explains the scores, weights the features by their relevance and scores them again.
 
     Args:
@@ -64,13 +67,15 @@ def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composi
         training: handed to the layers that ask for it.
         detach: the weights are constants: gradients flow through both scores, not through the explanation. The
             published RelationNet and GNN do so, the published CAN does not.
+        nonnegative: whether the features are known to have no negative values; rules then leave out what concerns
+            those.
 
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
         A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
     """
     features = tf.nest.flatten(features)
-    trace = record(head.score_model, features, training, raw=False)
+    trace = record(head.score_model, features, training, nonnegative, raw=False)
     explained = trace.detached() if detach else trace
     of = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
     at = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]

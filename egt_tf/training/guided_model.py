@@ -10,6 +10,7 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.explain.composites import Composite
+from egt_tf.explain.kinds import outputs_nonnegative
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.training.guidance import LossWeights, guided_scores
 
@@ -46,6 +47,7 @@ class GuidedModel(keras.Model):
         self.composite: Composite = COMPOSITES.get(composite)
         self.beta = beta
         self.detach = detach
+        self.features_nonnegative = _features_nonnegative(classifier)
         self.trackers = {key: keras.metrics.Mean(key) for key in METRICS}
 
     @property
@@ -64,7 +66,7 @@ class GuidedModel(keras.Model):
             features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
             scores, plain, guided = self._scores_and_losses(features, labels)
             auxiliary = head.auxiliary_loss(features, labels, base_labels)
-            loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided + auxiliary)
+            loss = tf.reduce_mean(self._weighted(plain, guided) + auxiliary)
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
         return self._track((loss, plain, guided, auxiliary), scores, labels)
 
@@ -78,12 +80,18 @@ class GuidedModel(keras.Model):
     def _scores_and_losses(self, features, labels):
         head = self.classifier.head
         if self.loss_weights.guided:
-            result = guided_scores(head, features, self.composite, self.beta, detach=self.detach)
+            result = guided_scores(head, features, self.composite, self.beta, detach=self.detach,
+                                   nonnegative=self.features_nonnegative)
             scores, guided = result.plain, head.loss(result.guided, labels)
         else:
             scores = head.score(features if len(features) > 1 else features[0], training=True)
             guided = tf.zeros(tf.shape(labels)[:1], keras.backend.floatx())
         return scores, head.loss(head.training_scores(features, scores), labels), guided
+
+    def _weighted(self, plain, guided):
+        weighted = zip((self.loss_weights.plain, self.loss_weights.guided), (plain, guided))
+        # What has no weight is reported, but need not be differentiated.
+        return tf.add_n([weight * loss for weight, loss in weighted if weight])
 
     def _track(self, losses, scores, labels):
         correct = tf.cast(tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels, tf.float32)
@@ -102,3 +110,10 @@ class GuidedModel(keras.Model):
         """Makes the model from `get_config`, with new weights."""
         classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
         return cls(**{**config, "classifier": classifier})
+
+
+def _features_nonnegative(classifier: EpisodicModel) -> bool:
+    """Whether the layers that make the features of the classifier's head let no negative value through."""
+    maps, = outputs_nonnegative(classifier.backbone, [False])
+    # Support maps, labels, query maps.
+    return all(outputs_nonnegative(classifier.head.relate_model, [maps, True, maps]))

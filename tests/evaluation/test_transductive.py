@@ -37,7 +37,7 @@ def episodes(rng, spread=1.0):
 def scores_of(head, prototypes, query):
     """Scores of one episode from its prototypes, pair by pair laid out by hand."""
     pairs = np.stack([[np.concatenate([prototype, one], axis=-1) for prototype in prototypes] for one in query])
-    return head.score(tf.constant(pairs[None])).numpy()[0]
+    return head.weighted_model(tf.constant(pairs[None])).numpy()[0]
 
 
 def slow_scores(head, support, labels, query, rounds, candidates, duplicates):

@@ -42,12 +42,11 @@ def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support,
     backbone = record(model.backbone, [tf.concat([query[1:], query], 0)])
     features = backbone.outputs[0]
     labels = tf.one_hot([[0, 0, 1, 1, 2, 2]], WAYS)
-    pairs = model.head.relate(features[None, :6], labels, features[None, 6:])
-    score = record(model.head.score_model, [pairs])
+    score = record(model.head.score_model, model.head.relate(features[None, :6], labels, features[None, 6:]))
     start = log_odds(model.head.probabilities(score.outputs[0]))
     chosen = np.zeros(start.shape, np.float32)
     chosen[0, 0, 1] = 1.0
-    pair_relevance = reverse(score, start * chosen, FSC)[0][0, 0]
+    pair_relevance = reverse(score, start * chosen, FSC, [score.output_of("pairs")])[0][0, 0]
     channels = features.shape[-1]
     at_features = np.zeros(features.shape, np.float32)
     at_features[6] = pair_relevance[1, :, :, channels:]

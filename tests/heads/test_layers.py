@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, MapMean,
-                                 PairConcat, PrototypeMean)
+                                 PairConcat, PairConvolution2D, PrototypeMean)
 from tests.layer_harness import check_layer, close
 
 RNG = np.random.default_rng(3)
@@ -29,6 +29,11 @@ CASES = {
     "prototypes of vectors": (lambda: PrototypeMean(), [normal(2, 4, 5), one_hot([[0, 0, 1, 1], [1, 0, 1, 1]], 2)],
                               [[1], [1, 2]], (0,)),
     "pairs": (lambda: PairConcat(), [normal(2, 3, 4, 4, 5), normal(2, 7, 4, 4, 5)], [[1], [1]], (0, 1)),
+    "convolution of pairs": (lambda: PairConvolution2D(3, 2, padding="same"),
+                             [normal(2, 7, 3, 4, 4, 10), normal(2, 3, 4, 4, 5), normal(2, 7, 4, 4, 5)],
+                             [[1, 2], [1], [1]], (1, 2)),
+    "convolution of changed pairs": (lambda: PairConvolution2D(3, 2, activation="tanh", use_bias=False),
+                                     [normal(2, 7, 3, 4, 4, 10)], [[1, 2]], (0,)),
     "normalisation": (lambda: EpisodeBatchNormalization(epsilon=1e-3), [normal(2, 3, 4, 4, 5)], [[1, 2]], (0,)),
     "normalisation with averages": (
         lambda: EpisodeBatchNormalization(epsilon=1e-3, batch_statistics=False, momentum=0.7),
@@ -70,7 +75,22 @@ def test_class_without_support_is_zero_and_not_nan():
     np.testing.assert_array_equal(prototypes[0, 1], np.zeros(4))
 
 
-# === PairConcat ===
+# === PairConcat and PairConvolution2D ===
+
+
+@pytest.mark.parametrize("arguments", [{"padding": "same"}, {"activation": "relu"}, {"use_bias": False},
+                                       {"strides": 2}, {"dilation_rate": 2}])
+def test_the_convolution_of_pairs_is_that_of_each_pair(arguments):
+    prototypes, queries = normal(2, 3, 6, 5, 4), normal(2, 4, 6, 5, 4)
+    pairs = PairConcat()([prototypes, queries])
+    layer = PairConvolution2D(5, 3, bias_initializer="ones", **arguments)
+    by_parts = layer([pairs, prototypes, queries])
+    plain = keras.layers.Conv2D(5, 3, **arguments)
+    plain.build(pairs.shape)
+    plain.set_weights(layer.get_weights())
+    close(by_parts, plain(pairs), 1e-5)
+    close(layer(pairs), plain(pairs), 1e-5)
+
 
 
 def test_pairs_have_the_prototype_first_and_queries_in_the_outer_axis():

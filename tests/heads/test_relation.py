@@ -41,7 +41,7 @@ def test_any_map_ways_shots_and_queries(shape, ways, shots, queries):
     head = RelationHead(shape, seed=0)
     inputs = episodes(shape, count=2, ways=ways, shots=shots, queries=queries)
     features = head.relate(*inputs)
-    assert features.shape == (2, queries, ways, *shape[:2], 2 * shape[2])
+    assert [x.shape for x in features] == [(2, ways, *shape), (2, queries, *shape)]
     assert head.score(features).shape == (2, queries, ways)
     assert np.isfinite(head(inputs)).all()
 
@@ -85,7 +85,8 @@ def test_score_model_computes_the_published_formula():
     head = RelationHead((5, 5, 2), hidden=3, seed=2)
     inputs = episodes((5, 5, 2), ways=2, shots=1, queries=3, seed=4)
     weights = {w.name.split(":")[0]: w.numpy().astype(np.float64) for w in head.weights}
-    x = head.relate(*inputs).numpy().astype(np.float64).reshape(6, 5, 5, 4)
+    (prototypes,), (queries,) = (x.numpy().astype(np.float64) for x in head.relate(*inputs))
+    x = np.array([np.concatenate([p, q], axis=-1) for q in queries for p in prototypes])
     for block in ("block1", "block2"):
         kernel, bias = weights[f"{block}_conv/kernel"], weights[f"{block}_conv/bias"]
         side = x.shape[1]
@@ -98,6 +99,23 @@ def test_score_model_computes_the_published_formula():
     x = np.maximum(x.reshape(6, -1) @ weights["fc1/kernel"] + weights["fc1/bias"], 0)
     x = x @ weights["fc2/kernel"] + weights["fc2/bias"]
     np.testing.assert_allclose(head(inputs)[0], x.reshape(3, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 5, 4), (12, 12, 3)])
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_weighted_pairs_pass_the_same_layers(shape, batch_statistics):
+    inputs = episodes(shape, count=2)
+    head = warmed(RelationHead(shape, batch_statistics=batch_statistics, seed=0), inputs)
+    features = head.relate(*inputs)
+    scores = head.score(features)
+    weights = np.ones((2, 4, 3, *shape[:2], 2 * shape[2]), np.float32)
+    assert head.training_scores(features, scores) is scores
+    close(head.training_scores(features, scores, [weights], training=False), scores, 1e-5)
+    # Weights that are the same for a whole prototype or query are those of their maps.
+    factors = np.random.default_rng(1).uniform(0.5, 2, size=2).astype(np.float32)
+    weights *= np.repeat(factors, shape[2])
+    scaled = head.score([x * factor for x, factor in zip(features, factors)])
+    close(head.training_scores(features, scores, [weights], training=False), scaled, 1e-5)
 
 
 def test_initial_weights_follow_the_seed():

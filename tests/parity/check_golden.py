@@ -96,19 +96,18 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
 
     with tf.GradientTape() as tape:
         tape.watch([support, query])
-        pairs = head.relate(support, classes, query)
-        scores = guided_scores(head, pairs, composite, PUBLISHED_BETA)
+        features = head.relate(support, classes, query)
+        scores = guided_scores(head, features, composite, PUBLISHED_BETA)
         plain, guided = (head.loss(s, labels)[0] for s in (scores.plain, scores.guided))
         total = weights.plain * plain + weights.guided * guided
     variables = head.score_model.trainable_variables
     gradients = tape.gradient(total, [support, query, *variables])
-    prototypes = head.relate_model.get_layer("prototypes")([support, classes])
-    plain_eval = head.score(pairs, training=False)
+    plain_eval = head.score(features, training=False)
 
     rows = (-1, height, width, 2 * channels)
     relevance, weight = (tf.reshape(x, rows) for x in (scores.relevance[0], scores.weights[0]))
     forward = {
-        "prototype": channels_first(prototypes[0]), "raw_relations": scores.plain[0],
+        "prototype": channels_first(features[0][0]), "raw_relations": scores.plain[0],
         "raw_relations_eval": plain_eval[0], "scores": tf.sigmoid(scores.plain[0]), "start_relevance": scores.start[0],
         "loss_standard": plain, "eval_scores": tf.sigmoid(plain_eval[0]), "eval_loss": head.loss(plain_eval, labels)[0]}
     explained = {
@@ -116,7 +115,7 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
         "lrp_weight_proto_only": channels_first(relevance_weights(relevance[..., :channels])),
         "lrp_weight_query_only": channels_first(relevance_weights(relevance[..., channels:])),
         "raw_relations_lrp": scores.guided[0], "scores_lrp": tf.sigmoid(scores.guided[0]), "loss_lrp": guided,
-        "loss_total": total, **_relation_trace(head, pairs, scores.start, composite)}
+        "loss_total": total, **_relation_trace(head, features, scores.start, composite)}
     slopes = {"grad_support": channels_first(gradients[0]).reshape(golden["support"].shape),
               "grad_query": channels_first(gradients[1]).reshape(golden["query"].shape),
               **_relation_weight_gradients(head.score_model, variables, gradients[2:])}
@@ -129,11 +128,11 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
     return values
 
 
-def _relation_trace(head, pairs, start, composite) -> dict[str, np.ndarray]:
-    trace = record(head.score_model, [pairs], training=True)
+def _relation_trace(head, features, start, composite) -> dict[str, np.ndarray]:
+    trace = record(head.score_model, features, training=True)
     names = {"fc2_in": "fc1_relu", "fc1_in": "flatten", "layer2.pool_in": "block2_relu",
              "layer2.conv_in": "block1_pool", "layer1.pool_in": "block1_relu"}
-    wanted = [trace.output_of(layer) for layer in names.values()] + [trace.inputs[0]]
+    wanted = [trace.output_of(layer) for layer in [*names.values(), "pairs"]]
     values = {}
     for name, r in zip([*names, "layer1.conv_in"], reverse(trace, start, composite, wanted)):
         r = r.numpy().reshape(-1, *r.shape[3:])

@@ -8,15 +8,20 @@ from egt_tf.errors import ConfigError
 from egt_tf.explain import COMPOSITES
 from egt_tf.explain.start import log_odds
 from egt_tf.heads import RelationHead
+from egt_tf.heads.layers import PairConcat
 from egt_tf.training.guidance import LossWeights, guided_scores, loss_weights, relevance_weights
 
 FSC = COMPOSITES.get("fsc")
 
 
-def head_and_features(count=2, queries=4, ways=3, shape=(4, 4, 6), **head) -> tuple[RelationHead, tf.Tensor]:
+def head_and_features(count=2, queries=4, ways=3, shape=(4, 4, 3), **head) -> tuple[RelationHead, list[tf.Tensor]]:
     rng = np.random.default_rng(3)
-    features = np.maximum(rng.normal(size=(count, queries, ways, *shape)), 0).astype(np.float32)
-    return RelationHead((*shape[:2], shape[2] // 2), seed=1, **head), tf.constant(features)
+    features = [np.maximum(rng.normal(size=(count, number, *shape)), 0).astype(np.float32) for number in (ways, queries)]
+    return RelationHead(shape, seed=1, **head), [tf.constant(x) for x in features]
+
+
+def pairs_of(features) -> tf.Tensor:
+    return PairConcat()(features)
 
 
 def parts(result) -> tuple[tf.Tensor, ...]:
@@ -87,9 +92,10 @@ def test_the_five_parts(batch_statistics):
     probabilities = np.exp(result.plain) / np.exp(result.plain).sum(-1, keepdims=True)
     np.testing.assert_allclose(result.start, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4,
                                atol=1e-5)
-    assert result.relevance[0].shape == result.weights[0].shape == features.shape
+    pairs = pairs_of(features)
+    assert result.relevance[0].shape == result.weights[0].shape == pairs.shape
     np.testing.assert_array_equal(result.weights[0], relevance_weights(result.relevance[0]))
-    np.testing.assert_allclose(result.guided, head.score(features * result.weights[0]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.guided, head.weighted_model(pairs * result.weights[0]), rtol=1e-5, atol=1e-6)
     assert np.abs(result.guided - result.plain).max() > 1e-3
     assert np.asarray(result.weights[0]).min() >= 0 and np.asarray(result.weights[0]).max() <= 2
 
@@ -97,7 +103,7 @@ def test_the_five_parts(batch_statistics):
 def test_features_that_are_zero_get_no_relevance():
     head, features = head_and_features()
     result = guided_scores(head, features, FSC)
-    zero = features.numpy() == 0
+    zero = pairs_of(features).numpy() == 0
     assert zero.any() and (result.relevance[0].numpy()[zero] == 0).all() and (result.weights[0].numpy()[zero] == 1).all()
 
 
@@ -105,10 +111,11 @@ def test_a_head_without_any_relevance_is_not_guided():
     head, features = head_and_features()
     head.score_model.get_layer("fc2").kernel.assign(tf.zeros((8, 1)))
     result = guided_scores(head, features, FSC)
-    np.testing.assert_array_equal(result.weights[0], np.ones(features.shape))
+    ones = np.ones(pairs_of(features).shape)
+    np.testing.assert_array_equal(result.weights[0], ones)
     np.testing.assert_allclose(result.guided, result.plain, atol=1e-7)
-    dead = guided_scores(head, tf.zeros_like(features), FSC)
-    np.testing.assert_array_equal(dead.weights[0], np.ones(features.shape))
+    dead = guided_scores(head, [tf.zeros_like(x) for x in features], FSC)
+    np.testing.assert_array_equal(dead.weights[0], ones)
     assert np.isfinite(dead.guided).all()
 
 
@@ -123,13 +130,13 @@ def test_the_weights_are_constants_for_every_gradient():
     head, features = head_and_features()
     labels = [[0, 1, 2, 0]] * 2
     frozen = guided_scores(head, features, FSC).weights[0].numpy()
-    sources = [features, *head.trainable_variables]
+    sources = [*features, *head.trainable_variables]
 
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(features)
         result = guided_scores(head, features, FSC)
         guided = head.loss(result.guided, labels)
-        by_hand = head.loss(head.score(features * frozen, training=True), labels)
+        by_hand = head.loss(head.weighted_model(pairs_of(features) * frozen, training=True), labels)
         plain, plain_by_hand = head.loss(result.plain, labels), head.loss(head.score(features, training=True), labels)
     for actual, expected in ((guided, by_hand), (plain, plain_by_hand)):
         for a, b in zip(tape.gradient(actual, sources), tape.gradient(expected, sources)):
@@ -142,7 +149,7 @@ def test_several_episodes_equal_each_alone():
     head, features = head_and_features(count=3)
     together = guided_scores(head, features, FSC)
     for e in range(3):
-        alone = guided_scores(head, features[e:e + 1], FSC)
+        alone = guided_scores(head, [x[e:e + 1] for x in features], FSC)
         for a, b in zip(parts(together), parts(alone)):
             np.testing.assert_allclose(a[e:e + 1], b, rtol=1e-3, atol=1e-4)
 
@@ -151,12 +158,18 @@ def test_graph_equals_eager():
     head, features = head_and_features()
     eager = guided_scores(head, features, FSC)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 4, 4, 6])])
-    def graph(x):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 4, 4, 3])] * 2)
+    def graph(*x):
         return parts(guided_scores(head, x, FSC))
 
-    for a, b in zip(graph(features), parts(eager)):
+    for a, b in zip(graph(*features), parts(eager)):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_knowing_that_features_are_not_negative_changes_nothing():
+    head, features = head_and_features()
+    for a, b in zip(*(parts(guided_scores(head, features, FSC, nonnegative=known)) for known in (False, True))):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 # === loss weights ===

@@ -56,7 +56,7 @@ def guided(model: EpisodicModel, graph: bool = False, **arguments) -> GuidedMode
 def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight: float) -> dict[str, float]:
     """One update written down from the formulas, with the analyzer instead of `guided_scores`."""
     inputs, labels = {name: tf.constant(x) for name, x in data[0].items()}, data[1]
-    head, analyzer = model.head, LRP(model.head.score_model, "fsc")
+    head, analyzer = model.head, LRP(model.head.weighted_model, "fsc")
     target = np.eye(WAYS)[labels].astype(np.float32)
     with tf.GradientTape() as tape:
         images = tf.concat([inputs["support_images"], inputs["query_images"]], axis=1)
@@ -68,10 +68,12 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
         scores = head.score(features, training=True)
         probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         start = np.log((WAYS - 1) * (probabilities + 0.01) / (1.01 - probabilities))
-        relevance = analyzer.relevance(tf.constant(features.numpy()), tf.constant(start), training=True).numpy()
+        pairs = tf.concat([tf.repeat(features[0][:, None], features[1].shape[1], axis=1),
+                           tf.repeat(features[1][:, :, None], WAYS, axis=2)], axis=-1)
+        relevance = analyzer.relevance(tf.constant(pairs.numpy()), tf.constant(start), training=True).numpy()
         largest = np.abs(relevance).max(-1, keepdims=True)
         weights = 1 + relevance / np.where(largest == 0, 1, largest)
-        second = head.score(features * weights, training=True)
+        second = head.weighted_model(pairs * weights, training=True)
         plain = tf.reduce_mean((tf.sigmoid(scores) - target) ** 2)
         weighted = tf.reduce_mean((tf.sigmoid(second) - target) ** 2)
         loss = plain_weight * plain + guided_weight * weighted

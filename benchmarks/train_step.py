@@ -1,0 +1,210 @@
+"""What guidance costs: the straightforward and the package's own training step, plain and guided, by turns.
+
+    python benchmarks/train_step.py [--case relation_resnet10 ...] [--rounds 7] [--pixels N] [--json FILE]
+
+5-way 5-shot 16-query, one episode a step, random images, each case in a process of its own. Every round runs the four
+steps one after the other, so that the machine's speed drifts for all alike; the ratios are medians of the rounds'
+ratios. `counted` is the same ratio in multiply-adds, `peak` the largest resident memory of a process that runs that
+step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+WAYS, SHOTS, QUERIES = 5, 5, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        backbone: a registered name.
+        head: name and arguments.
+        size: side of the images in pixels.
+        composite: rules of the explanation.
+        weights: of the plain and of the guided loss when guided.
+        detach: whether the weights are constants.
+    """
+
+    backbone: str
+    head: dict
+    size: int
+    composite: str = "fsc"
+    weights: tuple[float, float] = (1.0, 1.0)
+    detach: bool = True
+
+
+CASES = {
+    "relation_resnet10": Case("resnet10", {"name": "relation"}, 112),
+    "relation_conv4": Case("conv4np", {"name": "relation"}, 84),
+    "graph_resnet10": Case("resnet10", {"name": "graph"}, 84),
+    "attention_resnet12": Case("resnet12", {"name": "cross_attention", "base_classes": 64}, 84, "fsc_can",
+                               (0.0, 1.0), detach=False),
+}
+# (own, guided)
+STEPS = {"straightforward plain": (False, False), "straightforward guided": (False, True),
+         "fast plain": (True, False), "fast guided": (True, True)}
+
+
+def episode(size: int):
+    """Random images of one episode, its labels and base labels."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    def images(count):
+        return tf.constant(rng.normal(size=(1, count, size, size, 3)).astype(np.float32))
+
+    classes = np.eye(WAYS, dtype=np.float32)
+    labels = tf.constant(np.repeat(np.arange(WAYS), QUERIES)[None].astype(np.int32))
+    return ({"support_images": images(WAYS * SHOTS), "support_labels": tf.constant(np.repeat(classes, SHOTS, 0)[None]),
+             "query_images": images(WAYS * QUERIES)}, labels, labels)
+
+
+def own_step(case: Case, guided: bool) -> Callable[[], float]:
+    """One update by the package."""
+    import tensorflow as tf
+
+    model = _model(case, guided)
+    step = tf.function(model.train_step)
+    data = episode(case.size)
+    return lambda: float(step(data)["loss"])
+
+
+def straightforward_step(case: Case, guided: bool) -> Callable[[], float]:
+    """One update as the formulas are written."""
+    import tensorflow as tf
+    from straightforward import scores_of
+
+    model = _model(case, guided)
+    classifier, weights = model.classifier, model.loss_weights
+    inputs, labels, base_labels = episode(case.size)
+
+    @tf.function
+    def step(inputs, labels, base_labels, beta):
+        head = classifier.head
+        with tf.GradientTape() as tape:
+            features = tf.nest.flatten(classifier.relate(inputs, training=True))
+            plain, explained = scores_of(head, features, guided, beta)
+            loss = tf.reduce_sum(head.auxiliary_loss(features, labels, base_labels))
+            if weights.plain:
+                loss += weights.plain * tf.reduce_sum(head.loss(plain, labels))
+            if guided:
+                loss += weights.guided * tf.reduce_sum(head.loss(explained, labels))
+        model.optimizer.minimize(loss, classifier.trainable_variables, tape=tape)
+        return loss
+
+    return lambda: float(step(inputs, labels, base_labels, tf.constant(0.0)))
+
+
+def _model(case: Case, guided: bool):
+    from tensorflow import keras
+
+    from egt_tf.episodic_model import EpisodicModel
+    from egt_tf.training.guided_model import GuidedModel
+
+    classifier = EpisodicModel.build_from(case.backbone, case.head, case.size, seed=0)
+    plain_weight, guided_weight = case.weights if guided else (1.0, 0.0)
+    model = GuidedModel(classifier, plain_weight, guided_weight, case.composite, detach=case.detach)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8))
+    return model
+
+
+def make(case: Case, name: str) -> Callable[[], float]:
+    """The step called `name` of `STEPS`."""
+    own, guided = STEPS[name]
+    return (own_step if own else straightforward_step)(case, guided)
+
+
+def times(case: Case, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in each round."""
+    steps = {name: make(case, name) for name in STEPS}
+    for step in steps.values():
+        step()
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def peak_mib(case: Case, name: str) -> float:
+    """Largest resident memory of this process after two steps, in MiB."""
+    step = make(case, name)
+    step()
+    step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_own_process(arguments: list[str]) -> str:
+    """What this script prints for other arguments."""
+    return subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+# === The table ===
+
+
+def row(name: str, rounds: int) -> dict:
+    """Medians, ratios and memory of one case."""
+    seconds = {key: np.array(value) for key, value in json.loads(
+        in_own_process(["--worker", name, "--rounds", str(rounds)])).items()}
+    guided, reference = seconds["fast guided"], seconds["straightforward plain"]
+    return {"case": name, "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
+            "straightforward guided / fast guided": float(np.median(seconds["straightforward guided"] / guided)),
+            "fast guided / straightforward plain": float(np.median(guided / reference)),
+            "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
+            "straightforward guided / plain": float(np.median(seconds["straightforward guided"] / reference)),
+            "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key])) for key in STEPS}}
+
+
+def show(result: dict) -> None:
+    """Prints one case."""
+    print(f"\n{result['case']}")
+    for key in STEPS:
+        print(f"  {key:24s} {result['seconds'][key]:8.3f} s   peak {result['peak_mib'][key]:7.0f} MiB")
+    for key, value in result.items():
+        if " / " in key:
+            print(f"  {key:40s} {value:6.2f}")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=STEPS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        case = CASES[arguments.worker]
+        print(peak_mib(case, arguments.peak) if arguments.peak else json.dumps(times(case, arguments.rounds)))
+        return
+    results = []
+    for name in arguments.case:
+        results.append(row(name, arguments.rounds))
+        show(results[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
