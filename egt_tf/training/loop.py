@@ -108,8 +108,9 @@ def _fit(model: GuidedModel, config: RunConfig, run: RunFolder, training: ImageS
     steps = _steps_per_epoch(config)
     keepers = [StepKeeper(checkpoints, progress, config.training.checkpoint_every, steps),
                EpochKeeper(run, checkpoints, progress, _validation(config, validation, unreadable[1]),
-                           [finder for finder in unreadable if finder], report),
-               TensorBoardScalars(run.path / "tensorboard")]
+                           [finder for finder in unreadable if finder], report)]
+    if checkpoints.writes:
+        keepers.append(TensorBoardScalars(run.path / "tensorboard"))
     model.first_step = progress.step
     with original_errors():
         model.fit(_training_data(config, training, progress, unreadable[0]), epochs=config.training.epochs,
