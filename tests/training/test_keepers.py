@@ -155,7 +155,7 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
                 kernel.assign(kernel * np.nan)
 
     run = RunFolder(tmp_path / "run")
-    message = (r"Received: weight backbone/block1_conv/kernel that is not, in step 7; the state after step 6 is kept in "
+    message = (r"Received: NaN or infinity in weight backbone/block1_conv/kernel, step 7; the state after step 6 is kept in "
                r".*000006.npz")
     with pytest.raises(RunError, match=message):
         train(small_config(), run, callbacks=[Spoil()])
