@@ -106,8 +106,8 @@ class Checkpoints:
         """What a user is told when a tensor of a step is not finite."""
         files = self.files()
         kept = f"the state after step {_steps(files[-1])} is kept in {files[-1]}" if files else "no state is kept"
-        return (f"the numbers of every step must be finite. Received: NaN or infinity in {tensor}, step {step}; {kept}. "
-                "Train into a new folder with a smaller training.learning_rate or with training.clip_norm")
+        return (f"the numbers of every step must be finite. Received: NaN or infinity in {tensor}, step {step}; {kept}."
+                " Train into a new folder with a smaller training.learning_rate or with training.clip_norm")
 
     def _tidy(self, damaged):
         if not self.writes:

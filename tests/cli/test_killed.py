@@ -42,7 +42,8 @@ def many_steps(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_with_the_numbers_of_one_left_alone(process, many_steps, tmp_path, equal_weights):
+def test_a_run_killed_twenty_times_ends_with_the_numbers_of_one_left_alone(process, many_steps, tmp_path,
+                                                                           equal_weights):
     rng, killed, alone = random.Random(7), tmp_path / "killed", tmp_path / "alone"
     places = set()
     for number in range(KILLS):

@@ -189,7 +189,7 @@ def test_weights_that_are_not_finite_are_not_written(checkpoints):
     spoilt = build()
     kernel = spoilt.classifier.trainable_variables[0]
     kernel.assign(kernel * np.inf)
-    with pytest.raises(RunError, match="Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the state "
-                                       "after step 3 is kept in .*000003.npz"):
+    with pytest.raises(RunError, match="Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
+                                       "state after step 3 is kept in .*000003.npz"):
         checkpoints.save(spoilt, Progress())
     assert len(checkpoints.files()) == 3

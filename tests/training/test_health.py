@@ -19,8 +19,8 @@ SIZE, WAYS = 16, 2
 
 
 def model(loss_scale: float | None = None, **options) -> GuidedModel:
-    classifier = EpisodicModel.build_from({"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False},
-                                          SIZE, seed=0)
+    classifier = EpisodicModel.build_from({"name": "conv4", "width": 2},
+                                          {"name": "relation", "batch_statistics": False}, SIZE, seed=0)
     result = GuidedModel(classifier)
     optimizer = keras.optimizers.Adam(0.01)
     if loss_scale:

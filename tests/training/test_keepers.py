@@ -23,8 +23,8 @@ def small_config(head="prototype", **changes) -> RunConfig:
     """Two epochs of five steps on augmented images of 16 pixels, with guidance and a checkpoint every second step."""
     parts = {"data": {"image_size": 16, "augmentation": "full"}, "episode": {"ways": 2, "shots": 1, "queries": 1},
              "model": {"backbone": {"name": "conv4", "width": 2}, "head": head},
-             "training": {"epochs": EPOCHS, "episodes_per_epoch": STEPS, "validation_episodes": 3, "checkpoint_every": 2,
-                          "learning_rate": 0.01}}
+             "training": {"epochs": EPOCHS, "episodes_per_epoch": STEPS, "validation_episodes": 3,
+                          "checkpoint_every": 2, "learning_rate": 0.01}}
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
@@ -67,7 +67,8 @@ OPTIMIZERS = {"adam": {"optimizer": "adam", "schedule": "cosine"},
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_interrupted_at_several_steps_ends_with_the_same_numbers(tmp_path, optimizer):
-    config, alone, parts = small_config(training=OPTIMIZERS[optimizer]), RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    config = small_config(training=OPTIMIZERS[optimizer])
+    alone, parts = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
     train(config, alone)
     assert checkpoints(alone) == [6, 8, 10]
     lines = []
@@ -144,7 +145,8 @@ def test_an_epoch_that_became_shorter_cannot_go_on(tmp_path):
 
 def test_two_ways_to_let_the_rate_drop_are_one_too_many(tmp_path):
     with pytest.raises(ConfigError, match="`training.schedule` must not both be given"):
-        train(small_config(training={"learning_rate_drops": [[1, 0.1]], "schedule": "cosine"}), RunFolder(tmp_path / "run"))
+        train(small_config(training={"learning_rate_drops": [[1, 0.1]], "schedule": "cosine"}),
+              RunFolder(tmp_path / "run"))
 
 
 def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
@@ -155,8 +157,8 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
                 kernel.assign(kernel * np.nan)
 
     run = RunFolder(tmp_path / "run")
-    message = (r"Received: NaN or infinity in weight backbone/block1_conv/kernel, step 7; the state after step 6 is kept in "
-               r".*000006.npz")
+    message = ("Received: NaN or infinity in weight backbone/block1_conv/kernel, step 7; the state after step 6 is "
+               "kept in .*000006.npz")
     with pytest.raises(RunError, match=message):
         train(small_config(), run, callbacks=[Spoil()])
     alone = RunFolder(tmp_path / "alone")

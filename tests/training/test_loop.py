@@ -241,7 +241,7 @@ def test_another_architecture_cannot_go_on(finished):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match="must be finite. Received: NaN or infinity in .*, step 2; the state after step 0 is kept in .*000000.npz.*learning_rate"):
+    with pytest.raises(RunError, match="NaN or infinity in .*, step 2; the state after step 0 is kept .*learning_rate"):
         train(small_config(training={"learning_rate": 1e38}), run)
     assert run.metrics() == []
     assert all(np.isfinite(array).all() for array in states(run).values())

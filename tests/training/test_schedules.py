@@ -66,7 +66,7 @@ def test_numbers_that_yaml_reads_as_strings():
     ("linear", {"final_rate": "fast"}, "`final_rate` must be a number. Received: final_rate='fast'"),
     ("exponential", {"factor": 0}, "`factor` must be above 0"),
     ("exponential", {"factor": 1.5}, "`factor` must be above 0 and at most 1"),
-    ("warmup_cosine", {"warmup_epochs": 10}, "must be below `training.epochs`. Received: warmup_epochs=10 of 10 epochs"),
+    ("warmup_cosine", {"warmup_epochs": 10}, "below `training.epochs`. Received: warmup_epochs=10 of 10 epochs"),
     ("warmup_cosine", {"warmup_epochs": 0.5}, "`warmup_epochs` must be an integer"),
     ("drops", {"drops": [[7, 0.1], [6, 0.01]]}, "ascending epochs"),
     ("drops", {"drops": [[7, -0.1]]}, "rates > 0"),
