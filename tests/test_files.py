@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 
-from egt_tf.files import atomic_write, write_array, write_json, write_text, remove_partial_files
+from egt_tf.files import atomic_write, remove_partial_files, write_array, write_json, write_text
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
