@@ -21,7 +21,8 @@ from .progress import clear_line, training_progress
               help="Change one value, as in training.epochs=3; may be given several times.")
 @click.option("--run", "folder", type=click.Path(path_type=Path),
               help="The run folder; runs/<name of the configuration> by default.")
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch, if the run folder holds a run.")
+@click.option("--resume", is_flag=True,
+              help="Go on after the step of the newest checkpoint, if the run folder holds a run.")
 def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
     run_folder = _run_folder(name, folder)
@@ -77,4 +78,4 @@ def _how_to_go_on(run):
     if not run.config_file.exists():
         return "interrupted before the training began; nothing was written"
     again = shlex.join(["egt-tf", "train", "--run", str(run.path), "--resume"])
-    return f"interrupted; finished epochs are kept. Go on with: {again}"
+    return f"interrupted; what was done until the newest checkpoint is kept. Go on with: {again}"

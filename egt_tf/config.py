@@ -145,11 +145,17 @@ class TrainingConfig:
         episodes_per_epoch: training episodes between two validations.
         episodes_per_step: episodes that share one update of the weights.
         optimizer: the registered name of the optimizer, and its arguments.
-        learning_rate: of the optimizer, from the first epoch on.
-        learning_rate_drops: pairs of the number of finished epochs and the rate from there on, epochs ascending.
+        learning_rate: of the optimizer, from the first epoch on; a schedule starts from it, or climbs to it.
+        learning_rate_drops: pairs of the number of finished epochs and the rate from there on, epochs ascending;
+            another way to write the schedule "drops".
+        schedule: the registered name of the learning rate's schedule, and its arguments.
+        clip_norm: largest norm of all gradients together, to which a larger one is scaled down; None for no limit.
         warm_start: a run folder or a weight file (.npz) whose backbone the training starts from; the head starts from
             random weights. None starts both so.
         validation_episodes: episodes the model is validated on after every epoch.
+        checkpoint_every: steps between two checkpoints, which a training resumes from; there is one after every epoch
+            too, and with 0 no others.
+        keep_checkpoints: number of the newest checkpoints that are kept.
         seed: fixes the initial weights, the episodes and the augmentation.
     """
 
@@ -159,8 +165,12 @@ class TrainingConfig:
     optimizer: dict[str, Any] = _named("adam")
     learning_rate: float = _above(0, 1e-3)
     learning_rate_drops: tuple[tuple[int, float], ...] = ()
+    schedule: dict[str, Any] = _named("constant")
+    clip_norm: float | None = _above(0, None)
     warm_start: str | None = None
     validation_episodes: int = _at_least(1, 100)
+    checkpoint_every: int = _at_least(0, 500)
+    keep_checkpoints: int = _at_least(1, 3)
     seed: int = _at_least(0, 1)
 
 

@@ -48,6 +48,15 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         raise
 
 
+def remove_partial_files(folder: str | os.PathLike) -> None:
+    """Removes the temporary files of `atomic_write` that a killed process left in `folder`; a missing folder has none.
+
+    No other process may be writing there.
+    """
+    for file in Path(folder).glob(".*.part"):
+        file.unlink(missing_ok=True)
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with atomic_write(path, "w") as file:

@@ -6,7 +6,7 @@ RUN/environment.json   versions, platform, command; of a converted run also the 
 RUN/metrics.jsonl      one line an epoch
 RUN/tensorboard/       the same for TensorBoard
 RUN/best.npz           weights with the best validation accuracy
-RUN/last.npz           state after the last epoch, which a training resumes from
+RUN/checkpoints/       the newest states of the training, by their steps, which it resumes from
 RUN/support/CLASS/     stored support set that `explain` uses by default
 RUN/queries/           images of the same classes, to try it with
 RUN/evaluations/       results of `evaluate`
@@ -62,8 +62,13 @@ class RunFolder:
         return self.path / "best.npz"
 
     @property
+    def checkpoints_folder(self) -> Path:
+        """The newest training states, one file each."""
+        return self.path / "checkpoints"
+
+    @property
     def last_file(self) -> Path:
-        """Training state after the last finished epoch."""
+        """Training state after the last epoch of a run that is older than `checkpoints_folder`."""
         return self.path / "last.npz"
 
     @property
@@ -111,7 +116,7 @@ class RunFolder:
         for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.last_file.name,
                      self.environment_file.name):
             (self.path / name).unlink(missing_ok=True)
-        for name in (self.support_folder.name, self.queries_folder.name, "tensorboard"):
+        for name in (self.support_folder.name, self.queries_folder.name, self.checkpoints_folder.name, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()

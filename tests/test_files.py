@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 
-from egt_tf.files import atomic_write, write_array, write_json, write_text
+from egt_tf.files import atomic_write, remove_partial_files, write_array, write_json, write_text
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -97,3 +97,11 @@ def test_arrays_of_objects_are_refused(tmp_path):
     with pytest.raises(ValueError):
         write_array(tmp_path / "file.npy", np.array([{}], dtype=object))
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in (".best.npz.x1.part", "best.npz", "notes.part", ".hidden"):
+        (tmp_path / name).write_text("")
+    remove_partial_files(tmp_path)
+    remove_partial_files(tmp_path / "missing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "best.npz", "notes.part"]

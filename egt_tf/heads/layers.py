@@ -130,13 +130,16 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         self.gamma = self._vector("gamma", width, "ones")
         self.beta = self._vector("beta", width, "zeros")
         if not self.batch_statistics:
-            self.moving_mean = self._vector("moving_mean", width, "zeros", trainable=False)
-            self.moving_variance = self._vector("moving_variance", width, "ones", trainable=False)
+            # Each replica of a step updates its own, as with Keras's batch normalisation.
+            own = {"trainable": False, "synchronization": tf.VariableSynchronization.ON_READ,
+                   "aggregation": tf.VariableAggregation.MEAN}
+            self.moving_mean = self._vector("moving_mean", width, "zeros", **own)
+            self.moving_variance = self._vector("moving_variance", width, "ones", **own)
         super().build(input_shape)
 
-    def _vector(self, name, shape, initializer, trainable=True):
+    def _vector(self, name, shape, initializer, **options):
         # float32 under mixed precision too, as the statistics are: a sum over a map would overflow float16.
-        return self.add_weight(name, shape, initializer=initializer, trainable=trainable, experimental_autocast=False)
+        return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False, **options)
 
     def call(self, inputs, training=None):
         x = tf.cast(inputs, self.variable_dtype)

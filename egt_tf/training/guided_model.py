@@ -13,6 +13,8 @@ from egt_tf.explain.composites import Composite
 from egt_tf.explain.kinds import outputs_nonnegative
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.training.guidance import LossWeights, guided_scores
+from egt_tf.training.health import Health, Statistics, apply_if, may_overflow
+from egt_tf.weights import named_weights
 
 METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
 
@@ -27,6 +29,9 @@ class GuidedModel(keras.Model):
     without an auxiliary loss do without the last. Minimised is `plain_weight * loss(scores) + guided_weight *
     loss(guided scores) + auxiliary loss`. Metrics: `loss` (that sum), `plain_loss`, `guided_loss` (0 where its weight
     is 0), `auxiliary_loss` (0 where the head has none) and `accuracy` of the plain scores.
+
+    A step with a number that is not finite changes no weight, nor does any step after it; `health.failure()` says where
+    it was. It is left to a callback to stop then.
 
     Args:
         classifier: the model to train.
@@ -49,6 +54,8 @@ class GuidedModel(keras.Model):
         self.detach = detach
         self.features_nonnegative = _features_nonnegative(classifier)
         self.trackers = {key: keras.metrics.Mean(key) for key in METRICS}
+        self.health = Health()
+        self.first_step = 0
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -60,15 +67,14 @@ class GuidedModel(keras.Model):
 
     def train_step(self, data):
         """One update of the weights on the episodes of one step."""
-        inputs, labels, base_labels = keras.utils.unpack_x_y_sample_weight(data)
-        head = self.classifier.head
+        statistics = Statistics(self.classifier)
         with tf.GradientTape() as tape:
-            features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
-            scores, plain, guided = self._scores_and_losses(features, labels)
-            auxiliary = head.auxiliary_loss(features, labels, base_labels)
-            loss = tf.reduce_mean(self._weighted(plain, guided) + auxiliary)
-        self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
-        return self._track((loss, plain, guided, auxiliary), scores, labels)
+            losses, scores, labels, watched = self._training_losses(data)
+        pairs = self.optimizer.compute_gradients(losses[0], self.classifier.trainable_variables, tape)
+        healthy = self._check(watched, pairs)
+        apply_if(healthy, self.optimizer, pairs)
+        statistics.keep_if(healthy)
+        return self._track(losses, scores, labels)
 
     def test_step(self, data):
         """Plain prediction in inference mode; the other losses are reported as 0."""
@@ -77,16 +83,46 @@ class GuidedModel(keras.Model):
         plain = self.classifier.head.loss(scores, labels)
         return self._track((tf.reduce_mean(plain), plain, tf.zeros_like(plain), tf.zeros_like(plain)), scores, labels)
 
+    def _training_losses(self, data):
+        """What `METRICS` names of losses, the first of them to be minimised; the plain scores; the labels; all that
+        must be finite, by name."""
+        inputs, labels, base_labels = keras.utils.unpack_x_y_sample_weight(data)
+        features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
+        scores, plain, guided, watched = self._scores_and_losses(features, labels)
+        auxiliary = self.classifier.head.auxiliary_loss(features, labels, base_labels)
+        loss = tf.reduce_mean(self._weighted(plain, guided) + auxiliary)
+        watched |= {"plain loss": plain, "guided loss": guided, "auxiliary loss": auxiliary, "loss": loss}
+        return (loss, plain, guided, auxiliary), scores, labels, watched
+
     def _scores_and_losses(self, features, labels):
         head = self.classifier.head
         if self.loss_weights.guided:
             result = guided_scores(head, features, self.composite, self.beta, detach=self.detach,
                                    nonnegative=self.features_nonnegative)
             scores, guided = result.plain, head.loss(result.guided, labels)
+            watched = {"scores": scores, **self._relevance(result), "guided scores": result.guided}
         else:
             scores = head.score(features if len(features) > 1 else features[0], training=True)
             guided = tf.zeros(tf.shape(labels)[:1], keras.backend.floatx())
-        return scores, head.loss(head.training_scores(features, scores), labels), guided
+            watched = {"scores": scores}
+        return scores, head.loss(head.training_scores(features, scores), labels), guided, watched
+
+    def _relevance(self, result):
+        layers = self.classifier.head.weighted_layers
+        names = [f"relevance of {layer}" for layer in layers] if len(layers) > 1 else ["relevance"]
+        return dict(zip(names, result.relevance, strict=True))
+
+    def _check(self, watched, pairs):
+        """Whether the step may change the weights."""
+        names = {id(weight): name for name, weight in named_weights(self.classifier).items()}
+        weights = {f"weight {names[id(weight)]}": weight for _, weight in pairs}
+        gradients = {f"gradient of {names[id(weight)]}": gradient for gradient, weight in pairs if gradient is not None}
+        return self.health.check(weights, watched, gradients, self.optimizer.iterations + 1,
+                                 may_overflow(self.optimizer))
+
+    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+        # Keras asks here where `fit` begins, for its own callback that backs up models; no argument of `fit` says it.
+        return initial_epoch, self.first_step
 
     def _weighted(self, plain, guided):
         weighted = zip((self.loss_weights.plain, self.loss_weights.guided), (plain, guided))

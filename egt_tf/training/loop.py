@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,17 +21,20 @@ from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
-from egt_tf.evaluation.accuracy import Evaluator
-from egt_tf.files import atomic_write, write_json, write_text
+from egt_tf.evaluation.accuracy import Accuracy, Evaluator
+from egt_tf.files import atomic_write, remove_partial_files, write_json
 from egt_tf.heads import HEADS
 from egt_tf.runs import RunFolder
+from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
-from egt_tf.training.optimizers import OPTIMIZERS, rate_after
-from egt_tf.training.state import Progress, load_state, save_state
+from egt_tf.training.keepers import EpochKeeper, StepKeeper
+from egt_tf.training.optimizers import OPTIMIZERS
+from egt_tf.training.schedules import GIVEN, SCHEDULES, Schedule
+from egt_tf.training.state import Progress
 from egt_tf.training.tensorboard import TensorBoardScalars
-from egt_tf.weights import assign_backbone, load_arrays, save_arrays, weight_arrays
+from egt_tf.weights import assign_backbone, load_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
@@ -44,26 +44,28 @@ Report = Callable[[str], None]
 
 
 def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Sequence[keras.callbacks.Callback] = (),
-          report: Report = lambda line: None) -> Progress:
+          report: Report = lambda line: None, writes: bool = True) -> Progress:
     """Trains a model and writes everything into `run`.
 
     The result is a function of the configuration, the images and the machine: an interrupted and resumed training
-    ends with the same weights as one that was left alone.
+    ends with the same weights and metrics, bit by bit, as one that was left alone.
 
     Args:
         config: what to do.
         run: where; a new folder, or one to go on with.
-        resume: go on after the last finished epoch of `run`.
+        resume: go on after the step of the newest checkpoint of `run`.
         callbacks: more Keras callbacks, to show progress.
         report: gets lines for the user.
+        writes: false if another process, of several that train together, writes the run's state.
 
     Returns:
         What was measured.
 
     Raises:
-        ConfigError, DataError: the configuration or the images are not as they must be; before the first epoch is
-            done, nothing is left behind then.
-        RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite.
+        ConfigError, DataError: the configuration or the images are not as they must be; before the first checkpoint is
+            written, nothing is left behind then.
+        RunError: the folder already holds a run, or its state cannot be loaded; or a number of a step is not finite,
+            in which case the step changes nothing and the checkpoint before it is kept.
         OSError: a file cannot be written.
     """
     if not resume:
@@ -75,86 +77,44 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
                                           seed=config.training.seed)
     model = _compiled(classifier, config)
+    checkpoints = Checkpoints(run.checkpoints_folder, config.training.keep_checkpoints, writes)
     if resume:
-        progress = load_state(run.last_file, classifier, model.optimizer)
+        progress = _restored(checkpoints, model, run, config, report)
     else:
         progress = Progress()
         _warm_start(classifier, config.training.warm_start)
-        _start_run(run, config, sources, model, progress)
+        if writes:
+            _start_run(run, config, sources, model, checkpoints)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
                f"{100 * progress.best_accuracy:.2f} %")
         return progress
-    if progress.epochs:
-        report(f"resuming after epoch {progress.epochs}")
-    unreadable = [UnreadableImages(images) for images in (training, validation) if config.data.unreadable == "skip"]
-    keeper = EpochKeeper(config, run, validation, progress, unreadable, report)
-    tensorboard = TensorBoardScalars(run.path / "tensorboard")
     try:
-        with original_errors():
-            model.fit(_training_data(config, training, progress.epochs, unreadable[0] if unreadable else None),
-                      epochs=config.training.epochs, initial_epoch=progress.epochs,
-                      steps_per_epoch=_steps_per_epoch(config),
-                      callbacks=[keeper, tensorboard, *callbacks], verbose=0)
+        _fit(model, config, run, training, validation, progress, checkpoints, callbacks, report)
     except DataError:
-        # An image that cannot be read: before the first epoch is done there is nothing worth going on with.
-        if not resume and not progress.epochs:
+        # An image that cannot be read: before the first checkpoint there is nothing worth going on with.
+        if writes and not resume and checkpoints.newest_step() == 0:
             run.discard()
         raise
     return progress
 
 
-class EpochKeeper(keras.callbacks.Callback):
-    """Sets each epoch's learning rate, validates after it and writes the state, the best weights and the metrics.
-
-    Adds `val_accuracy`, `val_interval` and `seconds` to the epoch's logs, for the callbacks behind it.
-
-    Args:
-        config, run, validation, progress: of the training.
-        unreadable: the finders of images that are left out, of the training and of the validation; empty if none are.
-        report: gets lines on such images.
-    """
-
-    def __init__(self, config: RunConfig, run: RunFolder, validation: ImageSet, progress: Progress,
-                 unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
-        super().__init__()
-        self.config, self.run, self.validation, self.progress = config, run, validation, progress
-        self.unreadable, self.report = unreadable, report
-        self._began = 0.0
-
-    def on_train_begin(self, logs=None):
-        self._evaluate = Evaluator(self.model.classifier)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.monotonic()
-        training = self.config.training
-        self.model.optimizer.learning_rate.assign(
-            rate_after(epoch, training.learning_rate, training.learning_rate_drops))
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = time.monotonic() - self._began
-        weights = weight_arrays(self.model.classifier)
-        self._check_finite(epoch, logs["loss"], weights)
-        accuracy = self._evaluate(self.validation, _spec(self.config), self.config.training.validation_episodes,
-                                  self.config.training.seed + VALIDATION_STREAM,
-                                  unreadable=self.unreadable[-1] if self.unreadable else None)
-        for line in filter(None, (each.report() for each in self.unreadable)):
-            self.report(line)
-        logs["val_accuracy"], logs["val_interval"] = accuracy.mean, accuracy.interval
-        self.progress.metrics.append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
-        if accuracy.mean > self.progress.best_accuracy:
-            self.progress.best_accuracy = accuracy.mean
-            save_arrays(self.run.best_file, weights)
-        write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
-        # Last, so that a run killed before this line repeats the epoch and writes the same files again.
-        save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress)
-
-    def _check_finite(self, epoch, loss, weights):
-        # The last step of an epoch can spoil the weights after the loss was measured.
-        if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights.values()):
-            raise RunError(f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch + 1}; the "
-                           f"state after epoch {epoch} is kept in {self.run.last_file}. Train into a new folder with a "
-                           "smaller training.learning_rate")
+def _fit(model: GuidedModel, config: RunConfig, run: RunFolder, training: ImageSet, validation: ImageSet,
+         progress: Progress, checkpoints: Checkpoints, callbacks: Sequence[keras.callbacks.Callback],
+         report: Report) -> None:
+    """The steps and epochs that `progress` has not done."""
+    unreadable = [UnreadableImages(images) if config.data.unreadable == "skip" else None
+                  for images in (training, validation)]
+    steps = _steps_per_epoch(config)
+    keepers = [StepKeeper(checkpoints, progress, config.training.checkpoint_every, steps),
+               EpochKeeper(run, checkpoints, progress, _validation(config, validation, unreadable[1]),
+                           [finder for finder in unreadable if finder], report)]
+    if checkpoints.writes:
+        keepers.append(TensorBoardScalars(run.path / "tensorboard"))
+    model.first_step = progress.step
+    with original_errors():
+        model.fit(_training_data(config, training, progress, unreadable[0]), epochs=config.training.epochs,
+                  initial_epoch=progress.epochs, steps_per_epoch=steps, callbacks=[*keepers, *callbacks], verbose=0)
 
 
 def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
@@ -230,19 +190,63 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
     model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
-    model.compile(optimizer=OPTIMIZERS.get(config.training.optimizer, learning_rate=config.training.learning_rate))
+    optimizer = OPTIMIZERS.get(config.training.optimizer, learning_rate=_schedule(config))
+    optimizer.global_clipnorm = config.training.clip_norm
+    model.compile(optimizer=optimizer)
     return model
 
 
+def _schedule(config: RunConfig) -> Schedule:
+    training, arguments = config.training, config.training.schedule
+    for name in GIVEN:
+        if name in arguments:
+            raise ConfigError(f"`training.schedule.{name}` must be left out; the rest of the configuration decides it. "
+                              f"Received: {arguments[name]!r}")
+    if training.learning_rate_drops:
+        if arguments != {"name": "constant"}:
+            raise ConfigError("`training.learning_rate_drops` and `training.schedule` must not both be given. "
+                              f"Received: {[list(drop) for drop in training.learning_rate_drops]} and {arguments}")
+        arguments = {"name": "drops", "drops": training.learning_rate_drops}
+    steps = _steps_per_epoch(config)
+    return SCHEDULES.get(arguments, learning_rate=training.learning_rate, total_steps=training.epochs * steps,
+                         steps_per_epoch=steps)
+
+
+def _restored(checkpoints: Checkpoints, model: GuidedModel, run: RunFolder, config: RunConfig,
+              report: Report) -> Progress:
+    progress = checkpoints.restore(model, run.last_file, report)
+    if checkpoints.writes:
+        remove_partial_files(run.path)
+    steps = _steps_per_epoch(config)
+    if progress.step >= steps:
+        raise RunError(f"the run {run.path} must go on with the configuration that it began with. Received: an epoch "
+                       f"of {steps} steps, of which {progress.step} are done; set its config.yaml back")
+    if progress.step:
+        report(f"resuming in epoch {progress.epochs + 1}, after step {progress.step} of {steps}")
+    elif 0 < progress.epochs < config.training.epochs:
+        report(f"resuming after epoch {progress.epochs}")
+    return progress
+
+
+def _validation(config: RunConfig, images: ImageSet,
+                unreadable: UnreadableImages | None) -> Callable[[Evaluator], Accuracy]:
+    """What is measured after every epoch, always on the same episodes."""
+    training = config.training
+    return lambda evaluator: evaluator(images, _spec(config), training.validation_episodes,
+                                       training.seed + VALIDATION_STREAM, unreadable=unreadable)
+
+
 def _start_run(run: RunFolder, config: RunConfig, sources: Sequence[Source], model: GuidedModel,
-               progress: Progress) -> None:
+               checkpoints: Checkpoints) -> None:
     with run.removed_on_error():
         write_json(run.environment_file, {**environment(), "seed": config.training.seed})
         images, spec = _support_candidates(sources, config)
         if images is not None:
             unreadable = UnreadableImages(images) if config.data.unreadable == "skip" else None
             store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
-        save_state(run.last_file, model.classifier, model.optimizer, progress)
+        # Those of a run whose configuration is gone would be taken for newer ones.
+        checkpoints.clear()
+        checkpoints.save(model, Progress())
         # Last: a folder with a configuration is a run that can be resumed.
         run.create(config)
 
@@ -260,12 +264,12 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
     return None, spec
 
 
-def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None):
+def _training_data(config: RunConfig, images: ImageSet, progress: Progress, unreadable: UnreadableImages | None):
     per_epoch = config.training.episodes_per_epoch
+    done = progress.epochs * per_epoch + progress.step * config.training.episodes_per_step
     return episode_dataset(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
-        seed=config.training.seed, start=epochs_done * per_epoch,
-        count=(config.training.epochs - epochs_done) * per_epoch,
+        seed=config.training.seed, start=done, count=config.training.epochs * per_epoch - done,
         episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 from tensorflow import keras
 
@@ -11,21 +9,23 @@ from egt_tf.registry import Registry
 
 OPTIMIZERS = Registry("optimizer")
 
+Rate = float | keras.optimizers.schedules.LearningRateSchedule
+
 
 @OPTIMIZERS.register("adam")
-def adam(learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999,
+def adam(learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999,
          epsilon: float = 1e-8) -> keras.optimizers.Optimizer:
     """Adam (Kingma and Ba, 2015) with PyTorch's epsilon; Keras's default is 1e-7."""
     return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon)
 
 
 @OPTIMIZERS.register("sgd")
-def sgd(learning_rate: float = 0.1, momentum: float = 0.9, nesterov: bool = True,
+def sgd(learning_rate: Rate = 0.1, momentum: float = 0.9, nesterov: bool = True,
         weight_decay: float = 0.0) -> keras.optimizers.Optimizer:
     """Gradient descent with momentum; the decay is added to the gradient, on every weight.
 
     Args:
-        learning_rate: step.
+        learning_rate: step, or a schedule.
         momentum: share of the last step that is made again.
         nesterov: look ahead by the momentum.
         weight_decay: c in `gradient + c weight`, as PyTorch has it.
@@ -43,7 +43,7 @@ class DecayingSGD(keras.optimizers.SGD):
         decay: c in `gradient + c weight`, >= 0.
     """
 
-    def __init__(self, learning_rate: float = 0.1, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0,
+    def __init__(self, learning_rate: Rate = 0.1, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0,
                  name: str = "decaying_sgd", **kwargs):
         super().__init__(learning_rate, momentum, nesterov, name=name, **kwargs)
         self.decay = decay
@@ -55,14 +55,3 @@ class DecayingSGD(keras.optimizers.SGD):
     def get_config(self) -> dict:
         """Every argument of the constructor."""
         return {**super().get_config(), "decay": self.decay}
-
-
-def rate_after(epochs: int, learning_rate: float, drops: Sequence[tuple[int, float]]) -> float:
-    """The learning rate of the epoch that follows `epochs` finished ones.
-
-    Args:
-        epochs: finished epochs, >= 0.
-        learning_rate: of the first epoch.
-        drops: pairs of a number of finished epochs and the rate from there on, epochs ascending.
-    """
-    return next((rate for start, rate in reversed(drops) if epochs >= start), learning_rate)

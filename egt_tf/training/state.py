@@ -21,26 +21,46 @@ _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
 class Progress:
     """How far a training is.
 
+    With the seed, this also says where the data go on: the episodes and their augmentation are a function of the seed
+    and of the number of episodes before them, and which images cannot be read is found again.
+
     Attributes:
         metrics: what each finished epoch measured; the number of epochs is its length.
         best_accuracy: best validation accuracy so far, in [0, 1]; -1 before the first epoch.
+        step: finished steps of the epoch that has begun; 0 between two epochs.
+        seconds: that those steps took.
+        sums: values behind the running means of those steps, by the name of the mean.
     """
 
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_accuracy: float = -1.0
+    step: int = 0
+    seconds: float = 0.0
+    sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
         """Finished epochs."""
         return len(self.metrics)
 
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Enters what the epoch that had begun has measured."""
+        self.metrics.append(row)
+        self.step, self.seconds, self.sums = 0, 0.0, {}
+
 
 def save_state(path: Path, model: EpisodicModel, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
     """Writes the state, whole or not at all."""
+    save_arrays(path, state_arrays(model, optimizer, progress))
+
+
+def state_arrays(model: EpisodicModel, optimizer: keras.optimizers.Optimizer,
+                 progress: Progress) -> dict[str, np.ndarray]:
+    """The state as named arrays."""
     arrays = {_MODEL + name: array for name, array in weight_arrays(model).items()}
     arrays.update((_OPTIMIZER + name, v.numpy()) for name, v in _optimizer_variables(model, optimizer).items())
     arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
-    save_arrays(path, arrays)
+    return arrays
 
 
 def load_state(path: Path, model: EpisodicModel, optimizer: keras.optimizers.Optimizer) -> Progress:
@@ -73,4 +93,8 @@ def _read_progress(path: Path, array: np.ndarray) -> Progress:
 
 def _optimizer_variables(model, optimizer):
     optimizer.build(model.trainable_variables)
-    return {f"{index:04d}": variable for index, variable in enumerate(optimizer.variables)}
+    variables = {f"{index:04d}": variable for index, variable in enumerate(optimizer.variables)}
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) and optimizer.dynamic:
+        # The variable itself is not public; `loss_scale` is a copy of it.
+        variables |= {"loss_scale": optimizer._loss_scale.current_loss_scale, "good_steps": optimizer.dynamic_counter}
+    return variables

@@ -39,6 +39,11 @@ def files_below(folder: Path) -> dict[str, tuple[bytes, int]]:
             for path in sorted(folder.rglob("*"))}
 
 
+def newest_checkpoint(run: Path) -> Path:
+    """The state that a run would be resumed from."""
+    return sorted((run / "checkpoints").glob("*.npz"))[-1]
+
+
 def draw_classes(folder: Path, classes: int = 12, images: int = 6, size: int = 24) -> Path:
     """A folder of drawn images, one sub-folder a class."""
     for index in range(classes):
@@ -156,8 +161,8 @@ def equal_weights(arrays):
     """Whether two run folders hold the same weights and optimizer state, bit by bit."""
 
     def compare(first, second):
-        for name in ("best.npz", "last.npz"):
-            one, other = ({key: value for key, value in arrays(folder / name).items() if value.dtype.kind == "f"}
+        for find in (lambda folder: folder / "best.npz", newest_checkpoint):
+            one, other = ({key: value for key, value in arrays(find(folder)).items() if value.dtype.kind == "f"}
                           for folder in (first, second))
             assert one.keys() == other.keys() and one
             if not all(np.array_equal(one[key], other[key]) for key in one):
@@ -165,6 +170,12 @@ def equal_weights(arrays):
         return True
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    """See `newest_checkpoint`."""
+    return newest_checkpoint
 
 
 @pytest.fixture(scope="session")

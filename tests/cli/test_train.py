@@ -65,8 +65,8 @@ def test_tensorboard_has_every_metric(trained):
     assert steps["val_accuracy"] == steps["plain_loss"] == [1, 2]
 
 
-def test_the_best_weights_are_those_of_an_epoch(trained, arrays):
-    best, last = arrays(trained / "best.npz"), arrays(trained / "last.npz")
+def test_the_best_weights_are_those_of_an_epoch(trained, arrays, checkpoint):
+    best, last = arrays(trained / "best.npz"), arrays(checkpoint(trained))
     assert {f"model/{name}" for name in best} == {name for name in last if name.startswith("model/")}
     accuracies = [row["val_accuracy"] for row in metrics(trained)]
     if accuracies[-1] > max(accuracies[:-1]):
@@ -145,7 +145,8 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_undisturbed_run(process, t
     first.send_signal(signal.SIGINT)
     _, stderr = first.communicate(timeout=60)
     command = f"egt-tf train --run '{tmp_path}/a run' --resume"
-    assert (first.returncode, stderr) == (130, f"Error: interrupted; finished epochs are kept. Go on with: {command}\n")
+    assert (first.returncode, stderr) == (130, "Error: interrupted; what was done until the newest checkpoint is "
+                                         f"kept. Go on with: {command}\n")
     assert 1 <= len(metrics(tmp_path / "a run")) < 6
 
     second = process("train", "--run", tmp_path / "a run", "--resume")
@@ -193,6 +194,13 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
     ("data.train=[synthetic:shapes,folder:missing]", ["cannot read the folder missing"]),
     ("data.train=[synthetic:shapes,synthetic:shapes]", ["`data.train`", "list of different sources"]),
     ("data.train=[{source: synthetic:shapes, weight: 0}]", ["`data.train`", "weight: > 0", "0"]),
+    ("training.schedule=cosin", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
+    ("training.schedule.factr=2", ["takes no argument 'factr'"]),
+    ("training.schedule.total_steps=9", ["training.schedule.total_steps", "left out", "9"]),
+    ("training.schedule={name: warmup_cosine, warmup_epochs: 2}", ["warmup_epochs", "2 of 2 epochs"]),
+    ("training.clip_norm=0", ["training.clip_norm", "> 0, or null"]),
+    ("training.checkpoint_every=-1", ["training.checkpoint_every", ">= 0"]),
+    ("training.keep_checkpoints=0", ["training.keep_checkpoints", ">= 1"]),
     ("data.unreadable=black", ["`data.unreadable`", "stop, skip", "'black'"]),
     ("episode.ways=60", ["60-way", "synthetic:shapes", "fewer ways"]),
     ("episode.shots=500", ["500 shots", "class '", "fewer shots"]),
@@ -251,7 +259,7 @@ def break_writing_of(monkeypatch, name):
     monkeypatch.setattr(os, "fsync", full)
 
 
-@pytest.mark.parametrize("name", ["environment.json", "02.png", "last.npz", "config.yaml"])
+@pytest.mark.parametrize("name", ["environment.json", "02.png", "000000.npz", "config.yaml"])
 def test_a_full_disk_at_the_start_leaves_no_run(fails, tiny, tmp_path, monkeypatch, name):
     break_writing_of(monkeypatch, name)
     fails("train", "--config", tiny, "--run", "run", says=["No space left on device: run/", name])
@@ -274,7 +282,7 @@ def test_a_disk_that_really_refuses(process, tiny, tmp_path):
     trial = process("train", "--config", tiny, "--run", tmp_path / "run",
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     _, stderr = trial.communicate(timeout=60)
-    assert (trial.returncode, stderr) == (2, f"Error: File too large: {tmp_path}/run/last.npz\n")
+    assert (trial.returncode, stderr) == (2, f"Error: File too large: {tmp_path}/run/checkpoints/000000.npz\n")
     assert not (tmp_path / "run").exists()
 
 
@@ -355,11 +363,12 @@ def test_a_damaged_validation_image_is_named(fails, tiny, drawn, tmp_path):
           says=["cannot read image images/class0"])
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_path, arrays):
+def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_path, arrays):
     fails("train", "--config", tiny, "--set", "training.learning_rate=1e30", writes=True,
-          says=["must stay finite", "nan in epoch 1", "runs/tiny/last.npz", "training.learning_rate"])
+          says=["must be finite", ", step 2;", "after step 0 is kept in runs/tiny/checkpoints/000000.npz",
+                "training.learning_rate"])
     run = tmp_path / "runs" / "tiny"
-    state = arrays(run / "last.npz")
+    state = arrays(run / "checkpoints" / "000000.npz")
     assert all(np.isfinite(value).all() for value in state.values() if value.dtype.kind == "f")
     assert json.loads(str(state["progress"]))["metrics"] == []
     assert not (run / "best.npz").exists() and not (run / "metrics.jsonl").exists()
@@ -368,7 +377,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_pa
 def test_weights_spoilt_by_the_last_step_of_an_epoch_are_not_stored(fails, tiny, tmp_path):
     # One step: its loss is that of the first weights, which are finite.
     fails("train", "--config", tiny, "--set", "training.learning_rate=1e39", "--set", "training.episodes_per_epoch=1",
-          writes=True, says=["the weights must stay finite", "in epoch 1"])
+          writes=True, says=["must be finite. Received: NaN or infinity in weight backbone/", ", step 1;", "000000.npz"])
     assert not (tmp_path / "runs" / "tiny" / "best.npz").exists()
 
 
@@ -385,21 +394,40 @@ def test_a_layer_without_a_rule_is_named(fails, tiny, monkeypatch):
 # === Damaged states ===
 
 
-def test_a_truncated_state_cannot_be_resumed(fails, run):
-    path = run / "last.npz"
+def test_a_truncated_checkpoint_is_passed_over(egt, run, trained, checkpoint, equal_weights):
+    path = checkpoint(run)
     path.write_bytes(path.read_bytes()[:-100])
-    fails("train", "--run", "runs/tiny", "--resume", says=["runs/tiny/last.npz", "damaged"])
+    for _ in range(2):
+        # The second time there is nothing left to do.
+        result = egt("train", "--run", "runs/tiny", "--resume")
+        assert result.exit_code == 0, result.output
+    assert equal_weights(run, trained)
+
+
+def test_damaged_checkpoints_alone_cannot_be_resumed(fails, run):
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(b"garbage")
+    message = fails("train", "--run", "runs/tiny", "--resume", says=["runs/tiny/checkpoints", "damaged ones only"])
+    assert "is damaged (its checksum is wrong)" in message.stdout
 
 
 def test_a_state_of_another_architecture_cannot_be_resumed(fails, run):
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("width: 4", "width: 8"))
-    fails("train", "--run", "runs/tiny", "--resume", says=["runs/tiny/last.npz", "this model", "new folder"])
+    fails("train", "--run", "runs/tiny", "--resume", says=["runs/tiny/checkpoints/000004.npz", "this model"])
 
 
-def test_a_state_with_a_forged_progress_cannot_be_resumed(fails, run, arrays):
-    state = {**arrays(run / "last.npz"), "progress": np.array("{'metrics': __import__('os')}")}
+def test_a_state_of_an_older_version_is_resumed(egt, run, arrays, checkpoint):
+    np.savez(run / "last.npz", **arrays(checkpoint(run)))
+    shutil.rmtree(run / "checkpoints")
+    result = egt("train", "--run", "runs/tiny", "--resume")
+    assert (result.exit_code, "already complete: 2 epochs" in result.stdout) == (0, True), result.output
+
+
+def test_a_state_with_a_forged_progress_cannot_be_resumed(fails, run, arrays, checkpoint):
+    state = {**arrays(checkpoint(run)), "progress": np.array("{'metrics': __import__('os')}")}
     np.savez(run / "last.npz", **state)
+    shutil.rmtree(run / "checkpoints")
     fails("train", "--run", "runs/tiny", "--resume", says=["runs/tiny/last.npz", "how far"])
 
 

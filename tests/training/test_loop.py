@@ -45,7 +45,11 @@ class Interrupt(keras.callbacks.Callback):
 
 def states(run: RunFolder) -> dict[str, np.ndarray]:
     """Every number of the saved state but the seconds."""
-    return {name: array for name, array in load_arrays(run.last_file).items() if name != "progress"}
+    return {name: array for name, array in load_arrays(newest(run)).items() if name != "progress"}
+
+
+def newest(run: RunFolder):
+    return sorted(run.checkpoints_folder.glob("*.npz"))[-1]
 
 
 def without_seconds(rows: list[dict]) -> list[dict]:
@@ -83,8 +87,8 @@ def expect_equal_states(a: RunFolder, b: RunFolder) -> None:
 
 
 def test_files(finished):
-    assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "best.npz", "last.npz", "support",
-            "queries"} == set(os.listdir(finished.path))
+    assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "best.npz", "checkpoints",
+            "support", "queries"} == set(os.listdir(finished.path))
     assert finished.config() == small_config(guidance={"mode": "guided"})
     environment = json.loads((finished.path / "environment.json").read_text())
     assert environment["seed"] == 1
@@ -217,15 +221,15 @@ def test_a_configuration_that_cannot_be_trained_writes_nothing(tmp_path, changes
 
 
 def test_a_run_is_not_overwritten(finished):
-    before = finished.last_file.read_bytes()
+    before = newest(finished).read_bytes()
     with pytest.raises(RunError, match="already holds a run; go on with it by --resume"):
         train(small_config(), finished)
-    assert finished.last_file.read_bytes() == before
+    assert newest(finished).read_bytes() == before
 
 
 def test_resuming_nothing_is_an_error(tmp_path):
     run = RunFolder(tmp_path / "run")
-    with refused(RunError, "last.npz must exist", run):
+    with refused(RunError, "checkpoints must hold a checkpoint to go on from. Received: none", run):
         train(small_config(), run, resume=True)
 
 
@@ -237,7 +241,7 @@ def test_another_architecture_cannot_go_on(finished):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match="must stay finite.*in epoch 1; .*learning_rate"):
+    with pytest.raises(RunError, match="NaN or infinity in .*, step 2; the state after step 0 is kept .*learning_rate"):
         train(small_config(training={"learning_rate": 1e38}), run)
     assert run.metrics() == []
     assert all(np.isfinite(array).all() for array in states(run).values())

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError
-from egt_tf.training.optimizers import OPTIMIZERS, DecayingSGD, rate_after
+from egt_tf.training.optimizers import OPTIMIZERS, DecayingSGD
 
 
 def published_sgd(weight, gradients, rate, momentum, nesterov, decay):
@@ -44,9 +44,3 @@ def test_adam_has_the_published_epsilon():
 def test_unknown_arguments_are_refused():
     with pytest.raises(ConfigError, match="did you mean 'momentum'"):
         OPTIMIZERS.get({"name": "sgd", "momentun": 0.5}, learning_rate=0.1)
-
-
-@pytest.mark.parametrize("epochs, rate", [(0, 0.1), (59, 0.1), (60, 0.006), (69, 0.006), (70, 0.0012), (500, 0.0012)])
-def test_rate_after(epochs, rate):
-    assert rate_after(epochs, 0.1, ((60, 0.006), (70, 0.0012))) == rate
-    assert rate_after(epochs, 0.1, ()) == 0.1
