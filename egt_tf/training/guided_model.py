@@ -56,17 +56,17 @@ class GuidedModel(keras.Model):
     def call(self, inputs, training=None):
         return self.classifier(inputs, training=training)
 
+    @property
+    def training_variables(self) -> dict[str, tf.Variable]:
+        """What a training goes on from beside the weights and the optimizer, by name."""
+        return {}
+
     def train_step(self, data):
         """One update of the weights on the episodes of one step."""
-        inputs, labels, base_labels = keras.utils.unpack_x_y_sample_weight(data)
-        head = self.classifier.head
         with tf.GradientTape() as tape:
-            features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
-            scores, plain, guided = self._scores_and_losses(features, labels)
-            auxiliary = head.auxiliary_loss(features, labels, base_labels)
-            loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided + auxiliary)
-        self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
-        return self._track((loss, plain, guided, auxiliary), scores, labels)
+            losses, scores, labels = self._training_losses(data)
+        self.optimizer.minimize(losses[0], self.classifier.trainable_variables, tape=tape)
+        return self._track(losses, scores, labels)
 
     def test_step(self, data):
         """Plain prediction in inference mode; the other losses are reported as 0."""
@@ -74,6 +74,15 @@ class GuidedModel(keras.Model):
         scores = self.classifier(inputs, training=False)
         plain = self.classifier.head.loss(scores, labels)
         return self._track((tf.reduce_mean(plain), plain, tf.zeros_like(plain), tf.zeros_like(plain)), scores, labels)
+
+    def _training_losses(self, data):
+        """The sum that is minimised and its parts, as `METRICS` names them; the plain scores; the labels."""
+        inputs, labels, base_labels = keras.utils.unpack_x_y_sample_weight(data)
+        features = tf.nest.flatten(self.classifier.relate(inputs, training=True))
+        scores, plain, guided = self._scores_and_losses(features, labels)
+        auxiliary = self.classifier.head.auxiliary_loss(features, labels, base_labels)
+        loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided + auxiliary)
+        return (loss, plain, guided, auxiliary), scores, labels
 
     def _scores_and_losses(self, features, labels):
         head = self.classifier.head

@@ -17,7 +17,7 @@ from tensorflow import keras
 from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, episode_dataset
+from egt_tf.data.pipeline import ImageCache, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
 from egt_tf.data.unreadable import UnreadableImages
@@ -31,6 +31,7 @@ from egt_tf.runs import RunFolder
 from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import OPTIMIZERS, rate_after
 from egt_tf.training.state import Progress, load_state, save_state
 from egt_tf.training.tensorboard import TensorBoardScalars
@@ -76,7 +77,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
                                           seed=config.training.seed)
     model = _compiled(classifier, config)
     if resume:
-        progress = load_state(run.last_file, classifier, model.optimizer)
+        progress = load_state(run.last_file, classifier, model.optimizer, model.training_variables)
     else:
         progress = Progress()
         _warm_start(classifier, config.training.warm_start)
@@ -147,7 +148,8 @@ class EpochKeeper(keras.callbacks.Callback):
             save_arrays(self.run.best_file, weights)
         write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
         # Last, so that a run killed before this line repeats the epoch and writes the same files again.
-        save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress)
+        save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress,
+                   self.model.training_variables)
 
     def _check_finite(self, epoch, loss, weights):
         # The last step of an epoch can spoil the weights after the loss was measured.
@@ -182,6 +184,9 @@ def _check_model(config: RunConfig) -> None:
         if argument in arguments:
             raise ConfigError(f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
                               f"Received: {arguments[argument]!r}")
+    if config.training.learn_transformation and config.training.episodes_per_step > 1:
+        raise ConfigError("`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
+                          f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}")
 
 
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
@@ -229,7 +234,12 @@ def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSou
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
-    model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
+    arguments = (classifier, weights.plain, weights.guided, guidance.composite)
+    if config.training.learn_transformation:
+        model = TransformationLearner(*arguments, detach=guidance.detach,
+                                      transformation_learning_rate=config.training.transformation_learning_rate)
+    else:
+        model = GuidedModel(*arguments, detach=guidance.detach)
     model.compile(optimizer=OPTIMIZERS.get(config.training.optimizer, learning_rate=config.training.learning_rate))
     return model
 
@@ -242,7 +252,7 @@ def _start_run(run: RunFolder, config: RunConfig, sources: Sequence[Source], mod
         if images is not None:
             unreadable = UnreadableImages(images) if config.data.unreadable == "skip" else None
             store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
-        save_state(run.last_file, model.classifier, model.optimizer, progress)
+        save_state(run.last_file, model.classifier, model.optimizer, progress, model.training_variables)
         # Last: a folder with a configuration is a run that can be resumed.
         run.create(config)
 
@@ -261,12 +271,12 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
 
 
 def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None):
-    per_epoch = config.training.episodes_per_epoch
-    return episode_dataset(
+    training, per_epoch = config.training, config.training.episodes_per_epoch
+    make = episode_pairs if training.learn_transformation else episode_dataset
+    return make(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
-        seed=config.training.seed, start=epochs_done * per_epoch,
-        count=(config.training.epochs - epochs_done) * per_epoch,
-        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
+        seed=training.seed, start=epochs_done * per_epoch, count=(training.epochs - epochs_done) * per_epoch,
+        episodes_per_step=training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
 
 
 def _spec(config: RunConfig) -> EpisodeSpec:
