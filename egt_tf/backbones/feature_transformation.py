@@ -67,8 +67,9 @@ class FeatureTransformation(keras.layers.Layer):
         """The noise of one call, `(2, channels)`."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.identity(self.calls)])
         self.calls.assign_add(1)
-        normal = tf.random.stateless_normal([2, channels], seed, dtype=self.variable_dtype, alg=_GENERATOR)
-        return normal * softplus(tf.stack([self.theta_gamma, self.theta_beta]))
+        # In single precision always: double precision would draw other numbers.
+        normal = tf.random.stateless_normal([2, channels], seed, alg=_GENERATOR)
+        return tf.cast(normal, self.variable_dtype) * softplus(tf.stack([self.theta_gamma, self.theta_beta]))
 
     def compute_output_shape(self, input_shape):
         return tf.TensorShape(input_shape)

@@ -68,7 +68,8 @@ class TransformationLearner(GuidedModel):
         """As Keras does.
 
         Raises:
-            ConfigError: `jit_compile`, since XLA computes wrong second derivatives of max-pooling; or several replicas.
+            ConfigError: `jit_compile`, or batch normalisations of the backbone that are not Keras's fused ones: the
+                second derivative would be wrong; or several replicas.
         """
         if jit_compile:
             raise ConfigError("`jit_compile` must be false where a transformation is learned: XLA computes wrong "
@@ -76,6 +77,11 @@ class TransformationLearner(GuidedModel):
         if self.distribute_strategy.num_replicas_in_sync > 1:
             raise ConfigError("a transformation is learned on one replica. Received: "
                               f"{self.distribute_strategy.num_replicas_in_sync} replicas")
+        norms = [layer for layer in self.classifier.backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        # The others take the mean in the variance as a constant, which spoils the second derivative.
+        if not all(layer.fused for layer in norms):
+            raise ConfigError("a transformation is learned with fused batch normalisation in the backbone, which works "
+                              f"in single precision and is not synchronized. Received: {norms[0].dtype}, not fused")
         super().compile(*args, jit_compile=False, **kwargs)
 
     @property

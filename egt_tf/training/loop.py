@@ -16,7 +16,7 @@ from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.mixture import mix
+from egt_tf.data.mixture import counterpart, mix
 from egt_tf.data.pipeline import ImageCache, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
@@ -215,6 +215,9 @@ def _open_data(config: RunConfig) -> tuple[list[Source], ImageSet, ImageSet]:
     validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
     for images in (training, validation):
         check_feasible(images, _spec(config))
+    if config.training.learn_transformation:
+        # Pairs of domains need at least two; found out before anything is written.
+        counterpart(training, config.training.seed)
     if config.training.episodes_per_epoch % config.training.episodes_per_step:
         raise ConfigError("`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
                           f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
