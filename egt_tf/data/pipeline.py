@@ -134,10 +134,9 @@ def episode_dataset(
         ConfigError: an unknown augmentation, a negative number, or a `count` that leaves a part of a step.
     """
     check_feasible(images, spec)
-    check_augmentation(augmentation)
     _check_stream(seed, start, count, episodes_per_step)
     size = episodes_per_step * (spec.support_size + spec.query_size)
-    load = (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
+    load = image_loader(images, image_size, augmentation, cache_mb)
 
     def draw(numbers):
         parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
@@ -173,6 +172,23 @@ def episode_pairs(images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: f
     first = episode_dataset(images, spec, seed=seed, cache_mb=share, **options)
     second = episode_dataset(others, spec, seed=seed + COUNTERPART_STREAM, cache_mb=share, **options)
     return tf.data.Dataset.zip((first, second))
+
+
+def image_loader(images: ImageSet, image_size: int, augmentation: str,
+                 cache_mb: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A function of image indices `(n,)` and augmentation seeds `(n, 2)` to normalised images `(n, H, W, 3)`.
+
+    Args:
+        images: gives the images.
+        image_size: H and W.
+        augmentation: see `training_image`.
+        cache_mb: megabytes of images to keep.
+
+    Raises:
+        ConfigError: an unknown augmentation.
+    """
+    check_augmentation(augmentation)
+    return (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
 
 
 def image_batches(

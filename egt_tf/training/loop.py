@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,14 +27,14 @@ from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.files import atomic_write, write_json, write_text
 from egt_tf.heads import HEADS
 from egt_tf.runs import RunFolder
-from egt_tf.training.failures import original_errors
+from egt_tf.training.failures import check_finite, original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import OPTIMIZERS, rate_after
 from egt_tf.training.state import Progress, load_state, save_state
 from egt_tf.training.tensorboard import TensorBoardScalars
-from egt_tf.weights import assign_backbone, load_arrays, save_arrays, weight_arrays
+from egt_tf.weights import Partitioned, assign_backbone, load_arrays, save_arrays, weight_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
@@ -69,7 +68,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     """
     if not resume:
         run.check_new()
-    _check_model(config)
+    check_model(config)
     sources, training, validation = _open_data(config)
     config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
@@ -80,7 +79,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         progress = load_state(run.last_file, classifier, model.optimizer, model.training_variables)
     else:
         progress = Progress()
-        _warm_start(classifier, config.training.warm_start)
+        warm_start(classifier, config.training.warm_start)
         _start_run(run, config, sources, model, progress)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
@@ -135,7 +134,7 @@ class EpochKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.monotonic() - self._began
         weights = weight_arrays(self.model.classifier)
-        self._check_finite(epoch, logs["loss"], weights)
+        check_finite(logs["loss"], weights, epoch + 1, self.run.last_file)
         accuracy = self._evaluate(self.validation, _spec(self.config), self.config.training.validation_episodes,
                                   self.config.training.seed + VALIDATION_STREAM,
                                   unreadable=self.unreadable[-1] if self.unreadable else None)
@@ -146,17 +145,15 @@ class EpochKeeper(keras.callbacks.Callback):
         if accuracy.mean > self.progress.best_accuracy:
             self.progress.best_accuracy = accuracy.mean
             save_arrays(self.run.best_file, weights)
-        write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
+        write_metrics(self.run, self.progress)
         # Last, so that a run killed before this line repeats the epoch and writes the same files again.
         save_state(self.run.last_file, self.model.classifier, self.model.optimizer, self.progress,
                    self.model.training_variables)
 
-    def _check_finite(self, epoch, loss, weights):
-        # The last step of an epoch can spoil the weights after the loss was measured.
-        if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights.values()):
-            raise RunError(f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch + 1}; the "
-                           f"state after epoch {epoch} is kept in {self.run.last_file}. Train into a new folder with a "
-                           "smaller training.learning_rate")
+
+def write_metrics(run: RunFolder, progress: Progress) -> None:
+    """Writes what the finished epochs measured, one JSON object a line."""
+    write_text(run.metrics_file, "".join(json.dumps(row) + "\n" for row in progress.metrics))
 
 
 def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
@@ -177,8 +174,12 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
             _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
 
 
-def _check_model(config: RunConfig) -> None:
-    """Two arguments follow from the rest of the configuration; other values would not fit it."""
+def check_model(config: RunConfig) -> None:
+    """Checks what can be said of the model before there is one.
+
+    Raises:
+        ConfigError: an argument is given that follows from the rest of the configuration, or does not fit to it.
+    """
     for part, argument in (("backbone", "image_size"), ("head", "feature_shape")):
         arguments = getattr(config.model, part)
         if argument in arguments:
@@ -202,9 +203,14 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
 
 
-def _warm_start(classifier: EpisodicModel, origin: str | None) -> None:
+def warm_start(classifier: Partitioned, origin: str | None) -> None:
+    """Gives the backbone the weights of a run's or a weight file's; None leaves it as it is.
+
+    Raises:
+        RunError: the file is missing, damaged or of another backbone.
+    """
     if origin is not None:
-        path = RunFolder(Path(origin)).best_file if Path(origin).is_dir() else Path(origin)
+        path = RunFolder(Path(origin)).warm_start_file if Path(origin).is_dir() else Path(origin)
         assign_backbone(classifier, load_arrays(path), str(path))
 
 
