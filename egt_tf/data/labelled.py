@@ -43,7 +43,7 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
     return replace(images, members=tuple(kept)), replace(images, members=tuple(held))
 
 
-def labels_and_indices(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+def indices_and_labels(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """Image indices, class by class, and the class of each, both int64 `(images,)`."""
     sizes = [len(members) for members in images.members]
     return np.concatenate(images.members).astype(np.int64), np.repeat(np.arange(len(sizes)), sizes)
@@ -96,7 +96,7 @@ def labelled_batches(
         ConfigError: an unknown augmentation, or fewer images than a batch has.
     """
     steps, load = steps_per_epoch(images, batch_size), image_loader(images, image_size, augmentation, cache_mb)
-    indices, labels = labels_and_indices(images)
+    indices, labels = indices_and_labels(images)
 
     def draw(number):
         epoch, step = divmod(int(number), steps)
@@ -122,7 +122,7 @@ def evaluation_batches(images: ImageSet, *, image_size: int, batch_size: int, ca
 
     Args and elements as for `labelled_batches`; the last element may have fewer images.
     """
-    indices, labels = labels_and_indices(images)
+    indices, labels = indices_and_labels(images)
     if unreadable is not None:
         good = _readable(indices, unreadable)
         indices, labels = indices[good], labels[good]
