@@ -87,8 +87,8 @@ def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, s
 def pretraining_line(epoch: int, epochs: int, logs: dict[str, float], images: int, seconds: float) -> str:
     """As `epoch_line`, for an epoch of a pre-training on `images` images."""
     left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
-    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:.1f} %  "
-            f"validation {100 * logs['val_accuracy']:.1f} %  {images / logs['seconds']:.1f} images/s{left}")
+    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
+            f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  {images / logs['seconds']:.1f} images/s{left}")
 
 
 def echo_over(line: str) -> None:
@@ -97,8 +97,8 @@ def echo_over(line: str) -> None:
     click.echo(line)
 
 
-def training_progress(epochs: int, steps: int | None, per_step: int, echo: Callable[[str], None], unit: str = "episodes",
-                      line: Callable[..., str] = epoch_line):
+def training_progress(epochs: int, steps: int | None, per_step: int, echo: Callable[[str], None],
+                      unit: str = "episodes", line: Callable[..., str] = epoch_line):
     """A Keras callback with a progress line inside an epoch and a line of results after it.
 
     Args:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def config_option(command):
     """The option that names the configuration."""
-    return click.option("--config", "name", metavar="NAME|FILE",
-                        help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.")(command)
+    option = click.option("--config", "name", metavar="NAME|FILE",
+                          help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.")
+    return option(command)
 
 
 def set_option(command):
@@ -50,8 +51,8 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
             raise click.UsageError("--resume keeps the configuration of the run; leave --set and --warm-start out")
         config = run.config()
         if name is not None and load_config(find_config(name)) != config:
-            raise click.UsageError(f"{run.path} holds a run with another configuration than {name}; leave --config out to "
-                                   "go on with it, or name another folder")
+            raise click.UsageError(f"{run.path} holds a run with another configuration than {name}; leave --config out "
+                                   "to go on with it, or name another folder")
         return config
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")

@@ -167,8 +167,8 @@ class RunFolder:
         """
         config = self.config()
         if self.backbone_file.is_file():
-            raise RunError(f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; train "
-                           f"one from it with `egt-tf train --config NAME --warm-start {self.path}`")
+            raise RunError(f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; "
+                           f"train one from it with `egt-tf train --config NAME --warm-start {self.path}`")
         if not self.best_file.is_file():
             raise RunError(f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
                            f"`egt-tf train --run {self.path} --resume`")

@@ -77,7 +77,8 @@ class TransformationLearner(GuidedModel):
         if self.distribute_strategy.num_replicas_in_sync > 1:
             raise ConfigError("a transformation is learned on one replica. Received: "
                               f"{self.distribute_strategy.num_replicas_in_sync} replicas")
-        norms = [layer for layer in self.classifier.backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        layers = self.classifier.backbone.layers
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         # The others take the mean in the variance as a constant, which spoils the second derivative.
         if not all(layer.fused for layer in norms):
             raise ConfigError("a transformation is learned with fused batch normalisation in the backbone, which works "

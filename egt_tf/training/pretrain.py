@@ -54,8 +54,8 @@ class BackboneClassifier(keras.Model):
                                     bias_initializer=weights.uniform(width), name="scores")
         classifier = keras.Model(pooled, scores(pooled), name="classifier")
         images = keras.Input(backbone.input_shape[1:], name="images")
-        maps = backbone(images)
-        super().__init__(images, classifier(keras.layers.GlobalAveragePooling2D(name="pool")(maps)), name=name, **kwargs)
+        means = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(images))
+        super().__init__(images, classifier(means), name=name, **kwargs)
 
         # === Config ===
         self.backbone, self.classifier, self.classes, self.seed = backbone, classifier, classes, seed
@@ -133,8 +133,8 @@ class PretrainKeeper(keras.callbacks.Callback):
         report: gets lines on such images.
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder, progress: Progress, unreadable: Sequence[UnreadableImages] = (),
-                 report: Report = lambda line: None):
+    def __init__(self, config: RunConfig, run: RunFolder, progress: Progress,
+                 unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
         super().__init__()
         self.config, self.run, self.progress = config, run, progress
         self.unreadable, self.report = unreadable, report

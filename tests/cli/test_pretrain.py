@@ -49,4 +49,5 @@ def test_ctrl_c(process, tiny, tmp_path):
     started.send_signal(signal.SIGINT)
     _, stderr = started.communicate(timeout=60)
     command = f"egt-tf pretrain --run {tmp_path}/run --resume"
-    assert (started.returncode, stderr) == (130, f"Error: interrupted; finished epochs are kept. Go on with: {command}\n")
+    assert started.returncode == 130
+    assert stderr == f"Error: interrupted; finished epochs are kept. Go on with: {command}\n"

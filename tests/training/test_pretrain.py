@@ -178,11 +178,13 @@ def test_classifier_config_round_trip():
     model = BackboneClassifier(conv4(16, width=2, seed=1), 5, seed=2)
     stored = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
     copy = keras.saving.deserialize_keras_object(stored)
-    assert set(inspect.signature(BackboneClassifier.__init__).parameters) - {"self", "kwargs"} <= set(model.get_config())
+    arguments = set(inspect.signature(BackboneClassifier.__init__).parameters) - {"self", "kwargs"}
+    assert arguments <= set(model.get_config())
     copy.set_weights(model.get_weights())
     x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
     np.testing.assert_array_equal(copy(x), model(x))
     assert model(x).shape == (2, 5) and set(weight_arrays(model)) == {
         *(f"backbone/block{b}_conv/{w}" for b in range(1, 5) for w in ("kernel", "bias")),
-        *(f"backbone/block{b}_bn/{w}" for b in range(1, 5) for w in ("gamma", "beta", "moving_mean", "moving_variance")),
+        *(f"backbone/block{b}_bn/{w}" for b in range(1, 5)
+          for w in ("gamma", "beta", "moving_mean", "moving_variance")),
         "classifier/scores/kernel", "classifier/scores/bias"}
