@@ -69,7 +69,7 @@ class TransformationLearner(GuidedModel):
 
         Raises:
             ConfigError: `jit_compile`, or batch normalisations of the backbone that are not Keras's fused ones: the
-                second derivative would be wrong; or several replicas.
+                second derivative would be wrong; several replicas; or another precision than float32.
         """
         if jit_compile:
             raise ConfigError("`jit_compile` must be false where a transformation is learned: XLA computes wrong "
@@ -79,10 +79,11 @@ class TransformationLearner(GuidedModel):
                               f"{self.distribute_strategy.num_replicas_in_sync} replicas")
         layers = self.classifier.backbone.layers
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-        # The others take the mean in the variance as a constant, which spoils the second derivative.
-        if not all(layer.fused for layer in norms):
-            raise ConfigError("a transformation is learned with fused batch normalisation in the backbone, which works "
-                              f"in single precision and is not synchronized. Received: {norms[0].dtype}, not fused")
+        # Others than the fused ones take the mean in the variance as a constant, which spoils the second derivative; in
+        # half precision the gradients would have to be scaled.
+        if not all(layer.fused and layer.compute_dtype == "float32" for layer in norms):
+            raise ConfigError("a transformation is learned in single precision with Keras's fused batch normalisation in "
+                              f"the backbone. Received: {norms[0].compute_dtype}, fused={norms[0].fused}")
         super().compile(*args, jit_compile=False, **kwargs)
 
     @property

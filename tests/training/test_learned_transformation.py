@@ -76,11 +76,12 @@ def check_by_differences(shell: TransformationLearner) -> None:
     moved, _ = moves(shell, thetas)
     assert any(np.any(np.abs(m) > 1e-9) for m in moved)
     rng = np.random.default_rng(0)
+    # So small a difference that no leaky ReLU of the graph head turns on the way.
     for _ in range(3):
         direction = [rng.normal(size=t.shape) for t in thetas]
-        ahead, behind = (moves(shell, [t + sign * 1e-6 * d for t, d in zip(thetas, direction)])[1] for sign in (1, -1))
+        ahead, behind = (moves(shell, [t + sign * 1e-8 * d for t, d in zip(thetas, direction)])[1] for sign in (1, -1))
         slope = sum((m * d).sum() for m, d in zip(moved, direction))
-        assert -slope == pytest.approx((ahead - behind) / 2e-6, rel=1e-4, abs=1e-10)
+        assert -slope == pytest.approx((ahead - behind) / 2e-8, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -174,8 +175,17 @@ def test_a_backbone_without_transformation_is_refused():
 
 
 def test_double_precision_is_refused(float64):
-    with pytest.raises(ConfigError, match="single precision.* Received: float64, not fused"):
+    with pytest.raises(ConfigError, match="single precision .* Received: float64, fused=False"):
         TransformationLearner(classifier()).compile(optimizer="adam")
+
+
+def test_half_precision_is_refused():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        with pytest.raises(ConfigError, match="single precision .* Received: float16"):
+            TransformationLearner(classifier()).compile(optimizer="adam")
+    finally:
+        keras.mixed_precision.set_global_policy(None)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, "fast"])
