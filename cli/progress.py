@@ -84,29 +84,53 @@ def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, s
             f"{episodes / logs['seconds']:.1f} episodes/s{left}")
 
 
-def training_progress(epochs: int, steps: int, episodes_per_step: int, echo: Callable[[str], None]):
-    """A Keras callback with a progress line inside an epoch and a line of results after it."""
+def pretraining_line(epoch: int, epochs: int, logs: dict[str, float], images: int, seconds: float) -> str:
+    """As `epoch_line`, for an epoch of a pre-training on `images` images."""
+    left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
+    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
+            f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  {images / logs['seconds']:.1f} images/s{left}")
+
+
+def echo_over(line: str) -> None:
+    """Prints a line between two updates of the progress line."""
+    clear_line()
+    click.echo(line)
+
+
+def training_progress(epochs: int, steps: int | None, per_step: int, echo: Callable[[str], None],
+                      unit: str = "episodes", line: Callable[..., str] = epoch_line):
+    """A Keras callback with a progress line inside an epoch and a line of results after it.
+
+    Args:
+        epochs: of the whole training.
+        steps: of an epoch; None takes what Keras says.
+        per_step: units of a step.
+        echo: prints the lines of results.
+        unit: what is counted, in the plural.
+        line: makes the line of results, as `epoch_line`.
+    """
     from tensorflow import keras
 
     class TrainingProgress(keras.callbacks.Callback):
-        """Shows the episodes of an epoch and, behind it, what it measured."""
+        """Shows the units of an epoch and, behind it, what it measured."""
 
         def on_train_begin(self, logs=None):
             self._began, self._epochs_done = time.monotonic(), 0
+            self._steps = self.params["steps"] if steps is None else steps
 
         def on_epoch_begin(self, epoch, logs=None):
-            self.line = ProgressLine(steps * episodes_per_step, f"episodes of epoch {epoch + 1}/{epochs}")
+            self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}")
 
         def on_train_batch_end(self, batch, logs=None):
             # The last update stays while the model is validated.
-            then = "  validating" if batch + 1 == steps else ""
+            then = "  validating" if batch + 1 == self._steps else ""
             note = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:.1f} %{then}"
-            self.line.update((batch + 1) * episodes_per_step, note)
+            self.line.update((batch + 1) * per_step, note)
 
         def on_epoch_end(self, epoch, logs=None):
             clear_line()
             self._epochs_done += 1
             seconds = (time.monotonic() - self._began) / self._epochs_done
-            echo(epoch_line(epoch + 1, epochs, logs, steps * episodes_per_step, seconds))
+            echo(line(epoch + 1, epochs, logs, self._steps * per_step, seconds))
 
     return TrainingProgress()

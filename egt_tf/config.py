@@ -27,6 +27,11 @@ def _above(bound: float, default: Any) -> Any:
         default=default, metadata={"accepts": lambda value: value > bound, "rule": f" > {bound}"})
 
 
+def _share(default: float) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"accepts": lambda value: 0 <= value < 1, "rule": " >= 0 and < 1"})
+
+
 def _one_of(choices: tuple[str, ...], default: str) -> Any:
     return dataclasses.field(
         default=default, metadata={"accepts": choices.__contains__, "rule": f", one of {', '.join(choices)}"})
@@ -152,6 +157,9 @@ class TrainingConfig:
         clip_norm: largest norm of all gradients together, to which a larger one is scaled down; None for no limit.
         warm_start: a run folder or a weight file (.npz) whose backbone the training starts from; the head starts from
             random weights. None starts both so.
+        learn_transformation: learn the strength of the backbone's feature-wise transformation from a second episode
+            a step, of another of the sources of `data.train`.
+        transformation_learning_rate: of that strength.
         validation_episodes: episodes the model is validated on after every epoch.
         checkpoint_every: steps between two checkpoints, which a training resumes from; there is one after every epoch
             too, and with 0 no others.
@@ -168,10 +176,28 @@ class TrainingConfig:
     schedule: dict[str, Any] = _named("constant")
     clip_norm: float | None = _above(0, None)
     warm_start: str | None = None
+    learn_transformation: bool = False
+    transformation_learning_rate: float = _above(0, 1e-3)
     validation_episodes: int = _at_least(1, 100)
     checkpoint_every: int = _at_least(0, 500)
     keep_checkpoints: int = _at_least(1, 3)
     seed: int = _at_least(0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """How a backbone is pre-trained; the optimizer, its rate and the seed are those of `training`.
+
+    Attributes:
+        epochs: number of passes over the training images.
+        batch_size: images that share one update of the weights.
+        validation_share: part of the images of each class that is held out for validation, below 1; 0 validates on
+            the training images.
+    """
+
+    epochs: int = _at_least(1, 10)
+    batch_size: int = _at_least(2, 16)
+    validation_share: float = _share(0.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +209,7 @@ class RunConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     guidance: GuidanceConfig = dataclasses.field(default_factory=GuidanceConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    pretrain: PretrainConfig = PretrainConfig()
 
 
 def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> RunConfig:

@@ -108,6 +108,13 @@ class EpisodicModel(keras.Model):
         """Height and width of the images in pixels."""
         return self.backbone.input_shape[1]
 
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The models that hold the weights: the backbone and what the head has of its own."""
+        parts = {"backbone": self.backbone, "relate": self.head.relate_model, "score": self.head.score_model,
+                 "auxiliary": self.head.auxiliary_model}
+        return {name: model for name, model in parts.items() if model is not None}
+
     def relate(self, inputs: Mapping[str, tf.Tensor],
                training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
         """Backbone and first stage of the head: the features that guidance explains and weights."""

@@ -7,6 +7,7 @@ RUN/metrics.jsonl      one line an epoch
 RUN/tensorboard/       the same for TensorBoard
 RUN/best.npz           weights with the best validation accuracy
 RUN/checkpoints/       the newest states of the training, by their steps, which it resumes from
+RUN/backbone.npz       the same of a pre-trained backbone, which is no few-shot model yet
 RUN/support/CLASS/     stored support set that `explain` uses by default
 RUN/queries/           images of the same classes, to try it with
 RUN/evaluations/       results of `evaluate`
@@ -67,6 +68,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def backbone_file(self) -> Path:
+        """Weights of the best epoch of a pre-training, in the place of `best_file`."""
+        return self.path / "backbone.npz"
+
+    @property
+    def warm_start_file(self) -> Path:
+        """Whose backbone a training can start from."""
+        return self.backbone_file if self.backbone_file.is_file() else self.best_file
+
+    @property
     def last_file(self) -> Path:
         """Training state after the last epoch of a run that is older than `checkpoints_folder`."""
         return self.path / "last.npz"
@@ -113,8 +124,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what a training writes; other files of the folder stay, and an empty folder goes."""
-        for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.last_file.name,
-                     self.environment_file.name):
+        for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.backbone_file.name,
+                     self.last_file.name, self.environment_file.name):
             (self.path / name).unlink(missing_ok=True)
         for name in (self.support_folder.name, self.queries_folder.name, self.checkpoints_folder.name, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -160,6 +171,9 @@ class RunFolder:
             RunError: there are no weights yet, or they are damaged or of another architecture.
         """
         config = self.config()
+        if self.backbone_file.is_file():
+            raise RunError(f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; "
+                           f"train one from it with `egt-tf train --config NAME --warm-start {self.path}`")
         if not self.best_file.is_file():
             raise RunError(f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
                            f"`egt-tf train --run {self.path} --resume`")

@@ -8,26 +8,37 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.episodic_model import EpisodicModel
+from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write
+
+
+class Partitioned(Protocol):
+    """A model whose weights are named: the name of each of its parts -> a Keras model. One is the "backbone"."""
+
+    @property
+    def parts(self) -> Mapping[str, keras.Model]: ...
+
 
 # What reading a damaged archive fails with. RuntimeError: damage that looks like encryption or another method of
 # compression; AttributeError and TypeError: a file that is one array and no archive.
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
-def named_weights(model: EpisodicModel) -> dict[str, tf.Variable]:
-    """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel"."""
-    parts = {"backbone": model.backbone, "relate": model.head.relate_model, "score": model.head.score_model,
-             "auxiliary": model.head.auxiliary_model}
-    return {f"{part}/{name}": weight
-            for part, sub in parts.items() if sub is not None for name, weight in layer_weights(sub)}
+def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
+    """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel".
+
+    Those of the backbone's feature-wise transformations are a part of their own, "transformation".
+    """
+    noise = {id(weight) for layer in transformations(model.parts["backbone"]) for weight in layer.weights}
+    return {f"{'transformation' if id(weight) in noise else part}/{name}": weight
+            for part, sub in model.parts.items() for name, weight in layer_weights(sub)}
 
 
 def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
@@ -39,12 +50,12 @@ def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
             yield from ((f"{layer.name}/{w.name.rsplit('/')[-1].removesuffix(':0')}", w) for w in layer.weights)
 
 
-def weight_arrays(model: EpisodicModel) -> dict[str, np.ndarray]:
+def weight_arrays(model: Partitioned) -> dict[str, np.ndarray]:
     """The values of `named_weights`."""
     return {name: weight.numpy() for name, weight in named_weights(model).items()}
 
 
-def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """Sets every weight of the model, or none.
 
     Args:
@@ -59,7 +70,7 @@ def assign_weights(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origi
     _assign(named_weights(model), arrays, origin)
 
 
-def assign_backbone(model: EpisodicModel, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+def assign_backbone(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside."""
     weights, arrays = ({name: value for name, value in values.items() if name.startswith("backbone/")}
                        for values in (named_weights(model), arrays))
@@ -72,7 +83,7 @@ def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray]
     problems += [f"{name} is {arrays[name].shape}, not {tuple(w.shape)}" for name, w in weights.items()
                  if name in arrays and arrays[name].shape != tuple(w.shape)]
     problems += [f"{name} is {arrays[name].dtype}, not {w.dtype.name}" for name, w in weights.items()
-                 if name in arrays and arrays[name].dtype.kind != "f"]
+                 if name in arrays and arrays[name].dtype.kind != w.dtype.as_numpy_dtype().dtype.kind]
     problems += [f"{name} holds values that are not finite" for name in weights
                  if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()]
     if problems:

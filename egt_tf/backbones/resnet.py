@@ -5,10 +5,11 @@ ResNet-12 of blocks of three convolutions (cross attention network of Hou et al.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tensorflow import keras
 
+from egt_tf.backbones.feature_transformation import Transformations
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.backbones.tables import BACKBONES
@@ -19,8 +20,8 @@ WIDTHS = (64, 128, 256, 512)
 
 
 @BACKBONES.register("resnet10")
-def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS,
-             seed: int | None = None) -> keras.Model:
+def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS, seed: int | None = None,
+             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
     """Stem and four stages of one simple block: 7x7x512 at 224 px, 3x3x512 at 84 px (6x6 with the small stem).
 
     Args:
@@ -29,6 +30,8 @@ def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
             "small" (3x3 convolution with stride 2, no pooling) for images of about 84 px.
         widths: channels of the four stages; the stem has as many as the first.
         seed: of the initial weights.
+        feature_transformation: noise behind the last batch normalisation of every block and that of its shortcut, see
+            `FeatureTransformation`.
 
     Returns:
         A Functional model from `(images, size, size, 3)` to `(images, h, h, widths[3])`, all values >= 0.
@@ -36,18 +39,19 @@ def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
     Raises:
         ConfigError: an unknown stem, not four widths, or an argument that is no integer in its range.
     """
-    return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed)
+    return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed, feature_transformation)
 
 
 @BACKBONES.register("resnet18")
-def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS,
-             seed: int | None = None) -> keras.Model:
+def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS, seed: int | None = None,
+             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
     """As `resnet10`, with two simple blocks a stage."""
-    return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed)
+    return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed, feature_transformation)
 
 
 @BACKBONES.register("resnet12")
-def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | None = None) -> keras.Model:
+def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | None = None,
+             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
     """3x3 convolution and four stages of one block of three 3x3 convolutions: 6x6x512 at 84 px, 14x14 at 224 px.
 
     Every stage halves the map, rounding up, in the second of its convolutions; its shortcut is a 1x1 convolution.
@@ -56,6 +60,8 @@ def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | N
         image_size: height and width of the images in pixels.
         widths: channels of the four stages; the first convolution has as many as the first.
         seed: of the initial weights.
+        feature_transformation: noise behind the last batch normalisation of every block and that of its shortcut, see
+            `FeatureTransformation`.
 
     Returns:
         A Functional model from `(images, size, size, 3)` to `(images, h, h, widths[3])`, `h = ceil(size / 16)`, all
@@ -69,13 +75,13 @@ def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | N
         by the same name.
     """
     _check(image_size, widths, stages=4)
-    weights = InitialWeights(seed)
+    weights, transformed = InitialWeights(seed), Transformations(feature_transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _convolution(images, widths[0], 3, 1, "stem_conv", weights)
     x = batch_normalization("stem_bn")(x)
     x = keras.layers.Activation("relu", name="stem_relu")(x)
     for stage, width in enumerate(widths, start=1):
-        x = _triple_block(x, width, f"stage{stage}_block1", weights)
+        x = _triple_block(x, width, f"stage{stage}_block1", weights, transformed)
     return keras.Model(images, x, name="resnet12")
 
 
@@ -87,18 +93,18 @@ def _check(image_size, widths, stages):
     check_integer("image_size", image_size, 1)
 
 
-def _resnet(name, image_size, stem, blocks, widths, seed) -> keras.Model:
+def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> keras.Model:
     if stem not in STEMS:
         raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
     _check(image_size, widths, stages=len(blocks))
-    weights = InitialWeights(seed)
+    weights, transformed = InitialWeights(seed), Transformations(transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _stem(images, stem, widths[0], weights)
     for stage, (count, width) in enumerate(zip(blocks, widths), start=1):
         for block in range(1, count + 1):
             # Only the first block of a stage after the first one halves the map.
             stride = 2 if stage > 1 and block == 1 else 1
-            x = _simple_block(x, width, stride, f"stage{stage}_block{block}", weights)
+            x = _simple_block(x, width, stride, f"stage{stage}_block{block}", weights, transformed)
     return keras.Model(images, x, name=name)
 
 
@@ -114,28 +120,30 @@ def _stem(x, kind, width, weights):
     return x
 
 
-def _simple_block(x, width, stride, name, weights):
+def _simple_block(x, width, stride, name, weights, transformed):
     shortcut = x
     if x.shape[-1] != width or stride != 1:
         shortcut = _convolution(x, width, 1, stride, f"{name}_shortcut_conv", weights)
-        shortcut = batch_normalization(f"{name}_shortcut_bn")(shortcut)
+        shortcut = transformed(batch_normalization(f"{name}_shortcut_bn")(shortcut), f"{name}_shortcut_transformation")
     x = _convolution(x, width, 3, stride, f"{name}_conv1", weights)
     x = batch_normalization(f"{name}_bn1")(x)
     x = keras.layers.Activation("relu", name=f"{name}_relu1")(x)
     x = _convolution(x, width, 3, 1, f"{name}_conv2", weights)
     x = batch_normalization(f"{name}_bn2")(x)
+    x = transformed(x, f"{name}_transformation")
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _triple_block(x, width, name, weights):
+def _triple_block(x, width, name, weights, transformed):
     shortcut = _convolution(x, width, 1, 2, f"{name}_shortcut_conv", weights)
-    shortcut = batch_normalization(f"{name}_shortcut_bn")(shortcut)
+    shortcut = transformed(batch_normalization(f"{name}_shortcut_bn")(shortcut), f"{name}_shortcut_transformation")
     for index, stride in enumerate((1, 2, 1), start=1):
         x = _convolution(x, width, 3, stride, f"{name}_conv{index}", weights)
         x = batch_normalization(f"{name}_bn{index}")(x)
         if index < 3:
             x = keras.layers.Activation("relu", name=f"{name}_relu{index}")(x)
+    x = transformed(x, f"{name}_transformation")
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 

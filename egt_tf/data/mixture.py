@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,14 @@ class Mixture(ImageSet):
         domain_names: the name of each image set.
         domain_classes: for each, the positions of its classes in `class_names`.
         weights: for each, how often it is drawn relative to the others.
+        counterpart_of: None, or the seed of another stream of episodes of these sets: an episode never comes from the
+            domain of that stream's episode of the same number.
     """
 
     domain_names: tuple[str, ...] = ()
     domain_classes: tuple[range, ...] = ()
     weights: tuple[float, ...] = ()
+    counterpart_of: int | None = None
 
 
 def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> ImageSet:
@@ -69,6 +72,18 @@ def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[fl
         ConfigError: see `mix`.
     """
     return mix([open_source(specification).split(split) for specification in specifications], weights)
+
+
+def counterpart(images: ImageSet, seed: int) -> Mixture:
+    """The same mixture, whose episodes come from other domains than those of the stream `seed` of `images`.
+
+    Raises:
+        ConfigError: `images` is one domain.
+    """
+    if not isinstance(images, Mixture):
+        raise ConfigError("there must be at least two sources to draw pairs of domains from. Received: one, "
+                          f"{images.name}; list several in data.train")
+    return replace(images, counterpart_of=seed)
 
 
 def domains(images: ImageSet) -> Iterator[tuple[str, range]]:

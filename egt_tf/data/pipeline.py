@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import counterpart
 from egt_tf.data.preprocessing import (
     FIXED_CROPS,
     check_augmentation,
@@ -26,6 +27,8 @@ from egt_tf.errors import ConfigError, DataError
 
 _PREFETCHED_STEPS = 2
 _SEED_BOUND = 2**31
+# Added to the seed of a stream for the stream of its counterparts.
+COUNTERPART_STREAM = 3_000_000_019
 
 
 class ImageStore:
@@ -131,10 +134,9 @@ def episode_dataset(
         ConfigError: an unknown augmentation, a negative number, or a `count` that leaves a part of a step.
     """
     check_feasible(images, spec)
-    check_augmentation(augmentation)
     _check_stream(seed, start, count, episodes_per_step)
     size = episodes_per_step * (spec.support_size + spec.query_size)
-    load = (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
+    load = image_loader(images, image_size, augmentation, cache_mb)
 
     def draw(numbers):
         parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
@@ -148,6 +150,45 @@ def episode_dataset(
     dataset = tf.data.Dataset.range(start, start + count).batch(episodes_per_step, drop_remainder=True)
     dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
     return dataset.prefetch(_PREFETCHED_STEPS)
+
+
+def episode_pairs(images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: float = 1024,
+                  **options) -> tf.data.Dataset:
+    """Makes a stream of pairs of steps whose episodes come from different domains.
+
+    An element is a pair of elements of `episode_dataset`. The first is what that gives for the same arguments;
+    episode i of the second comes from one of the other domains, drawn with their weights. Both depend on `seed` and i only.
+
+    Args:
+        images: a mixture of at least two domains.
+        spec, seed: as for `episode_dataset`.
+        cache_mb: megabytes of images to keep for both together.
+        **options: as for `episode_dataset`.
+
+    Raises:
+        ConfigError: `images` is one domain; and as `episode_dataset`.
+    """
+    others, share = counterpart(images, seed), cache_mb / 2
+    first = episode_dataset(images, spec, seed=seed, cache_mb=share, **options)
+    second = episode_dataset(others, spec, seed=seed + COUNTERPART_STREAM, cache_mb=share, **options)
+    return tf.data.Dataset.zip((first, second))
+
+
+def image_loader(images: ImageSet, image_size: int, augmentation: str,
+                 cache_mb: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A function of image indices `(n,)` and augmentation seeds `(n, 2)` to normalised images `(n, H, W, 3)`.
+
+    Args:
+        images: gives the images.
+        image_size: H and W.
+        augmentation: see `training_image`.
+        cache_mb: megabytes of images to keep.
+
+    Raises:
+        ConfigError: an unknown augmentation.
+    """
+    check_augmentation(augmentation)
+    return (_FixedCrops if augmentation in FIXED_CROPS else _RandomCrops)(images, image_size, augmentation, cache_mb)
 
 
 def image_batches(

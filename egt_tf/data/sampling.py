@@ -94,9 +94,16 @@ def draw_episode(
 def _sample(images, spec, rng, seed, index) -> EpisodeIndices:
     if not isinstance(images, Mixture):
         return sample_episode(images.members, spec, rng)
-    classes = images.domain_classes[draw_domain(images.weights, seed, index)]
+    classes = images.domain_classes[_domain(images, seed, index)]
     episode = sample_episode(images.members[classes.start : classes.stop], spec, rng)
     return replace(episode, classes=episode.classes + classes.start)
+
+
+def _domain(images: Mixture, seed: int, index: int) -> int:
+    weights = list(images.weights)
+    if images.counterpart_of is not None:
+        weights[draw_domain(weights, images.counterpart_of, index)] = 0.0
+    return draw_domain(weights, seed, index)
 
 
 def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:

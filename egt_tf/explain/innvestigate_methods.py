@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.gradient import DERIVATIVE, ROUTE, images_and_features
@@ -58,7 +59,8 @@ def explain_by_innvestigate(model: keras.Model, inputs: Sequence[tf.Tensor], sel
     trace = record(model, inputs)
     images, features = images_and_features(trace)
     (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
-    maps = _analyze(model.backbone, images.numpy(), slope.numpy().reshape(len(slope), -1), analyzer)
+    backbone = without_transformations(model.backbone)
+    maps = _analyze(backbone, images.numpy(), slope.numpy().reshape(len(slope), -1), analyzer)
     return reverse(trace, tf.constant(maps, images.dtype), ROUTE, of=images)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.backbones.feature_transformation import FeatureTransformation
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
@@ -34,7 +35,8 @@ KINDS: dict[str, Predicate] = {
                                 L.Conv3DTranspose),
     "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
     "relu": _is_relu,
-    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
+    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax,
+                               FeatureTransformation),
     "max_pool": _instance_of(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D,
                              L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
     "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,

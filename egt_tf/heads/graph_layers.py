@@ -133,7 +133,7 @@ class PairBatchNormalization(EpisodeBatchNormalization):
         shares = tf.where(once, tf.constant(1.0, x.dtype), tf.constant(2.0, x.dtype)) / self.rows(x)
         axes = list(range(1, len(x.shape) - 1))
         mean = tf.reduce_sum(shares[:, None] * x, axes, keepdims=True)
-        variance = tf.reduce_sum(shares[:, None] * tf.math.squared_difference(x, tf.stop_gradient(mean)), axes,
+        variance = tf.reduce_sum(shares[:, None] * tf.math.squared_difference(x, mean), axes,
                                  keepdims=True)
         return mean, variance
 

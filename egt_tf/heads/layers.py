@@ -154,7 +154,11 @@ class EpisodeBatchNormalization(keras.layers.Layer):
 
     def moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and biased variance of each episode and channel, the other axes kept with length 1."""
-        return tf.nn.moments(x, list(range(1, len(x.shape) - 1)), keepdims=True)
+        axes = list(range(1, len(x.shape) - 1))
+        mean = tf.reduce_mean(x, axes, keepdims=True)
+        # Not tf.nn.moments, which takes the mean in the variance as a constant: right for the first derivative, wrong
+        # for the second.
+        return mean, tf.reduce_mean(tf.square(x - mean), axes, keepdims=True)
 
     def rows(self, x: tf.Tensor) -> tf.Tensor:
         """How many values of a channel the moments of an episode are of."""

@@ -53,7 +53,7 @@ class Checkpoints:
             return
         steps = int(model.optimizer.iterations.numpy())
         with atomic_write(self.folder / f"{steps:06d}.npz") as file:
-            file.write(_sealed(state_arrays(model.classifier, model.optimizer, progress)))
+            file.write(_sealed(state_arrays(model.classifier, model.optimizer, progress, model.training_variables)))
         for old in self.files()[:-self.keep]:
             old.unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ class Checkpoints:
         for file in reversed(self.files()):
             reason = _damage(file)
             if reason is None:
-                progress = load_state(file, model.classifier, model.optimizer)
+                progress = load_state(file, model.classifier, model.optimizer, model.training_variables)
                 self._tidy(damaged)
                 return progress
             damaged.append(file)
@@ -83,7 +83,7 @@ class Checkpoints:
         if not older.is_file():
             raise RunError(f"{self.folder} must hold a checkpoint to go on from. Received: none; train into a new "
                            "folder")
-        progress = load_state(older, model.classifier, model.optimizer)
+        progress = load_state(older, model.classifier, model.optimizer, model.training_variables)
         self._tidy(damaged)
         return progress
 

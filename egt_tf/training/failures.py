@@ -1,12 +1,16 @@
-"""Gives errors that Keras and TensorFlow wrap their own message around their original one back."""
+"""What ends a training: numbers that are not finite, and errors that Keras and TensorFlow wrap their own around."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
 
 from egt_tf.data.pipeline import data_errors
-from egt_tf.errors import original_error, release_frames
+from egt_tf.errors import RunError, original_error, release_frames
 
 
 @contextlib.contextmanager
@@ -22,3 +26,21 @@ def original_errors() -> Iterator[None]:
         # A script that is interrupted would not end otherwise; the command line sees to that itself.
         release_frames(error)
         raise
+
+
+def check_finite(loss: float, weights: Mapping[str, np.ndarray], epoch: int, state: Path) -> None:
+    """Checks what an epoch ended with, before it is stored.
+
+    Args:
+        loss: of the epoch.
+        weights: after it; its last step can spoil them after the loss was measured.
+        epoch: its number, from 1 on.
+        state: the file that holds the state before it.
+
+    Raises:
+        RunError: a number is not finite.
+    """
+    if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights.values()):
+        raise RunError(f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch}; the state "
+                       f"after epoch {epoch - 1} is kept in {state}. Train into a new folder with a smaller "
+                       "training.learning_rate")

@@ -65,6 +65,11 @@ class GuidedModel(keras.Model):
     def call(self, inputs, training=None):
         return self.classifier(inputs, training=training)
 
+    @property
+    def training_variables(self) -> dict[str, tf.Variable]:
+        """What a training goes on from beside the weights and the optimizer, by name."""
+        return {}
+
     def train_step(self, data):
         """One update of the weights on the episodes of one step."""
         statistics = Statistics(self.classifier)

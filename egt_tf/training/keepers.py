@@ -101,7 +101,7 @@ class EpochKeeper(keras.callbacks.Callback):
     def _write(self, better):
         if better:
             save_arrays(self.run.best_file, weight_arrays(self.model.classifier))
-        write_text(self.run.metrics_file, "".join(json.dumps(row) + "\n" for row in self.progress.metrics))
+        write_metrics(self.run, self.progress)
 
 
 def stop_if_not_finite(model: GuidedModel, checkpoints: Checkpoints) -> None:
@@ -113,3 +113,8 @@ def stop_if_not_finite(model: GuidedModel, checkpoints: Checkpoints) -> None:
     failure = model.health.failure()
     if failure is not None:
         raise RunError(checkpoints.failure(*failure))
+
+
+def write_metrics(run: RunFolder, progress: Progress) -> None:
+    """Writes what the finished epochs measured, one JSON object a line."""
+    write_text(run.metrics_file, "".join(json.dumps(row) + "\n" for row in progress.metrics))

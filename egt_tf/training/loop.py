@@ -13,8 +13,8 @@ from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, episode_dataset
+from egt_tf.data.mixture import counterpart, mix
+from egt_tf.data.pipeline import ImageCache, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
 from egt_tf.data.unreadable import UnreadableImages
@@ -30,11 +30,12 @@ from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.keepers import EpochKeeper, StepKeeper
+from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import OPTIMIZERS
-from egt_tf.training.schedules import GIVEN, SCHEDULES, Schedule
+from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import Progress
 from egt_tf.training.tensorboard import TensorBoardScalars
-from egt_tf.weights import assign_backbone, load_arrays
+from egt_tf.weights import Partitioned, assign_backbone, load_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
@@ -70,7 +71,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     """
     if not resume:
         run.check_new()
-    _check_model(config)
+    check_model(config)
     sources, training, validation = _open_data(config)
     config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
@@ -82,7 +83,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         progress = _restored(checkpoints, model, run, config, report)
     else:
         progress = Progress()
-        _warm_start(classifier, config.training.warm_start)
+        warm_start(classifier, config.training.warm_start)
         if writes:
             _start_run(run, config, sources, model, checkpoints)
     if progress.epochs >= config.training.epochs:
@@ -135,13 +136,20 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
             _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
 
 
-def _check_model(config: RunConfig) -> None:
-    """Two arguments follow from the rest of the configuration; other values would not fit it."""
+def check_model(config: RunConfig) -> None:
+    """Checks what can be said of the model before there is one.
+
+    Raises:
+        ConfigError: an argument is given that follows from the rest of the configuration, or does not fit to it.
+    """
     for part, argument in (("backbone", "image_size"), ("head", "feature_shape")):
         arguments = getattr(config.model, part)
         if argument in arguments:
             raise ConfigError(f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
                               f"Received: {arguments[argument]!r}")
+    if config.training.learn_transformation and config.training.episodes_per_step > 1:
+        raise ConfigError("`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
+                          f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}")
 
 
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
@@ -157,9 +165,14 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
 
 
-def _warm_start(classifier: EpisodicModel, origin: str | None) -> None:
+def warm_start(classifier: Partitioned, origin: str | None) -> None:
+    """Gives the backbone the weights of a run's or a weight file's; None leaves it as it is.
+
+    Raises:
+        RunError: the file is missing, damaged or of another backbone.
+    """
     if origin is not None:
-        path = RunFolder(Path(origin)).best_file if Path(origin).is_dir() else Path(origin)
+        path = RunFolder(Path(origin)).warm_start_file if Path(origin).is_dir() else Path(origin)
         assign_backbone(classifier, load_arrays(path), str(path))
 
 
@@ -170,6 +183,9 @@ def _open_data(config: RunConfig) -> tuple[list[Source], ImageSet, ImageSet]:
     validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
     for images in (training, validation):
         check_feasible(images, _spec(config))
+    if config.training.learn_transformation:
+        # Pairs of domains need at least two; found out before anything is written.
+        counterpart(training, config.training.seed)
     if config.training.episodes_per_epoch % config.training.episodes_per_step:
         raise ConfigError("`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
                           f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
@@ -189,27 +205,17 @@ def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSou
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
-    model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
-    optimizer = OPTIMIZERS.get(config.training.optimizer, learning_rate=_schedule(config))
+    arguments = (classifier, weights.plain, weights.guided, guidance.composite)
+    if config.training.learn_transformation:
+        model = TransformationLearner(*arguments, detach=guidance.detach,
+                                      transformation_learning_rate=config.training.transformation_learning_rate)
+    else:
+        model = GuidedModel(*arguments, detach=guidance.detach)
+    rates = schedule_of(config.training, config.training.epochs, _steps_per_epoch(config))
+    optimizer = OPTIMIZERS.get(config.training.optimizer, learning_rate=rates)
     optimizer.global_clipnorm = config.training.clip_norm
     model.compile(optimizer=optimizer)
     return model
-
-
-def _schedule(config: RunConfig) -> Schedule:
-    training, arguments = config.training, config.training.schedule
-    for name in GIVEN:
-        if name in arguments:
-            raise ConfigError(f"`training.schedule.{name}` must be left out; the rest of the configuration decides it. "
-                              f"Received: {arguments[name]!r}")
-    if training.learning_rate_drops:
-        if arguments != {"name": "constant"}:
-            raise ConfigError("`training.learning_rate_drops` and `training.schedule` must not both be given. "
-                              f"Received: {[list(drop) for drop in training.learning_rate_drops]} and {arguments}")
-        arguments = {"name": "drops", "drops": training.learning_rate_drops}
-    steps = _steps_per_epoch(config)
-    return SCHEDULES.get(arguments, learning_rate=training.learning_rate, total_steps=training.epochs * steps,
-                         steps_per_epoch=steps)
 
 
 def _restored(checkpoints: Checkpoints, model: GuidedModel, run: RunFolder, config: RunConfig,
@@ -265,12 +271,13 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
 
 
 def _training_data(config: RunConfig, images: ImageSet, progress: Progress, unreadable: UnreadableImages | None):
-    per_epoch = config.training.episodes_per_epoch
-    done = progress.epochs * per_epoch + progress.step * config.training.episodes_per_step
-    return episode_dataset(
+    training = config.training
+    done = progress.epochs * training.episodes_per_epoch + progress.step * training.episodes_per_step
+    make = episode_pairs if training.learn_transformation else episode_dataset
+    return make(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
-        seed=config.training.seed, start=done, count=config.training.epochs * per_epoch - done,
-        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
+        seed=training.seed, start=done, count=training.epochs * training.episodes_per_epoch - done,
+        episodes_per_step=training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
 
 
 def _spec(config: RunConfig) -> EpisodeSpec:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.config import TrainingConfig
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.registry import Registry
 
@@ -161,6 +162,26 @@ class WarmupCosine(Schedule):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "warmup_epochs": self.warmup_epochs, "final_rate": self.final_rate}
+
+
+def schedule_of(training: TrainingConfig, epochs: int, steps_per_epoch: int) -> Schedule:
+    """The schedule that the `training` part of a configuration names, for a training of so many epochs.
+
+    Raises:
+        ConfigError: it names arguments that follow from the rest, or both a schedule and `learning_rate_drops`.
+    """
+    arguments = training.schedule
+    for name in GIVEN:
+        if name in arguments:
+            raise ConfigError(f"`training.schedule.{name}` must be left out; the rest of the configuration decides it. "
+                              f"Received: {arguments[name]!r}")
+    if training.learning_rate_drops:
+        if arguments != {"name": "constant"}:
+            raise ConfigError("`training.learning_rate_drops` and `training.schedule` must not both be given. "
+                              f"Received: {[list(drop) for drop in training.learning_rate_drops]} and {arguments}")
+        arguments = {"name": "drops", "drops": training.learning_rate_drops}
+    return SCHEDULES.get(arguments, learning_rate=training.learning_rate, total_steps=epochs * steps_per_epoch,
+                         steps_per_epoch=steps_per_epoch)
 
 
 def _half_cosine(share: tf.Tensor, first: float, last: float) -> tf.Tensor:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
-from egt_tf.weights import assign_weights, load_arrays, save_arrays, weight_arrays
+from egt_tf.weights import Partitioned, assign_weights, load_arrays, save_arrays, weight_arrays
 
 _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
 
@@ -49,28 +51,31 @@ class Progress:
         self.step, self.seconds, self.sums = 0, 0.0, {}
 
 
-def save_state(path: Path, model: EpisodicModel, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
-    """Writes the state, whole or not at all."""
-    save_arrays(path, state_arrays(model, optimizer, progress))
+def save_state(path: Path, model: Partitioned, optimizer: keras.optimizers.Optimizer, progress: Progress,
+               others: Mapping[str, tf.Variable] = MappingProxyType({})) -> None:
+    """Writes the state, whole or not at all; `others` are more variables that belong to it, by name."""
+    save_arrays(path, state_arrays(model, optimizer, progress, others))
 
 
-def state_arrays(model: EpisodicModel, optimizer: keras.optimizers.Optimizer,
-                 progress: Progress) -> dict[str, np.ndarray]:
+def state_arrays(model: Partitioned, optimizer: keras.optimizers.Optimizer, progress: Progress,
+                 others: Mapping[str, tf.Variable] = MappingProxyType({})) -> dict[str, np.ndarray]:
     """The state as named arrays."""
     arrays = {_MODEL + name: array for name, array in weight_arrays(model).items()}
-    arrays.update((_OPTIMIZER + name, v.numpy()) for name, v in _optimizer_variables(model, optimizer).items())
+    variables = {**_optimizer_variables(model, optimizer), **others}
+    arrays.update((_OPTIMIZER + name, variable.numpy()) for name, variable in variables.items())
     arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
     return arrays
 
 
-def load_state(path: Path, model: EpisodicModel, optimizer: keras.optimizers.Optimizer) -> Progress:
+def load_state(path: Path, model: Partitioned, optimizer: keras.optimizers.Optimizer,
+               others: Mapping[str, tf.Variable] = MappingProxyType({})) -> Progress:
     """Sets the model and the optimizer to a saved state and says how far it had come.
 
     Raises:
         RunError: the file is missing, damaged or of another architecture or optimizer.
     """
     arrays = load_arrays(path)
-    variables = _optimizer_variables(model, optimizer)
+    variables = {**_optimizer_variables(model, optimizer), **others}
     saved = {name[len(_OPTIMIZER):]: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
     if _PROGRESS not in arrays or {k: a.shape for k, a in saved.items()} != {k: tuple(v.shape) for k, v in
                                                                             variables.items()}:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from egt_tf.data.episode import EpisodeSpec
-from egt_tf.data.mixture import Mixture, domains, mix, open_mixture
+from egt_tf.data.mixture import Mixture, counterpart, domains, mix, open_mixture
 from egt_tf.data.sampling import check_feasible, draw_domain, draw_episode, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
@@ -114,3 +114,32 @@ def test_open_mixture():
     assert images.domain_names == ("synthetic:shapes (split val)", "synthetic:fog (split val)")
     assert images.describe(images.members[0][0]).startswith("synthetic:shapes/")
     assert images.describe(images.members[-1][-1]).startswith("synthetic:fog/")
+
+
+# === pairs of domains ===
+
+
+def domain_of(images, episode) -> int:
+    return next(d for d, classes in enumerate(images.domain_classes) if episode.classes[0] in classes)
+
+
+def test_a_counterpart_comes_from_another_domain():
+    images = mix(SETS, [1, 2, 5])
+    others = counterpart(images, 3)
+    pairs = np.array([[domain_of(images, draw_episode(images, SPEC, 3, number)[0]),
+                       domain_of(images, draw_episode(others, SPEC, 4, number)[0])] for number in range(900)])
+    assert np.all(pairs[:, 0] != pairs[:, 1])
+    # Beside domain 0 the others come with weights 2 and 5; four standard deviations of a share.
+    beside = pairs[pairs[:, 0] == 0, 1]
+    assert np.mean(beside == 1) == pytest.approx(2 / 7, abs=4 * 0.5 / np.sqrt(len(beside)))
+
+
+def test_a_counterpart_is_a_function_of_the_seeds():
+    others = [counterpart(mix(SETS), seed) for seed in (3, 3, 8)]
+    drawn = [[draw_episode(each, SPEC, 4, number)[0].images.tolist() for number in range(20)] for each in others]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_one_domain_has_no_counterpart():
+    with pytest.raises(ConfigError, match="at least two sources .* Received: one, a; list several in data.train"):
+        counterpart(SETS[0], 3)

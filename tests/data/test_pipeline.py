@@ -11,7 +11,7 @@ from tensorflow import keras
 
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, image_batches
+from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, episode_pairs, image_batches
 from egt_tf.data.preprocessing import denormalize, evaluation_image, training_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet, open_source
@@ -396,3 +396,16 @@ def test_benchmark_photos(benchmark_dir):
     inputs, labels, _ = next(iter(dataset))
     assert inputs["support_images"].shape == (1, 5, 84, 84, 3) and labels.shape == (1, 15)
     assert 0.3 < np.std(inputs["query_images"]) < 2.5
+
+
+def test_pairs_are_two_streams_of_different_domains():
+    spec, images = EpisodeSpec(3, 2, 3), mix([image_set(), image_set()])
+    options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6}
+    pairs = list(episode_pairs(images, spec, **options))
+    assert_same([first for first, _ in pairs], episodes(spec, images))
+    assert len(pairs) == 6
+    for first, second in pairs:
+        # Five classes a domain.
+        assert set(first[2].numpy().ravel() // 5) != set(second[2].numpy().ravel() // 5)
+    later = list(episode_pairs(images, spec, **{**options, "start": 4, "count": 2}))
+    assert_same(pairs[4:], later)

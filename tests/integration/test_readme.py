@@ -20,6 +20,7 @@ CLASSES, IMAGES = 24, 8
 SHORTER = {
     "train": ["training.epochs=1", "training.episodes_per_epoch=2", "training.validation_episodes=2",
               "data.image_size=32", "episode.queries=2", "model.backbone.width=8"],
+    "pretrain": ["pretrain.epochs=1", "data.image_size=32", "model.backbone.width=8"],
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
     "data": [],
@@ -39,7 +40,8 @@ def commands() -> list[str]:
 def shortened(command: str) -> list[str]:
     program, name, *arguments = shlex.split(command)
     extra = SHORTER[name]
-    return [name, *arguments, *([part for value in extra for part in ("--set", value)] if name == "train" else extra)]
+    return [name, *arguments, *([part for value in extra for part in ("--set", value)] if name in ("train", "pretrain")
+                                  else extra)]
 
 
 @pytest.fixture(scope="module")

@@ -450,3 +450,39 @@ def test_too_few_readable_images_are_the_usual_error(tmp_path, damaged):
     run = RunFolder(tmp_path / "run")
     with refused(DataError, "Received: class 'class[0-9]+' of folder:.*photos .split base. has [67]; take fewer", run):
         train(photo_config(damaged, data={"unreadable": "skip"}, episode={"queries": 6}), run)
+
+
+# === feature-wise transformation ===
+
+
+TRANSFORMED = {"model": {"backbone": {"name": "conv4", "width": 2, "feature_transformation": True}}}
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_transformation_resumes_exactly(tmp_path, learned):
+    config = small_config(data={"train": ["synthetic:shapes", "synthetic:fog"]}, **TRANSFORMED,
+                          training={"learn_transformation": learned})
+    alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
+    train(config, alone)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(config, resumed, callbacks=[Interrupt(2)])
+    assert len(resumed.metrics()) == 1
+    train(config, resumed, resume=True)
+    expect_equal_states(alone, resumed)
+    state = states(alone)
+    assert state["model/transformation/block1_transformation/calls"] == 6
+    moved = np.any(state["model/transformation/block1_transformation/theta_gamma"] != np.float32(0.3))
+    assert moved == learned == any(name.startswith("optimizer/theta/") for name in state)
+    assert all(("unseen_loss" in row) == learned for row in alone.metrics())
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({}, "at least two sources"),
+    ({"data": {"train": ["synthetic:shapes", "synthetic:fog"]}, "model": {"backbone": {"name": "conv4", "width": 2}}},
+     "the backbone must have one"),
+    ({"training": {"learn_transformation": True, "episodes_per_step": 2}}, "`training.episodes_per_step` must be 1")])
+def test_a_transformation_that_cannot_be_learned_writes_nothing(tmp_path, changes, message):
+    parts = {**TRANSFORMED, "training": {"learn_transformation": True}, **changes}
+    with pytest.raises(ConfigError, match=message):
+        train(small_config(**parts), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

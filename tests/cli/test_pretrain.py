@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import signal
+
+import yaml
+
+from egt_tf.config import load_config
+
+
+def test_pretrain_then_train_from_it(egt, tiny, drawn, tmp_path):
+    own = yaml.safe_load(tiny.read_text())
+    own["data"] = {"train": f"folder:{drawn}", "image_size": 16}
+    own["pretrain"] = {"epochs": 2, "batch_size": 8}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    result = egt("pretrain", "--config", "own.yaml")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("epoch 1/2  loss ") and lines[0].endswith(" left") and "images/s" in lines[1]
+    assert lines[-1] == "train from it with: egt-tf train --config NAME --warm-start runs/own_pretrained"
+    result = egt("train", "--config", "own.yaml", "--warm-start", "runs/own_pretrained", "--set", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert load_config(tmp_path / "runs" / "own" / "config.yaml").training.warm_start == "runs/own_pretrained"
+    result = egt("pretrain", "--run", "runs/own_pretrained", "--resume")
+    assert result.exit_code == 0 and "already complete: 2 epochs" in result.stdout
+
+
+def test_a_warm_start_of_any_name(fails, tiny):
+    fails("train", "--config", tiny, "--warm-start", "a: [b", says=["the weight file a: [b must exist"])
+
+
+def test_a_warm_start_of_a_resumed_run(egt, run):
+    result = egt("train", "--run", "runs/tiny", "--resume", "--warm-start", "elsewhere")
+    assert result.exit_code == 2 and "leave --set and --warm-start out" in result.stderr
+
+
+def test_bad_values_are_named(fails, egt, tiny):
+    for override, words in [("pretrain.epohcs=3", ["did you mean 'pretrain.epochs'"]),
+                            ("pretrain.batch_size=1", ["`pretrain.batch_size`", ">= 2"]),
+                            ("pretrain.validation_share=1", ["`pretrain.validation_share`", "< 1"]),
+                            ("data.train=folder:missing", ["cannot read the folder missing"])]:
+        fails("pretrain", "--config", tiny, "--set", override, says=words)
+    assert egt("pretrain").exit_code == 2
+
+
+def test_ctrl_c(process, tiny, tmp_path):
+    started = process("pretrain", "--config", tiny, "--set", "pretrain.epochs=50", "--set", "data.image_size=16",
+                      "--run", tmp_path / "run")
+    assert started.stdout.readline().startswith("epoch  1/50")
+    started.send_signal(signal.SIGINT)
+    _, stderr = started.communicate(timeout=60)
+    command = f"egt-tf pretrain --run {tmp_path}/run --resume"
+    assert started.returncode == 130
+    assert stderr == f"Error: interrupted; the newest state is kept. Go on with: {command}\n"

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+
+import numpy as np
+import pytest
+from tensorflow import keras
+
+from egt_tf.backbones import conv4
+from egt_tf.config import RunConfig, config_from_dict
+from egt_tf.errors import ConfigError, DataError, RunError
+from egt_tf.runs import RunFolder, newest_run
+from egt_tf.training.loop import train
+from egt_tf.training.pretrain import BackboneClassifier, pretrain
+from egt_tf.weights import load_arrays, weight_arrays
+from tests.cli.conftest import draw_classes
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> str:
+    """16 classes of six images; 8 of them are base classes."""
+    return f"folder:{draw_classes(tmp_path_factory.mktemp('drawn') / 'drawn', classes=16)}"
+
+
+def small_config(source: str, **changes) -> RunConfig:
+    parts = {"data": {"train": source, "image_size": 16}, "episode": {"ways": 2, "shots": 1, "queries": 2},
+             "model": {"backbone": {"name": "conv4", "width": 2, "feature_transformation": True}},
+             "training": {"epochs": 1, "episodes_per_epoch": 1, "validation_episodes": 2, "learning_rate": 0.01},
+             "pretrain": {"epochs": 3, "batch_size": 10, "validation_share": 0.2}}
+    return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory) -> RunFolder:
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "backbone")
+    pretrain(small_config(source), run)
+    return run
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops in the middle of the second epoch, as Ctrl-C does."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+
+
+def expect_equal(a: RunFolder, b: RunFolder) -> None:
+    for name in ("last_file", "backbone_file"):
+        first, second = load_arrays(getattr(a, name)), load_arrays(getattr(b, name))
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"progress"}:
+            np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_files(finished, source):
+    assert set(os.listdir(finished.path)) == {"config.yaml", "environment.json", "metrics.jsonl", "backbone.npz",
+                                              "last.npz"}
+    assert finished.config() == small_config(source)
+
+
+def test_metrics(finished):
+    rows = finished.metrics()
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert row["loss"] > 0 and row["val_loss"] > 0 and row["seconds"] > 0
+        # One of the six images of each of the eight classes.
+        assert row["val_accuracy"] * 8 == pytest.approx(round(row["val_accuracy"] * 8), abs=1e-5)
+
+
+def test_a_training_starts_from_its_backbone(finished, source, tmp_path):
+    pretrained = {name: array for name, array in load_arrays(finished.backbone_file).items()
+                  if name.startswith("backbone/")}
+    assert len(pretrained) == 4 * 6
+    for origin in (finished.path, finished.backbone_file):
+        run = RunFolder(tmp_path / origin.name)
+        # So small a rate that the weights stay, in one step, what they were.
+        options = {"warm_start": str(origin), "learning_rate": 1e-12}
+        train(small_config(source, training=options, guidance={"mode": "none"}), run)
+        trained = load_arrays(run.best_file)
+        for name, array in pretrained.items():
+            if not name.endswith(("moving_mean", "moving_variance")):
+                np.testing.assert_allclose(trained[name], array, atol=1e-9, err_msg=name)
+
+
+def test_a_backbone_without_transformation_starts_from_one_with_it(finished, source, tmp_path):
+    config = small_config(source, training={"warm_start": str(finished.path)}, guidance={"mode": "none"},
+                          model={"backbone": {"name": "conv4", "width": 2}})
+    train(config, RunFolder(tmp_path / "run"))
+
+
+def test_an_interrupted_pretraining_ends_with_the_same_weights(finished, source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(small_config(source), run, callbacks=[Interrupt()])
+    assert len(run.metrics()) == 1
+    lines = []
+    progress = pretrain(run.config(), run, resume=True, report=lines.append)
+    assert lines == ["resuming after epoch 1"] and progress.epochs == 3
+    expect_equal(run, finished)
+    # Nothing is left to do.
+    pretrain(run.config(), run, resume=True, report=lines.append)
+    assert "already complete: 3 epochs" in lines[-1]
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    pretrain(small_config(source, pretrain={"epochs": 6}), run)
+    accuracies = [row["val_accuracy"] for row in run.metrics()]
+    last, best = load_arrays(run.last_file), load_arrays(run.backbone_file)
+    same = all(np.array_equal(best[name], last[f"model/{name}"]) for name in best)
+    assert same == (accuracies[-1] > max(accuracies[:-1]))
+
+
+def test_without_a_share_it_validates_on_the_training_images(source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    pretrain(small_config(source, pretrain={"epochs": 1, "validation_share": 0}), run)
+    (row,) = run.metrics()
+    assert row["val_accuracy"] * 48 == pytest.approx(round(row["val_accuracy"] * 48), abs=1e-4)
+
+
+def test_it_learns(source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config = small_config(source, pretrain={"epochs": 12}, model={"backbone": {"name": "conv4", "width": 8}})
+    pretrain(config, run)
+    losses = [row["loss"] for row in run.metrics()]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_it_is_no_run_of_a_few_shot_model(finished):
+    with pytest.raises(RunError, match="must hold a few-shot classifier.* --warm-start"):
+        finished.load_model()
+    with pytest.raises(RunError, match="no trained run was found"):
+        newest_run(finished.path.parent)
+    with pytest.raises(RunError, match="must hold the state of a training with this model"):
+        train(finished.config(), finished, resume=True)
+    with pytest.raises(RunError, match="already holds a run"):
+        pretrain(finished.config(), finished)
+
+
+@pytest.mark.parametrize("changes, error, message", [
+    ({"pretrain": {"batch_size": 99}}, ConfigError, "batch_size=99"),
+    ({"model": {"backbone": {"name": "conv4", "image_size": 16}}}, ConfigError, "model.backbone.image_size"),
+    ({"training": {"warm_start": "nowhere"}}, RunError, "nowhere must exist"),
+    ({"data": {"train": "folder:missing"}}, DataError, "missing")])
+def test_what_cannot_be_trained_writes_nothing(source, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        pretrain(small_config(source, **changes), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_state_before(source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match="must stay finite.* in epoch 1"):
+        pretrain(small_config(source, training={"learning_rate": 1e38}), run)
+    assert not run.backbone_file.exists() and run.last_file.exists()
+
+
+def test_an_unreadable_image_stops_it_or_is_left_out(tmp_path):
+    folder = draw_classes(tmp_path / "drawn", classes=16)
+    (folder / "class00" / "0.png").write_bytes(b"no image")
+    run, lines = RunFolder(tmp_path / "run"), []
+    with pytest.raises(DataError, match="class00/0.png"):
+        pretrain(small_config(f"folder:{folder}", pretrain={"validation_share": 0}), run)
+    assert not run.path.exists()
+    config = small_config(f"folder:{folder}", data={"train": f"folder:{folder}", "unreadable": "skip"})
+    pretrain(dataclasses.replace(config), run, report=lines.append)
+    assert [line for line in lines if "class00/0.png" in line]
+
+
+def test_classifier_config_round_trip():
+    model = BackboneClassifier(conv4(16, width=2, seed=1), 5, seed=2)
+    stored = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    copy = keras.saving.deserialize_keras_object(stored)
+    arguments = set(inspect.signature(BackboneClassifier.__init__).parameters) - {"self", "kwargs"}
+    assert arguments <= set(model.get_config())
+    copy.set_weights(model.get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_array_equal(copy(x), model(x))
+    assert model(x).shape == (2, 5) and set(weight_arrays(model)) == {
+        *(f"backbone/block{b}_conv/{w}" for b in range(1, 5) for w in ("kernel", "bias")),
+        *(f"backbone/block{b}_bn/{w}" for b in range(1, 5)
+          for w in ("gamma", "beta", "moving_mean", "moving_variance")),
+        "classifier/scores/kernel", "classifier/scores/bias"}
