@@ -22,13 +22,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from egt_tf.config import RunConfig, config_to_yaml, load_config
-from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.files import write_text
-from egt_tf.weights import assign_weights, load_arrays
+
+if TYPE_CHECKING:
+    from egt_tf.episodic_model import EpisodicModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +155,10 @@ class RunFolder:
         Raises:
             RunError: there are no weights yet, or they are damaged or of another architecture.
         """
+        # Here, so that what only reads the other files of a run does without TensorFlow, which takes seconds to import.
+        from egt_tf.episodic_model import EpisodicModel
+        from egt_tf.weights import assign_weights, load_arrays
+
         config = self.config()
         if not self.best_file.is_file():
             raise RunError(f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "

@@ -25,6 +25,7 @@ SHORTER = {
     "data": [],
     "export": [],
     "predict": [],
+    "runs": [],
 }
 
 
