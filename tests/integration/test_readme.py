@@ -26,6 +26,7 @@ SHORTER = {
     "export": [],
     "predict": [],
     "runs": [],
+    "doctor": [],
 }
 
 
