@@ -150,6 +150,7 @@ class TrainingConfig:
         warm_start: a run folder or a weight file (.npz) whose backbone the training starts from; the head starts from
             random weights. None starts both so.
         validation_episodes: episodes the model is validated on after every epoch.
+        figure_every: epochs from one picture of explained validation queries to the next; 0 draws none.
         seed: fixes the initial weights, the episodes and the augmentation.
     """
 
@@ -161,6 +162,7 @@ class TrainingConfig:
     learning_rate_drops: tuple[tuple[int, float], ...] = ()
     warm_start: str | None = None
     validation_episodes: int = _at_least(1, 100)
+    figure_every: int = _at_least(0, 5)
     seed: int = _at_least(0, 1)
 
 

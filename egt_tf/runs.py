@@ -5,6 +5,7 @@ RUN/config.yaml        the resolved configuration
 RUN/environment.json   versions, platform, command; of a converted run also the checkpoint
 RUN/metrics.jsonl      one line an epoch
 RUN/tensorboard/       the same for TensorBoard
+RUN/figures/           explanations of the same validation queries every few epochs
 RUN/best.npz           weights with the best validation accuracy
 RUN/last.npz           state after the last epoch, which a training resumes from
 RUN/support/CLASS/     stored support set that `explain` uses by default
@@ -77,6 +78,10 @@ class RunFolder:
         """Images of the support set's classes that are not in it."""
         return self.path / "queries"
 
+    def figure_file(self, epoch: int) -> Path:
+        """The picture of explanations after an epoch, numbered from 1 on."""
+        return self.path / "figures" / f"epoch-{epoch:03d}.png"
+
     def evaluation_file(self, name: str) -> Path:
         """The JSON file of the evaluation called `name`."""
         return self.path / "evaluations" / f"{name}.json"
@@ -112,7 +117,7 @@ class RunFolder:
         for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.last_file.name,
                      self.environment_file.name):
             (self.path / name).unlink(missing_ok=True)
-        for name in (self.support_folder.name, self.queries_folder.name, "tensorboard"):
+        for name in (self.support_folder.name, self.queries_folder.name, "tensorboard", "figures"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()

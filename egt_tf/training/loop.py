@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
@@ -25,10 +24,11 @@ from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
-from egt_tf.files import atomic_write, write_json, write_text
+from egt_tf.files import write_json, write_png, write_text
 from egt_tf.heads import HEADS
 from egt_tf.runs import RunFolder
 from egt_tf.training.failures import original_errors
+from egt_tf.training.figures import ExplanationFigures
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.optimizers import OPTIMIZERS, rate_after
@@ -95,7 +95,7 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
             model.fit(_training_data(config, training, progress.epochs, unreadable[0] if unreadable else None),
                       epochs=config.training.epochs, initial_epoch=progress.epochs,
                       steps_per_epoch=_steps_per_epoch(config),
-                      callbacks=[keeper, tensorboard, *callbacks], verbose=0)
+                      callbacks=[keeper, tensorboard, *_figures(keeper, tensorboard), *callbacks], verbose=0)
     except DataError:
         # An image that cannot be read: before the first epoch is done there is nothing worth going on with.
         if not resume and not progress.epochs:
@@ -170,9 +170,9 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name
         for number, index in enumerate(support, start=1):
-            _write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
+            write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
         for number, index in enumerate(query, start=1):
-            _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
+            write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
 
 
 def _check_model(config: RunConfig) -> None:
@@ -260,6 +260,15 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
     return None, spec
 
 
+def _figures(keeper: EpochKeeper, tensorboard: TensorBoardScalars) -> list[keras.callbacks.Callback]:
+    config = keeper.config
+    if not config.training.figure_every:
+        return []
+    return [ExplanationFigures(keeper.run, keeper.validation, _spec(config), config.training.seed + VALIDATION_STREAM,
+                               config.training.figure_every, config.guidance.composite, tensorboard.show_picture,
+                               keeper.unreadable[-1] if keeper.unreadable else None, keeper.report)]
+
+
 def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None):
     per_epoch = config.training.episodes_per_epoch
     return episode_dataset(
@@ -275,8 +284,3 @@ def _spec(config: RunConfig) -> EpisodeSpec:
 
 def _steps_per_epoch(config: RunConfig) -> int:
     return config.training.episodes_per_epoch // config.training.episodes_per_step
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    with atomic_write(path) as file:
-        Image.fromarray(image).save(file, format="PNG")
