@@ -89,9 +89,10 @@ def main() -> None:
     accuracy, scoring = timed(lambda: evaluator(images, spec, options.episodes, 0, features=table))
     compared = min(options.compared, options.episodes)
     ratios, difference = compare(evaluator, images, spec, compared, min(25 * compared, options.episodes), table)
-    print(f"{options.backbone}, {options.head}, {options.size} px, {spec.ways}-way {spec.shots}-shot, {spec.queries} queries "
-          f"a class, {images.name}")
-    print(f"embedding {len(table.indices)} images once: {embedding:.1f} s ({len(table.indices) / embedding:.0f} images/s)")
+    print(f"{options.backbone}, {options.head}, {options.size} px, {spec.ways}-way {spec.shots}-shot, "
+          f"{spec.queries} queries a class, {images.name}")
+    print(f"embedding {len(table.indices)} images once: {embedding:.1f} s "
+          f"({len(table.indices) / embedding:.0f} images/s)")
     print(f"scoring {options.episodes} episodes: {scoring:.1f} s ({options.episodes / scoring:.1f} episodes/s); "
           f"accuracy {accuracy}")
     print(f"against scoring from the images, one by one: {np.median(ratios):.0f} times as many episodes a second "

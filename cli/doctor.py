@@ -18,8 +18,8 @@ SOMETHING_IS_WRONG = 1
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Say whether this machine is fit for a training, and what to do if not.
 
-    Looks at versions, devices, number formats, memory, disk and TF_CONFIG, then takes a few guided training steps on every
-    device. Nothing is downloaded or written. The exit code is 1 if something must be put right, else 0.
+    Looks at versions, devices, number formats, memory, disk and TF_CONFIG, then takes a few guided training steps on
+    every device. Nothing is downloaded or written. The exit code is 1 if something must be put right, else 0.
     """
     from egt_tf.doctor.examination import examine
     from egt_tf.doctor.findings import State

@@ -134,7 +134,8 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     return RunRow(
         name=name, path=str(run.path), **_described(config), epochs_done=None if epochs is None else len(epochs),
         accuracy=best and float(best["val_accuracy"]), interval=best and float(best["val_interval"]),
-        evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)), written=_written(run), problems=tuple(problems))
+        evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)), written=_written(run),
+        problems=tuple(problems))
 
 
 def _described(config: RunConfig | None) -> dict[str, Any]:
@@ -160,8 +161,8 @@ def _epochs(run: RunFolder) -> list[dict[str, Any]]:
     rows = run.metrics()
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not all(_is_share(row.get(key)) for key in ("val_accuracy", "val_interval")):
-            raise RunError(f"each line of {run.metrics_file} must hold a `val_accuracy` and a `val_interval` in [0, 1]. "
-                           f"Received: another line {number}")
+            raise RunError(f"each line of {run.metrics_file} must hold a `val_accuracy` and a `val_interval` in "
+                           f"[0, 1]. Received: another line {number}")
     return rows
 
 

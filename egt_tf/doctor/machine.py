@@ -149,8 +149,8 @@ def examine_cluster(environment: Mapping[str, str]) -> list[Finding]:
     text = environment.get("TF_CONFIG", "")
     if not text:
         return [Finding("cluster", "TF_CONFIG", "not set: one machine")]
-    advice = ('set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the index '
-              "another one on each machine, or unset it")
+    advice = ('set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
+              "index another one on each machine, or unset it")
     try:
         config = json.loads(text)
     except ValueError as error:

@@ -72,8 +72,8 @@ class Evaluator:
                  features: FeatureTable | None = None) -> Accuracy:
         """See `evaluate`.
 
-        `unreadable` leaves out the images it finds unreadable, see `draw_episode`. `features` holds maps from an earlier
-        measurement with the same weights and images, and keeps those of this one; None: none are kept.
+        `unreadable` leaves out the images it finds unreadable, see `draw_episode`. `features` holds maps from an
+        earlier measurement with the same weights and images, and keeps those of this one; None: none are kept.
         """
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")

@@ -70,8 +70,8 @@ class FeatureTable:
     weights and the image set as they were.
 
     Args:
-        limit_mb: mebibytes of maps to keep, > 0. The maps of one episode are always kept, and while maps are added there
-            are for a moment twice as many.
+        limit_mb: mebibytes of maps to keep, > 0. The maps of one episode are always kept, and while maps are added
+            there are for a moment twice as many.
 
     Raises:
         ConfigError: `limit_mb` is not positive.

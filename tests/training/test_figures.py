@@ -105,7 +105,8 @@ def test_the_same_queries_whatever_the_weights(tmp_path, monkeypatch):
     np.testing.assert_array_equal(first.support_images, again.support_images)
     assert np.any(first.query_image != second.query_image) and np.any(first.query_relevance != again.query_relevance)
     assert (first.run_name, again.run_name) == ("run, epoch 1", "run, epoch 2")
-    assert first.image_name == f"truth: {first.class_names[0]}" and second.image_name == f"truth: {second.class_names[1]}"
+    assert first.image_name == f"truth: {first.class_names[0]}"
+    assert second.image_name == f"truth: {second.class_names[1]}"
 
 
 def test_a_model_that_cannot_be_explained_is_reported_once(tmp_path, monkeypatch):
