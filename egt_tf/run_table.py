@@ -112,7 +112,8 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
     """Folders that hold what a training writes, even if the rest is lost; nothing inside a run is searched."""
     run = RunFolder(folder)
-    if any(file.is_file() for file in (run.config_file, run.metrics_file, run.best_file, run.last_file)):
+    # Unlike the method of a path, it is False for what lies in a folder that may not be read.
+    if any(map(os.path.isfile, (run.config_file, run.metrics_file, run.best_file, run.last_file))):
         yield folder
     elif depth:
         try:
@@ -184,7 +185,8 @@ def _evaluation(path: Path) -> EvaluationRow:
         record = json.loads(path.read_text(encoding="utf-8"))
         row = EvaluationRow(**{field.name: record[field.name] for field in dataclasses.fields(EvaluationRow)})
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {error!r}") from error
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {reason}") from error
     texts, counts = (row.source, row.split, row.inference), (row.ways, row.shots, row.queries, row.episodes)
     if not (all(isinstance(text, str) for text in texts) and all(type(count) is int for count in counts)
             and _is_share(row.accuracy) and _is_share(row.interval)):

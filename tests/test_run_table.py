@@ -97,7 +97,8 @@ def damage(name):
         "best": (lambda run: run.best_file.write_bytes(run.best_file.read_bytes()[:-60]), "best.npz are damaged"),
         "last": (lambda run: run.last_file.write_bytes(b""), "last.npz are damaged"),
         "no best": (lambda run: run.best_file.unlink(), "best.npz is missing"),
-        "evaluation": (lambda run: run.evaluation_file("x").write_text("{}"), "x.json must be a result"),
+        "evaluation": (lambda run: run.evaluation_file("x").write_text("{}"), "x.json must be a result as `egt-tf evaluate` "
+                       "writes it. Received: no source"),
         "text evaluation": (lambda run: run.evaluation_file("x").write_text("no"), "x.json must be a result"),
         "other evaluation": (lambda run: run.evaluation_file("x").write_text(json.dumps(dict.fromkeys(
             ("source", "split", "ways", "shots", "queries", "episodes", "inference", "accuracy", "interval"), 1))),
