@@ -7,8 +7,9 @@ import stat
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from egt_tf.files import atomic_write, write_array, write_json, write_text
+from egt_tf.files import atomic_write, write_array, write_json, write_png, write_text
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -97,3 +98,12 @@ def test_arrays_of_objects_are_refused(tmp_path):
     with pytest.raises(ValueError):
         write_array(tmp_path / "file.npy", np.array([{}], dtype=object))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_picture_is_read_as_it_was_written(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    write_png(tmp_path / "new" / "a.png", pixels)
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert os.listdir(tmp_path / "new") == ["a.png"]
