@@ -79,10 +79,14 @@ def transductive_scores(head: Head, support: tf.Tensor, support_labels: tf.Tenso
     """
     grown, labels = support, support_labels
     for number in range(1, transduction.rounds + 1):
-        scores = head.inference_scores(grown, labels, query)
+        scores = _scores(head, grown, labels, query)
         surest = tf.math.top_k(tf.reduce_max(scores, axis=-1), transduction.candidates * number).indices
         predicted = tf.one_hot(tf.argmax(scores, axis=-1), tf.shape(labels)[-1], dtype=labels.dtype)
         first = (grown, labels) if transduction.duplicates else (support, support_labels)
         grown, labels = (tf.concat([before, tf.gather(added, surest, batch_dims=1)], axis=1)
                          for before, added in zip(first, (query, predicted)))
-    return head.inference_scores(grown, labels, query)
+    return _scores(head, grown, labels, query)
+
+
+def _scores(head, support, support_labels, query):
+    return head.score(head.relate(support, support_labels, query, training=False), training=False)

@@ -77,19 +77,6 @@ class Head(keras.layers.Layer):
         """Second stage: raw scores `(episodes, queries, ways)`, unbounded; larger means more alike."""
         return self.score_model(features, training=training)
 
-    def inference_scores(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
-        """Both stages in inference mode, for callers that do not need the features in between.
-
-        A head may take a shorter way to the same scores.
-
-        Args:
-            support, support_labels, query: see `relate`.
-
-        Returns:
-            Raw scores `(episodes, queries, ways)`, those of `score` to within rounding.
-        """
-        return self.score(self.relate(support, support_labels, query, training=False), training=False)
-
     def call(self, inputs, training=None):
         support, support_labels, query = inputs
         return self.score(self.relate(support, support_labels, query, training=training), training=training)

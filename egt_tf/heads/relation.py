@@ -102,19 +102,6 @@ class RelationHead(Head):
         return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
                                   bias_initializer=weights.uniform(fan_in))(x)
 
-    def inference_scores(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
-        """See `Head.inference_scores`.
-
-        The convolution of a pair is that of its prototype by one half of the kernel plus that of its query by the other
-        half. So the first convolution, most of the work, is done once an image and not once a pair.
-        """
-        prototypes = self.relate_model.get_layer("prototypes")([support, support_labels])
-        _, convolution, *others = self.score_model.layers
-        x = _convolved_pairs(convolution, prototypes, query)
-        for layer in others:
-            x = layer(x)
-        return x
-
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Loss of each episode: `mean over queries and ways of (sigmoid(score) - one-hot)^2`, or cross-entropy.
 
@@ -130,12 +117,3 @@ class RelationHead(Head):
         """Every argument of the constructor."""
         return {**super().get_config(), "hidden": self.hidden, "loss": self.loss_name,
                 "batch_statistics": self.batch_statistics, "seed": self.seed}
-
-
-def _convolved_pairs(layer: keras.layers.Conv2D, prototypes: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
-    """What `layer` makes of `PairConcat()([prototypes, query])`, without the pairs."""
-    dtype = layer.compute_dtype
-    halves = tf.split(tf.cast(layer.kernel, dtype), 2, axis=2)
-    of_prototypes, of_queries = (tf.nn.conv2d(tf.cast(maps, dtype), kernel, 1, layer.padding.upper())
-                                 for maps, kernel in zip((prototypes, query), halves))
-    return of_prototypes[:, None] + (of_queries + tf.cast(layer.bias, dtype))[:, :, None]

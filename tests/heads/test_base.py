@@ -5,8 +5,6 @@ import pytest
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads import HEADS, Head, RelationHead
-from tests.heads.feature_episodes import episodes
-from tests.layer_harness import close
 
 
 @pytest.mark.parametrize("shape", [(), (5, 5), (5, 5, 64, 1), (0, 5, 64), (5, -1, 64), (5, None, 64)])
@@ -25,14 +23,6 @@ def test_probabilities_are_the_softmax_over_the_ways():
     scores = np.array([[[0.0, 1.0, -2.0], [3.0, 3.0, 3.0]]], np.float32)
     expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     np.testing.assert_allclose(Head((1, 1, 1)).probabilities(scores), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", HEADS.names())
-def test_the_scores_in_inference_are_those_of_both_stages(name):
-    arguments = {"ways": 3} if HEADS.member(name).needs_ways else {}
-    head = HEADS.get({"name": name, **arguments}, feature_shape=(5, 5, 4), seed=0)
-    inputs = episodes((5, 5, 4), queries=6)
-    close(head.inference_scores(*inputs), head(inputs, training=False), 1e-4)
 
 
 def test_the_loss_is_the_subclass_s_business():

@@ -56,16 +56,6 @@ def test_the_map_before_the_dense_layers(side, flat):
     assert padding == {"valid" if side >= 10 else "same"}
 
 
-@pytest.mark.parametrize("shape", [(5, 5, 4), (12, 11, 2), (1, 1, 3)])
-@pytest.mark.parametrize("batch_statistics", [True, False])
-def test_the_short_way_to_the_scores_in_inference(shape, batch_statistics):
-    inputs = episodes(shape, count=2, ways=4, shots=3, queries=5)
-    head = warmed(RelationHead(shape, batch_statistics=batch_statistics, seed=1), inputs)
-    head.score_model.get_layer("block1_conv").bias.assign_add(tf.linspace(-1.0, 1.0, shape[-1]))
-    close(head.inference_scores(*inputs), head(inputs, training=False), 1e-4)
-    close(tf.function(head.inference_scores)(*inputs), head(inputs, training=False), 1e-4)
-
-
 def test_parameters_are_those_published():
     head = RelationHead((5, 5, 64))
     expected = (9 * 128 * 64 + 64) + (9 * 64 * 64 + 64) + 2 * 2 * 64 + (64 * 8 + 8) + (8 + 1)
