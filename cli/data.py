@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .progress import clear_line, stage_progress
+from .table import table
 
 SPLITS = click.Choice(["base", "val", "novel", "all"])
 
@@ -35,7 +36,7 @@ def list_sources() -> None:
               else f"not prepared: egt-tf data prepare {one.name}") for one in DOMAINS.values()]
     drawn = [(f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
              for name in DRAWN]
-    click.echo(_table(("source", "what", "state"), [*kinds, *named, *drawn]))
+    click.echo(table(("source", "what", "state"), [*kinds, *named, *drawn]))
 
 
 @data.command()
@@ -58,7 +59,7 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     finally:
         clear_line()
     rows = [(one.split, one.classes, one.images, f"{one.fewest}..{one.most}") for one in found.counts]
-    click.echo(_table(("split", "classes", "images", "a class"), rows))
+    click.echo(table(("split", "classes", "images", "a class"), rows))
     click.echo(f"{'prepared' if found.made else 'was prepared'}: {found.folder}  use it as: domain:{name}")
     if found.problems:
         raise DataError(f"domain:{name} can be used but is not as it should be: {'; '.join(found.problems)}; "
@@ -141,7 +142,7 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
              _spread(entry["height"]), _spread(entry["width"]), _colours(entry["channel_mean"]),
              _colours(entry["channel_std"]), entry["unreadable"]) for entry in found["splits"]]
     click.echo(found["source"])
-    click.echo(_table(header, rows))
+    click.echo(table(header, rows))
 
 
 @data.command("export-filelist")
@@ -173,10 +174,3 @@ def _spread(values: Sequence[float] | None) -> str:
 
 def _colours(values: Sequence[float] | None) -> str:
     return "-" if values is None else " ".join(f"{value:.3f}" for value in values)
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Left-aligned columns, as wide as what they hold."""
-    texts = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*texts)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in texts)

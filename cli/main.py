@@ -44,7 +44,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain",
                    "convert": "convert:convert", "data": "data:data", "export": "export:export",
-                   "predict": "predict:predict", "pretrain": "pretrain:pretrain"},
+                   "predict": "predict:predict", "pretrain": "pretrain:pretrain", "runs": "runs:runs",
+                   "doctor": "doctor:doctor"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="egt-tf")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 import click
+
+# Seconds that the rate shown is of, so that it follows a machine that becomes busy.
+WINDOW = 30.0
 
 
 class ProgressLine:
@@ -16,21 +20,36 @@ class ProgressLine:
     Args:
         total: units of work.
         unit: what they are called, in the plural.
+        later: seconds of what comes after these units, if they go on at the rate given (units a second); they are
+            counted as time left.
     """
 
-    def __init__(self, total: int, unit: str):
-        self.total, self.unit = total, unit
-        self._began = self._shown = time.monotonic()
+    def __init__(self, total: int, unit: str, later: Callable[[float], float] = lambda rate: 0.0):
+        self.total, self.unit, self.later = total, unit, later
+        self._shown = time.monotonic()
+        self._points = deque([(self._shown, 0)])
 
     def update(self, done: int, note: str = "") -> None:
         """Shows that `done` units are done, at most four times a second."""
         now = time.monotonic()
-        if done == 0 or (done < self.total and now - self._shown < 0.25):
+        if done == 0:
+            return
+        rate = self._rate(now, done)
+        if done < self.total and now - self._shown < 0.25:
             return
         self._shown = now
-        rate = done / max(now - self._began, 1e-9)
-        left = duration((self.total - done) / rate)
+        left = duration((self.total - done) / rate + self.later(rate))
         _write_over(f"{done}/{self.total} {self.unit}  {rate:.1f}/s  {left} left  {note}")
+
+    def _rate(self, now: float, done: int) -> float:
+        self._points.append((now, done))
+        # TensorFlow traces what it runs before the first units are done, which says nothing about the others.
+        if len(self._points) > 2 and self._points[0][1] == 0:
+            self._points.popleft()
+        while len(self._points) > 2 and now - self._points[1][0] > WINDOW:
+            self._points.popleft()
+        began, before = self._points[0]
+        return max(done - before, 1) / max(now - began, 1e-9)
 
 
 def clear_line() -> None:
@@ -112,25 +131,34 @@ def training_progress(epochs: int, steps: int | None, per_step: int, echo: Calla
     from tensorflow import keras
 
     class TrainingProgress(keras.callbacks.Callback):
-        """Shows the units of an epoch and, behind it, what it measured."""
+        """Shows the units of an epoch, the time left for all epochs, and behind it what the epoch measured."""
 
         def on_train_begin(self, logs=None):
             self._began, self._epochs_done = time.monotonic(), 0
             self._steps = self.params["steps"] if steps is None else steps
+            _write_over("building the training step, which may take a minute")
 
         def on_epoch_begin(self, epoch, logs=None):
-            self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}")
+            self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}",
+                                     lambda rate: (epochs - epoch - 1) * self._seconds_per_epoch(rate))
+
+        def _seconds_per_epoch(self, rate):
+            """With the validation, once an epoch is done."""
+            if self._epochs_done:
+                return (self._last_epoch_ended - self._began) / self._epochs_done
+            return self._steps * per_step / rate
 
         def on_train_batch_end(self, batch, logs=None):
             # The last update stays while the model is validated.
             then = "  validating" if batch + 1 == self._steps else ""
-            note = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:.1f} %{then}"
+            note = f"loss {logs['loss']:.3f}  accuracy {100 * logs['accuracy']:.0f} %{then}"
             self.line.update((batch + 1) * per_step, note)
 
         def on_epoch_end(self, epoch, logs=None):
             clear_line()
             self._epochs_done += 1
-            seconds = (time.monotonic() - self._began) / self._epochs_done
+            self._last_epoch_ended = time.monotonic()
+            seconds = (self._last_epoch_ended - self._began) / self._epochs_done
             echo(line(epoch + 1, epochs, logs, self._steps * per_step, seconds))
 
     return TrainingProgress()

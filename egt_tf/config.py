@@ -164,6 +164,7 @@ class TrainingConfig:
         checkpoint_every: steps between two checkpoints, which a training resumes from; there is one after every epoch
             too, and with 0 no others.
         keep_checkpoints: number of the newest checkpoints that are kept.
+        figure_every: epochs from one picture of explained validation queries to the next; 0 draws none.
         seed: fixes the initial weights, the episodes and the augmentation.
     """
 
@@ -181,6 +182,7 @@ class TrainingConfig:
     validation_episodes: int = _at_least(1, 100)
     checkpoint_every: int = _at_least(0, 500)
     keep_checkpoints: int = _at_least(1, 3)
+    figure_every: int = _at_least(0, 5)
     seed: int = _at_least(0, 1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 
 
 @contextlib.contextmanager
@@ -72,6 +73,12 @@ def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Writes `array` as .npy without pickling, whole or not at all."""
     with atomic_write(path, "wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes a uint8 image `(height, width, 3)` as PNG, whole or not at all."""
+    with atomic_write(path) as file:
+        Image.fromarray(image).save(file, format="PNG")
 
 
 def _current_umask() -> int:

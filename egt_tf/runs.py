@@ -5,6 +5,7 @@ RUN/config.yaml        the resolved configuration
 RUN/environment.json   versions, platform, command; of a converted run also the checkpoint
 RUN/metrics.jsonl      one line an epoch
 RUN/tensorboard/       the same for TensorBoard
+RUN/figures/           explanations of the same validation queries every few epochs
 RUN/best.npz           weights with the best validation accuracy
 RUN/checkpoints/       the newest states of the training, by their steps, which it resumes from
 RUN/backbone.npz       the same of a pre-trained backbone, which is no few-shot model yet
@@ -23,13 +24,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from egt_tf.config import RunConfig, config_to_yaml, load_config
-from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.files import write_text
-from egt_tf.weights import assign_weights, load_arrays
+
+if TYPE_CHECKING:
+    from egt_tf.episodic_model import EpisodicModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,10 @@ class RunFolder:
         """Images of the support set's classes that are not in it."""
         return self.path / "queries"
 
+    def figure_file(self, epoch: int) -> Path:
+        """The picture of explanations after an epoch, numbered from 1 on."""
+        return self.path / "figures" / f"epoch-{epoch:03d}.png"
+
     def evaluation_file(self, name: str) -> Path:
         """The JSON file of the evaluation called `name`."""
         return self.path / "evaluations" / f"{name}.json"
@@ -127,7 +133,8 @@ class RunFolder:
         for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.backbone_file.name,
                      self.last_file.name, self.environment_file.name):
             (self.path / name).unlink(missing_ok=True)
-        for name in (self.support_folder.name, self.queries_folder.name, self.checkpoints_folder.name, "tensorboard"):
+        for name in (self.support_folder.name, self.queries_folder.name, self.checkpoints_folder.name, "tensorboard",
+                     "figures"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
@@ -170,6 +177,10 @@ class RunFolder:
         Raises:
             RunError: there are no weights yet, or they are damaged or of another architecture.
         """
+        # Here, so that what only reads the other files of a run does without TensorFlow, which takes seconds to import.
+        from egt_tf.episodic_model import EpisodicModel
+        from egt_tf.weights import assign_weights, load_arrays
+
         config = self.config()
         if self.backbone_file.is_file():
             raise RunError(f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; "

@@ -7,8 +7,9 @@ import stat
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from egt_tf.files import atomic_write, remove_partial_files, write_array, write_json, write_text
+from egt_tf.files import atomic_write, remove_partial_files, write_array, write_json, write_png, write_text
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -105,3 +106,12 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     remove_partial_files(tmp_path)
     remove_partial_files(tmp_path / "missing")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "best.npz", "notes.part"]
+
+
+def test_a_picture_is_read_as_it_was_written(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    write_png(tmp_path / "new" / "a.png", pixels)
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert os.listdir(tmp_path / "new") == ["a.png"]

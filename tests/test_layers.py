@@ -24,9 +24,10 @@ FLOORS = (
     ("explain",),
     ("weights",),
     ("runs",),
-    ("evaluation", "published"),
+    ("evaluation", "published", "run_table"),
     ("export",),
     ("training",),
+    ("doctor",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -34,7 +35,8 @@ WITHOUT_TENSORFLOW = (
     "egt_tf", "egt_tf.config", "egt_tf.errors", "egt_tf.files", "egt_tf.data.check", "egt_tf.data.domains",
     "egt_tf.data.episode", "egt_tf.data.filelists", "egt_tf.data.images", "egt_tf.data.prepare", "egt_tf.data.records",
     "egt_tf.data.sampling", "egt_tf.data.sheet", "egt_tf.data.sources", "egt_tf.data.splits", "egt_tf.data.statistics",
-    "egt_tf.data.synthetic",
+    "egt_tf.data.synthetic", "egt_tf.doctor.examination", "egt_tf.doctor.findings", "egt_tf.doctor.machine",
+    "egt_tf.doctor.versions", "egt_tf.run_table", "egt_tf.runs",
 )
 
 

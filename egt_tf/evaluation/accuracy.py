@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,11 +11,12 @@ import tensorflow as tf
 
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.pipeline import data_errors, image_batches
-from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
+from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
+from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 
 IMAGES_PER_BATCH = 64
@@ -66,8 +68,13 @@ class Evaluator:
 
     def __call__(self, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, cache_mb: int = 0,
                  progress: Progress | None = None, image_progress: Progress | None = None,
-                 transduction: Transduction | None = None, unreadable: UnreadableImages | None = None) -> Accuracy:
-        """See `evaluate`; `unreadable` leaves out the images it finds unreadable, see `draw_episode`."""
+                 transduction: Transduction | None = None, unreadable: UnreadableImages | None = None,
+                 features: FeatureTable | None = None) -> Accuracy:
+        """See `evaluate`.
+
+        `unreadable` leaves out the images it finds unreadable, see `draw_episode`. `features` holds maps from an
+        earlier measurement with the same weights and images, and keeps those of this one; None: none are kept.
+        """
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
         if transduction is not None:
@@ -75,39 +82,45 @@ class Evaluator:
         check_feasible(images, spec)
         find = unreadable.among if unreadable else None
         drawn = [draw_episode(images, spec, seed, index, find)[0] for index in range(episodes)]
-        used = np.unique(np.concatenate([episode.images for episode in drawn]))
-        features = self.embed(images, used, cache_mb, image_progress)
-        # Image indices become rows of `features`.
-        drawn = [EpisodeIndices(e.classes, *(np.searchsorted(used, part) for part in (e.support, e.query)))
-                 for e in drawn]
-        return Accuracy(self._score(features, drawn, spec, progress, transduction or INDUCTIVE))
+        table = FeatureTable() if features is None else features
+        steps = plan_steps(drawn, table.indices, table.most(self.model.backbone))
+        image_count = _Count(sum(len(step.new) for step in steps), image_progress)
+        episode_count = _Count(episodes, progress)
+        results = []
+        for step in steps:
+            table.take(step, functools.partial(self._embed, images, cache_mb=cache_mb, count=image_count))
+            results.append(self._score(table, step.episodes, spec, transduction or INDUCTIVE, episode_count))
+        return Accuracy(np.concatenate(results))
 
     def embed(self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0,
               progress: Progress | None = None) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
+        return self._embed(images, indices, cache_mb, _Count(len(indices), progress))
+
+    def _embed(self, images, indices, cache_mb, count):
         batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH,
                                 cache_mb=cache_mb)
         features = []
-        _tell(progress, 0, len(indices))
+        count.add(0)
         with data_errors():
-            for number, batch in enumerate(batches, start=1):
+            for batch in batches:
                 features.append(self._backbone(batch))
-                _tell(progress, number * IMAGES_PER_BATCH, len(indices))
+                count.add(len(batch))
         return tf.concat(features, axis=0)
 
-    def _score(self, features, drawn, spec, progress, transduction):
+    def _score(self, table, episodes, spec, transduction, count):
         support_labels = tf.constant(np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0))
         query_labels = tf.constant(np.repeat(np.arange(spec.ways), spec.queries), tf.int64)
         results = []
-        _tell(progress, 0, len(drawn))
-        for begin in range(0, len(drawn), EPISODES_PER_BATCH):
-            batch = drawn[begin:begin + EPISODES_PER_BATCH]
-            support, query = (tf.constant(np.stack([getattr(e, part).ravel() for e in batch]))
+        count.add(0)
+        for begin in range(0, len(episodes), EPISODES_PER_BATCH):
+            batch = episodes[begin:begin + EPISODES_PER_BATCH]
+            support, query = (tf.constant(np.stack([table.rows(getattr(e, part).ravel()) for e in batch]))
                               for part in ("support", "query"))
             with original_error():
-                results.append(self._accuracies(features, support, query, support_labels, query_labels,
+                results.append(self._accuracies(table.maps, support, query, support_labels, query_labels,
                                                 transduction).numpy())
-            _tell(progress, begin + EPISODES_PER_BATCH, len(drawn))
+            count.add(len(batch))
         return np.concatenate(results)
 
     def _features_in_graph(self, batch):
@@ -126,8 +139,9 @@ def evaluate(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes
              transduction: Transduction | None = None) -> Accuracy:
     """Accuracy on episodes drawn from `images`.
 
-    Every image passes the backbone once; the episodes are then scored on stored features. The episodes depend on
-    `seed` and the images alone, so two models are compared on the same ones.
+    Every image passes the backbone once, as long as the features fit into memory (see `FeatureTable`); the episodes are
+    then scored on stored features, several in one call. The episodes depend on `seed` and the images alone, so two
+    models are compared on the same ones.
 
     Args:
         model: the classifier; it runs in inference mode. `Evaluator` is for measuring it more than once.
@@ -156,6 +170,13 @@ def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray, cache_mb:
     return Evaluator(model).embed(images, indices, cache_mb)
 
 
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(min(done, total), total)
+class _Count:
+    """Says how many of all units of work are done."""
+
+    def __init__(self, total: int, progress: Progress | None):
+        self.total, self.done, self.progress = total, 0, progress
+
+    def add(self, number: int) -> None:
+        self.done += number
+        if self.progress is not None:
+            self.progress(self.done, self.total)

@@ -73,12 +73,23 @@ def draw(explanation: EpisodeExplanation, path: str | os.PathLike) -> None:
         OSError: the file cannot be written.
     """
     path = checked_png_path(path)
+    write_sheet(_page(explanation), path)
+
+
+def page_pixels(explanation: EpisodeExplanation) -> np.ndarray:
+    """The page that `draw` writes, as an image, uint8 `(height, width, 3)`; all pages are equally wide."""
+    sheet = _page(explanation)
+    sheet.canvas.draw()
+    return np.array(sheet.canvas.buffer_rgba())[..., :3]
+
+
+def _page(explanation: EpisodeExplanation) -> Sheet:
     layout = _Layout.of(explanation)
     sheet = Sheet(_WIDTH, layout.height)
     _draw_header(sheet, explanation)
     _draw_query_row(sheet, explanation, display_maps(explanation.query_relevance))
     _draw_support(sheet, explanation, layout)
-    write_sheet(sheet, path)
+    return sheet
 
 
 def write_sheet(sheet: Sheet, path: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
@@ -22,11 +21,12 @@ from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator
-from egt_tf.files import atomic_write, remove_partial_files, write_json
+from egt_tf.files import remove_partial_files, write_json, write_png
 from egt_tf.heads import HEADS
 from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.failures import original_errors
+from egt_tf.training.figures import ExplanationFigures
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.keepers import EpochKeeper, StepKeeper
@@ -111,7 +111,8 @@ def _fit(model: GuidedModel, config: RunConfig, run: RunFolder, training: ImageS
                EpochKeeper(run, checkpoints, progress, _validation(config, validation, unreadable[1]),
                            [finder for finder in unreadable if finder], report)]
     if checkpoints.writes:
-        keepers.append(TensorBoardScalars(run.path / "tensorboard"))
+        tensorboard = TensorBoardScalars(run.path / "tensorboard")
+        keepers += [tensorboard, *_figures(config, run, validation, unreadable[1], tensorboard, report)]
     model.first_step = progress.step
     with original_errors():
         model.fit(_training_data(config, training, progress, unreadable[0]), epochs=config.training.epochs,
@@ -131,9 +132,9 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed:
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name
         for number, index in enumerate(support, start=1):
-            _write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
+            write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
         for number, index in enumerate(query, start=1):
-            _write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
+            write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
 
 
 def check_model(config: RunConfig) -> None:
@@ -270,6 +271,15 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
     return None, spec
 
 
+def _figures(config: RunConfig, run: RunFolder, validation: ImageSet, unreadable: UnreadableImages | None,
+             tensorboard: TensorBoardScalars, report: Report) -> list[keras.callbacks.Callback]:
+    if not config.training.figure_every:
+        return []
+    return [ExplanationFigures(run, validation, _spec(config), config.training.seed + VALIDATION_STREAM,
+                               config.training.figure_every, config.guidance.composite, tensorboard.show_picture,
+                               unreadable, report)]
+
+
 def _training_data(config: RunConfig, images: ImageSet, progress: Progress, unreadable: UnreadableImages | None):
     training = config.training
     done = progress.epochs * training.episodes_per_epoch + progress.step * training.episodes_per_step
@@ -286,8 +296,3 @@ def _spec(config: RunConfig) -> EpisodeSpec:
 
 def _steps_per_epoch(config: RunConfig) -> int:
     return config.training.episodes_per_epoch // config.training.episodes_per_step
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    with atomic_write(path) as file:
-        Image.fromarray(image).save(file, format="PNG")

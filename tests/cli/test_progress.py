@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from egt_tf_cli.progress import ProgressLine, clear_line, duration, epoch_line, stage_progress
+from egt_tf_cli.progress import (ProgressLine, clear_line, duration, epoch_line, stage_progress,
+                                 training_progress)
 
 
 def as_terminal(monkeypatch):
@@ -28,6 +29,62 @@ def test_the_line_is_written_over_and_never_wraps(monkeypatch):
     assert first.startswith("5/10 episodes  5.0/s  1 s left") and len(first) == 39
     assert second.startswith("10/10 episodes  5.0/s  0 s left")
     assert "\n" not in terminal.getvalue()
+
+
+def test_the_rate_is_that_of_late_and_not_that_of_the_first_units(monkeypatch):
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "100")
+    clock = iter([0, 100, 101, 102, 152])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    line = ProgressLine(100, "episodes")
+    rates = []
+    for done in (10, 20, 30, 40):
+        line.update(done)
+        rates.append(terminal.getvalue().rsplit("\r\x1b[K", 1)[1].split("  ")[1:3])
+    # 100 s for the first ten, then 10 a second, then slower.
+    assert rates == [["0.1/s", "15 min 00 s left"], ["10.0/s", "8 s left"], ["10.0/s", "7 s left"],
+                     ["0.2/s", "5 min 00 s left"]]
+
+
+def test_what_comes_later_counts_as_time_left(monkeypatch):
+    terminal = as_terminal(monkeypatch)
+    ProgressLine(10, "episodes", lambda rate: 100 / rate).update(5)
+    assert "5/10 episodes  5.0/s  21 s left" in terminal.getvalue()
+
+
+def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "100")
+    seconds = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: seconds[0])
+    lines = []
+    callback = training_progress(3, 10, 2, lines.append)
+    logs = {"loss": 0.25, "plain_loss": 0.125, "guided_loss": 0.125, "accuracy": 0.5, "val_accuracy": 0.4,
+            "val_interval": 0.011, "seconds": 5.0}
+
+    def shown():
+        return terminal.getvalue().rsplit("\r\x1b[K", 1)[1]
+
+    callback.on_train_begin()
+    assert shown().startswith("building the training step")
+    callback.on_epoch_begin(0)
+    seconds[0] = 30.0
+    callback.on_train_batch_end(0, logs)
+    seconds[0] = 31.0
+    callback.on_train_batch_end(1, logs)
+    # Two episodes a second; 16 of this epoch and 40 of the others.
+    assert shown() == "4/20 episodes of epoch 1/3  2.0/s  28 s left  loss 0.250  accuracy 50 %"
+    seconds[0] = 39.0
+    callback.on_train_batch_end(9, logs)
+    assert shown().endswith("validating")
+    seconds[0] = 60.0
+    callback.on_epoch_end(0, logs)
+    assert lines[0].endswith("2 min 00 s left")
+    callback.on_epoch_begin(1)
+    seconds[0] = 62.0
+    callback.on_train_batch_end(0, logs)
+    # One a second, then a whole epoch, which takes a minute with its validation.
+    assert "2/20 episodes of epoch 2/3  1.0/s  1 min 18 s left" in shown()
 
 
 def test_the_line_can_be_removed(monkeypatch):

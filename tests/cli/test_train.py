@@ -145,8 +145,7 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_undisturbed_run(process, t
     first.send_signal(signal.SIGINT)
     _, stderr = first.communicate(timeout=60)
     command = f"egt-tf train --run '{tmp_path}/a run' --resume"
-    assert (first.returncode, stderr) == (130, "Error: interrupted; what was done until the newest checkpoint is "
-                                         f"kept. Go on with: {command}\n")
+    assert (first.returncode, stderr) == (130, f"Error: interrupted; the newest state is kept. Go on with: {command}\n")
     assert 1 <= len(metrics(tmp_path / "a run")) < 6
 
     second = process("train", "--run", tmp_path / "a run", "--resume")

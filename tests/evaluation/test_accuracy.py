@@ -14,6 +14,7 @@ from egt_tf.data.sources import ImageSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.evaluation.accuracy import EPISODES_PER_BATCH, IMAGES_PER_BATCH, Accuracy, Evaluator, embed, evaluate
+from egt_tf.evaluation.features import FeatureTable
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import Head
 from egt_tf.heads.layers import PairConcat, PrototypeMean
@@ -190,6 +191,38 @@ def test_every_image_is_read_once():
     evaluate(colour_model(), image_set(read), SPEC, episodes=8, seed=0)
     drawn = [sample_episode(COLOURS.members, SPEC, episode_generator(0, index)) for index in range(8)]
     assert sorted(seen) == sorted({int(i) for e in drawn for part in (e.support, e.query) for i in part.ravel()})
+
+
+def test_a_small_memory_changes_nothing_but_the_reading():
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
+    whole = evaluate(model, NOISE, SPEC, episodes=9, seed=5)
+    images, told = [], []
+    # One episode has 20 images of 16 bytes.
+    table = FeatureTable(limit_mb=25 * 16 / 2**20)
+    parts = Evaluator(model)(NOISE, SPEC, episodes=9, seed=5, features=table, progress=lambda *done: told.append(done),
+                             image_progress=lambda *done: images.append(done))
+    np.testing.assert_array_equal(whole.episodes, parts.episodes)
+    assert len(table.indices) <= 25
+    assert images == sorted(images) and images[-1][0] == images[-1][1] > 42
+    assert told == sorted(told) and told[0] == (0, 9) and told[-1] == (9, 9)
+
+
+def test_features_are_kept_from_one_measurement_to_the_next():
+    seen = []
+
+    def read(index):
+        seen.append(int(index))
+        return noise(index)
+
+    images, table = image_set(read), FeatureTable()
+    evaluator = Evaluator(EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2))
+    first = evaluator(images, SPEC, episodes=40, seed=5, features=table)
+    assert len(table.indices) == len(seen) == 42
+    again = evaluator(images, SPEC, episodes=40, seed=5, features=table)
+    other = evaluator(images, EpisodeSpec(3, 1, 4), episodes=7, seed=1, features=table)
+    assert len(seen) == 42
+    np.testing.assert_array_equal(first.episodes, again.episodes)
+    np.testing.assert_array_equal(other.episodes, evaluator(images, EpisodeSpec(3, 1, 4), 7, 1).episodes)
 
 
 def test_embed_keeps_the_order_over_several_batches():

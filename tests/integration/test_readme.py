@@ -26,6 +26,8 @@ SHORTER = {
     "data": [],
     "export": [],
     "predict": [],
+    "runs": [],
+    "doctor": [],
 }
 
 

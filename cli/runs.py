@@ -1,0 +1,69 @@
+"""egt-tf runs"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from .table import table
+
+HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validation", "written")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.option("--sort", type=click.Choice(["name", "accuracy", "epochs", "written"]), default="name", show_default=True,
+              help="All but the name: the best, the longest or the newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
+def runs(folder: Path, sort: str, as_json: bool) -> None:
+    """List the runs in FOLDER (runs by default) and in its sub-folders, with their evaluations.
+
+    A damaged run is listed with what is wrong.
+    """
+    from egt_tf.run_table import list_runs
+
+    rows = list_runs(folder, sort)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    elif not rows:
+        click.echo(f"no runs in {folder}; train one: egt-tf train --config demo --run {folder}/demo")
+    else:
+        head, *lines = table(HEADER, [_cells(row) for row in rows]).splitlines()
+        click.echo(head)
+        for row, line in zip(rows, lines):
+            click.echo("\n".join([line, *map(_evaluation_line, row.evaluations),
+                                  *(f"    damaged: {' '.join(problem.splitlines())}" for problem in row.problems)]))
+
+
+def _cells(row):
+    data = None if row.data is None else ", ".join(map(_short, row.data))
+    epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
+    best = None if row.accuracy is None else _percent(row.accuracy, row.interval)
+    written = None if row.written is None else row.written[:16].replace("T", " ")
+    return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
+
+
+def _known(value):
+    return "-" if value is None else value
+
+
+def _evaluation_line(row):
+    sources = ", ".join(map(_short, row.source.split(", ")))
+    how = "" if row.inference == "inductive" else f", {row.inference}"
+    return (f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
+            f"{_percent(row.accuracy, row.interval)}")
+
+
+def _percent(accuracy, interval):
+    spread = "" if interval is None else f" +- {100 * interval:.2f}"
+    return f"{100 * accuracy:.2f} %{spread}"
+
+
+def _short(source):
+    """A long path would push the other columns off the screen; its last folder tells it from the others."""
+    kind, _, rest = source.partition(":")
+    path = Path(rest)
+    return source if len(path.parts) < 3 else f"{kind}:.../{path.name}"

@@ -1,0 +1,94 @@
+"""The installed packages against what this one requires; neither TensorFlow nor anything else is imported for it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterable
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from egt_tf import __version__
+from egt_tf.doctor.findings import Finding, State
+
+DISTRIBUTION = "egt-tf"
+# What a marker such as `extra == "test"` is compared with where no extra is asked for.
+WITHOUT_EXTRA = ""
+
+InstalledVersion = Callable[[str], str | None]
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine_versions() -> list[Finding]:
+    """Python, this package, what it requires, and its extras."""
+    try:
+        metadata = importlib.metadata.metadata(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding("versions", DISTRIBUTION, f"{__version__}, not installed: which versions it needs is not known",
+                        State.NOTE, "pip install .")]
+    requirements = [Requirement(line) for line in importlib.metadata.requires(DISTRIBUTION) or ()]
+    return [Finding("versions", DISTRIBUTION, __version__),
+            python_finding(platform.python_version(), metadata["Requires-Python"] or ""),
+            *version_findings(requirements, installed_version),
+            *extra_findings(metadata.get_all("Provides-Extra") or (), requirements, installed_version)]
+
+
+def python_finding(version: str, needed: str) -> Finding:
+    """Whether this Python will do.
+
+    Args:
+        version: of Python.
+        needed: a specifier such as ">=3.10,<3.12".
+    """
+    if SpecifierSet(needed).contains(version, prereleases=True):
+        return Finding("versions", "python", _as_needed(version, needed))
+    return Finding("versions", "python", f"{version}, needed: {needed}", State.WRONG,
+                   f"make an environment with a Python {needed}")
+
+
+def version_findings(requirements: Iterable[Requirement], version_of: InstalledVersion) -> list[Finding]:
+    """One finding for each requirement that counts without any extra."""
+    return [_requirement_finding("versions", each, version_of, State.WRONG)
+            for each in _applying(requirements, WITHOUT_EXTRA)]
+
+
+def extra_findings(extras: Iterable[str], requirements: Iterable[Requirement],
+                   version_of: InstalledVersion) -> list[Finding]:
+    """One finding for each extra; a missing one is no fault."""
+    requirements = list(requirements)
+    without = {str(each) for each in _applying(requirements, WITHOUT_EXTRA)}
+    findings = []
+    for extra in extras:
+        needed = [each for each in _applying(requirements, extra) if str(each) not in without]
+        found = [_requirement_finding("extras", each, version_of, State.NOTE) for each in needed]
+        wanting = [f"{each.subject} {each.found}" for each in found if each.state is not State.OK]
+        findings.append(Finding("extras", extra, "; ".join(wanting) or "installed",
+                                State.NOTE if wanting else State.OK,
+                                f"pip install '{DISTRIBUTION}[{extra}]', if you want it" if wanting else ""))
+    return findings
+
+
+def _applying(requirements: Iterable[Requirement], extra: str) -> list[Requirement]:
+    return [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": extra})]
+
+
+def _requirement_finding(topic: str, requirement: Requirement, version_of: InstalledVersion, fault: State) -> Finding:
+    version, needed = version_of(requirement.name), str(requirement.specifier)
+    advice = f"pip install '{requirement.name}{needed}'"
+    if version is None:
+        return Finding(topic, requirement.name, "not installed", fault, advice)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Finding(topic, requirement.name, f"{version}, needed: {needed}", fault, advice)
+    return Finding(topic, requirement.name, _as_needed(version, needed))
+
+
+def _as_needed(version: str, needed: str) -> str:
+    return f"{version} ({needed})" if needed else version
