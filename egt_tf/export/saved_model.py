@@ -17,11 +17,16 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError, original_error
 from egt_tf.explain.methods import get_method
+from egt_tf.explain.plain import with_plain_operations
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.heads.base import Head
 
 CLASS_NAMES = "class_names.txt"
+# What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
+UNPORTABLE = frozenset({"AvgPoolGrad", "BroadcastGradientArgs", "ConcatOffset", "MatrixDiagV3", "MaxPoolGrad", "ReluGrad",
+                        "StridedSliceGrad"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,14 +57,50 @@ def served(model: EpisodicModel, support: SupportSet | None,
         ConfigError: an unknown composite.
         ExportError: a support set of other ways than the head takes.
     """
-    head = model.head
+    _check_ways(model.head, support)
+    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
+    stored = None if support is None else StoredSupport(answers, support)
+    return Served(answers, stored, Signatures(answers, stored).all())
+
+
+def served_portably(model: EpisodicModel, support: SupportSet | None,
+                    composite: str | Mapping[str, Any] = "fsc") -> Served:
+    """As `served`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
+
+    Raises:
+        ConfigError: an unknown composite.
+        ExplainError: the composite has no rule for a layer.
+        ExportError: see `served`; or no support set; or the head, as that of the graph network, needs operations that
+            other engines do not have.
+    """
+    if support is None:
+        raise ExportError("a portable model must have a support set. Received: none; give one by --support FOLDER")
+    _check_ways(model.head, support)
+    rules = with_plain_operations(COMPOSITES.get(composite))
+    answers = OneByOne(get_method(composite).prepared(model), rules)
+    stored = StoredSupport(answers, support)
+    with original_error():
+        signatures = Signatures(answers, stored).portable()
+        found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
+    if found:
+        raise ExportError(f"a portable model must do without operations that engines beside TensorFlow do not have. "
+                          f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
+                          f"{rules.name!r}; export without --portable")
+    return Served(answers, stored, signatures)
+
+
+def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
+    """Every operation of a signature, those of the functions that it calls too."""
+    graph = signature.concrete.graph.as_graph_def()
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def _check_ways(head: Head, support: SupportSet | None) -> None:
     if support is not None and head.needs_ways and support.ways != head.ways:
         raise ExportError(f"the support set must have the {head.ways} classes that the head was made for. "
                           f"Received: {support.ways}; name another by --support")
-    rules = COMPOSITES.get(composite)
-    answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = None if support is None else StoredSupport(answers, support)
-    return Served(answers, stored, Signatures(answers, stored).all())
 
 
 def write_version(ready: Served, name_folder: Path, version: int | None = None,
