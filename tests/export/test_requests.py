@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.errors import ExportError
-from egt_tf.export.loading import ExportedModel, check_graph, operations, version_folder
+from egt_tf.export.loading import ExportedModel, version_folder
+from egt_tf.export.safety import operations
 from egt_tf.export.saved_model import served, versions, write_version
 
 NAMES = {"serving_default", "explain", "classify_episode", "explain_episode", "embed"}
@@ -140,21 +141,6 @@ def test_nothing_is_left_where_writing_fails(small, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_version(small, tmp_path / "new" / "cosine")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_with_python_functions_is_refused(tmp_path):
-    module = tf.Module()
-    call = tf.function(lambda x: tf.py_function(lambda y: y, [x], tf.float32), input_signature=[tf.TensorSpec([])])
-    tf.saved_model.save(module, str(tmp_path / "1"), signatures=call.get_concrete_function())
-    with pytest.raises(ExportError, match="without Python functions. Received: operations EagerPyFunc"):
-        ExportedModel(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"junk", b""])
-def test_damaged_files_are_refused(tmp_path, content):
-    (tmp_path / "saved_model.pb").write_bytes(content)
-    with pytest.raises(ExportError, match="must be the graph of a SavedModel"):
-        check_graph(tmp_path)
 
 
 def test_missing_weights_are_one_line(folder, tmp_path):
