@@ -27,6 +27,8 @@ FILE_OPERATIONS = frozenset({
 # Every SavedModel has them, to keep its variables; nothing else may reach them.
 SAVER_OPERATIONS = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2"})
 _ASSETS = "saved_model_assets"
+# Other forms of the graph, which TensorFlow may read in place of the one that is checked.
+_OTHER_GRAPHS = ("saved_model.cpb", "saved_model.pbtxt")
 
 
 def check_files(folder: Path) -> None:
@@ -36,11 +38,14 @@ def check_files(folder: Path) -> None:
         folder: of the version.
 
     Raises:
-        ExportError: it is a link to a folder elsewhere, or holds a link that leads out of it.
+        ExportError: it is a link to a folder elsewhere, or holds a link that leads out of it or a second graph.
     """
     inside = folder.resolve()
     if folder.is_symlink() and folder.name.isdecimal() and inside.parent != folder.parent.resolve():
         raise ExportError(f"a version must lie in its model's folder. Received: {folder}, a link to {inside}")
+    second = [name for name in _OTHER_GRAPHS if (folder / name).exists()]
+    if second:
+        raise ExportError(f"a version must have one graph, {GRAPH_FILE}. Received: {folder} with {second[0]} beside it")
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise ExportError(f"the files of a model must lie in its folder. Received: {path}, a link to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import shutil
 import tempfile
@@ -124,13 +125,13 @@ def write_version(ready: Served, name_folder: Path, version: int | None = None,
         ExplainError: the composite has no rule for a layer.
         OSError: it cannot be written.
     """
-    target = check_version(name_folder, version)
-    with _appearing(target) as folder:
+    check_version(name_folder, version)
+    with _hidden_folder(name_folder) as folder:
         _save(ready, folder)
         for name, content in (files or {}).items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-    return target
+        return _renamed(folder, name_folder, version)
 
 
 def check_version(name_folder: Path, version: int | None) -> Path:
@@ -170,22 +171,33 @@ def _save(ready: Served, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target` that becomes `target` when the block ends well, and vanishes when it does not."""
-    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+def _hidden_folder(name_folder: Path) -> Iterator[Path]:
+    """A new folder in `name_folder` under a name that is no version; it vanishes when the block fails."""
+    made = [parent for parent in (name_folder, *name_folder.parents) if not parent.exists()]
+    name_folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=name_folder, prefix=".", suffix=".part"))
     try:
         yield folder
-        # mkdtemp makes private folders; a server may run as another user.
-        folder.chmod(0o777 & ~_current_umask())
-        os.rename(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _renamed(folder: Path, name_folder: Path, version: int | None) -> Path:
+    """Gives a complete folder the name of its version; the next one if another export has taken it meanwhile."""
+    # mkdtemp makes private folders; a server may run as another user.
+    folder.chmod(0o777 & ~_current_umask())
+    while True:
+        target = check_version(name_folder, version)
+        try:
+            return folder.rename(target)
+        except OSError as error:
+            # A folder is never renamed over another that holds files.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def _current_umask() -> int:

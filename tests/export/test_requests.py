@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +133,52 @@ def test_versions_count_up_and_are_never_replaced(small, tmp_path):
         write_version(ready, models, 7)
     assert versions(models) == [7, 8] == sorted(int(entry.name) for entry in models.iterdir())
     assert version_folder(models) == models / "8" and version_folder(models / "7") == models / "7"
+
+
+class OtherExportFirst(dict):
+    """Signatures that take long to write: another export of the same model begins later and ends before."""
+
+    def __init__(self, ready, models):
+        super().__init__(ready.signatures)
+        self.ready, self.models = ready, models
+
+    def items(self):
+        write_version(self.ready, self.models)
+        return super().items()
+
+
+def test_two_exports_at_once_get_different_versions(small, tmp_path):
+    models = tmp_path / "m"
+    slow = dataclasses.replace(small, signatures=OtherExportFirst(small, models))
+    assert write_version(slow, models, files={"README.md": b"slow"}) == models / "2"
+    assert (models / "2" / "README.md").is_file() and not (models / "1" / "README.md").exists()
+    with pytest.raises(ExportError, match="must not exist yet"):
+        # Free when it is asked for, taken when it is written.
+        write_version(slow, models, 3)
+    assert versions(models) == [1, 2, 3] == sorted(int(entry.name) for entry in models.iterdir())
+
+
+def test_a_watching_server_sees_complete_versions_only(small, tmp_path):
+    models, wanted = tmp_path / "m", {"saved_model.pb", "README.md", "variables"}
+    seen, torn, done = set(), [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            for entry in models.glob("[0-9]*"):
+                seen.add(entry.name)
+                if not wanted <= {file.name for file in entry.iterdir()} or not (entry / "README.md").read_bytes():
+                    torn.append(entry.name)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(3):
+            write_version(small, models, files={"README.md": b"card"})
+        time.sleep(0.2)
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {"1", "2", "3"} and torn == []
 
 
 def test_nothing_is_left_where_writing_fails(small, tmp_path, monkeypatch):

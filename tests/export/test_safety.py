@@ -111,6 +111,14 @@ def test_versions_that_lie_elsewhere(folder, tmp_path):
             ExportedModel(path)
 
 
+@pytest.mark.parametrize("name", ["saved_model.cpb", "saved_model.pbtxt"])
+def test_a_second_graph(tmp_path, name):
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(ExportError, match=f"must have one graph, saved_model.pb. .*{name}"):
+        ExportedModel(tmp_path)
+
+
 def test_links_inside_the_folder_and_to_the_model_are_allowed(folder, tmp_path):
     (tmp_path / "mine").symlink_to(folder)
     check_files(tmp_path / "mine" / "1")
