@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py EXPORT [--threads 4] [--seconds 20] [--bad 0.1] [--json]
 
-Several threads ask `serving_default` and `explain` in turn, in this process and without a server. A share of the requests
-are bytes that are no image: each must fail with INVALID_ARGUMENT, and each good one must get the very answer that it
-got before the load. Any other outcome is an error, and the exit code is then 1. Memory is what the process holds after a
-warm-up, and at the end.
+Several threads ask `serving_default` and `explain`, in this process and without a server. A share of the requests are
+bytes that are no image: each must fail with INVALID_ARGUMENT, and each good one must get the answer that it got before
+the load. Any other outcome is an error, and the exit code is then 1. Memory is what the process holds after a warm-up,
+and at the end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Relevance by operations that every inference engine has.
 
-TensorFlow's derivatives of pooling, activations, concatenation and broadcasting are operations of their own (`MaxPoolGrad`,
-`ReluGrad`, `ConcatOffset`, `BroadcastGradientArgs`), which engines that only classify do not know. Comparisons, slices,
-sums and padding do the same.
+TensorFlow's derivatives of pooling, activations, concatenation and broadcasting are operations of their own
+(`MaxPoolGrad`, `ReluGrad`, `ConcatOffset`, `BroadcastGradientArgs`), which engines that only classify do not know.
+Comparisons, slices, sums and padding do the same.
 """
 
 from __future__ import annotations

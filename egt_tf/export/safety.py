@@ -1,4 +1,4 @@
-"""What is checked of a SavedModel before TensorFlow loads it: its files stay in its folder, its graph in its tensors."""
+"""What is checked of a SavedModel before TensorFlow loads it: that it reaches for nothing outside of its folder."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def _all_nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
 def _operations_beside_saver(graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
     """What can run without being asked to save or restore: the rest of the graph, and all functions it can call."""
     saver = graph.saver_def
-    own = {name.partition(":")[0] for name in (saver.filename_tensor_name, saver.save_tensor_name, saver.restore_op_name)}
+    tensors = (saver.filename_tensor_name, saver.save_tensor_name, saver.restore_op_name)
+    own = {name.partition(":")[0] for name in tensors}
     nodes = [node for node in graph.graph_def.node if node.name not in own]
     functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
     found = {node.op for node in nodes}

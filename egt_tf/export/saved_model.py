@@ -26,8 +26,8 @@ from egt_tf.heads.base import Head
 
 CLASS_NAMES = "class_names.txt"
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
-UNPORTABLE = frozenset({"AvgPoolGrad", "BroadcastGradientArgs", "ConcatOffset", "MatrixDiagV3", "MaxPoolGrad", "ReluGrad",
-                        "StridedSliceGrad"})
+UNPORTABLE = frozenset({"AvgPoolGrad", "BroadcastGradientArgs", "ConcatOffset", "MatrixDiagV3", "MaxPoolGrad",
+                        "ReluGrad", "StridedSliceGrad"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

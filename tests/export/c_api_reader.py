@@ -89,4 +89,5 @@ given, got = (c_void_p * len(feeds))(*tensors), (c_void_p * len(fetches))()
 TF.TF_SessionRun(c_void_p(session), None, feeds, given, len(feeds), fetches, got, len(fetches), None, 0, None,
                  c_void_p(status))
 checked(status)
-np.savez(ANSWER, version=TF.TF_Version().decode(), **{key: to_array(value) for key, value in zip(names["outputs"], got)})
+answer = {key: to_array(value) for key, value in zip(names["outputs"], got)}
+np.savez(ANSWER, version=TF.TF_Version().decode(), **answer)

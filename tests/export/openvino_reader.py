@@ -15,4 +15,5 @@ core = openvino.Core()
 compiled = core.compile_model(core.read_model(MODEL), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 with np.load(REQUEST, allow_pickle=False) as request:
     answer = compiled({key: request[key] for key in request.files})
-np.savez(ANSWER, version=openvino.__version__, **{min(found.get_names(), key=len): answer[found] for found in compiled.outputs})
+named = {min(found.get_names(), key=len): answer[found] for found in compiled.outputs}
+np.savez(ANSWER, version=openvino.__version__, **named)

@@ -23,8 +23,9 @@ ROOT = BENCHMARK.parents[1]
 
 
 def benchmark(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, BENCHMARK, *map(str, arguments)], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300)
+    command = [sys.executable, BENCHMARK, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
 
 
 def test_bad_requests_do_no_harm_to_good_ones_under_load(folder):

@@ -17,7 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.data.preprocessing import denormalize
 
-NEWER_TENSORFLOW, SERVING_API, OPENVINO = "tensorflow-cpu==2.21.0", "tensorflow-serving-api==2.14.1", "openvino==2026.4.0"
+NEWER_TENSORFLOW, OPENVINO = "tensorflow-cpu==2.21.0", "openvino==2026.4.0"
+SERVING_API = "tensorflow-serving-api==2.14.1"
 TARGETS = [-1, 2, 0]
 
 
@@ -137,9 +138,9 @@ def portable_answer(model, query_files) -> dict[str, np.ndarray]:
     """What the ordinary export says, in the numbers of the portable one."""
     answer = model.ask("explain", {"images": query_files, "targets": TARGETS})
     number = {name: index for index, name in enumerate(answer["class_names"][0])}
-    predicted, explained = (np.array([number[name] for name in answer[key]]) for key in ("top_class", "explained_class"))
-    return {"probabilities": answer["probabilities"], "relevance": answer["relevance"], "predicted": predicted,
-            "explained": explained}
+    predicted, explained = ([number[name] for name in answer[key]] for key in ("top_class", "explained_class"))
+    return {"probabilities": answer["probabilities"], "relevance": answer["relevance"],
+            "predicted": np.array(predicted), "explained": np.array(explained)}
 
 
 def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_files, prepared):
