@@ -149,7 +149,8 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
 def _signatures(ready: Served) -> list[str]:
     if _is_portable(ready):
         lines = ["Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "
-                 "indices or -1 for the predicted class, and the classes are numbered as in `assets/class_names.txt`.", ""]
+                 "indices or -1 for the predicted class, and the classes are numbered as in "
+                 "`assets/class_names.txt`.", ""]
     else:
         lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
                  "JPEG or PNG files. A size that the request decides is written `?`.", ""]

@@ -16,6 +16,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.data.preprocessing import denormalize
+from egt_tf.errors import ExportError
+from egt_tf.export.saved_model import served_portably
 
 NEWER_TENSORFLOW, OPENVINO = "tensorflow-cpu==2.21.0", "openvino==2026.4.0"
 SERVING_API = "tensorflow-serving-api==2.14.1"
@@ -150,6 +152,11 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
     answer = {key: value.numpy() for key, value in loaded.signatures["serving_default"](**inputs).items()}
     compare(answer, portable_answer(model, query_files))
     assert (portable / "assets" / "class_names.txt").read_text().split() == ["ant", "bee", "cow"]
+
+
+def test_a_graph_head_is_not_portable(build, support):
+    with pytest.raises(ExportError, match="operations that engines .* do not have. .*StridedSliceGrad in the head Graph"):
+        served_portably(build({"name": "graph", "ways": 3}), support)
 
 
 @pytest.mark.slow
