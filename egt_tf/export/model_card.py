@@ -181,8 +181,9 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
     head = ready.model.model.head
     lines = ["- The most probable class is named even if the image shows none of the classes.",
              "- Probabilities are not calibrated.",
-             "- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of images.",
              "- Relevance says which pixels the prediction used, not whether it is right."]
+    if not _is_portable(ready):
+        lines.append("- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of images.")
     if head.uses_batch_statistics:
         lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
                      "images, so a support set of very few images gives poor statistics.")
