@@ -19,8 +19,10 @@ from .progress import clear_line, stage_progress
 @click.option("--calibrate", "source", metavar="SOURCE", help="Measure on episodes of its novel classes what answering "
               "queries one by one costs, and say so in the model card.")
 @click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of --calibrate.")
+@click.option("--portable", is_flag=True, help="For engines beside TensorFlow, such as OpenVINO: the one signature "
+              "serving_default, of numbers only, which classifies and explains.")
 def export(run: Path, out: Path | None, version: int | None, support_folder: Path | None, source: str | None,
-           episodes: int) -> None:
+           episodes: int, portable: bool) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
     from egt_tf.data.episode import EpisodeSpec
     from egt_tf.data.sources import open_source
@@ -32,7 +34,7 @@ def export(run: Path, out: Path | None, version: int | None, support_folder: Pat
 
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = load_run(RunFolder(run), support_folder)
+    found = load_run(RunFolder(run), support_folder, portable)
     calibration = None
     if source is not None:
         shape = found.run.config().episode
@@ -45,7 +47,8 @@ def export(run: Path, out: Path | None, version: int | None, support_folder: Pat
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
     names = sorted(name for name in found.ready.signatures if not name.endswith("_floats"))
-    click.echo(f"signatures: {', '.join(names)}; each also for decoded images, NAME_floats")
+    click.echo(f"signatures: {', '.join(names)}"
+               + ("" if portable else "; each also for decoded images, NAME_floats"))
     if found.support_name is None:
         click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
     if not available():

@@ -29,7 +29,7 @@ def run_of(path, accuracies, when: int = 1_700_000_000) -> RunFolder:
     run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for file in (run.best_file, run.checkpoints_folder / "000004.npz"):
         save_arrays(file, {"a": np.zeros(2, np.float32)})
-    for file in run.path.iterdir():
+    for file in run.path.rglob("*"):
         os.utime(file, (when, when))
     return run
 

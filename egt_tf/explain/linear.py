@@ -168,7 +168,7 @@ def _scale_and_shift(layer, mean, variance):
     scale = tf.math.rsqrt(variance + layer.epsilon)
     scale = scale if layer.gamma is None else scale * _tensor(layer.gamma)
     shift = -mean * scale if layer.beta is None else _tensor(layer.beta) - mean * scale
-    return (LinearPart(scale, shift, lambda x, kernel: x * kernel),)
+    return (LinearPart(scale, shift, lambda x, kernel: x * kernel, transposed=lambda x, kernel, s: s * kernel),)
 
 
 def _convolution(layer) -> Forward:
@@ -197,7 +197,8 @@ def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf
     taps = [-(-side // stride) for side in (height, width)]
     kernel = tf.pad(kernel, [[0, t * stride - side] for t, side in zip(taps, (height, width))] + [[0, 0]] * 2)
     kernel = tf.reshape(kernel, [taps[0], stride, taps[1], stride, channels, units])
-    kernel = tf.reverse(tf.transpose(kernel, [0, 2, 5, 1, 3, 4]), axis=[0, 1])
+    # One axis at a time, as every inference engine can.
+    kernel = tf.reverse(tf.reverse(tf.transpose(kernel, [0, 2, 5, 1, 3, 4]), axis=[0]), axis=[1])
     kernel = tf.reshape(kernel, [*taps, units, stride * stride * channels])
     phases = tf.nn.conv2d(s, kernel, 1, [[0, 0], *([t - 1] * 2 for t in taps), [0, 0]])
     return _cut(tf.nn.depth_to_space(phases, stride), x.shape[1:3], (height, width), s.shape[1:3], stride, padding)

@@ -9,14 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.errors import ExportError
+from egt_tf.export.safety import GRAPH_FILE, check_files, check_graph
 from egt_tf.export.saved_model import versions
-
-GRAPH_FILE = "saved_model.pb"
-PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 class ExportedModel:
@@ -26,11 +22,12 @@ class ExportedModel:
         path: the folder of a version, or that of a model, whose newest version is taken.
 
     Raises:
-        ExportError: see `version_folder` and `check_graph`; or the SavedModel cannot be loaded.
+        ExportError: see `version_folder`, `check_files` and `check_graph`; or the SavedModel cannot be loaded.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = version_folder(path)
+        check_files(self.path)
         check_graph(self.path)
         try:
             # Kept, or the variables of its signatures would be gone.
@@ -72,7 +69,6 @@ class ExportedModel:
         except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
             raise ExportError(request_error(error)) from error
 
-
     def check_classifier(self) -> None:
         """Checks that the model has classes to choose from.
 
@@ -108,34 +104,6 @@ def version_folder(path: str | os.PathLike) -> Path:
         return path / str(found[-1])
     received = "no such folder" if not path.exists() else f"no {GRAPH_FILE} in it or in a numbered folder of it"
     raise ExportError(f"{path} must be an exported model, NAME or NAME/VERSION. Received: {received}")
-
-
-def check_graph(folder: Path) -> None:
-    """Checks the graph of a SavedModel before it is loaded.
-
-    Raises:
-        ExportError: its file is damaged, or an operation of it calls Python.
-    """
-    message = saved_model_pb2.SavedModel()
-    try:
-        message.ParseFromString((folder / GRAPH_FILE).read_bytes())
-    except DecodeError as error:
-        raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a damaged file"
-                          ) from error
-    if not message.meta_graphs:
-        raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a file without a graph")
-    found = sorted(operations(message) & PYTHON_OPERATIONS)
-    if found:
-        raise ExportError(f"{folder} must be a graph without Python functions. Received: operations "
-                          f"{', '.join(found)}; a model of this package has none")
-
-
-def operations(message: saved_model_pb2.SavedModel) -> set[str]:
-    """The kinds of operations in all graphs and functions of a SavedModel."""
-    graphs = [graph.graph_def for graph in message.meta_graphs]
-    nodes = [graph.node for graph in graphs]
-    nodes += [function.node_def for graph in graphs for function in graph.library.function]
-    return {node.op for group in nodes for node in group}
 
 
 def request_error(error: Exception) -> str:

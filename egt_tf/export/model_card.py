@@ -147,16 +147,25 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
 
 
 def _signatures(ready: Served) -> list[str]:
-    lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
-             "JPEG or PNG files. A size that the request decides is written `?`.", ""]
+    if _is_portable(ready):
+        lines = ["Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "
+                 "indices or -1 for the predicted class, and the classes are numbered as in "
+                 "`assets/class_names.txt`.", ""]
+    else:
+        lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
+                 "JPEG or PNG files. A size that the request decides is written `?`.", ""]
     for name, signature in sorted(ready.signatures.items()):
         if not name.endswith(FLOATS):
             lines += [f"- `{name}`: {signature.summary}", f"  - inputs: {_shapes(_inputs(signature))}",
                       f"  - outputs: {_shapes(signature.concrete.structured_outputs)}"]
-    if not has_prototypes(ready.model.model.head):
+    if not has_prototypes(ready.model.model.head) and not _is_portable(ready):
         lines += ["", "`prototypes` and `classify_with_prototypes` are left out: this head needs the support images "
                   "themselves."]
     return lines
+
+
+def _is_portable(ready: Served) -> bool:
+    return "embed" not in ready.signatures
 
 
 def _inputs(signature: Signature) -> dict[str, tf.TensorSpec]:
@@ -172,8 +181,9 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
     head = ready.model.model.head
     lines = ["- The most probable class is named even if the image shows none of the classes.",
              "- Probabilities are not calibrated.",
-             "- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of images.",
              "- Relevance says which pixels the prediction used, not whether it is right."]
+    if not _is_portable(ready):
+        lines.append("- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of them.")
     if head.uses_batch_statistics:
         lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
                      "images, so a support set of very few images gives poor statistics.")

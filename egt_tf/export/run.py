@@ -9,7 +9,7 @@ from egt_tf.data.support import SupportSet, load_support
 from egt_tf.export.calibration import Calibration
 from egt_tf.export.explanation import SHOWN, shown_file
 from egt_tf.export.model_card import MODEL_CARD, Origin, model_card
-from egt_tf.export.saved_model import Served, served, write_version
+from egt_tf.export.saved_model import Served, served, served_portably, write_version
 from egt_tf.export.warm_up import WARM_UP, available, warm_up_records
 from egt_tf.runs import RunFolder
 
@@ -54,24 +54,26 @@ class RunExport:
         return write_version(self.ready, name_folder, version, files)
 
 
-def load_run(run: RunFolder, support_folder: Path | None = None) -> RunExport:
+def load_run(run: RunFolder, support_folder: Path | None = None, portable: bool = False) -> RunExport:
     """Reads a run and makes its signatures.
 
     Args:
         run: a run folder with weights.
         support_folder: one sub-folder of images a class; None: the run's stored support set, if it has one.
+        portable: the one signature for engines beside TensorFlow, in place of all others.
 
     Raises:
         RunError: no run, or no weights.
         DataError: a support image cannot be read.
-        ExportError: see `served`.
+        ExportError: see `served` and `served_portably`.
     """
     config = run.config()
     model = run.load_model()
     name = "of the run" if support_folder is None else f"`{support_folder}`"
     folder = support_folder or (run.support_folder if run.support_folder.is_dir() else None)
     support = None if folder is None else load_support(folder, model.image_size)
-    return RunExport(run, served(model, support, config.guidance.composite), support,
+    make = served_portably if portable else served
+    return RunExport(run, make(model, support, config.guidance.composite), support,
                      None if support is None else f"{name}: {_counts(support)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import shutil
 import tempfile
@@ -17,11 +18,16 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError, original_error
 from egt_tf.explain.methods import get_method
+from egt_tf.explain.plain import with_plain_operations
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.heads.base import Head
 
 CLASS_NAMES = "class_names.txt"
+# What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
+UNPORTABLE = frozenset({"AvgPoolGrad", "BroadcastGradientArgs", "ConcatOffset", "MatrixDiagV3", "MaxPoolGrad",
+                        "ReluGrad", "StridedSliceGrad"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,14 +58,50 @@ def served(model: EpisodicModel, support: SupportSet | None,
         ConfigError: an unknown composite.
         ExportError: a support set of other ways than the head takes.
     """
-    head = model.head
+    _check_ways(model.head, support)
+    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
+    stored = None if support is None else StoredSupport(answers, support)
+    return Served(answers, stored, Signatures(answers, stored).all())
+
+
+def served_portably(model: EpisodicModel, support: SupportSet | None,
+                    composite: str | Mapping[str, Any] = "fsc") -> Served:
+    """As `served`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
+
+    Raises:
+        ConfigError: an unknown composite.
+        ExplainError: the composite has no rule for a layer.
+        ExportError: see `served`; or no support set; or the head, as that of the graph network, needs operations that
+            other engines do not have.
+    """
+    if support is None:
+        raise ExportError("a portable model must have a support set. Received: none; give one by --support FOLDER")
+    _check_ways(model.head, support)
+    rules = with_plain_operations(COMPOSITES.get(composite))
+    answers = OneByOne(get_method(composite).prepared(model), rules)
+    stored = StoredSupport(answers, support)
+    with original_error():
+        signatures = Signatures(answers, stored).portable()
+        found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
+    if found:
+        raise ExportError(f"a portable model must do without operations that engines beside TensorFlow do not have. "
+                          f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
+                          f"{rules.name!r}; export without --portable")
+    return Served(answers, stored, signatures)
+
+
+def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
+    """Every operation of a signature, those of the functions that it calls too."""
+    graph = signature.concrete.graph.as_graph_def()
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def _check_ways(head: Head, support: SupportSet | None) -> None:
     if support is not None and head.needs_ways and support.ways != head.ways:
         raise ExportError(f"the support set must have the {head.ways} classes that the head was made for. "
                           f"Received: {support.ways}; name another by --support")
-    rules = COMPOSITES.get(composite)
-    answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = None if support is None else StoredSupport(answers, support)
-    return Served(answers, stored, Signatures(answers, stored).all())
 
 
 def write_version(ready: Served, name_folder: Path, version: int | None = None,
@@ -83,13 +125,13 @@ def write_version(ready: Served, name_folder: Path, version: int | None = None,
         ExplainError: the composite has no rule for a layer.
         OSError: it cannot be written.
     """
-    target = check_version(name_folder, version)
-    with _appearing(target) as folder:
+    check_version(name_folder, version)
+    with _hidden_folder(name_folder) as folder:
         _save(ready, folder)
         for name, content in (files or {}).items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-    return target
+        return _renamed(folder, name_folder, version)
 
 
 def check_version(name_folder: Path, version: int | None) -> Path:
@@ -129,22 +171,33 @@ def _save(ready: Served, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target` that becomes `target` when the block ends well, and vanishes when it does not."""
-    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+def _hidden_folder(name_folder: Path) -> Iterator[Path]:
+    """A new folder in `name_folder` under a name that is no version; it vanishes when the block fails."""
+    made = [parent for parent in (name_folder, *name_folder.parents) if not parent.exists()]
+    name_folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=name_folder, prefix=".", suffix=".part"))
     try:
         yield folder
-        # mkdtemp makes private folders; a server may run as another user.
-        folder.chmod(0o777 & ~_current_umask())
-        os.rename(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _renamed(folder: Path, name_folder: Path, version: int | None) -> Path:
+    """Gives a complete folder the name of its version; the next one if another export has taken it meanwhile."""
+    # mkdtemp makes private folders; a server may run as another user.
+    folder.chmod(0o777 & ~_current_umask())
+    while True:
+        target = check_version(name_folder, version)
+        try:
+            return folder.rename(target)
+        except OSError as error:
+            # A folder is never renamed over another that holds files.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def _current_umask() -> int:

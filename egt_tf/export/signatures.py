@@ -89,6 +89,14 @@ class Signatures:
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), prepared_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}
 
+    def portable(self) -> dict[str, Signature]:
+        """The one signature that engines beside TensorFlow read, of numbers only: `serving_default` that explains."""
+        images = tf.TensorSpec([None, self.size, self.size, 3], tf.float32, "images")
+        targets = tf.TensorSpec([None], tf.int64, "targets")
+        return {"serving_default": Signature(self._explain_numbered, (images, targets),
+                                             "Probabilities of the classes of the stored support set, and what the "
+                                             "query's pixels spoke for a class.")}
+
     def _of_images(self, images: tf.TensorSpec, prepare: Prepare) -> dict[str, Signature]:
         def spec(name):
             return tf.TensorSpec(images.shape, images.dtype, name)
@@ -140,6 +148,12 @@ class Signatures:
         names = tf.repeat(tf.constant(self.support.class_names)[None], tf.shape(scores)[0], axis=0)
         return {"probabilities": self.model.probabilities(scores), "class_names": names,
                 "top_class": tf.gather(self.support.class_names, tf.argmax(scores, axis=-1))}
+
+    def _explain_numbered(self, images, targets):
+        images = prepared_floats(images)
+        targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
+        found = self.model.relevance(self.support.features, self.support.labels, images, targets)
+        return {**self._numbered(found.scores), "explained": found.targets, "relevance": found.images}
 
     # === Support set in the request ===
 

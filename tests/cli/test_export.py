@@ -150,6 +150,36 @@ def test_what_cannot_be_predicted(fails, exported, query, tmp_path):
     fails("predict", "a.bmp", "--model", exported, says=["a.bmp", "JPEG or PNG"])
 
 
+def test_a_portable_model(egt, fails, run, query, tmp_path):
+    result = egt("export", run, "--portable", "--out", "models/tiny")
+    assert result.exit_code == 0, result.output
+    assert "signatures: serving_default\n" in result.output
+    card = (tmp_path / "models" / "tiny" / "1" / "README.md").read_text()
+    assert "engines beside TensorFlow" in card and "`relevance` float32 (?, 32, 32)" in card
+    assert "NAME_floats" not in card and "`prototypes`" not in card
+    fails("predict", query, "--model", "models/tiny", says=["must answer with top_class"])
+    shutil.rmtree(run / "support")
+    fails("export", run, "--portable", says=["must have a support set", "--support"])
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_models_that_reach_out_of_their_folder_or_graph(fails, exported, query, tmp_path, command):
+    shutil.copytree(exported, tmp_path / "models")
+    classes = tmp_path / "models" / "1" / "assets" / "class_names.txt"
+    classes.unlink()
+    classes.symlink_to("/etc/hostname")
+    fails(command, query, "--model", "models", says=["must lie in its folder", "class_names.txt"])
+    read = tf.function(lambda x: {"y": tf.io.read_file(x)}, input_signature=[tf.TensorSpec([], tf.string, name="x")])
+    tf.saved_model.save(tf.Module(), str(tmp_path / "reads"), signatures=read.get_concrete_function())
+    fails(command, query, "--model", "reads", says=["reads and writes no files", "ReadFile"])
+
+
+def test_an_image_that_is_too_large(fails, exported, tmp_path):
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
+    for command in ("predict", "explain"):
+        fails(command, "large.png", "--model", exported, says=["large.png", "50 megapixels"])
+
+
 def test_a_foreign_model_is_refused(fails, query, tmp_path):
     call = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.string, name="images")])
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"), signatures=call.get_concrete_function())

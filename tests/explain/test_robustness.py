@@ -17,6 +17,7 @@ from egt_tf.explain.fsc_rules import (AttendedFraction, AttentionGate, Fraction,
                                       ShareProduct)
 from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
                                          Magnitude, WSquare, Z, ZPlus)
+from egt_tf.explain.plain import PlainDerivative, PlainMask
 from egt_tf.explain.rules import RULES, Derivative, Gate, Guided, Mask, Pass, Route, Share, ShareSum
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.graph_layers import Neighbourhood, SkipConcatenate
@@ -36,10 +37,10 @@ SUMS = {
 }
 # Layer -> the rules for it, and its number of inputs.
 OTHERS = {
-    "relu": (L.ReLU, [Mask(), Pass(), Derivative(), Guided()], 1),
+    "relu": (L.ReLU, [Mask(), PlainMask(), Pass(), Derivative(), Guided()], 1),
     "mean": (lambda: L.AveragePooling2D(2, padding="same"), [Share(), Share(1e-6)], 1),
     "mean of the map": (L.GlobalAveragePooling2D, [Share(), Share(1e-6)], 1),
-    "max_pool": (lambda: L.MaxPooling2D(2), [Share(), Route()], 1),
+    "max_pool": (lambda: L.MaxPooling2D(2), [Share(), Route(), PlainDerivative(Share())], 1),
     "max of the map": (L.GlobalMaxPooling2D, [Share(), Route()], 1),
     "add": (L.Add, [Share(), ShareSum(), ShareSum(0.01)], 2),
     "average": (L.Average, [Share(), Share(0.01)], 2),

@@ -17,6 +17,8 @@ from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.export.loading import ExportedModel
+from egt_tf.export.saved_model import served, served_portably, write_version
 
 SIZE, WAYS, SHOTS = 32, 3, 2
 NAMES = ("ant", "bee", "cow")
@@ -78,6 +80,32 @@ def build():
         return EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=3)
 
     return build_model
+
+
+@pytest.fixture(scope="session")
+def relation(build):
+    """The model of `folder` and `portable`: a relation head whose queries would depend on each other as published."""
+    return build("relation")
+
+
+@pytest.fixture(scope="session")
+def folder(relation, support, tmp_path_factory):
+    """An exported model. Not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / "first"
+    write_version(served(relation, support), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(folder):
+    """What is in `folder`, loaded."""
+    return ExportedModel(folder)
+
+
+@pytest.fixture(scope="session")
+def portable(relation, support, tmp_path_factory):
+    """The same model for other engines: the folder of a version. Not to be written to."""
+    return write_version(served_portably(relation, support), tmp_path_factory.mktemp("models") / "portable")
 
 
 @pytest.fixture

@@ -106,7 +106,10 @@ def test_images_of_different_sizes_come_in_one_request():
 
 @pytest.mark.parametrize("file, says", [
     (b"", "JPEG or PNG"), (b"GIF89a" + bytes(100), "JPEG or PNG"), (b"\x89PNG\r\n\x1a\n", "JPEG or PNG"),
-    (png_of_size(100_000, 100_000), "50 megapixels"), (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
+    (png_of_size(100_000, 100_000), "50 megapixels"), (png_of_size(20_000, 20_000, 16, 6), "50 megapixels"),
+    (png_of_size(20_000, 20_000, 8, 0), "50 megapixels"), (png_of_size(20_000, 20_000, 8, 4), "50 megapixels"),
+    (b"BM" + bytes(100), "JPEG or PNG"), (b"RIFF\0\0\0\0WEBP" + bytes(100), "JPEG or PNG"),
+    (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
     (png_of_size(2**32 - 1, 5), "must have pixels"), (png_of_size(0, 5), "must have pixels"),
     (png_of_size(4, 4), "Invalid PNG"), (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
     (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
@@ -120,8 +123,9 @@ def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
     np.testing.assert_array_equal(prepare([good]), before)
 
 
-def test_a_large_jpeg_is_refused_by_its_header():
-    file = bytearray(encoded(photograph("RGB"), "JPEG"))
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_refused_by_its_header(mode):
+    file = bytearray(encoded(photograph(mode), "JPEG"))
     start = file.index(b"\xff\xc0")
     file[start + 5:start + 9] = struct.pack(">HH", 65000, 65000)
     with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels.*65000"):

@@ -49,9 +49,12 @@ def requests(tmp_path, query_files, support_files):
 
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_answers_alone_are_those_of_the_model(head, build, support, query_files, requests, prepared, served_alone,
-                                               tmp_path):
-    model = build(head)
-    folder = write_version(served(model, support), tmp_path / "models" / "m")
+                                               relation, folder, tmp_path):
+    if head == "relation":
+        model, folder = relation, folder / "1"
+    else:
+        model = build(head)
+        folder = write_version(served(model, support), tmp_path / "models" / "m")
     out = served_alone(ASK, folder, requests)
     method = get_method("fsc")
     targets = [-1, 2, 0]

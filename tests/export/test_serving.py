@@ -16,24 +16,9 @@ import numpy as np
 import pytest
 
 from egt_tf.data.preprocessing import denormalize
-from egt_tf.export.loading import ExportedModel
-from egt_tf.export.saved_model import served, write_version
 
 SERVER = Path(__file__).with_name("rest_server.py")
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
-
-
-@pytest.fixture(scope="module")
-def folder(build, support, tmp_path_factory):
-    """An exported model. Not to be written to."""
-    folder = tmp_path_factory.mktemp("models") / "first"
-    write_version(served(build("relation"), support), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return ExportedModel(folder)
 
 
 @pytest.fixture(scope="module")
