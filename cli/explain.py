@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from egt_tf.errors import ExportError, RunError
+
+from .lines import picture_names, prediction_line, say_left_out
 
 
 @click.command()
@@ -71,18 +71,8 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
         _say_prediction(image, explanations[0], figure)
 
 
-def figure_names(images: Sequence[Path]) -> list[Path]:
-    """A figure in the current folder for each image; a/01.png and b/01.png get different ones."""
-    names, taken = [], Counter()
-    for image in images:
-        taken[image.stem] += 1
-        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
-        names.append(Path(f"{image.stem}-explained{number}.png"))
-    return names
-
-
 def _figures(images, out):
-    return [out] if out is not None else figure_names(images)
+    return [out] if out is not None else picture_names(images, "explained")
 
 
 def _explain_by_exported(images, exported, support_folder, target, out):
@@ -105,8 +95,8 @@ def _explain_by_exported(images, exported, support_folder, target, out):
 
 def _say_prediction(image, explanation, figure):
     predicted = explanation.predicted
-    click.echo(f"{image}: {explanation.class_names[predicted]} ({100 * explanation.probabilities[predicted]:.1f} %)  "
-               f"figure: {figure}")
+    line = prediction_line(image, explanation.class_names[predicted], explanation.probabilities[predicted])
+    click.echo(f"{line}  figure: {figure}")
 
 
 def _support_folder(run, support_folder):
@@ -120,9 +110,7 @@ def _support_folder(run, support_folder):
 def _say_support(model, support, support_folder):
     where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
     click.echo(f"using {model} and {where}: {support.ways} classes, {support.shots} images each")
-    if support.left_out:
-        click.echo(f"{support.left_out} support images are not used: every class counts with {support.shots}, as many "
-                   "as the smallest has")
+    say_left_out(support.left_out, support.shots)
 
 
 def _list_methods():

@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain",
                    "convert": "convert:convert", "data": "data:data", "export": "export:export",
-                   "predict": "predict:predict"},
+                   "predict": "predict:predict", "client": "client:client"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="egt-tf")

@@ -8,6 +8,8 @@ import click
 
 from egt_tf.errors import ExportError
 
+from .lines import prediction_line
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
@@ -25,4 +27,4 @@ def predict(images: tuple[Path, ...], folder: Path) -> None:
             answer = model.ask("serving_default", {"images": [file]})
         except ExportError as error:
             raise ExportError(f"{image}: {error}") from error
-        click.echo(f"{image}: {answer['top_class'][0].decode()} ({100 * answer['probabilities'][0].max():.1f} %)")
+        click.echo(prediction_line(image, answer["top_class"][0].decode(), answer["probabilities"][0].max()))

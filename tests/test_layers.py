@@ -34,7 +34,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf", "egt_tf.config", "egt_tf.errors", "egt_tf.files", "egt_tf.data.check", "egt_tf.data.domains",
     "egt_tf.data.episode", "egt_tf.data.filelists", "egt_tf.data.images", "egt_tf.data.prepare", "egt_tf.data.records",
     "egt_tf.data.sampling", "egt_tf.data.sheet", "egt_tf.data.sources", "egt_tf.data.splits", "egt_tf.data.statistics",
-    "egt_tf.data.synthetic",
+    "egt_tf.data.synthetic", "egt_tf.export.client", "egt_tf.export.messages",
 )
 
 
