@@ -26,7 +26,8 @@ _RUNS = "runs"
               "by default.")
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
-@click.option("--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it.")
+@click.option("--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that "
+              "comes with it.")
 @click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")

@@ -1,4 +1,4 @@
-"""The model that comes with the package: that it is found without being named, and that it is as good as its card says."""
+"""The model that comes with the package: it is found without being named, and as good as its card says."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
     result = egt("explain", SAMPLES[-1], "--out", "picture.png")
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
-    assert first.startswith("using the model that comes with egt-tf (") and "; there is no run in runs/) and its" in first
+    assert first.startswith("using the model that comes with egt-tf (") and "; there is no run in runs/) and" in first
     assert SHOWN in first and second.startswith(f"{SAMPLES[-1]}: {class_of(SAMPLES[-1])} (")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert np.load(tmp_path / "picture.npy").shape == (2, 64, 64)
@@ -67,7 +67,7 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
 
 def test_explain_uses_the_newest_run_where_there_is_one(egt, run):
     result = egt("explain", SAMPLES[0])
-    assert result.exit_code == 0 and result.stdout.startswith("using the newest run runs/tiny and its stored support set")
+    assert result.exit_code == 0 and result.stdout.startswith("using the newest run runs/tiny and its stored")
 
 
 def test_sample_uses_it_even_where_there_is_a_run(egt, run):
@@ -98,8 +98,8 @@ def test_it_is_as_good_on_new_episodes_as_its_card_says(model):
     right = []
     for index in range(20):
         episode = sample_episode(images.members, spec, episode_generator(1234, index))
-        support, query = (np.stack([denormalize(evaluation_image(images.read(int(i)), 64)).numpy() for i in part.ravel()])
-                          for part in (episode.support, episode.query))
+        support, query = (np.stack([denormalize(evaluation_image(images.read(int(i)), 64)).numpy()
+                                    for i in part.ravel()]) for part in (episode.support, episode.query))
         answer = model.ask("classify_episode_floats", {"support_images": support.astype(np.float32),
                                                        "support_labels": np.repeat(np.arange(5), 5),
                                                        "query_images": query.astype(np.float32)})
