@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from egt_tf.errors import ExportError, RunError
 
+from .box import describe_packaged, packaged_model, packaged_sample
+from .lines import picture_names, prediction_line, say_left_out
+
+_RUNS = "runs"
+
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by default.")
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by "
+              "default, and without any the model that comes with egt-tf.")
 @click.option("--model", "exported", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
               help="An exported model in place of a run, such as saved_models/first.")
 @click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -22,16 +26,39 @@ from egt_tf.errors import ExportError, RunError
               "by default.")
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
+@click.option("--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that "
+              "comes with it.")
 @click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")
 def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None, support_folder: Path | None,
-            target: str | None, method: str | None, compare: str | None, list_methods: bool, out: Path | None) -> None:
+            target: str | None, method: str | None, compare: str | None, sample: bool, list_methods: bool,
+            out: Path | None) -> None:
     """Classify images by a support set and draw which pixels spoke for and against it."""
     if list_methods:
         return _list_methods()
+    if sample and (images or folder or exported):
+        raise click.UsageError("--sample brings an image and a model; leave IMAGE, --run and --model out")
+    described = None
+    if sample:
+        images, exported = (packaged_sample(),), packaged_model()
+        described = describe_packaged(exported)
+    _check_options(images, folder, exported, method, compare, out)
+    figures = [out] if out is not None else picture_names(images, "explained")
+    from egt_tf.runs import has_run
+
+    if exported is None and folder is None and not (method or compare) and not has_run(_RUNS):
+        exported = packaged_model()
+        described = describe_packaged(exported, f"there is no run in {_RUNS}/")
+    if exported is not None:
+        _explain_by_exported(images, figures, exported, described, support_folder, target)
+    else:
+        _explain_by_run(images, figures, folder, support_folder, target, method, compare)
+
+
+def _check_options(images, folder, exported, method, compare, out):
     if not images:
-        raise click.UsageError("name at least one IMAGE to explain")
+        raise click.UsageError("name at least one IMAGE to explain, or try --sample")
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if exported is not None and (folder or method or compare):
@@ -43,8 +70,9 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
         raise click.UsageError(f"--out must end in .png. Received: {out}")
     if out is not None and out.resolve() == images[0].resolve():
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
-    if exported is not None:
-        return _explain_by_exported(images, exported, support_folder, target, out)
+
+
+def _explain_by_run(images, figures, folder, support_folder, target, method, compare):
     from egt_tf.data.support import load_image, load_support
     from egt_tf.explain.comparison import draw_comparison
     from egt_tf.explain.episode import explain_image
@@ -52,7 +80,7 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
     from egt_tf.explain.methods import get_method
     from egt_tf.runs import RunFolder, newest_run
 
-    run = newest_run("runs") if folder is None else RunFolder(folder)
+    run = newest_run(_RUNS) if folder is None else RunFolder(folder)
     names = [name.strip() for name in compare.split(",")] if compare else [method or run.config().guidance.composite]
     methods = [get_method(name) for name in names]
     model = run.load_model()
@@ -61,7 +89,7 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
     queries = [load_image(image, model.image_size) for image in images]
     which_run = "the newest run" if folder is None else "the run"
     _say_support(f"{which_run} {run.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, _figures(images, out)):
+    for image, query, figure in zip(images, queries, figures):
         explanations = [explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
                         for each, method in zip(prepared, methods)]
         if compare:
@@ -71,21 +99,7 @@ def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None
         _say_prediction(image, explanations[0], figure)
 
 
-def figure_names(images: Sequence[Path]) -> list[Path]:
-    """A figure in the current folder for each image; a/01.png and b/01.png get different ones."""
-    names, taken = [], Counter()
-    for image in images:
-        taken[image.stem] += 1
-        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
-        names.append(Path(f"{image.stem}-explained{number}.png"))
-    return names
-
-
-def _figures(images, out):
-    return [out] if out is not None else figure_names(images)
-
-
-def _explain_by_exported(images, exported, support_folder, target, out):
+def _explain_by_exported(images, figures, exported, described, support_folder, target):
     from egt_tf.data.support import load_image, load_support
     from egt_tf.explain.figure import save
     from egt_tf.export.explanation import ExportedExplainer
@@ -96,8 +110,8 @@ def _explain_by_exported(images, exported, support_folder, target, out):
     if support is None:
         raise ExportError(f"the model {explainer.model.path} has no stored support set; give one: --support FOLDER")
     queries = [load_image(image, explainer.image_size) for image in images]
-    _say_support(f"the model {explainer.model.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, _figures(images, out)):
+    _say_support(described or f"the model {explainer.model.path}", support, support_folder)
+    for image, query, figure in zip(images, queries, figures):
         explanation = explainer.explain(support, query, target, image.name)
         save(explanation, figure)
         _say_prediction(image, explanation, figure)
@@ -105,8 +119,8 @@ def _explain_by_exported(images, exported, support_folder, target, out):
 
 def _say_prediction(image, explanation, figure):
     predicted = explanation.predicted
-    click.echo(f"{image}: {explanation.class_names[predicted]} ({100 * explanation.probabilities[predicted]:.1f} %)  "
-               f"figure: {figure}")
+    line = prediction_line(image, explanation.class_names[predicted], explanation.probabilities[predicted])
+    click.echo(f"{line}  figure: {figure}")
 
 
 def _support_folder(run, support_folder):
@@ -120,9 +134,7 @@ def _support_folder(run, support_folder):
 def _say_support(model, support, support_folder):
     where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
     click.echo(f"using {model} and {where}: {support.ways} classes, {support.shots} images each")
-    if support.left_out:
-        click.echo(f"{support.left_out} support images are not used: every class counts with {support.shots}, as many "
-                   "as the smallest has")
+    say_left_out(support.left_out, support.shots)
 
 
 def _list_methods():

@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
     lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain",
                    "convert": "convert:convert", "data": "data:data", "export": "export:export",
                    "predict": "predict:predict", "pretrain": "pretrain:pretrain", "runs": "runs:runs",
-                   "doctor": "doctor:doctor"},
+                   "doctor": "doctor:doctor", "client": "client:client"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="egt-tf")

@@ -8,21 +8,27 @@ import click
 
 from egt_tf.errors import ExportError
 
+from .box import describe_packaged, packaged_model
+from .lines import prediction_line
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--model", "folder", required=True, type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
-              help="An exported model, such as saved_models/first; its newest version by default.")
-def predict(images: tuple[Path, ...], folder: Path) -> None:
+@click.option("--model", "folder", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
+              help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
+              "by default.")
+def predict(images: tuple[Path, ...], folder: Path | None) -> None:
     """Classify JPEG and PNG images by the support set stored in an exported model."""
     from egt_tf.export.loading import ExportedModel
 
     files = [image.read_bytes() for image in images]
-    model = ExportedModel(folder)
+    model = ExportedModel(folder or packaged_model())
     model.check_classifier()
+    if folder is None:
+        click.echo(f"using {describe_packaged(model.path)} and its stored support set")
     for image, file in zip(images, files):
         try:
             answer = model.ask("serving_default", {"images": [file]})
         except ExportError as error:
             raise ExportError(f"{image}: {error}") from error
-        click.echo(f"{image}: {answer['top_class'][0].decode()} ({100 * answer['probabilities'][0].max():.1f} %)")
+        click.echo(prediction_line(image, answer["top_class"][0].decode(), answer["probabilities"][0].max()))

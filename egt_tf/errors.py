@@ -33,6 +33,14 @@ class ExportError(EgtError):
     """A model cannot be exported as asked, or an exported one is missing, damaged or not what it should be."""
 
 
+class ServerError(EgtError):
+    """A model server cannot be reached, has not what it is asked for, or answers what it should not."""
+
+
+class RequestRefusedError(ServerError):
+    """A model server was asked rightly and found the request itself wrong, such as an image it cannot decode."""
+
+
 def check_integer(name: str, value: object, smallest: int) -> None:
     """Checks an argument that a configuration may set to anything.
 

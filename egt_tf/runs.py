@@ -206,14 +206,23 @@ class RunFolder:
             raise RunError(f"{self.metrics_file} must hold one JSON object a line. Received: {error}") from error
 
 
+def has_run(root: str | os.PathLike) -> bool:
+    """Whether `newest_run` finds one."""
+    return bool(_weight_files(root))
+
+
 def newest_run(root: str | os.PathLike) -> RunFolder:
     """The run below `root` whose weights were written last.
 
     Raises:
         RunError: there is none; the message says what to type.
     """
-    files = [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]
+    files = _weight_files(root)
     if not files:
         raise RunError(f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
                        f"{root}/demo (or name one with --run)")
     return RunFolder(max(files)[1].parent)
+
+
+def _weight_files(root):
+    return [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]

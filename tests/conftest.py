@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +32,25 @@ def golden_dir() -> Path:
 def benchmark_dir() -> Path:
     """The folder of image domains, one sub-folder a domain; the test is skipped without it."""
     return _named_folder("EGT_TF_BENCHMARK_DIR", "image domains")
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Starts a server of exported models, in a process without this package: (folder, ...) -> its address."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    program = Path(__file__).with_name("export") / "rest_server.py"
+    started = []
+
+    def start(*folders: Path) -> str:
+        started.append(subprocess.Popen([sys.executable, "-I", program, *folders], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env=environment))
+        port = started[-1].stdout.readline().strip()
+        assert port, "the server did not start"
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in started:
+        process.communicate()
 
 
 def _named_folder(variable: str, content: str) -> Path:

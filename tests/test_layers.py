@@ -37,6 +37,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.data.sampling", "egt_tf.data.sheet", "egt_tf.data.sources", "egt_tf.data.splits", "egt_tf.data.statistics",
     "egt_tf.data.synthetic", "egt_tf.doctor.examination", "egt_tf.doctor.findings", "egt_tf.doctor.machine",
     "egt_tf.doctor.versions", "egt_tf.run_table", "egt_tf.runs",
+    "egt_tf.export.client", "egt_tf.export.messages",
 )
 
 

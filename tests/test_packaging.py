@@ -13,7 +13,8 @@ import pytest
 import egt_tf
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER_OF = {"egt_tf": "egt_tf", "egt_tf_cli": "cli", "egt_tf_configs": "configs"}
+FOLDER_OF = {"egt_tf": "egt_tf", "egt_tf_cli": "cli", "egt_tf_configs": "configs", "egt_tf_models": "saved_models"}
+BOX = ("samples", "shapes/1")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def wheel(tmp_path_factory):
     for file in ROOT.iterdir():
         if file.is_file():
             shutil.copy(file, copy)
+    for model in ("first/1", "shapes/2"):
+        shutil.copytree(ROOT / "saved_models" / "shapes" / "1", copy / "saved_models" / model)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
     subprocess.run([*build, "--outdir", copy / "dist", copy], check=True, capture_output=True)
     (path,) = (copy / "dist").glob("*.whl")
@@ -69,6 +72,14 @@ def test_the_wheel_holds_every_configuration(wheel):
     expected = tree_of("egt_tf_configs", "*.yaml")
     assert "egt_tf_configs/demo.yaml" in expected
     assert {name for name in wheel if name.endswith(".yaml")} == expected
+
+
+def test_the_wheel_holds_the_model_in_the_box_and_no_other(wheel):
+    expected = {file for part in BOX for file in tree_of("egt_tf_models", f"{part}/**/*")
+                if (ROOT / file.replace("egt_tf_models", "saved_models")).is_file()}
+    assert {"egt_tf_models/shapes/1/saved_model.pb", "egt_tf_models/shapes/1/assets/class_names.txt"} <= expected
+    assert any(file.startswith("egt_tf_models/samples/") for file in expected)
+    assert {name for name in wheel if name.startswith("egt_tf_models/")} == {*expected, "egt_tf_models/__init__.py"}
 
 
 def test_the_wheel_takes_no_common_top_level_name(wheel):

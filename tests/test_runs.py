@@ -9,7 +9,7 @@ import pytest
 from egt_tf.config import ModelConfig, RunConfig
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
-from egt_tf.runs import RunFolder, newest_run
+from egt_tf.runs import RunFolder, has_run, newest_run
 from egt_tf.weights import save_arrays, weight_arrays
 
 
@@ -114,7 +114,7 @@ def test_newest_run_is_the_one_whose_weights_were_written_last(tmp_path):
     newest = finished(tmp_path / "b", 3000)
     finished(tmp_path / "c", 1000)
     RunFolder(tmp_path / "unfinished").create(small_config())
-    assert newest_run(tmp_path) == newest
+    assert newest_run(tmp_path) == newest and has_run(tmp_path)
     os.utime(tmp_path / "a" / "best.npz", (4000, 4000))
     assert newest_run(tmp_path).path == tmp_path / "a"
 
@@ -123,3 +123,4 @@ def test_newest_run_is_the_one_whose_weights_were_written_last(tmp_path):
 def test_no_run_says_what_to_type(tmp_path, root):
     with pytest.raises(RunError, match=r"no trained run was found .* egt-tf train --config demo --run .*/demo"):
         newest_run(tmp_path / root)
+    assert not has_run(tmp_path / root)

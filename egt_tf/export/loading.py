@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.errors import ExportError
+from egt_tf.export.messages import first_line, refusal
 from egt_tf.export.safety import GRAPH_FILE, check_files, check_graph
 from egt_tf.export.saved_model import versions
 
@@ -33,7 +33,7 @@ class ExportedModel:
             # Kept, or the variables of its signatures would be gone.
             self._loaded = tf.saved_model.load(str(self.path))
         except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
-            raise ExportError(f"cannot load {self.path}: {_first_line(str(error))}") from error
+            raise ExportError(f"cannot load {self.path}: {first_line(str(error))}") from error
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class ExportedModel:
             tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in wanted.items()}
             return {name: value.numpy() for name, value in function(**tensors).items()}
         except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
-            raise ExportError(request_error(error)) from error
+            raise ExportError(refusal(str(error))) from error
 
     def check_classifier(self) -> None:
         """Checks that the model has classes to choose from.
@@ -104,17 +104,3 @@ def version_folder(path: str | os.PathLike) -> Path:
         return path / str(found[-1])
     received = "no such folder" if not path.exists() else f"no {GRAPH_FILE} in it or in a numbered folder of it"
     raise ExportError(f"{path} must be an exported model, NAME or NAME/VERSION. Received: {received}")
-
-
-def request_error(error: Exception) -> str:
-    """The part of TensorFlow's message that says what is wrong with a request."""
-    text = str(error)
-    found = re.search(r"assertion failed: (.*)", text)
-    if found:
-        # Every part of a message of ours is in brackets of its own.
-        return found.group(1).replace("] [", " ").removeprefix("[").removesuffix("]").strip()
-    return re.sub(r"^.*Invalid", "Invalid", _first_line(re.sub(r"(?s)^.*<stack traces unavailable>", "", text)))
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

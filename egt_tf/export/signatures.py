@@ -85,7 +85,10 @@ class Signatures:
 
     def all(self) -> dict[str, Signature]:
         """Every signature by name."""
-        encoded = self._of_images(tf.TensorSpec([None], tf.string), lambda images: prepared_images(images, self.size))
+        files = tf.TensorSpec([None], tf.string)
+        # A function of its own, so that the graph holds the decoding once and not once for each signature.
+        decode = tf.function(lambda images: prepared_images(images, self.size), input_signature=[files])
+        encoded = self._of_images(files, decode)
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), prepared_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}
 

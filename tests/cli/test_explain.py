@@ -129,9 +129,9 @@ def test_an_unknown_method_suggests_the_nearest(fails, run, query):
     fails("explain", query, "--compare", "fsc,gradeint", says=["gradeint", "gradient"])
 
 
-def test_without_any_run_it_says_what_to_type(fails, tmp_path):
+def test_a_method_without_any_run_says_what_to_type(fails, tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "image.png")
-    fails("explain", "image.png", says=["no trained run", "egt-tf train --config demo --run runs/demo", "--run"])
+    fails("explain", "image.png", "--method", "fsc", says=["no trained run", "egt-tf train --config demo --run runs/demo", "--run"])
 
 
 def test_a_run_that_does_not_exist(fails, run, query):

@@ -1,6 +1,7 @@
-"""A small server of TensorFlow Serving's documented REST interface, `POST /v1/models/NAME[/versions/N]:predict`.
+"""A small server of TensorFlow Serving's documented REST interface, `POST /v1/models/NAME[/versions/N]:predict` and
+`GET /v1/models/NAME[/versions/N]/metadata`.
 
-    python -I rest_server.py MODEL_FOLDER
+    python -I rest_server.py MODEL_FOLDER...
 
 Prints its port and answers until its standard input ends. It knows TensorFlow and nothing of this package: requests in
 row form ("instances") and in column form ("inputs"), {"b64": ...} for binary strings, both in inputs and in outputs
@@ -12,8 +13,10 @@ import http.server
 import importlib.util
 import json
 import os
+import re
 import sys
 import threading
+import urllib.parse
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # An editable installation finds the package by a hook.
@@ -24,10 +27,15 @@ if importlib.util.find_spec("egt_tf") is not None:
 
 import tensorflow as tf  # noqa: E402
 
-FOLDER = sys.argv[1]
-NAME = os.path.basename(FOLDER)
-VERSION = max(int(entry) for entry in os.listdir(FOLDER) if entry.isdecimal())
-MODEL = tf.saved_model.load(os.path.join(FOLDER, str(VERSION)))
+
+
+def loaded(folder):
+    """The newest version of a model and its number."""
+    version = max(int(entry) for entry in os.listdir(folder) if entry.isdecimal())
+    return tf.saved_model.load(os.path.join(folder, str(version))), version
+
+
+MODELS = {os.path.basename(folder): loaded(folder) for folder in sys.argv[1:]}
 
 
 def decoded(value):
@@ -54,8 +62,11 @@ def columns(request, names):
     return {name: [row[name] if named else row for row in rows] for name in names}
 
 
-def answer(request):
-    function = MODEL.signatures[request.get("signature_name", "serving_default")]
+def answer(model, request):
+    name = request.get("signature_name", "serving_default")
+    if name not in model.signatures:
+        raise ValueError(f'Serving signature name: "{name}" not found in signature def')
+    function = model.signatures[name]
     specs = function.structured_input_signature[1]
     inputs = columns(request, list(specs))
     tensors = {name: tf.constant(decoded(inputs[name]), spec.dtype) for name, spec in specs.items()}
@@ -70,16 +81,44 @@ def answer(request):
     return {"predictions": rows if len(outputs) > 1 else next(iter(outputs.values()))}
 
 
+def metadata(name):
+    """Of the metadata only the names of the signatures: who needs their shapes reads the model card."""
+    model, version = MODELS[name]
+    return {"model_spec": {"name": name, "signature_name": "", "version": str(version)},
+            "metadata": {"signature_def": {"signature_def": {signature: {} for signature in model.signatures}}}}
+
+
+def named(path, verb):
+    """The model that a path names. Raises LookupError with the server's words."""
+    found = re.fullmatch(rf"/v1/models/([^/:]+)(?:/versions/(\d+))?{verb}", path)
+    if found is None:
+        raise LookupError(f"Malformed request: {path}")
+    name, version = urllib.parse.unquote(found[1]), found[2]
+    if name not in MODELS or version not in (None, str(MODELS[name][1])):
+        asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise LookupError(f"Servable not found for request: {asked}")
+    return name
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply("/metadata", metadata)
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        paths = (f"/v1/models/{NAME}:predict", f"/v1/models/{NAME}/versions/{VERSION}:predict")
-        status, result = 404, {"error": f"Not Found: {self.path}"}
-        if self.path in paths:
-            try:
-                status, result = 200, answer(json.loads(body))
-            except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
-                status, result = 400, {"error": str(error)}
+        self.reply(":predict", lambda name: answer(MODELS[name][0], json.loads(body)))
+
+    def reply(self, verb, result_of):
+        try:
+            name = named(self.path, verb)
+        except LookupError as error:
+            return self.send(404, {"error": str(error)})
+        try:
+            self.send(200, result_of(name))
+        except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
+            self.send(400, {"error": str(error)})
+
+    def send(self, status, result):
         content = json.dumps(result).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

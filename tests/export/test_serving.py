@@ -17,30 +17,23 @@ import pytest
 
 from egt_tf.data.preprocessing import denormalize
 
-SERVER = Path(__file__).with_name("rest_server.py")
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 
 @pytest.fixture(scope="module")
-def post(folder):
+def post(serve, folder):
     """Posts to the server: (path behind the host, JSON) -> (status, JSON)."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    with subprocess.Popen([sys.executable, "-I", SERVER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True, env=environment, cwd=folder) as process:
-        port = process.stdout.readline().strip()
-        assert port, "the server did not start"
+    address = serve(folder)
 
-        def send(path, request):
-            url = f"http://127.0.0.1:{port}{path}"
-            posted = urllib.request.Request(url, json.dumps(request).encode())
-            try:
-                with urllib.request.urlopen(posted, timeout=120) as got:
-                    return got.status, json.load(got)
-            except urllib.error.HTTPError as error:
-                return error.code, json.load(error)
+    def send(path, request):
+        posted = urllib.request.Request(address + path, json.dumps(request).encode())
+        try:
+            with urllib.request.urlopen(posted, timeout=120) as got:
+                return got.status, json.load(got)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
 
-        yield send
-        process.stdin.close()
+    return send
 
 
 def b64(file: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 
 from egt_tf.data.synthetic import draw
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 # At least five classes in every split of the folder rule, and enough images for 5 shots and the queries below.
 CLASSES, IMAGES = 24, 8
 SHORTER = {
@@ -56,6 +58,7 @@ def folder(tmp_path_factory):
     for index in range(3):
         _save(folder / "examples" / f"class{index:02d}" / "1.png", index, 20)
     _save(folder / "photo.jpg", 1, 30)
+    shutil.copytree(ROOT / "saved_models" / "samples", folder / "saved_models" / "samples")
     return folder
 
 
@@ -99,6 +102,6 @@ def test_every_configuration_key_is_described():
 
 
 def test_the_make_targets_exist():
-    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.M):
         assert re.search(rf"^{target}:", makefile, re.M)

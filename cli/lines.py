@@ -1,0 +1,36 @@
+"""Lines that several commands print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+
+def prediction_line(image: Path, class_name: str, probability: float) -> str:
+    """What an image was taken for: "photo.jpg: bee (93.1 %)"."""
+    return f"{image}: {class_name} ({100 * probability:.1f} %)"
+
+
+def say_left_out(left_out: int, shots: int) -> None:
+    """Tells of support images that are not used because another class has fewer."""
+    if left_out:
+        click.echo(f"{left_out} support images are not used: every class counts with {shots}, as many as the smallest "
+                   "has")
+
+
+def picture_names(images: Sequence[Path], ending: str) -> list[Path]:
+    """A PNG file in the current folder for each image; a/01.png and b/01.png get different ones.
+
+    Args:
+        images: files.
+        ending: goes between the name of the image and ".png".
+    """
+    names, taken = [], Counter()
+    for image in images:
+        taken[image.stem] += 1
+        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
+        names.append(Path(f"{image.stem}-{ending}{number}.png"))
+    return names
