@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
 import click
 
-from egt_tf.config import load_config
+from egt_tf.config import STRATEGIES, load_config
 
 from .config_lookup import find_config
 from .errors import INTERRUPTED, CommandError
@@ -22,14 +23,18 @@ from .progress import clear_line, training_progress
 @click.option("--run", "folder", type=click.Path(path_type=Path),
               help="The run folder; runs/<name of the configuration> by default.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch, if the run folder holds a run.")
-def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool) -> None:
+@click.option("--strategy", type=click.Choice(STRATEGIES), default=None,
+              help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names; training.strategy "
+              "by default.")
+def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool,
+          strategy: str | None) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
     run_folder = _run_folder(name, folder)
     from egt_tf.runs import RunFolder
 
     run = RunFolder(run_folder)
     resume = resume and run.config_file.exists()
-    config = _resolve(name, overrides, run, resume)
+    config = _on_devices(_resolve(name, overrides, run, resume), strategy)
     from egt_tf.training.loop import train as run_training
 
     training = config.training
@@ -71,6 +76,13 @@ def _resolve(name, overrides, run, resume):
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")
     return load_config(find_config(name), overrides)
+
+
+def _on_devices(config, strategy):
+    """A resumed run may go on with another strategy: the numbers stay the same, up to rounding."""
+    if strategy is None:
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, strategy=strategy))
 
 
 def _how_to_go_on(run):

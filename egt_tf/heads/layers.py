@@ -86,8 +86,12 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         super().build(input_shape)
 
     def _vector(self, name, shape, initializer, trainable=True):
+        # Replicas keep averages of their own episodes, and the mean of these is that of all episodes.
+        replicas = {} if trainable else {"synchronization": tf.VariableSynchronization.ON_READ,
+                                         "aggregation": tf.VariableAggregation.MEAN}
         # float32 under mixed precision too, as the statistics are: a sum over a map would overflow float16.
-        return self.add_weight(name, shape, initializer=initializer, trainable=trainable, experimental_autocast=False)
+        return self.add_weight(name, shape, initializer=initializer, trainable=trainable, experimental_autocast=False,
+                               **replicas)
 
     def call(self, inputs, training=None):
         x = tf.cast(inputs, self.variable_dtype)

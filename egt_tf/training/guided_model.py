@@ -65,7 +65,9 @@ class GuidedModel(keras.Model):
             scores, plain, guided = self._scores_and_losses(features, labels)
             auxiliary = head.auxiliary_loss(features, labels, base_labels)
             loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * guided + auxiliary)
-        self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
+            # Replicas have as many episodes each, and their gradients are summed up.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+        self.optimizer.minimize(share, self.classifier.trainable_variables, tape=tape)
         return self._track((loss, plain, guided, auxiliary), scores, labels)
 
     def test_step(self, data):

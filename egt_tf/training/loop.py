@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -11,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, episode_dataset
+from egt_tf.data.pipeline import ImageCache, StepPart, episode_dataset
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
 from egt_tf.data.unreadable import UnreadableImages
@@ -32,9 +34,12 @@ from egt_tf.training.failures import original_errors
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.optimizers import OPTIMIZERS, rate_after
+from egt_tf.training.precision import layers_in, scaled
 from egt_tf.training.state import Progress, load_state, save_state
+from egt_tf.training.strategy import (check_agreement, check_devices, distributed, lost_workers, open_strategy,
+                                      own_folder, set_statistics)
 from egt_tf.training.tensorboard import TensorBoardScalars
-from egt_tf.weights import assign_backbone, load_arrays, save_arrays, weight_arrays
+from egt_tf.weights import assign_backbone, assign_weights, load_arrays, save_arrays, weight_arrays
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
 VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
@@ -48,7 +53,8 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     """Trains a model and writes everything into `run`.
 
     The result is a function of the configuration, the images and the machine: an interrupted and resumed training
-    ends with the same weights as one that was left alone.
+    ends with the same weights as one that was left alone. On several replicas it differs by rounding. Of several
+    workers, which all call this, the chief alone writes into `run`.
 
     Args:
         config: what to do.
@@ -63,24 +69,35 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     Raises:
         ConfigError, DataError: the configuration or the images are not as they must be; before the first epoch is
             done, nothing is left behind then.
-        RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite.
+        RunError: the folder already holds a run, or its state cannot be loaded; or the loss is no longer finite; or
+            another worker has gone.
         OSError: a file cannot be written.
     """
+    # First: workers must find each other before TensorFlow does anything else.
+    strategy = open_strategy(config.training.strategy)
+    check_devices(config, strategy)
+    with own_folder(run, strategy) as own, lost_workers(strategy, run):
+        return _train(config, own, resume, callbacks, report, strategy)
+
+
+def _train(config: RunConfig, run: RunFolder, resume: bool, callbacks: Sequence[keras.callbacks.Callback],
+           report: Report, strategy: tf.distribute.Strategy) -> Progress:
     if not resume:
         run.check_new()
     _check_model(config)
     sources, training, validation = _open_data(config)
     config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
-    classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
-                                          seed=config.training.seed)
-    model = _compiled(classifier, config)
+    with strategy.scope(), layers_in(config.training.precision):
+        classifier = _build(config)
+        model = _compiled(classifier, config)
     if resume:
         progress = load_state(run.last_file, classifier, model.optimizer)
     else:
         progress = Progress()
         _warm_start(classifier, config.training.warm_start)
         _start_run(run, config, sources, model, progress)
+    check_agreement(strategy, progress.epochs)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
                f"{100 * progress.best_accuracy:.2f} %")
@@ -88,11 +105,13 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
     if progress.epochs:
         report(f"resuming after epoch {progress.epochs}")
     unreadable = [UnreadableImages(images) for images in (training, validation) if config.data.unreadable == "skip"]
-    keeper = EpochKeeper(config, run, validation, progress, unreadable, report)
+    judged = classifier if _is_plain(config, strategy) else _build(config)
+    keeper = EpochKeeper(config, run, judged, validation, progress, unreadable, report)
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
     try:
         with original_errors():
-            model.fit(_training_data(config, training, progress.epochs, unreadable[0] if unreadable else None),
+            model.fit(distributed(strategy, functools.partial(_training_data, config, training, progress.epochs,
+                                                              unreadable[0] if unreadable else None)),
                       epochs=config.training.epochs, initial_epoch=progress.epochs,
                       steps_per_epoch=_steps_per_epoch(config),
                       callbacks=[keeper, tensorboard, *callbacks], verbose=0)
@@ -111,19 +130,18 @@ class EpochKeeper(keras.callbacks.Callback):
 
     Args:
         config, run, validation, progress: of the training.
+        judged: the model that is validated, with the weights that the trained one has then; it may be that one.
         unreadable: the finders of images that are left out, of the training and of the validation; empty if none are.
         report: gets lines on such images.
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder, validation: ImageSet, progress: Progress,
-                 unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
+    def __init__(self, config: RunConfig, run: RunFolder, judged: EpisodicModel, validation: ImageSet,
+                 progress: Progress, unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
         super().__init__()
         self.config, self.run, self.validation, self.progress = config, run, validation, progress
         self.unreadable, self.report = unreadable, report
         self._began = 0.0
-
-    def on_train_begin(self, logs=None):
-        self._evaluate = Evaluator(self.model.classifier)
+        self._evaluate = Evaluator(judged)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -135,6 +153,8 @@ class EpochKeeper(keras.callbacks.Callback):
         logs["seconds"] = time.monotonic() - self._began
         weights = weight_arrays(self.model.classifier)
         self._check_finite(epoch, logs["loss"], weights)
+        if self._evaluate.model is not self.model.classifier:
+            assign_weights(self._evaluate.model, weights, "the training")
         accuracy = self._evaluate(self.validation, _spec(self.config), self.config.training.validation_episodes,
                                   self.config.training.seed + VALIDATION_STREAM,
                                   unreadable=self.unreadable[-1] if self.unreadable else None)
@@ -226,11 +246,26 @@ def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSou
     return mix([source.split(split) for source in sources], [each.weight for each in weighted])
 
 
+def _build(config: RunConfig) -> EpisodicModel:
+    return EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
+                                    seed=config.training.seed)
+
+
+def _is_plain(config: RunConfig, strategy: tf.distribute.Strategy) -> bool:
+    """Whether the model that is trained predicts as the finished run will: in float32, and without other workers."""
+    return config.training.precision == "float32" and strategy.num_replicas_in_sync == 1
+
+
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
     model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
-    model.compile(optimizer=OPTIMIZERS.get(config.training.optimizer, learning_rate=config.training.learning_rate))
+    training = config.training
+    set_statistics(model, across_replicas=training.batch_statistics == "step")
+    optimizer = scaled(OPTIMIZERS.get(training.optimizer, learning_rate=training.learning_rate), training.precision)
+    # Here, where its variables are made for the devices that the weights are on.
+    optimizer.build(classifier.trainable_variables)
+    model.compile(optimizer, jit_compile=training.xla, steps_per_execution=training.steps_per_execution)
     return model
 
 
@@ -260,13 +295,15 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
     return None, spec
 
 
-def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None):
+def _training_data(config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None,
+                   part: StepPart) -> tf.data.Dataset:
     per_epoch = config.training.episodes_per_epoch
     return episode_dataset(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
         seed=config.training.seed, start=epochs_done * per_epoch,
         count=(config.training.epochs - epochs_done) * per_epoch,
-        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable)
+        episodes_per_step=config.training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=unreadable,
+        part=part)
 
 
 def _spec(config: RunConfig) -> EpisodeSpec:

@@ -12,6 +12,7 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
+from egt_tf.training.precision import state_variables
 from egt_tf.weights import assign_weights, load_arrays, save_arrays, weight_arrays
 
 _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
@@ -73,4 +74,4 @@ def _read_progress(path: Path, array: np.ndarray) -> Progress:
 
 def _optimizer_variables(model, optimizer):
     optimizer.build(model.trainable_variables)
-    return {f"{index:04d}": variable for index, variable in enumerate(optimizer.variables)}
+    return {f"{index:04d}": variable for index, variable in enumerate(state_variables(optimizer))}
