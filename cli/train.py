@@ -24,8 +24,8 @@ from .progress import clear_line, training_progress
               help="The run folder; runs/<name of the configuration> by default.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch, if the run folder holds a run.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default=None,
-              help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names; training.strategy "
-              "by default.")
+              help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names. By default as "
+              "training.strategy says.")
 def train(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool,
           strategy: str | None) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""

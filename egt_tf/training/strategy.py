@@ -33,7 +33,7 @@ def open_strategy(name: str) -> tf.distribute.Strategy:
 
     Args:
         name: "default", "mirrored" (all GPUs; without any, all logical CPU devices), "multiworker" or "auto"; the last
-            is multiworker if TF_CONFIG names more than one worker, mirrored if there is more than one GPU, else default.
+            is multiworker if TF_CONFIG names more than one worker, mirrored if there are several GPUs, else default.
 
     Raises:
         ConfigError: "multiworker" without a TF_CONFIG that names the workers, or one that is not as it must be.
@@ -131,8 +131,8 @@ def check_agreement(strategy: tf.distribute.Strategy, epochs: int) -> None:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.abs(mean - mine))
 
     if float(strategy.experimental_local_results(strategy.run(tf.function(disagreement)))[0]) > 0:
-        raise RunError("all workers must go on from the same state: start them together, with the same command and a run "
-                       f"folder that all of them see. Received: {epochs} finished epochs on this one, another number "
+        raise RunError("all workers must go on from the same state: start them together, with the same command and "
+                       f"a run folder that all of them see. Received: {epochs} finished epochs on this one, another number "
                        "on others")
 
 
@@ -175,8 +175,8 @@ def _devices(kind: str) -> tuple[str, ...]:
 def _check_cluster() -> None:
     if not _addresses():
         raise ConfigError("`training.strategy` multiworker needs the environment variable TF_CONFIG to name the "
-                          'workers, as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", '
-                          '"index": 0}}. Received: none')
+                          'workers, as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": '
+                          '"worker", "index": 0}}. Received: none')
     task = _cluster().get("task")
     index = task.get("index") if isinstance(task, dict) else None
     workers = _cluster()["cluster"].get(task.get("type"), []) if index is not None else []

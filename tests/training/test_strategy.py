@@ -19,7 +19,6 @@ from egt_tf.weights import load_arrays
 
 PROGRAM = Path(__file__).with_name("distributed_run.py")
 ROOT = PROGRAM.parents[2]
-HEADS = ("graph", "cross_attention")
 
 
 def content(head: str = "relation", guidance: dict | None = None, **training) -> dict:
@@ -86,8 +85,9 @@ def expect_equal_runs(a: RunFolder, b: RunFolder, tolerance: float = 1e-5) -> No
         assert mine == pytest.approx(other, rel=10 * tolerance)
 
 
-def runs(heads, *strategies) -> dict[str, dict]:
-    return {f"{head}-{strategy}": content(head, strategy=strategy) for head in heads for strategy in strategies}
+def runs(heads, *strategies, **changes) -> dict[str, dict]:
+    return {f"{head}-{strategy}": content(head, strategy=strategy, **changes)
+            for head in heads for strategy in strategies}
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +122,26 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS)
-def test_other_heads_train_as_on_one_replica(tmp_path, head):
-    on_two_devices(tmp_path / "devices", runs([head], "default", "mirrored"))
-    on_two_workers(tmp_path, runs([head], "multiworker"))
+@pytest.mark.parametrize("head, guidance", [
+    ("cross_attention", {}),
+    # Relevance of a graph of random weights turns rounding errors into other weights of the features: one replica with
+    # and without XLA differs as much. So its guided loss is compared at the first step, in `..._graph_guided` below.
+    ("graph", {"mode": "none"})])
+def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance):
+    on_two_devices(tmp_path / "devices", runs([head], "default", "mirrored", guidance=guidance))
+    on_two_workers(tmp_path, runs([head], "multiworker", guidance=guidance))
     expected = RunFolder(tmp_path / "devices" / f"{head}-default")
     expect_equal_runs(expected, RunFolder(tmp_path / "devices" / f"{head}-mirrored"))
     expect_equal_runs(expected, RunFolder(tmp_path / "0" / f"{head}-multiworker"))
+
+
+@pytest.mark.slow
+def test_first_step_of_a_graph_guided(tmp_path):
+    one_step = {"epochs": 1, "episodes_per_epoch": 2}
+    on_two_devices(tmp_path / "devices", runs(["graph"], "default", "mirrored", **one_step))
+    rows = [RunFolder(tmp_path / "devices" / f"graph-{name}").metrics()[0] for name in ("default", "mirrored")]
+    assert rows[0]["plain_loss"] == pytest.approx(rows[1]["plain_loss"], rel=1e-5)
+    assert rows[0]["guided_loss"] == pytest.approx(rows[1]["guided_loss"], rel=1e-3)
 
 
 # === which strategy ===
@@ -167,10 +180,11 @@ def test_several_machines_need_a_cluster(no_cluster):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("{", "must be JSON"), ("[1]", "must be a JSON object"), ('{"cluster": {"worker": "a:1"}}', "must list the addresses"),
+    ("{", "must be JSON"), ("[1]", "must be a JSON object"),
+    ('{"cluster": {"worker": "a:1"}}', "must list the addresses"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}}', "the task in TF_CONFIG"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "the task in TF_CONFIG"),
-    ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "the task in TF_CONFIG"),
+    ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "the task in TF_C"),
 ])
 def test_a_wrong_cluster_is_refused(monkeypatch, text, message):
     monkeypatch.setenv("TF_CONFIG", text)
@@ -190,7 +204,8 @@ class Devices:
 
 @pytest.mark.parametrize("episodes, replicas, nearest", [(1, 2, 2), (6, 4, 8)])
 def test_a_step_is_divided_evenly(episodes, replicas, nearest):
-    with pytest.raises(ConfigError, match=f"number of replicas, {replicas} here. Received: {episodes}; set it to {nearest}"):
+    message = f"number of replicas, {replicas} here. Received: {episodes}; set it to {nearest}"
+    with pytest.raises(ConfigError, match=message):
         check_devices(config(episodes_per_step=episodes, episodes_per_epoch=episodes), Devices(replicas))
 
 
