@@ -60,8 +60,8 @@ def check_devices(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     """Checks what a configuration asks of the devices.
 
     Raises:
-        ConfigError: a step cannot be divided evenly among the replicas, or an epoch among executions; or XLA would give
-            wrong gradients.
+        ConfigError: a step cannot be divided evenly among the replicas, or an epoch among executions; or XLA would
+            fail or give wrong gradients.
     """
     training, replicas = config.training, strategy.num_replicas_in_sync
     if training.episodes_per_step % replicas:
@@ -73,6 +73,10 @@ def check_devices(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
     if steps % training.steps_per_execution:
         raise ConfigError(f"`training.steps_per_execution` must divide the steps of an epoch, {steps} here "
                           f"(episodes_per_epoch / episodes_per_step). Received: {training.steps_per_execution}")
+    if training.xla and replicas > 1:
+        raise ConfigError("`training.xla` must be false on several replicas, whose variables XLA does not find. "
+                          f"Received: training.xla=true with {replicas} replicas; set it to false, or "
+                          "training.strategy to default")
     if training.xla and config.guidance.mode != "none" and not config.guidance.detach:
         raise ConfigError("`training.xla` must be false with guidance.detach=false: XLA computes the gradient through "
                           "an explanation wrongly where it passes a max-pooling. Received: training.xla=true")
@@ -132,8 +136,8 @@ def check_agreement(strategy: tf.distribute.Strategy, epochs: int) -> None:
 
     if float(strategy.experimental_local_results(strategy.run(tf.function(disagreement)))[0]) > 0:
         raise RunError("all workers must go on from the same state: start them together, with the same command and "
-                       f"a run folder that all of them see. Received: {epochs} finished epochs on this one, another number "
-                       "on others")
+                       f"a run folder that all of them see. Received: {epochs} finished epochs on this one, another "
+                       "number on others")
 
 
 @contextlib.contextmanager

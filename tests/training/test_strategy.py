@@ -122,17 +122,17 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head, guidance", [
-    ("cross_attention", {}),
+@pytest.mark.parametrize("head, guidance, tolerance", [
+    ("cross_attention", {}, 1e-5),
     # Relevance of a graph of random weights turns rounding errors into other weights of the features: one replica with
     # and without XLA differs as much. So its guided loss is compared at the first step, in `..._graph_guided` below.
-    ("graph", {"mode": "none"})])
-def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance):
+    ("graph", {"mode": "none"}, 5e-4)])
+def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance, tolerance):
     on_two_devices(tmp_path / "devices", runs([head], "default", "mirrored", guidance=guidance))
     on_two_workers(tmp_path, runs([head], "multiworker", guidance=guidance))
     expected = RunFolder(tmp_path / "devices" / f"{head}-default")
-    expect_equal_runs(expected, RunFolder(tmp_path / "devices" / f"{head}-mirrored"))
-    expect_equal_runs(expected, RunFolder(tmp_path / "0" / f"{head}-multiworker"))
+    expect_equal_runs(expected, RunFolder(tmp_path / "devices" / f"{head}-mirrored"), tolerance)
+    expect_equal_runs(expected, RunFolder(tmp_path / "0" / f"{head}-multiworker"), tolerance)
 
 
 @pytest.mark.slow
@@ -221,6 +221,12 @@ def test_xla_is_refused_where_it_is_wrong():
         check_devices(config(guidance=through, xla=True), Devices(1))
     check_devices(config(guidance={**through, "mode": "none"}, xla=True), Devices(1))
     check_devices(config(guidance=through), Devices(1))
+
+
+def test_xla_is_refused_on_several_replicas():
+    check_devices(config(xla=True), Devices(1))
+    with pytest.raises(ConfigError, match="`training.xla` must be false on several replicas"):
+        check_devices(config(xla=True), Devices(2))
 
 
 # === who writes ===
