@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import click
+
+from egt_tf.config import STRATEGIES
 
 from .errors import INTERRUPTED, CommandError
 from .progress import clear_line, echo_over, training_progress
@@ -21,8 +24,11 @@ from .run_options import config_option, how_to_go_on, resolve, resume_option, ru
 @click.option("--run", "folder", type=click.Path(path_type=Path),
               help="The run folder; runs/<name of the configuration> by default.")
 @resume_option
-def train(name: str | None, overrides: tuple[str, ...], warm_start: str | None, folder: Path | None,
-          resume: bool) -> None:
+@click.option("--strategy", type=click.Choice(STRATEGIES), default=None,
+              help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names. By default as "
+              "training.strategy says.")
+def train(name: str | None, overrides: tuple[str, ...], warm_start: str | None, folder: Path | None, resume: bool,
+          strategy: str | None) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
     path = run_path(name, folder)
     from egt_tf.runs import RunFolder
@@ -32,7 +38,7 @@ def train(name: str | None, overrides: tuple[str, ...], warm_start: str | None, 
     if warm_start is not None:
         # JSON is YAML, whatever characters the path has.
         overrides = (*overrides, f"training.warm_start={json.dumps(warm_start)}")
-    config = resolve(name, overrides, run, resume)
+    config = _on_devices(resolve(name, overrides, run, resume), strategy)
     from egt_tf.training.loop import train as run_training
 
     training = config.training
@@ -45,3 +51,10 @@ def train(name: str | None, overrides: tuple[str, ...], warm_start: str | None, 
     finally:
         clear_line()
     click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")
+
+
+def _on_devices(config, strategy):
+    """A resumed run may go on with another strategy: the numbers stay the same, up to rounding."""
+    if strategy is None:
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, strategy=strategy))

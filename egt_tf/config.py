@@ -16,6 +16,8 @@ import yaml
 
 from egt_tf.errors import ConfigError
 
+STRATEGIES = ("auto", "default", "mirrored", "multiworker")
+
 
 def _at_least(minimum: float, default: Any) -> Any:
     return dataclasses.field(
@@ -166,6 +168,13 @@ class TrainingConfig:
         keep_checkpoints: number of the newest checkpoints that are kept.
         figure_every: epochs from one picture of explained validation queries to the next; 0 draws none.
         seed: fixes the initial weights, the episodes and the augmentation.
+        strategy: "default" (one device), "mirrored" (all GPUs of this machine), "multiworker" (several machines, which
+            TF_CONFIG names) or "auto" (the one of them that the GPUs and TF_CONFIG suggest).
+        batch_statistics: which images a normalisation that does not tell episodes apart takes its statistics from, in
+            training: those of all episodes of a "step", or of the episodes that a "replica" has of it.
+        precision: "float32", "mixed_float16" or "mixed_bfloat16": of the layers' outputs, in training alone.
+        xla: whether XLA compiles the training step.
+        steps_per_execution: steps that TensorFlow runs without coming back to Python; it must divide those of an epoch.
     """
 
     epochs: int = _at_least(1, 15)
@@ -184,6 +193,11 @@ class TrainingConfig:
     keep_checkpoints: int = _at_least(1, 3)
     figure_every: int = _at_least(0, 5)
     seed: int = _at_least(0, 1)
+    strategy: str = _one_of(STRATEGIES, "auto")
+    batch_statistics: str = _one_of(("step", "replica"), "step")
+    precision: str = _one_of(("float32", "mixed_float16", "mixed_bfloat16"), "float32")
+    xla: bool = False
+    steps_per_execution: int = _at_least(1, 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 from tensorflow import keras
 
 # PyTorch's defaults; Keras has 1e-3 and 0.99. PyTorch's momentum 0.1 is Keras's 0.9.
@@ -9,6 +10,63 @@ BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
 
-def batch_normalization(name: str) -> keras.layers.BatchNormalization:
+@keras.utils.register_keras_serializable("egt_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation that can take its statistics over all replicas of a distribution strategy.
+
+    On one replica, and in inference, it is Keras's layer. On several, with the same number of rows each, the numbers
+    of a training step are those that one replica gets from all the rows together, up to rounding, the moving averages
+    included.
+
+    Args:
+        across_replicas: in training, take mean and variance over the batches of all replicas; False: each replica
+            normalises by its own batch, and the moving averages are the mean of what the replicas have.
+
+    Notes:
+        Keras's own `synchronized=True` keeps the biased variance in its moving average, where the layer on one replica
+        keeps the one corrected by n / (n - 1); here it is always corrected.
+    """
+
+    def __init__(self, *args, across_replicas: bool = True, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.across_replicas = across_replicas
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        # Keras's layer leaves this out, and a copy of a copy would be written down differently.
+        keras.layers.Layer.build(self, input_shape)
+
+    def call(self, inputs, training=None, mask=None):
+        context = tf.distribute.get_replica_context()
+        if not (training and self.trainable and self.across_replicas and context and context.num_replicas_in_sync > 1):
+            return super().call(inputs, training=training)
+        x = tf.cast(inputs, self.variable_dtype)
+        mean, variance, rows = self._joint_moments(x, context)
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance * rows / tf.maximum(rows - 1.0, 1.0))
+        return tf.cast(tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon), inputs.dtype)
+
+    @staticmethod
+    def _joint_moments(x, context):
+        """Mean and biased variance of each channel over all replicas, and how many rows they are of."""
+        axes = list(range(len(x.shape) - 1))
+        rows = tf.cast(context.num_replicas_in_sync * tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
+
+        def mean_of(values):
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(values, axes)) / rows
+
+        mean = mean_of(x)
+        # In two passes: the mean of the squares less the square of the mean would cancel.
+        return mean, mean_of(tf.math.squared_difference(x, mean)), rows
+
+    def _follow(self, average, value):
+        average.assign_sub((average - tf.stop_gradient(value)) * (1.0 - self.momentum))
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "across_replicas": self.across_replicas}
+
+
+def batch_normalization(name: str) -> BatchNormalization:
     """Batch normalisation with PyTorch's epsilon and momentum."""
-    return keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)
+    return BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -29,6 +30,23 @@ _PREFETCHED_STEPS = 2
 _SEED_BOUND = 2**31
 # Added to the seed of a stream for the stream of its counterparts.
 COUNTERPART_STREAM = 3_000_000_019
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPart:
+    """What one of several workers prepares of every step.
+
+    The episodes of a step are divided among the replicas in their order, and the replicas among the workers in theirs.
+
+    Attributes:
+        replicas: of all workers together.
+        workers: how many there are, each with as many replicas.
+        worker: number of this one, from 0 on.
+    """
+
+    replicas: int = 1
+    workers: int = 1
+    worker: int = 0
 
 
 class ImageStore:
@@ -97,6 +115,7 @@ def episode_dataset(
     cache_mb: float = 1024,
     unreadable: UnreadableImages | None = None,
     parallel_calls: int = tf.data.AUTOTUNE,
+    part: StepPart = StepPart(),
 ) -> tf.data.Dataset:
     """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
 
@@ -128,14 +147,18 @@ def episode_dataset(
         cache_mb: megabytes of images to keep.
         unreadable: leaves out the images that it finds unreadable, see `draw_episode`; None: they are an error.
         parallel_calls: steps that are prepared at a time.
+        part: of each step, what this data set prepares; its elements are then those of single replicas.
 
     Raises:
         DataError: the classes do not suffice for such episodes.
-        ConfigError: an unknown augmentation, a negative number, or a `count` that leaves a part of a step.
+        ConfigError: an unknown augmentation, a negative number, a `count` that leaves a part of a step, or a step that
+            cannot be divided among the replicas.
     """
     check_feasible(images, spec)
     _check_stream(seed, start, count, episodes_per_step)
-    size = episodes_per_step * (spec.support_size + spec.query_size)
+    _check_part(part, episodes_per_step)
+    per_element = episodes_per_step // part.replicas
+    size = per_element * (spec.support_size + spec.query_size)
     load = image_loader(images, image_size, augmentation, cache_mb)
 
     def draw(numbers):
@@ -145,9 +168,9 @@ def episode_dataset(
     def prepare(numbers):
         indices, classes, seeds = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32))
         batch = load(tf.ensure_shape(indices, [size]), tf.ensure_shape(seeds, [size, 2]))
-        return _assemble_step(batch, classes, spec, episodes_per_step, image_size)
+        return _assemble_step(batch, classes, spec, per_element, image_size)
 
-    dataset = tf.data.Dataset.range(start, start + count).batch(episodes_per_step, drop_remainder=True)
+    dataset = _episode_numbers(start, count, episodes_per_step, part)
     dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
     return dataset.prefetch(_PREFETCHED_STEPS)
 
@@ -254,6 +277,23 @@ def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> 
             "the number of episodes must be a multiple of `episodes_per_step`. "
             f"Received: {count} episodes, episodes_per_step={episodes_per_step}"
         )
+
+
+def _check_part(part: StepPart, episodes_per_step: int) -> None:
+    if part.replicas % part.workers or not 0 <= part.worker < part.workers or episodes_per_step % part.replicas:
+        raise ConfigError(
+            "`part` must divide the episodes of a step evenly among replicas, and these among workers. "
+            f"Received: {part}, episodes_per_step={episodes_per_step}"
+        )
+
+
+def _episode_numbers(start: int, count: int, episodes_per_step: int, part: StepPart) -> tf.data.Dataset:
+    """The numbers of the episodes of each element."""
+    numbers = tf.data.Dataset.range(start, start + count)
+    if part.workers > 1:
+        per_worker = episodes_per_step // part.workers
+        numbers = numbers.batch(per_worker, drop_remainder=True).shard(part.workers, part.worker).unbatch()
+    return numbers.batch(episodes_per_step // part.replicas, drop_remainder=True)
 
 
 def _draw_episode(

@@ -27,11 +27,10 @@ class Checkpoints:
     Args:
         folder: their folder.
         keep: number of the newest that are kept, >= 1.
-        writes: false for a process that must leave the files alone: of several workers, one writes.
     """
 
-    def __init__(self, folder: Path, keep: int = 3, writes: bool = True):
-        self.folder, self.keep, self.writes = folder, keep, writes
+    def __init__(self, folder: Path, keep: int = 3):
+        self.folder, self.keep = folder, keep
 
     def files(self) -> list[Path]:
         """All of them, the newest last."""
@@ -49,8 +48,6 @@ class Checkpoints:
             OSError: the file cannot be written.
         """
         self.check_finite(model)
-        if not self.writes:
-            return
         steps = int(model.optimizer.iterations.numpy())
         with atomic_write(self.folder / f"{steps:06d}.npz") as file:
             file.write(_sealed(state_arrays(model.classifier, model.optimizer, progress, model.training_variables)))
@@ -89,8 +86,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes all of them, for a new training."""
-        if self.writes:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def check_finite(self, model: GuidedModel) -> None:
         """Checks the weights: an update can spoil them though all numbers of its step were finite.
@@ -110,10 +106,8 @@ class Checkpoints:
                 " Train into a new folder with a smaller training.learning_rate or with training.clip_norm")
 
     def _tidy(self, damaged):
-        if not self.writes:
-            return
         # Their names say that they are the newest, for which whole ones would be removed.
-        for file in damaged:
+        for file in filter(Path.is_file, damaged):
             file.unlink(missing_ok=True)
         remove_partial_files(self.folder)
 

@@ -45,14 +45,16 @@ class ExplanationFigures(keras.callbacks.Callback):
         show: gets a name, the picture uint8 `(height, width, 3)` and the number of the epoch.
         unreadable: leaves out images that cannot be read, see `draw_episode`.
         report: gets lines for the user.
+        judged: the model to explain, with the weights that the trained one has then; None: that one.
     """
 
     def __init__(self, run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int, every: int,
                  method: str | Mapping[str, Any], show: ShowPicture, unreadable: UnreadableImages | None = None,
-                 report: Report = lambda line: None):
+                 report: Report = lambda line: None, judged: EpisodicModel | None = None):
         super().__init__()
         self.run, self.images, self.spec, self.seed, self.every = run, images, spec, seed, every
         self.method, self.show, self.unreadable, self.report = get_method(method), show, unreadable, report
+        self.judged = judged
         self._failed = False
 
     def on_epoch_end(self, epoch, logs=None):
@@ -60,7 +62,7 @@ class ExplanationFigures(keras.callbacks.Callback):
         if self._failed or number % self.every:
             return
         try:
-            picture = self.picture(self.model.classifier, number)
+            picture = self.picture(self.judged or self.model.classifier, number)
         except ExplainError as error:
             self._failed = True
             self.report(f"no pictures of explanations: {error}")

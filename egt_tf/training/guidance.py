@@ -17,6 +17,7 @@ from egt_tf.explain.composites import Composite
 from egt_tf.explain.reverse import record, reverse
 from egt_tf.explain.start import log_odds
 from egt_tf.heads.base import Head
+from egt_tf.heads.similarity import widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,8 @@ def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composi
     explained = trace.detached() if detach else trace
     of = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
     at = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
-    start = log_odds(head.probabilities(of), beta=beta)
+    # Near certainty, half precision has no digits left for what the logarithm is of.
+    start = log_odds(head.probabilities(widen(of)), beta=beta)
     relevance = tuple(reverse(explained, start, composite, at, of))
     # The rules read the layers' weights, so constant features alone would not make constant weights.
     constant = tf.stop_gradient if detach else tf.identity

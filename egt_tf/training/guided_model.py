@@ -75,7 +75,9 @@ class GuidedModel(keras.Model):
         statistics = Statistics(self.classifier)
         with tf.GradientTape() as tape:
             losses, scores, labels, watched = self._training_losses(data)
-        pairs = self.optimizer.compute_gradients(losses[0], self.classifier.trainable_variables, tape)
+            # Replicas have as many episodes each, and their gradients are summed up.
+            share = losses[0] / tf.distribute.get_strategy().num_replicas_in_sync
+        pairs = self.optimizer.compute_gradients(share, self.classifier.trainable_variables, tape)
         healthy = self._check(watched, pairs)
         apply_if(healthy, self.optimizer, pairs)
         statistics.keep_if(healthy)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tensorflow import keras
 
 from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator
 from egt_tf.files import write_text
@@ -16,7 +17,7 @@ from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.state import Progress
-from egt_tf.weights import save_arrays, weight_arrays
+from egt_tf.weights import assign_weights, save_arrays, weight_arrays
 
 Validate = Callable[[Evaluator], Accuracy]
 
@@ -67,25 +68,26 @@ class EpochKeeper(keras.callbacks.Callback):
 
     Args:
         run: where to write.
-        checkpoints: writes the checkpoints; if it does not write, neither does this.
+        judged: the model that is validated, with the weights that the trained one has then; it may be that one.
+        checkpoints: writes the checkpoints.
         progress: of the training.
         validate: measures the accuracy by an evaluator of the model.
         unreadable: the finders of images that are left out; empty if none are.
         report: gets lines on such images.
     """
 
-    def __init__(self, run: RunFolder, checkpoints: Checkpoints, progress: Progress, validate: Validate,
-                 unreadable: Sequence[UnreadableImages] = (), report: Callable[[str], None] = lambda line: None):
+    def __init__(self, run: RunFolder, judged: EpisodicModel, checkpoints: Checkpoints, progress: Progress,
+                 validate: Validate, unreadable: Sequence[UnreadableImages] = (), report: Callable[[str], None] = lambda line: None):
         super().__init__()
         self.run, self.checkpoints, self.progress, self.validate = run, checkpoints, progress, validate
         self.unreadable, self.report = unreadable, report
-
-    def on_train_begin(self, logs=None):
-        self._evaluate = Evaluator(self.model.classifier)
+        self._evaluate = Evaluator(judged)
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = self.progress.seconds
         self.checkpoints.check_finite(self.model)
+        if self._evaluate.model is not self.model.classifier:
+            assign_weights(self._evaluate.model, weight_arrays(self.model.classifier), "the training")
         accuracy = self.validate(self._evaluate)
         for line in filter(None, (each.report() for each in self.unreadable)):
             self.report(line)
@@ -93,8 +95,7 @@ class EpochKeeper(keras.callbacks.Callback):
         self.progress.finish_epoch({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
         better = accuracy.mean > self.progress.best_accuracy
         self.progress.best_accuracy = max(accuracy.mean, self.progress.best_accuracy)
-        if self.checkpoints.writes:
-            self._write(better)
+        self._write(better)
         # Last, so that a run killed before this line repeats the validation and writes the same files again.
         self.checkpoints.save(self.model, self.progress)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.config import RunConfig, WeightedSource
 from egt_tf.data.episode import EpisodeSpec
 from egt_tf.data.mixture import counterpart, mix
-from egt_tf.data.pipeline import ImageCache, episode_dataset, episode_pairs
+from egt_tf.data.pipeline import ImageCache, StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet, Source, open_source
 from egt_tf.data.unreadable import UnreadableImages
@@ -32,8 +34,11 @@ from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.keepers import EpochKeeper, StepKeeper
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import OPTIMIZERS
+from egt_tf.training.precision import layers_in, scaled
 from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import Progress
+from egt_tf.training.strategy import (check_agreement, check_devices, distributed, lost_workers, open_strategy,
+                                      own_folder, set_statistics)
 from egt_tf.training.tensorboard import TensorBoardScalars
 from egt_tf.weights import Partitioned, assign_backbone, load_arrays
 
@@ -45,11 +50,12 @@ Report = Callable[[str], None]
 
 
 def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Sequence[keras.callbacks.Callback] = (),
-          report: Report = lambda line: None, writes: bool = True) -> Progress:
+          report: Report = lambda line: None) -> Progress:
     """Trains a model and writes everything into `run`.
 
     The result is a function of the configuration, the images and the machine: an interrupted and resumed training
-    ends with the same weights and metrics, bit by bit, as one that was left alone.
+    ends with the same weights and metrics, bit by bit, as one that was left alone. On several replicas it differs by
+    rounding. Of several workers, which all call this, the chief alone writes into `run`.
 
     Args:
         config: what to do.
@@ -57,7 +63,6 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         resume: go on after the step of the newest checkpoint of `run`.
         callbacks: more Keras callbacks, to show progress.
         report: gets lines for the user.
-        writes: false if another process, of several that train together, writes the run's state.
 
     Returns:
         What was measured.
@@ -66,57 +71,67 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         ConfigError, DataError: the configuration or the images are not as they must be; before the first checkpoint is
             written, nothing is left behind then.
         RunError: the folder already holds a run, or its state cannot be loaded; or a number of a step is not finite,
-            in which case the step changes nothing and the checkpoint before it is kept.
+            in which case the step changes nothing and the checkpoint before it is kept; or another worker has gone.
         OSError: a file cannot be written.
     """
+    # First: workers must find each other before TensorFlow does anything else.
+    strategy = open_strategy(config.training.strategy)
+    check_devices(config, strategy)
+    with own_folder(run, strategy) as own, lost_workers(strategy, run):
+        return _train(config, own, resume, callbacks, report, strategy)
+
+
+def _train(config: RunConfig, run: RunFolder, resume: bool, callbacks: Sequence[keras.callbacks.Callback],
+           report: Report, strategy: tf.distribute.Strategy) -> Progress:
     if not resume:
         run.check_new()
     check_model(config)
     sources, training, validation = _open_data(config)
     config = _with_head_arguments(config, len(training.class_names))
     keras.utils.set_random_seed(config.training.seed)
-    classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
-                                          seed=config.training.seed)
-    model = _compiled(classifier, config)
-    checkpoints = Checkpoints(run.checkpoints_folder, config.training.keep_checkpoints, writes)
+    with strategy.scope(), layers_in(config.training.precision):
+        classifier = _build(config)
+        model = _compiled(classifier, config)
+    checkpoints = Checkpoints(run.checkpoints_folder, config.training.keep_checkpoints)
     if resume:
         progress = _restored(checkpoints, model, run, config, report)
     else:
         progress = Progress()
         warm_start(classifier, config.training.warm_start)
-        if writes:
-            _start_run(run, config, sources, model, checkpoints)
+        _start_run(run, config, sources, model, checkpoints)
+    check_agreement(strategy, progress.epochs * _steps_per_epoch(config) + progress.step)
     if progress.epochs >= config.training.epochs:
         report(f"already complete: {progress.epochs} epochs, best validation accuracy "
                f"{100 * progress.best_accuracy:.2f} %")
         return progress
     try:
-        _fit(model, config, run, training, validation, progress, checkpoints, callbacks, report)
+        judged = classifier if _is_plain(config, strategy) else _build(config)
+        _fit(model, judged, config, run, training, validation, progress, checkpoints, callbacks, report, strategy)
     except DataError:
         # An image that cannot be read: before the first checkpoint there is nothing worth going on with.
-        if writes and not resume and checkpoints.newest_step() == 0:
+        if not resume and checkpoints.newest_step() == 0:
             run.discard()
         raise
     return progress
 
 
-def _fit(model: GuidedModel, config: RunConfig, run: RunFolder, training: ImageSet, validation: ImageSet,
-         progress: Progress, checkpoints: Checkpoints, callbacks: Sequence[keras.callbacks.Callback],
-         report: Report) -> None:
+def _fit(model: GuidedModel, judged: EpisodicModel, config: RunConfig, run: RunFolder, training: ImageSet,
+         validation: ImageSet, progress: Progress, checkpoints: Checkpoints,
+         callbacks: Sequence[keras.callbacks.Callback], report: Report, strategy: tf.distribute.Strategy) -> None:
     """The steps and epochs that `progress` has not done."""
     unreadable = [UnreadableImages(images) if config.data.unreadable == "skip" else None
                   for images in (training, validation)]
     steps = _steps_per_epoch(config)
+    tensorboard = TensorBoardScalars(run.path / "tensorboard")
     keepers = [StepKeeper(checkpoints, progress, config.training.checkpoint_every, steps),
-               EpochKeeper(run, checkpoints, progress, _validation(config, validation, unreadable[1]),
-                           [finder for finder in unreadable if finder], report)]
-    if checkpoints.writes:
-        tensorboard = TensorBoardScalars(run.path / "tensorboard")
-        keepers += [tensorboard, *_figures(config, run, validation, unreadable[1], tensorboard, report)]
+               EpochKeeper(run, judged, checkpoints, progress, _validation(config, validation, unreadable[1]),
+                           [finder for finder in unreadable if finder], report),
+               tensorboard, *_figures(config, run, judged, validation, unreadable[1], tensorboard, report)]
     model.first_step = progress.step
+    data = functools.partial(_training_data, config, training, progress, unreadable[0])
     with original_errors():
-        model.fit(_training_data(config, training, progress, unreadable[0]), epochs=config.training.epochs,
-                  initial_epoch=progress.epochs, steps_per_epoch=steps, callbacks=[*keepers, *callbacks], verbose=0)
+        model.fit(distributed(strategy, data), epochs=config.training.epochs, initial_epoch=progress.epochs,
+                  steps_per_epoch=steps, callbacks=[*keepers, *callbacks], verbose=0)
 
 
 def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
@@ -203,6 +218,16 @@ def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSou
     return mix([source.split(split) for source in sources], [each.weight for each in weighted])
 
 
+def _build(config: RunConfig) -> EpisodicModel:
+    return EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
+                                    seed=config.training.seed)
+
+
+def _is_plain(config: RunConfig, strategy: tf.distribute.Strategy) -> bool:
+    """Whether the model that is trained predicts as the finished run will: in float32, and without other workers."""
+    return config.training.precision == "float32" and strategy.num_replicas_in_sync == 1
+
+
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
@@ -213,17 +238,21 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     else:
         model = GuidedModel(*arguments, detach=guidance.detach)
     rates = schedule_of(config.training, config.training.epochs, _steps_per_epoch(config))
-    optimizer = OPTIMIZERS.get(config.training.optimizer, learning_rate=rates)
-    optimizer.global_clipnorm = config.training.clip_norm
-    model.compile(optimizer=optimizer)
+    training = config.training
+    set_statistics(model, across_replicas=training.batch_statistics == "step")
+    optimizer = OPTIMIZERS.get(training.optimizer, learning_rate=rates)
+    optimizer.global_clipnorm = training.clip_norm
+    optimizer = scaled(optimizer, training.precision)
+    # Here, where its variables are made for the devices that the weights are on.
+    optimizer.build(classifier.trainable_variables)
+    model.compile(optimizer, jit_compile=training.xla, steps_per_execution=training.steps_per_execution)
     return model
 
 
 def _restored(checkpoints: Checkpoints, model: GuidedModel, run: RunFolder, config: RunConfig,
               report: Report) -> Progress:
     progress = checkpoints.restore(model, run.last_file, report)
-    if checkpoints.writes:
-        remove_partial_files(run.path)
+    remove_partial_files(run.path)
     steps = _steps_per_epoch(config)
     if progress.step >= steps:
         raise RunError(f"the run {run.path} must go on with the configuration that it began with. Received: an epoch "
@@ -271,19 +300,22 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
     return None, spec
 
 
-def _figures(config: RunConfig, run: RunFolder, validation: ImageSet, unreadable: UnreadableImages | None,
-             tensorboard: TensorBoardScalars, report: Report) -> list[keras.callbacks.Callback]:
+def _figures(config: RunConfig, run: RunFolder, judged: EpisodicModel, validation: ImageSet,
+             unreadable: UnreadableImages | None, tensorboard: TensorBoardScalars,
+             report: Report) -> list[keras.callbacks.Callback]:
     if not config.training.figure_every:
         return []
     return [ExplanationFigures(run, validation, _spec(config), config.training.seed + VALIDATION_STREAM,
                                config.training.figure_every, config.guidance.composite, tensorboard.show_picture,
-                               unreadable, report)]
+                               unreadable, report, judged)]
 
 
-def _training_data(config: RunConfig, images: ImageSet, progress: Progress, unreadable: UnreadableImages | None):
+def _training_data(config: RunConfig, images: ImageSet, progress: Progress, unreadable: UnreadableImages | None,
+                   part: StepPart) -> tf.data.Dataset:
     training = config.training
     done = progress.epochs * training.episodes_per_epoch + progress.step * training.episodes_per_step
-    make = episode_pairs if training.learn_transformation else episode_dataset
+    # A transformation is learned on one replica.
+    make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part)
     return make(
         images, _spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
         seed=training.seed, start=done, count=training.epochs * training.episodes_per_epoch - done,

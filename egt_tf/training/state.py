@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import RunError
+from egt_tf.training.precision import state_variables
 from egt_tf.weights import Partitioned, assign_weights, load_arrays, save_arrays, weight_arrays
 
 _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
@@ -98,8 +99,4 @@ def _read_progress(path: Path, array: np.ndarray) -> Progress:
 
 def _optimizer_variables(model, optimizer):
     optimizer.build(model.trainable_variables)
-    variables = {f"{index:04d}": variable for index, variable in enumerate(optimizer.variables)}
-    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) and optimizer.dynamic:
-        # The variable itself is not public; `loss_scale` is a copy of it.
-        variables |= {"loss_scale": optimizer._loss_scale.current_loss_scale, "good_steps": optimizer.dynamic_counter}
-    return variables
+    return {f"{index:04d}": variable for index, variable in enumerate(state_variables(optimizer))}

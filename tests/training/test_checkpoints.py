@@ -126,7 +126,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, model, da
 
 
 def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over(checkpoints, model):
-    checkpoints.writes = False
     (checkpoints.folder / "000009.npz").mkdir()
     progress, lines = restore(checkpoints, model)
     assert progress.step == 3 and len(lines) == 1
@@ -165,17 +164,6 @@ def test_another_architecture_is_an_error_and_no_damage(checkpoints):
 
 
 # === Writing ===
-
-
-def test_a_process_that_does_not_write_leaves_all_as_it_is(checkpoints, model):
-    newest = checkpoints.files()[-1]
-    newest.write_bytes(b"damaged")
-    before = {file: file.read_bytes() for file in checkpoints.folder.iterdir()}
-    checkpoints.writes = False
-    restore(checkpoints, model)
-    checkpoints.save(model, Progress())
-    checkpoints.clear()
-    assert {file: file.read_bytes() for file in checkpoints.folder.iterdir()} == before
 
 
 def test_what_a_killed_process_left_half_written_is_removed(checkpoints, model):

@@ -1,0 +1,43 @@
+"""Training in mixed precision, without a trace of it outside of the training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+from tensorflow import keras
+
+Optimizer = keras.optimizers.Optimizer
+
+
+@contextlib.contextmanager
+def layers_in(precision: str) -> Iterator[None]:
+    """Layers made within the block compute in that precision, for good; other layers of the process do not.
+
+    Args:
+        precision: the name of a Keras policy: "float32", "mixed_float16" or "mixed_bfloat16".
+    """
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        yield
+    finally:
+        # None, not the policy of that name: what is made afterwards follows `set_floatx` again.
+        keras.mixed_precision.set_global_policy(None if before.name == keras.backend.floatx() else before)
+
+
+def scaled(optimizer: Optimizer, precision: str) -> Optimizer:
+    """`optimizer`, with a loss scale where gradients would vanish without one.
+
+    The range of bfloat16 is that of float32, so it needs none.
+    """
+    return keras.mixed_precision.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
+def state_variables(optimizer: Optimizer) -> list[tf.Variable]:
+    """Every variable that an optimizer goes on from: its own, and those of a loss scale."""
+    if not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) or not optimizer.dynamic:
+        return list(optimizer.variables)
+    # Keras gives the value of the scale, but its variable only here.
+    return [*optimizer.variables, optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter]
