@@ -1,11 +1,12 @@
 """What guidance costs: the straightforward and the package's own training step, plain and guided, by turns.
 
-    python benchmarks/train_step.py [--case relation_resnet10 ...] [--rounds 7] [--pixels N] [--json FILE]
+    python benchmarks/train_step.py [--case relation_resnet10 ...] [--rounds 7] [--eager] [--json FILE]
 
 5-way 5-shot 16-query, one episode a step, random images, each case in a process of its own. Every round runs the four
 steps one after the other, so that the machine's speed drifts for all alike; the ratios are medians of the rounds'
-ratios. `counted` is the same ratio in multiply-adds, `peak` the largest resident memory of a process that runs that
-step alone.
+ratios. `peak` is the largest resident memory of a process that runs that step alone. All steps are compiled by
+`tf.function`, which merges passes that are repeated; with --eager the straightforward ones run operation by operation,
+as the published code does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WAYS, SHOTS, QUERIES = 5, 5, 16
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One row of the table.
+    """What is trained.
 
     Attributes:
         backbone: a registered name.
@@ -86,7 +87,7 @@ def own_step(case: Case, guided: bool) -> Callable[[], float]:
     return lambda: float(step(data)["loss"])
 
 
-def straightforward_step(case: Case, guided: bool) -> Callable[[], float]:
+def straightforward_step(case: Case, guided: bool, eager: bool) -> Callable[[], float]:
     """One update as the formulas are written."""
     import tensorflow as tf
     from straightforward import scores_of
@@ -95,7 +96,6 @@ def straightforward_step(case: Case, guided: bool) -> Callable[[], float]:
     classifier, weights = model.classifier, model.loss_weights
     inputs, labels, base_labels = episode(case.size)
 
-    @tf.function
     def step(inputs, labels, base_labels, beta):
         head = classifier.head
         with tf.GradientTape() as tape:
@@ -109,7 +109,8 @@ def straightforward_step(case: Case, guided: bool) -> Callable[[], float]:
         model.optimizer.minimize(loss, classifier.trainable_variables, tape=tape)
         return loss
 
-    return lambda: float(step(inputs, labels, base_labels, tf.constant(0.0)))
+    run = step if eager else tf.function(step)
+    return lambda: float(run(inputs, labels, base_labels, tf.constant(0.0)))
 
 
 def _model(case: Case, guided: bool):
@@ -125,15 +126,15 @@ def _model(case: Case, guided: bool):
     return model
 
 
-def make(case: Case, name: str) -> Callable[[], float]:
+def make(case: Case, name: str, eager: bool) -> Callable[[], float]:
     """The step called `name` of `STEPS`."""
     own, guided = STEPS[name]
-    return (own_step if own else straightforward_step)(case, guided)
+    return own_step(case, guided) if own else straightforward_step(case, guided, eager)
 
 
-def times(case: Case, rounds: int) -> dict[str, list[float]]:
+def times(case: Case, rounds: int, eager: bool) -> dict[str, list[float]]:
     """Seconds of each step in each round."""
-    steps = {name: make(case, name) for name in STEPS}
+    steps = {name: make(case, name, eager) for name in STEPS}
     for step in steps.values():
         step()
         step()
@@ -146,9 +147,9 @@ def times(case: Case, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def peak_mib(case: Case, name: str) -> float:
+def peak_mib(case: Case, name: str, eager: bool) -> float:
     """Largest resident memory of this process after two steps, in MiB."""
-    step = make(case, name)
+    step = make(case, name, eager)
     step()
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -162,17 +163,18 @@ def in_own_process(arguments: list[str]) -> str:
 # === The table ===
 
 
-def row(name: str, rounds: int) -> dict:
+def row(name: str, rounds: int, eager: bool) -> dict:
     """Medians, ratios and memory of one case."""
+    more = ["--eager"] if eager else []
     seconds = {key: np.array(value) for key, value in json.loads(
-        in_own_process(["--worker", name, "--rounds", str(rounds)])).items()}
+        in_own_process(["--worker", name, "--rounds", str(rounds), *more])).items()}
     guided, reference = seconds["fast guided"], seconds["straightforward plain"]
     return {"case": name, "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
             "straightforward guided / fast guided": float(np.median(seconds["straightforward guided"] / guided)),
             "fast guided / straightforward plain": float(np.median(guided / reference)),
             "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
             "straightforward guided / plain": float(np.median(seconds["straightforward guided"] / reference)),
-            "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key])) for key in STEPS}}
+            "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key, *more])) for key in STEPS}}
 
 
 def show(result: dict) -> None:
@@ -190,20 +192,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--eager", action="store_true", help="the straightforward steps without compilation")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--peak", choices=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         case = CASES[arguments.worker]
-        print(peak_mib(case, arguments.peak) if arguments.peak else json.dumps(times(case, arguments.rounds)))
+        print(peak_mib(case, arguments.peak, arguments.eager) if arguments.peak
+              else json.dumps(times(case, arguments.rounds, arguments.eager)))
         return
     results = []
     for name in arguments.case:
-        results.append(row(name, arguments.rounds))
+        results.append(row(name, arguments.rounds, arguments.eager))
         show(results[-1])
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        from egt_tf.files import write_json
+
+        write_json(arguments.json, results)
 
 
 if __name__ == "__main__":
