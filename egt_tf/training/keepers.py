@@ -77,7 +77,8 @@ class EpochKeeper(keras.callbacks.Callback):
     """
 
     def __init__(self, run: RunFolder, judged: EpisodicModel, checkpoints: Checkpoints, progress: Progress,
-                 validate: Validate, unreadable: Sequence[UnreadableImages] = (), report: Callable[[str], None] = lambda line: None):
+                 validate: Validate, unreadable: Sequence[UnreadableImages] = (),
+                 report: Callable[[str], None] = lambda line: None):
         super().__init__()
         self.run, self.checkpoints, self.progress, self.validate = run, checkpoints, progress, validate
         self.unreadable, self.report = unreadable, report

@@ -83,8 +83,8 @@ class TransformationLearner(GuidedModel):
         # Others than the fused ones take the mean in the variance as a constant, which spoils the second derivative; in
         # half precision the gradients would have to be scaled.
         if not all(layer.fused and layer.compute_dtype == "float32" for layer in norms):
-            raise ConfigError("a transformation is learned in single precision with Keras's fused batch normalisation in "
-                              f"the backbone. Received: {norms[0].compute_dtype}, fused={norms[0].fused}")
+            raise ConfigError("a transformation is learned in single precision with Keras's fused batch normalisation "
+                              f"in the backbone. Received: {norms[0].compute_dtype}, fused={norms[0].fused}")
         super().compile(*args, jit_compile=False, **kwargs)
 
     @property

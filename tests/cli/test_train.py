@@ -164,7 +164,7 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("egt_tf.training.loop.store_support_set", interrupt)
+    monkeypatch.setattr("egt_tf.training.run_data.store_support_set", interrupt)
     result = egt("train", "--config", tiny)
     assert (result.exit_code, result.stderr.count("\n")) == (130, 1)
     assert "nothing was written" in result.stderr

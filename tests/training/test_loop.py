@@ -16,7 +16,8 @@ from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator, evaluate
 from egt_tf.runs import RunFolder
-from egt_tf.training.loop import VALIDATION_STREAM, store_support_set, train
+from egt_tf.training.loop import train
+from egt_tf.training.run_data import VALIDATION_STREAM, store_support_set
 from egt_tf.weights import load_arrays
 
 

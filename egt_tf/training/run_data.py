@@ -1,0 +1,140 @@
+"""The images of a training run: what it trains and validates on, and the examples that it stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from egt_tf.config import RunConfig, WeightedSource
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.mixture import counterpart, mix
+from egt_tf.data.pipeline import ImageCache, StepPart, episode_dataset, episode_pairs
+from egt_tf.data.sampling import check_feasible, draw_episode
+from egt_tf.data.sources import ImageSet, Source, open_source
+from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.errors import ConfigError, DataError
+from egt_tf.files import write_png
+from egt_tf.runs import RunFolder
+
+# Streams of random numbers that must not meet; the training episodes use the seed itself.
+VALIDATION_STREAM, SUPPORT_STREAM = 1_000_000_007, 2_000_000_011
+STORED_QUERIES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The opened data of a run.
+
+    Attributes:
+        sources: of the training images.
+        training: images to train on.
+        validation: images to validate on.
+        unreadable: finders of images that are left out, of the training and of the validation; None: none are.
+    """
+
+    sources: tuple[Source, ...]
+    training: ImageSet
+    validation: ImageSet
+    unreadable: tuple[UnreadableImages | None, UnreadableImages | None]
+
+
+def open_data(config: RunConfig) -> RunData:
+    """Opens the sources of a configuration and checks that they suffice.
+
+    Raises:
+        ConfigError: the numbers of episodes do not fit to each other, or a source is not described as it must be.
+        DataError: a source cannot be opened, or has too few classes or images.
+    """
+    sources = _open(config.data.train_sources)
+    training = _mixed(sources, "base", config.data.train_sources)
+    weighted = config.data.validation_sources
+    validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
+    for images in (training, validation):
+        check_feasible(images, episode_spec(config))
+    if config.training.learn_transformation:
+        # Pairs of domains need at least two; found out before anything is written.
+        counterpart(training, config.training.seed)
+    if config.training.episodes_per_epoch % config.training.episodes_per_step:
+        raise ConfigError("`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
+                          f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
+    # Validation reads the same images after every epoch.
+    validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
+    skip = config.data.unreadable == "skip"
+    finders = tuple(UnreadableImages(images) if skip else None for images in (training, validation))
+    return RunData(tuple(sources), training, validation, finders)
+
+
+def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart) -> tf.data.Dataset:
+    """The steps of a training that follow `steps` finished ones, or a part of each.
+
+    See `episode_dataset`, and `episode_pairs` where a transformation is learned.
+    """
+    training = config.training
+    done = steps * training.episodes_per_step
+    # A transformation is learned on one replica.
+    make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part)
+    return make(
+        data.training, episode_spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
+        seed=training.seed, start=done, count=training.epochs * training.episodes_per_epoch - done,
+        episodes_per_step=training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=data.unreadable[0])
+
+
+def episode_spec(config: RunConfig) -> EpisodeSpec:
+    """Ways, shots and queries of a configuration's episodes."""
+    return EpisodeSpec(config.episode.ways, config.episode.shots, config.episode.queries)
+
+
+def steps_per_epoch(config: RunConfig) -> int:
+    """Updates of the weights in an epoch."""
+    return config.training.episodes_per_epoch // config.training.episodes_per_step
+
+
+def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source]) -> None:
+    """Stores a support set and queries of the classes furthest from training; without enough images, none."""
+    images, spec = _support_candidates(sources, config)
+    if images is not None:
+        unreadable = UnreadableImages(images) if config.data.unreadable == "skip" else None
+        store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
+
+
+def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
+                      unreadable: UnreadableImages | None = None) -> None:
+    """Stores a support set and a few queries of its classes as PNG files in the run folder.
+
+    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the
+    images that it finds unreadable, see `draw_episode`.
+    """
+    episode, _ = draw_episode(images, spec, seed, 0, unreadable.among if unreadable else None)
+    for class_index, support, query in zip(episode.classes, episode.support, episode.query):
+        name = images.class_names[class_index].replace("/", "_")
+        # A hidden folder would not be read again, and ".." is none.
+        name = f"_{name}" if name.startswith(".") else name
+        for number, index in enumerate(support, start=1):
+            write_png(run.support_folder / name / f"{number:02d}.png", images.read(int(index)))
+        for number, index in enumerate(query, start=1):
+            write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
+
+
+def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
+    """Of the first source that has any, the classes furthest from training with enough images; none is no error."""
+    spec = EpisodeSpec(config.episode.ways, config.episode.shots, STORED_QUERIES)
+    for source, split in itertools.product(sources, ("novel", "val", "base")):
+        try:
+            images = source.split(split)
+            check_feasible(images, spec)
+        except DataError:
+            continue
+        return images, spec
+    return None, spec
+
+
+def _open(weighted: Sequence[WeightedSource]) -> list[Source]:
+    return [open_source(each.source) for each in weighted]
+
+
+def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSource]) -> ImageSet:
+    return mix([source.split(split) for source in sources], [each.weight for each in weighted])
