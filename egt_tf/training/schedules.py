@@ -119,22 +119,11 @@ class Linear(Schedule):
 
 
 @SCHEDULES.register("cosine")
-class Cosine(Schedule):
-    """On half a cosine to the final rate (Loshchilov and Hutter, 2017, without restarts).
-
-    Args:
-        final_rate: of the step that would follow the last one, >= 0.
-    """
-
-    def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int, final_rate: float = 0.0):
-        super().__init__(learning_rate, total_steps, steps_per_epoch)
-        self.final_rate = _final_rate(final_rate)
+class Cosine(Linear):
+    """As `Linear`, on half a cosine (Loshchilov and Hutter, 2017, without restarts)."""
 
     def rate(self, step):
         return _half_cosine(step / self.total_steps, self.learning_rate, self.final_rate)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "final_rate": self.final_rate}
 
 
 @SCHEDULES.register("warmup_cosine")
