@@ -100,7 +100,8 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
     if sort not in SORTS:
         raise RunError(f"`sort` must be one of {', '.join(SORTS)}. Received: sort={sort!r}")
     if not root.is_dir():
-        raise RunError(f"the folder of runs {root} must exist. Received: no such folder")
+        raise RunError(f"the folder of runs must exist. Received: {root}, no such folder; the first training makes it: "
+                       f"egt-tf train --config demo --run {root}/demo")
     rows = sorted((_row(RunFolder(path), root) for path in _run_folders(root, DEPTH)), key=lambda row: row.name)
     if sort == "name":
         return rows
