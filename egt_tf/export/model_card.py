@@ -184,7 +184,8 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
              "- Relevance says which pixels the prediction used, not whether it is right."]
     if not _is_portable(ready):
         lines.append(f"- Only JPEG and PNG of at most {ready.limits.size} are decoded.")
-    lines.append(f"- A request may hold at most {ready.limits.max_images} images, support images and queries together.")
+    together = "" if _is_portable(ready) else ", support images and queries together"
+    lines.append(f"- A request may hold at most {ready.limits.max_images} images{together}.")
     if head.uses_batch_statistics:
         lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
                      "images, so a support set of very few images gives poor statistics.")
