@@ -4,9 +4,9 @@
     python benchmarks/compare_runs.py RUN_A RUN_B
 
 For every evaluation that both run folders hold: the accuracy of each with its 95 % interval over episodes, and the mean
-of the differences episode by episode (B - A) with its own interval, which is narrower, since both saw the same episodes.
-Results whose `episodes_id` differ are of other images or other episodes; they are refused, and so is a result that has
-none beside one that has. Two that have none, from before it was written, are compared on trust.
+of the differences episode by episode (B - A) with its own interval, which is narrower, since both saw the same
+episodes. Results whose `episodes_id` differ are of other images or other episodes; they are refused, and so is a result
+that has none beside one that has. Two that have none, from before it was written, are compared on trust.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 ResNet-10 with the ImageNet stem, random weights. The forward pass and the composites take turns, so that the machine's
 speed drifts for all alike; the ratio of each round is taken, and their median printed. The forward pass is part of
-every relevance. The row "convolutions alone" is what fsc cannot do without: the forward pass, each convolution once more
-with positive kernels and once transposed, and nothing in between. With --innvestigate, its stock preset A explains the same model in a process of its own, which times
-its own forward pass.
+every relevance. The row "convolutions alone" is what fsc cannot do without: the forward pass, each convolution once
+more with positive kernels and once transposed, and nothing in between. With --innvestigate, its stock preset A explains
+the same model in a process of its own, which times its own forward pass.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def convolutions_alone(backbone):
     return run
 
 
-def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]],
+           rounds: int) -> dict[str, np.ndarray]:
     """For each function, its time over that of `forward`, round by round."""
     times: dict[str, list[float]] = {name: [] for name in others}
     for function in (forward, *others.values()):
@@ -82,7 +83,8 @@ def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]
 
 def innvestigate_ratio(batch: int, size: int, rounds: int) -> str:
     """innvestigate's preset A on the same model, over its own forward pass, from a process in graph mode."""
-    command = [sys.executable, __file__, "--batch", str(batch), "--size", str(size), "--rounds", str(rounds), "--graph-mode"]
+    command = [sys.executable, __file__, "--batch", str(batch), "--size", str(size), "--rounds", str(rounds),
+               "--graph-mode"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 

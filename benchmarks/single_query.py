@@ -32,7 +32,8 @@ def predictions(model, inputs) -> dict[str, np.ndarray]:
         return int(tf.argmax(model({**inputs, "query_images": images})[0, 0]))
 
     ones = [queries[:, index:index + 1] for index in range(queries.shape[1])]
-    return {"all queries together": np.argmax(model(inputs)[0], -1), "each query alone": np.array([first(q) for q in ones]),
+    return {"all queries together": np.argmax(model(inputs)[0], -1),
+            "each query alone": np.array([first(q) for q in ones]),
             "each with the support beside it": np.array([first(tf.concat([q, support], 1)) for q in ones])}
 
 

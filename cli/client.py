@@ -12,7 +12,7 @@ from egt_tf.errors import RequestRefusedError
 from .lines import picture_names, prediction_line, say_left_out
 
 
-@click.command()
+@click.command(short_help="Ask a model behind TensorFlow Serving about images.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--url", default="http://localhost:8501", show_default=True, metavar="http://HOST:PORT",
               help="The REST address of TensorFlow Serving.")

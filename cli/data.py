@@ -14,7 +14,7 @@ from .table import table
 SPLITS = click.Choice(["base", "val", "novel", "all"])
 
 
-@click.group()
+@click.group(short_help="Check, show, measure, list and prepare images.")
 def data() -> None:
     """See which images there are, prepare named domains, and check, show, measure and list images."""
 

@@ -12,7 +12,7 @@ from .table import table
 SOMETHING_IS_WRONG = 1
 
 
-@click.command()
+@click.command(short_help="Say whether this machine is fit for a training.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:

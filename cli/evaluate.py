@@ -9,7 +9,7 @@ import click
 from .progress import clear_line, stage_progress
 
 
-@click.command()
+@click.command(short_help="Measure a run's accuracy on unseen classes.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", "source", metavar="SOURCE",
               help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by "

@@ -14,7 +14,7 @@ from .lines import picture_names, prediction_line, say_left_out
 _RUNS = "runs"
 
 
-@click.command()
+@click.command(short_help="Draw which pixels spoke for a prediction and against it.")
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by "
               "default, and without any the model that comes with egt-tf.")

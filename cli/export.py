@@ -21,20 +21,32 @@ from .progress import clear_line, stage_progress
 @click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of --calibrate.")
 @click.option("--portable", is_flag=True, help="For engines beside TensorFlow, such as OpenVINO: the one signature "
               "serving_default, of numbers only, which classifies and explains.")
+@click.option("--image-size", type=int, metavar="N", help="Export only if the model takes images of N x N pixels, the "
+              "size it was trained at. Encoded images of any size are resized to it in the graph.")
+@click.option("--max-pixels", type=int, metavar="N", help="Refuse encoded images with more pixels, before they are "
+              "decoded; 50000000 by default.")
+@click.option("--max-images", type=int, metavar="N", help="Refuse requests with more images, support images and "
+              "queries together; 256 by default.")
 def export(run: Path, out: Path | None, version: int | None, support_folder: Path | None, source: str | None,
-           episodes: int, portable: bool) -> None:
+           episodes: int, portable: bool, image_size: int | None, max_pixels: int | None,
+           max_images: int | None) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
     from egt_tf.data.episode import EpisodeSpec
     from egt_tf.data.sources import open_source
     from egt_tf.export.calibration import calibrate
+    from egt_tf.export.limits import RequestLimits
     from egt_tf.export.run import load_run
     from egt_tf.export.saved_model import check_version
     from egt_tf.export.warm_up import available
     from egt_tf.runs import RunFolder
 
+    if portable and max_pixels is not None:
+        raise click.UsageError("--max-pixels is for graphs that decode images; leave it out with --portable")
+    given = {"max_pixels": max_pixels, "max_images": max_images}
+    limits = RequestLimits(**{name: value for name, value in given.items() if value is not None})
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = load_run(RunFolder(run), support_folder, portable)
+    found = load_run(RunFolder(run), support_folder, portable, image_size, limits)
     calibration = None
     if source is not None:
         shape = found.run.config().episode

@@ -12,7 +12,7 @@ from .box import describe_packaged, packaged_model
 from .lines import prediction_line
 
 
-@click.command()
+@click.command(short_help="Classify images by an exported model.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--model", "folder", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
               help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "

@@ -11,7 +11,7 @@ from .progress import clear_line, echo_over, pretraining_line, training_progress
 from .run_options import config_option, how_to_go_on, resolve, resume_option, run_path, set_option
 
 
-@click.command()
+@click.command(short_help="Train a backbone for a training to start from.")
 @config_option
 @set_option
 @click.option("--run", "folder", type=click.Path(path_type=Path),

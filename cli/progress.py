@@ -97,8 +97,8 @@ def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, s
         seconds: that an epoch takes, with its validation.
     """
     left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
-    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, guided "
-            f"{logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
+    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, "
+            f"guided {logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
             f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  "
             f"{episodes / logs['seconds']:.1f} episodes/s{left}")
 
@@ -107,7 +107,8 @@ def pretraining_line(epoch: int, epochs: int, logs: dict[str, float], images: in
     """As `epoch_line`, for an epoch of a pre-training on `images` images."""
     left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
     return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
-            f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  {images / logs['seconds']:.1f} images/s{left}")
+            f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  "
+            f"{images / logs['seconds']:.1f} images/s{left}")
 
 
 def echo_over(line: str) -> None:

@@ -13,7 +13,7 @@ from .table import table
 HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validation", "written")
 
 
-@click.command()
+@click.command(short_help="List the runs in a folder with their evaluations.")
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option("--sort", type=click.Choice(["name", "accuracy", "epochs", "written"]), default="name", show_default=True,
               help="All but the name: the best, the longest or the newest first.")

@@ -15,7 +15,7 @@ from .progress import clear_line, echo_over, training_progress
 from .run_options import config_option, how_to_go_on, resolve, resume_option, run_path, set_option
 
 
-@click.command()
+@click.command(short_help="Train a few-shot classifier, guided or plain.")
 @config_option
 @set_option
 @click.option("--warm-start", metavar="RUN|FILE",

@@ -100,7 +100,8 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
     if sort not in SORTS:
         raise RunError(f"`sort` must be one of {', '.join(SORTS)}. Received: sort={sort!r}")
     if not root.is_dir():
-        raise RunError(f"the folder of runs {root} must exist. Received: no such folder")
+        raise RunError(f"the folder of runs must exist. Received: {root}, no such folder; the first training makes it: "
+                       f"egt-tf train --config demo --run {root}/demo")
     rows = sorted((_row(RunFolder(path), root) for path in _run_folders(root, DEPTH)), key=lambda row: row.name)
     if sort == "name":
         return rows
@@ -133,7 +134,8 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     evaluations = filter(None, [_tried(functools.partial(_evaluation, path), problems) for path in _records(run)])
     name = str(run.path.relative_to(root)) if run.path != root else run.path.resolve().name
     return RunRow(
-        name=name, path=str(run.path), **_described(config, run.backbone_file.is_file()), epochs_done=None if epochs is None else len(epochs),
+        name=name, path=str(run.path), **_described(config, run.backbone_file.is_file()),
+        epochs_done=None if epochs is None else len(epochs),
         accuracy=best and float(best["val_accuracy"]), interval=None if best is None else best.get("val_interval"),
         evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)), written=_written(run),
         problems=tuple(problems))
@@ -165,7 +167,8 @@ def _epochs(run: RunFolder) -> list[dict[str, Any]]:
     rows = run.metrics()
     for number, row in enumerate(rows, start=1):
         # A pre-training measures no episodes and has no interval.
-        if not isinstance(row, dict) or not _is_share(row.get("val_accuracy")) or not _is_share(row.get("val_interval", 0)):
+        if not (isinstance(row, dict) and _is_share(row.get("val_accuracy"))
+                and _is_share(row.get("val_interval", 0))):
             raise RunError(f"each line of {run.metrics_file} must hold a `val_accuracy`, and a `val_interval` if any, "
                            f"in [0, 1]. Received: another line {number}")
     return rows

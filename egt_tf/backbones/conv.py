@@ -1,4 +1,7 @@
-"""Conv4 and its variant for relation networks (Vinyals et al. 2016; Chen et al., ICLR 2019, "A Closer Look at Few-shot Classification")."""
+"""Conv4 and its variant for relation networks.
+
+Vinyals et al. 2016; Chen et al., ICLR 2019, "A Closer Look at Few-shot Classification".
+"""
 
 from __future__ import annotations
 

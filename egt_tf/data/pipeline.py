@@ -180,7 +180,8 @@ def episode_pairs(images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: f
     """Makes a stream of pairs of steps whose episodes come from different domains.
 
     An element is a pair of elements of `episode_dataset`. The first is what that gives for the same arguments;
-    episode i of the second comes from one of the other domains, drawn with their weights. Both depend on `seed` and i only.
+    episode i of the second comes from one of the other domains, drawn with their weights. Both depend on `seed` and i
+    only.
 
     Args:
         images: a mixture of at least two domains.

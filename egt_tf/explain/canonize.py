@@ -40,8 +40,8 @@ class _Plan:
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """A copy of a Functional or Sequential model without the batch normalisations that can be folded.
 
-    In inference the copy has the outputs of the model (up to rounding). Folded are normalisations of channels
-    by moving statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
+    In inference the copy has the outputs of the model (up to rounding). Folded are normalisations of channels by moving
+    statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
     read by nothing but a dense layer or an unpadded convolution. The rest stays, and so does the model itself.
 
     Args:

@@ -52,7 +52,9 @@ def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
     sheet.text(_MARGIN, 0.56, name, 20, bold=True)
     probability = percent(explanation.probabilities[target])
     sheet.text(_MARGIN + sheet.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
-    sheet.text(_MARGIN, 0.82, "red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its own scale", 10, color=MUTED)
+    legend = ("red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
+              "own scale")
+    sheet.text(_MARGIN, 0.82, legend, 10, color=MUTED)
     model = sheet.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
     sheet.text(_WIDTH - _MARGIN, 0.56, model, 8, color=MUTED, align="right")
 

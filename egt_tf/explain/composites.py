@@ -85,9 +85,9 @@ class Composite:
         rule = registered_rule(layer)
         if rule is None:
             raise ExplainError(
-                f"no rule of composite {self.name!r} fits layer {layer.name!r} of class {type(layer).__name__}; register "
-                f"one for its class with egt_tf.explain.register_rule({type(layer).__name__}, rule), or prepend "
-                f"Entry(rule, layer={layer.name!r}) to the composite")
+                f"no rule of composite {self.name!r} fits layer {layer.name!r} of class {type(layer).__name__}; "
+                f"register one for its class with egt_tf.explain.register_rule({type(layer).__name__}, rule), or "
+                f"prepend Entry(rule, layer={layer.name!r}) to the composite")
         return rule
 
     def to_json(self) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, ana
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
+                                  check=False)
         except subprocess.TimeoutExpired as error:
             raise ExplainError(f"innvestigate must be done with {analyzer!r} within {TIMEOUT} s. Received: no answer; "
                                "take fewer support images or another method") from error

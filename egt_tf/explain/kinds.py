@@ -93,6 +93,7 @@ def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) 
             layer, signs = node.outbound_layer, tuple(known[id(x)] for x in tf.nest.flatten(node.keras_inputs))
             symbols = tf.nest.flatten(node.outputs)
             nested = isinstance(layer, keras.Model)
-            of_outputs = outputs_nonnegative(layer, signs) if nested else [output_nonnegative(layer, signs)] * len(symbols)
+            of_outputs = (outputs_nonnegative(layer, signs) if nested
+                          else [output_nonnegative(layer, signs)] * len(symbols))
             known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs))
     return tuple(known[id(symbol)] for symbol in model.outputs)

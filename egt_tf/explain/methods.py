@@ -46,7 +46,7 @@ class Method:
     canonize: bool = False
 
     def prepared(self, model: keras.Model) -> keras.Model:
-        """The model that `maps` takes: the given one, or where the method wants that, a copy with folded normalisations.
+        """The model that `maps` takes: the given one, or if the method wants it, a copy with folded normalisations.
 
         Preparing a prepared model changes nothing.
         """
@@ -91,8 +91,8 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
         return get_method({"name": name})
     near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, {', '.join(_GRADIENTS)}, "
-                       f"{INNVESTIGATE}NAME")
+    raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
+                       f"{', '.join(_GRADIENTS)}, {INNVESTIGATE}NAME")
 
 
 def all_methods() -> list[Method]:

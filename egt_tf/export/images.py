@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from egt_tf.data.images import MAX_PIXELS
 from egt_tf.data.preprocessing import evaluation_image, normalize
 from egt_tf.export.checks import checked
 from egt_tf.export.exif import jpeg_orientation, upright
+from egt_tf.export.limits import RequestLimits
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Up to the end of its first chunk, which holds width and height from byte 16 on.
 _PNG_HEADER = 33
 
 
-def prepared_images(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
+def prepared_images(encoded: tf.Tensor, image_size: int, limits: RequestLimits = RequestLimits()) -> tf.Tensor:
     """Decodes JPEG and PNG images, resizes, crops and normalises them as `evaluation_image` does.
 
     Transparent images are laid over white, JPEG images are turned as their EXIF orientation says.
@@ -22,19 +22,20 @@ def prepared_images(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
     Args:
         encoded: strings `(n,)`, n >= 1: the bytes of a file each.
         image_size: height and width of the result.
+        limits: its `max_pixels` is the largest size of an image.
 
     Returns:
         float32 `(n, image_size, image_size, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: when the graph runs: no image, neither JPEG nor PNG, damaged, or more than 50
-            megapixels according to its header, which is read before anything is decoded.
+        tf.errors.InvalidArgumentError: when the graph runs: no image, neither JPEG nor PNG, damaged, or more than
+            `limits.max_pixels` according to its header, which is read before anything is decoded.
     """
     encoded = checked(encoded, (tf.size(encoded) > 0, ["at least one image must be given. Received: none"]))
     shape = tf.TensorSpec((image_size, image_size, 3), tf.float32)
     # One after the other: several of the largest images at a time would need gigabytes.
-    return tf.map_fn(lambda one: evaluation_image(decoded_image(one), image_size), encoded, parallel_iterations=1,
-                     fn_output_signature=shape)
+    return tf.map_fn(lambda one: evaluation_image(decoded_image(one, limits), image_size), encoded,
+                     parallel_iterations=1, fn_output_signature=shape)
 
 
 def prepared_floats(images: tf.Tensor) -> tf.Tensor:
@@ -56,15 +57,15 @@ def prepared_floats(images: tf.Tensor) -> tf.Tensor:
                     tf.reduce_max(images)])))
 
 
-def decoded_image(encoded: tf.Tensor) -> tf.Tensor:
+def decoded_image(encoded: tf.Tensor, limits: RequestLimits) -> tf.Tensor:
     """Decodes one image: a scalar string to uint8 `(height, width, 3)`. See `prepared_images`."""
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
     is_png = (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG) & (tf.strings.length(encoded) >= _PNG_HEADER)
     encoded = checked(encoded, (is_jpeg | is_png, ["an image must be the bytes of a JPEG or PNG file. Received:",
                                                    tf.strings.length(encoded), "bytes of something else"]))
     sides = tf.cond(is_jpeg, lambda: _jpeg_sides(encoded), lambda: _png_sides(encoded))
-    small = tf.reduce_prod(sides) <= MAX_PIXELS
-    limit = f"an image may have at most {MAX_PIXELS // 1_000_000} megapixels. Received height and width:"
+    small = tf.reduce_prod(sides) <= limits.max_pixels
+    limit = f"an image may have at most {limits.size}. Received height and width:"
     encoded = checked(encoded, (small, [limit, sides]),
                       (sides > 0, ["an image must have pixels. Received height and width:", sides]))
     image = tf.cond(is_jpeg, lambda: _decoded_jpeg(encoded), lambda: _over_white(_decoded_png(encoded)))

@@ -183,7 +183,9 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
              "- Probabilities are not calibrated.",
              "- Relevance says which pixels the prediction used, not whether it is right."]
     if not _is_portable(ready):
-        lines.append("- Only JPEG and PNG of at most 50 megapixels are decoded; a request may hold any number of them.")
+        lines.append(f"- Only JPEG and PNG of at most {ready.limits.size} are decoded.")
+    together = "" if _is_portable(ready) else ", support images and queries together"
+    lines.append(f"- A request may hold at most {ready.limits.max_images} images{together}.")
     if head.uses_batch_statistics:
         lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
                      "images, so a support set of very few images gives poor statistics.")

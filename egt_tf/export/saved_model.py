@@ -20,6 +20,7 @@ from egt_tf.errors import ExportError, original_error
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.plain import with_plain_operations
 from egt_tf.explain.presets import COMPOSITES
+from egt_tf.export.limits import RequestLimits
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
 from egt_tf.heads.base import Head
@@ -38,34 +39,38 @@ class Served:
         model: what answers.
         support: the classes it knows without being told, or None.
         signatures: by name.
+        limits: how much a request may hold.
     """
 
     model: OneByOne
     support: StoredSupport | None
     signatures: Mapping[str, Signature]
+    limits: RequestLimits
 
 
-def served(model: EpisodicModel, support: SupportSet | None,
-           composite: str | Mapping[str, Any] = "fsc") -> Served:
+def served(model: EpisodicModel, support: SupportSet | None, composite: str | Mapping[str, Any] = "fsc",
+           limits: RequestLimits = RequestLimits()) -> Served:
     """Makes the signatures of a model.
 
     Args:
         model: the classifier; its weights are those at the time of writing.
         support: the classes of `serving_default` and `explain`, or None.
         composite: how to explain, as `COMPOSITES` takes it.
+        limits: how much a request may hold.
 
     Raises:
         ConfigError: an unknown composite.
-        ExportError: a support set of other ways than the head takes.
+        ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
     """
     _check_ways(model.head, support)
+    limits.check_head(model.head)
     answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
     stored = None if support is None else StoredSupport(answers, support)
-    return Served(answers, stored, Signatures(answers, stored).all())
+    return Served(answers, stored, Signatures(answers, stored, limits).all(), limits)
 
 
-def served_portably(model: EpisodicModel, support: SupportSet | None,
-                    composite: str | Mapping[str, Any] = "fsc") -> Served:
+def served_portably(model: EpisodicModel, support: SupportSet | None, composite: str | Mapping[str, Any] = "fsc",
+                    limits: RequestLimits = RequestLimits()) -> Served:
     """As `served`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
 
     Raises:
@@ -81,13 +86,13 @@ def served_portably(model: EpisodicModel, support: SupportSet | None,
     answers = OneByOne(get_method(composite).prepared(model), rules)
     stored = StoredSupport(answers, support)
     with original_error():
-        signatures = Signatures(answers, stored).portable()
+        signatures = Signatures(answers, stored, limits).portable()
         found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
     if found:
         raise ExportError(f"a portable model must do without operations that engines beside TensorFlow do not have. "
                           f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
                           f"{rules.name!r}; export without --portable")
-    return Served(answers, stored, signatures)
+    return Served(answers, stored, signatures, limits)
 
 
 def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from egt_tf.data.support import SupportSet
 from egt_tf.export.checks import checked
 from egt_tf.export.images import prepared_floats, prepared_images
+from egt_tf.export.limits import RequestLimits
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.overlay import overlay_pictures
 from egt_tf.heads.base import Head
@@ -76,18 +77,20 @@ class Signatures:
     Args:
         model: answers.
         support: the classes of `serving_default` and `explain`; without it these two are left out.
+        limits: how much a request may hold.
     """
 
-    def __init__(self, model: OneByOne, support: StoredSupport | None):
+    def __init__(self, model: OneByOne, support: StoredSupport | None, limits: RequestLimits = RequestLimits()):
         self.model = model
         self.support = support
+        self.limits = limits
         self.size = model.model.image_size
 
     def all(self) -> dict[str, Signature]:
         """Every signature by name."""
         files = tf.TensorSpec([None], tf.string)
         # A function of its own, so that the graph holds the decoding once and not once for each signature.
-        decode = tf.function(lambda images: prepared_images(images, self.size), input_signature=[files])
+        decode = tf.function(lambda images: prepared_images(images, self.size, self.limits), input_signature=[files])
         encoded = self._of_images(files, decode)
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), prepared_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}
@@ -131,14 +134,14 @@ class Signatures:
 
     def _classify(self, prepare):
         def serving_default(images):
-            features = self.model.features(prepare(images))
+            features = self.model.features(prepare(self._counted(images)))
             return self._named(self.model.scores(self.support.features, self.support.labels, features))
 
         return serving_default
 
     def _explain(self, prepare):
         def explain(images, targets):
-            images = prepare(images)
+            images = prepare(self._counted(images))
             targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
             found = self.model.relevance(self.support.features, self.support.labels, images, targets)
             return {**self._named(found.scores), "explained_class": tf.gather(self.support.class_names, found.targets),
@@ -153,7 +156,7 @@ class Signatures:
                 "top_class": tf.gather(self.support.class_names, tf.argmax(scores, axis=-1))}
 
     def _explain_numbered(self, images, targets):
-        images = prepared_floats(images)
+        images = prepared_floats(self._counted(images))
         targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
         found = self.model.relevance(self.support.features, self.support.labels, images, targets)
         return {**self._numbered(found.scores), "explained": found.targets, "relevance": found.images}
@@ -162,6 +165,7 @@ class Signatures:
 
     def _classify_episode(self, prepare):
         def classify_episode(support_images, support_labels, query_images):
+            support_images, query_images = self._counted_together(support_images, query_images, "support images")
             support, labels = self._support(prepare, support_images, support_labels)
             features = self.model.features(prepare(query_images))
             return self._numbered(self.model.scores(self.model.features(support), labels, features))
@@ -170,6 +174,7 @@ class Signatures:
 
     def _explain_episode(self, prepare):
         def explain_episode(support_images, support_labels, query_images, targets):
+            support_images, query_images = self._counted_together(support_images, query_images, "support images")
             support, labels = self._support(prepare, support_images, support_labels)
             queries = prepare(query_images)
             targets = checked_targets(targets, tf.shape(queries)[0], tf.shape(labels)[1])
@@ -193,13 +198,13 @@ class Signatures:
 
     def _embed(self, prepare):
         def embed(images):
-            return {"features": self.model.features(prepare(images))}
+            return {"features": self.model.features(prepare(self._counted(images)))}
 
         return embed
 
     def _prototypes(self, prepare):
         def prototypes(support_images, support_labels):
-            support, labels = self._support(prepare, support_images, support_labels)
+            support, labels = self._support(prepare, self._counted(support_images), support_labels)
             means = PrototypeMean()([self.model.features(support)[None], labels[None]])
             return {"prototypes": means[0]}
 
@@ -207,6 +212,7 @@ class Signatures:
 
     def _classify_with_prototypes(self, prepare):
         def classify_with_prototypes(prototypes, query_images):
+            prototypes, query_images = self._counted_together(prototypes, query_images, "prototypes")
             ways = tf.shape(prototypes)[0]
             prototypes = checked(prototypes, (ways >= 2, ["at least two prototypes must be given. Received:", ways]))
             # The mean of one support image a class is that image.
@@ -214,6 +220,22 @@ class Signatures:
             return self._numbered(self.model.scores(prototypes, tf.eye(tf.shape(prototypes)[0]), features))
 
         return classify_with_prototypes
+
+    # === Limits ===
+
+    def _counted(self, images: tf.Tensor) -> tf.Tensor:
+        """The images, if they are not too many; whatever is done with the result waits for the check."""
+        count, most = tf.shape(images)[0], self.limits.max_images
+        return checked(images, (count <= most, [f"a request may hold at most {most} images. Received:", count]))
+
+    def _counted_together(self, held: tf.Tensor, queries: tf.Tensor, name: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_counted`, for queries and what they are compared with, which is called `name`."""
+        counts, most = (tf.shape(held)[0], tf.shape(queries)[0]), self.limits.max_images
+        few = checked(sum(counts) <= most, (sum(counts) <= most, [
+            f"a request may hold at most {most} images, {name} and queries together. Received:", counts[0],
+            f"{name} and", counts[1], "queries"]))
+        with tf.control_dependencies([few]):
+            return tf.identity(held), tf.identity(queries)
 
 
 def checked_labels(labels: tf.Tensor, images: tf.Tensor, head: Head) -> tf.Tensor:

@@ -6,16 +6,21 @@ import importlib.util
 import json
 import shutil
 
+import click
 import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
+from egt_tf.data.images import MAX_PIXELS
 from egt_tf.data.support import load_image, load_support
+from egt_tf.errors import ExportError
+from egt_tf.export.limits import MAX_IMAGES
 from egt_tf.export.loading import ExportedModel
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.runs import RunFolder
+from egt_tf_cli.export import export
 from egt_tf_cli.main import cli
 
 
@@ -178,6 +183,35 @@ def test_an_image_that_is_too_large(fails, exported, tmp_path):
     Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
     for command in ("predict", "explain"):
         fails(command, "large.png", "--model", exported, says=["large.png", "50 megapixels"])
+
+
+def test_limits_of_ones_own(egt, fails, run, query, tmp_path):
+    result = egt("export", run, "--max-pixels", 84 * 84, "--max-images", 4, "--image-size", 32, "--out", "models/tiny")
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "models" / "tiny" / "1" / "README.md").read_text()
+    assert "JPEG and PNG of at most 7056 pixels" in card and "at most 4 images, support images and queries" in card
+    for side in (84, 85):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+    predicted = egt("predict", query, "84.png", "--model", "models/tiny")
+    assert predicted.exit_code == 0, predicted.output
+    fails("predict", "85.png", "--model", "models/tiny", says=["85.png", "at most 7056 pixels", "85 85"])
+    model = ExportedModel(tmp_path / "models" / "tiny")
+    assert len(model.ask("serving_default", {"images": 4 * [query.read_bytes()]})["top_class"]) == 4
+    with pytest.raises(ExportError, match="at most 4 images. Received: 5"):
+        model.ask("serving_default", {"images": 5 * [query.read_bytes()]})
+
+
+def test_limits_and_sizes_that_cannot_be(egt, fails, run, tmp_path):
+    fails("export", run, "--max-pixels", 10, says=["`max_pixels` must be between 1024", "max_pixels=10"])
+    fails("export", run, "--max-images", 2, says=["`max_images` must be between 3", "max_images=2"])
+    fails("export", run, "--image-size", 64, says=["must be 32", "image_size=64", "resized in the graph"])
+    assert egt("export", run, "--portable", "--max-pixels", 2_000).exit_code == 2
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_the_help_names_the_defaults():
+    helps = {option.name: option.help for option in export.params if isinstance(option, click.Option)}
+    assert f"{MAX_PIXELS} by default" in helps["max_pixels"] and f"{MAX_IMAGES} by default" in helps["max_images"]
 
 
 def test_a_foreign_model_is_refused(fails, query, tmp_path):

@@ -108,6 +108,11 @@ def test_version():
     assert result.output == f"egt-tf, version {__version__}\n"
 
 
+def test_the_summary_of_every_command_fits_its_line():
+    output = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    assert "explain " in output and "..." not in output.split("Commands:")[1]
+
+
 def test_lazy_command_is_imported_on_use(monkeypatch, tmp_path):
     monkeypatch.setattr("egt_tf_cli.__path__", [str(tmp_path)])
     (tmp_path / "late.py").write_text(

@@ -38,7 +38,7 @@ def test_damaged_runs_are_listed_and_the_exit_code_is_0(egt, run, tmp_path):
 
 
 def test_no_runs(egt, fails, tmp_path):
-    fails("runs", says=["the folder of runs runs must exist"])
+    fails("runs", says=["the folder of runs must exist. Received: runs", "egt-tf train"])
     (tmp_path / "runs").mkdir()
     assert egt("runs").stdout == "no runs in runs; train one: egt-tf train --config demo --run runs/demo\n"
     assert egt("runs", "--sort", "size").exit_code == 2

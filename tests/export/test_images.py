@@ -14,6 +14,7 @@ from PIL import Image
 from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import denormalize, evaluation_image
 from egt_tf.export.images import prepared_floats, prepared_images
+from egt_tf.export.limits import RequestLimits
 
 SIZE = 48
 
@@ -130,6 +131,15 @@ def test_a_large_jpeg_is_refused_by_its_header(mode):
     file[start + 5:start + 9] = struct.pack(">HH", 65000, 65000)
     with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels.*65000"):
         prepare([bytes(file)])
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_limit_of_ones_own(form):
+    limits = RequestLimits(max_pixels=90 * 130)
+    at_it, beyond = (encoded(photograph("RGB", *sides), form) for sides in ((90, 130), (131, 90)))
+    np.testing.assert_allclose(prepared_images(tf.constant([at_it]), SIZE, limits), prepare([at_it]), atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 11700 pixels\D+131, 90"):
+        prepared_images(tf.constant([beyond]), SIZE, limits)
 
 
 def test_no_image_is_refused():
