@@ -116,10 +116,16 @@ def own_folder(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[Run
         own = RunFolder(Path(folder) / "run")
         own.path.mkdir()
         if run.checkpoints_folder.is_dir():
-            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder)
+            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder, copy_function=_copy_if_there)
         if run.last_file.is_file():
             shutil.copyfile(run.last_file, own.last_file)
         yield own
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    # The chief removes meanwhile what a killed process left half written, and damaged checkpoints.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
 
 
 def check_agreement(strategy: tf.distribute.Strategy, steps: int) -> None:
