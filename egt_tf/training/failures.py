@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import traceback
 from collections.abc import Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,22 @@ def original_errors() -> Iterator[None]:
         with original_error(), data_errors():
             yield
     except BaseException as error:
+        close_pools(error)
         # A script that is interrupted would not end otherwise; the command line sees to that itself.
         release_frames(error)
         raise
+
+
+def close_pools(error: BaseException) -> None:
+    """Closes the pools of threads in whose `map` an error was raised.
+
+    TensorFlow reads a variable of several workers by such a pool, which it closes only where that ends well. One that
+    is left open can print a traceback when Python shuts down.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        pool = frame.f_locals.get("self")
+        if isinstance(pool, ThreadPool):
+            pool.close()
 
 
 def check_finite(loss: float, weights: Mapping[str, np.ndarray], epoch: int, state: Path) -> None:

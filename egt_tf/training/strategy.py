@@ -20,6 +20,7 @@ from egt_tf.config import RunConfig
 from egt_tf.data.pipeline import StepPart
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.runs import RunFolder
+from egt_tf.training.failures import close_pools
 
 CLUSTER_VARIABLE = "TF_CONFIG"
 # The parts of a cluster that train in step with each other; the first one listed holds the chief.
@@ -116,10 +117,16 @@ def own_folder(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[Run
         own = RunFolder(Path(folder) / "run")
         own.path.mkdir()
         if run.checkpoints_folder.is_dir():
-            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder)
+            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder, copy_function=_copy_if_there)
         if run.last_file.is_file():
             shutil.copyfile(run.last_file, own.last_file)
         yield own
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    # The chief removes meanwhile what a killed process left half written, and damaged checkpoints.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
 
 
 def check_agreement(strategy: tf.distribute.Strategy, steps: int) -> None:
@@ -150,6 +157,7 @@ def lost_workers(strategy: tf.distribute.Strategy, run: RunFolder) -> Iterator[N
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if strategy.cluster_resolver is None:
             raise
+        close_pools(error)
         raise RunError("all workers must stay until the end. Received: no answer from another one; the newest state "
                        f"is kept in {run.checkpoints_folder}. Start all workers again, with --resume") from error
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def config(**training) -> RunConfig:
     return config_from_dict(content(**training), "the test")
 
 
-def start(folder: Path, devices: int, configurations: dict[str, dict], cluster: dict | None = None) -> subprocess.Popen:
+def start(folder: Path, devices: int, configurations: dict[str, dict], cluster: dict | None = None,
+          floatx: str = "float32") -> subprocess.Popen:
     """A process that trains all of them, into sub-folders of `folder`."""
     folder.mkdir(parents=True)
     (folder / "configurations.json").write_text(json.dumps(configurations))
@@ -43,18 +45,18 @@ def start(folder: Path, devices: int, configurations: dict[str, dict], cluster: 
     environment.pop("TF_CONFIG", None)
     if cluster is not None:
         environment["TF_CONFIG"] = json.dumps(cluster)
-    command = [sys.executable, str(PROGRAM), str(folder), str(devices), str(folder / "configurations.json")]
+    command = [sys.executable, str(PROGRAM), str(folder), str(devices), str(folder / "configurations.json"), floatx]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait(*processes: subprocess.Popen) -> None:
     for process in processes:
-        output = process.communicate(timeout=600)[0]
-        assert process.returncode == 0, output[-3000:]
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, (output or errors)[-3000:]
 
 
-def on_two_devices(folder: Path, configurations: dict[str, dict]) -> None:
-    wait(start(folder, 2, configurations))
+def on_two_devices(folder: Path, configurations: dict[str, dict], floatx: str = "float32") -> None:
+    wait(start(folder, 2, configurations, floatx=floatx))
 
 
 def on_two_workers(folder: Path, configurations: dict[str, dict]) -> None:
@@ -76,14 +78,24 @@ def free_ports(number: int) -> list[int]:
 
 def expect_equal_runs(a: RunFolder, b: RunFolder, tolerance: float = 1e-5) -> None:
     """Weights, state of the optimizer, and everything that was measured."""
+    expect_equal_states(a, b, tolerance)
+    assert load_arrays(a.best_file).keys() == load_arrays(b.best_file).keys()
+    expect_equal_metrics(a, b, 10 * tolerance)
+
+
+def expect_equal_states(a: RunFolder, b: RunFolder, tolerance: float, leave_out: str | None = None) -> None:
     first, second = (load_arrays(Checkpoints(run.checkpoints_folder).files()[-1]) for run in (a, b))
     assert first.keys() == second.keys()
     for name in first.keys() - {"progress"}:
+        if leave_out is not None and leave_out in name:
+            continue
         np.testing.assert_allclose(first[name], second[name], rtol=tolerance, atol=tolerance, err_msg=name)
-    assert load_arrays(a.best_file).keys() == load_arrays(b.best_file).keys()
+
+
+def expect_equal_metrics(a: RunFolder, b: RunFolder, tolerance: float) -> None:
     for mine, other in zip(a.metrics(), b.metrics(), strict=True):
         mine, other = ({key: value for key, value in row.items() if key != "seconds"} for row in (mine, other))
-        assert mine == pytest.approx(other, rel=10 * tolerance)
+        assert mine == pytest.approx(other, rel=tolerance)
 
 
 def runs(heads, *strategies, **changes) -> dict[str, dict]:
@@ -125,8 +137,8 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("head, guidance, tolerance", [
     ("cross_attention", {}, 1e-5),
-    # Relevance of a graph of random weights turns rounding errors into other weights of the features: one replica with
-    # and without XLA differs as much. So its guided loss is compared at the first step, in `..._graph_guided` below.
+    # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the weights
+    # differed by 1.1e-4.
     ("graph", {"mode": "none"}, 5e-4)])
 def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance, tolerance):
     on_two_devices(tmp_path / "devices", runs([head], "default", "mirrored", guidance=guidance))
@@ -137,12 +149,105 @@ def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance, tolerance
 
 
 @pytest.mark.slow
-def test_first_step_of_a_graph_guided(tmp_path):
+def test_first_step_of_a_guided_graph(tmp_path):
     one_step = {"epochs": 1, "episodes_per_epoch": 2}
     on_two_devices(tmp_path / "devices", runs(["graph"], "default", "mirrored", **one_step))
     rows = [RunFolder(tmp_path / "devices" / f"graph-{name}").metrics()[0] for name in ("default", "mirrored")]
     assert rows[0]["plain_loss"] == pytest.approx(rows[1]["plain_loss"], rel=1e-5)
     assert rows[0]["guided_loss"] == pytest.approx(rows[1]["guided_loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_guided_graph_trains_as_on_one_replica_in_double_precision(tmp_path):
+    # Its guidance makes rounding errors grow: after two steps the weights of one and two replicas differed by 1e-3 in
+    # float32, by 1e-14 in float64. Anything but rounding would differ as much in both.
+    on_two_devices(tmp_path / "devices", runs(["graph"], "default", "mirrored"), "float64")
+    one, two = (RunFolder(tmp_path / "devices" / f"graph-{name}") for name in ("default", "mirrored"))
+    # In float64, Keras's layer on one replica does not correct its moving variance by n / (n - 1).
+    expect_equal_states(one, two, tolerance=1e-9, leave_out="moving_")
+    for row, other in zip(one.metrics(), two.metrics(), strict=True):
+        assert [row[name] for name in ("plain_loss", "guided_loss")] == pytest.approx(
+            [other[name] for name in ("plain_loss", "guided_loss")], rel=1e-6)
+
+
+# === a worker that is killed ===
+
+# After which the others must have ended; alone, they end within seconds.
+PATIENCE = 120
+STEPS = 60
+
+
+@pytest.fixture
+def many_steps(tmp_path) -> Path:
+    """Two epochs of 60 steps, with a checkpoint after every seventh step."""
+    path = tmp_path / "many.yaml"
+    changes = {"episodes_per_epoch": 2 * STEPS, "checkpoint_every": 7, "optimizer": {"name": "adam"},
+               "learning_rate": 0.001, "strategy": "multiworker"}
+    # JSON is YAML.
+    path.write_text(json.dumps({**content(**changes), "data": {"image_size": 32, "augmentation": "full"}}))
+    return path
+
+
+@pytest.fixture
+def two_workers(many_steps):
+    """Starts `egt-tf train --resume` on two workers; what is left of them at the end of the test is killed."""
+    started = []
+
+    def start_both(run: RunFolder) -> list[subprocess.Popen]:
+        workers = [f"localhost:{port}" for port in free_ports(2)]
+        command = [sys.executable, "-m", "egt_tf_cli", "train", "--config", many_steps, "--run", run.path, "--resume"]
+        for index in (0, 1):
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})}
+            started.append(subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.PIPE, text=True))
+        return started[-2:]
+
+    yield start_both
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def steps_done(run: RunFolder) -> int:
+    return Checkpoints(run.checkpoints_folder).newest_step()
+
+
+def wait_for_steps(run: RunFolder, steps: int, worker: subprocess.Popen) -> None:
+    end = time.monotonic() + 5 * PATIENCE
+    while steps_done(run) < steps and worker.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def kill(worker: subprocess.Popen, other: subprocess.Popen, run: RunFolder, steps: int) -> None:
+    """Kills a worker within an epoch, when a checkpoint after so many steps is there, and sees the other one end."""
+    wait_for_steps(run, steps, worker)
+    worker.kill()
+    message = other.communicate(timeout=PATIENCE)[1]
+    assert other.returncode == 2 and "Traceback" not in message, message
+    # TensorFlow writes lines of its own before it, and sometimes after it.
+    errors = [line for line in message.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and errors[0].startswith("Error: all workers must stay until the end."), message
+    # After the last step of an epoch there is a checkpoint as well.
+    assert steps_done(run) >= steps and steps_done(run) % STEPS
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_go_on_to_the_same_numbers(two_workers, tmp_path):
+    run, alone = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "alone")
+    chief, other = two_workers(run)
+    kill(other, chief, run, STEPS // 3)
+    chief, other = two_workers(run)
+    kill(chief, other, run, STEPS + STEPS // 3)
+    wait(*two_workers(run))
+    wait(*two_workers(alone))
+    expect_equal_states(alone, run, tolerance=0)
+    best, expected = load_arrays(run.best_file), load_arrays(alone.best_file)
+    for name in expected:
+        np.testing.assert_array_equal(best[name], expected[name], err_msg=name)
+    # The sums of an epoch are kept for all replicas together and are divided among them again.
+    expect_equal_metrics(alone, run, tolerance=1e-6)
+    assert not list(run.path.rglob("*.part"))
 
 
 # === which strategy ===
@@ -266,3 +371,13 @@ def test_other_workers_write_elsewhere(tmp_path):
         assert (own.checkpoints_folder / "000007.npz").read_bytes() == b"state"
         own.config_file.write_text("")
     assert not own.path.exists() and sorted(os.listdir(run.path)) == ["checkpoints", "last.npz"]
+
+
+def test_a_checkpoint_that_vanishes_meanwhile_is_not_missed(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints_folder.mkdir(parents=True)
+    (run.checkpoints_folder / "000007.npz").write_bytes(b"state")
+    # Listed and not there, as a file that the chief removes between the listing and the copy.
+    (run.checkpoints_folder / ".000008.npz.x.part").symlink_to(tmp_path / "gone")
+    with own_folder(run, Worker("worker", 1)) as own:
+        assert [file.name for file in own.checkpoints_folder.iterdir()] == ["000007.npz"]
