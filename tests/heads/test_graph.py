@@ -46,7 +46,8 @@ def jittered(head: GraphHead) -> GraphHead:
     return head
 
 
-@pytest.mark.parametrize("arguments", [{}, {"batch_statistics": False, "queries_per_graph": "one"}])
+@pytest.mark.parametrize("arguments", [
+    pytest.param({}, marks=pytest.mark.slow), {"batch_statistics": False, "queries_per_graph": "one"}])
 def test_layer(arguments, tmp_path):
     check_layer(lambda: small(**arguments), episodes(count=2), [[1], [1, 2], [1]], tmp_path, rtol=1e-4,
                 differentiable=(0, 2), idle=IDLE)
@@ -220,7 +221,8 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
                                atol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"queries_per_graph": "one", "batch_statistics": False}], ids=str)
+@pytest.mark.parametrize("arguments", [
+    {}, pytest.param({"queries_per_graph": "one", "batch_statistics": False}, marks=pytest.mark.slow)], ids=str)
 def test_guided_training_lowers_both_losses(arguments):
     size, ways, shots, queries = 32, 3, 1, 2
     head = {"name": "graph", "ways": ways, **SMALL, "embedding": 16, **arguments}

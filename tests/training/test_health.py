@@ -48,7 +48,7 @@ def expect_equal(one: list[np.ndarray], other: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"steps_per_execution": 4}, marks=pytest.mark.slow)])
 def test_nothing_changes_from_the_bad_step_on(options):
     good, bad = model(**options), model(**options)
     good.fit(episodes().take(2), verbose=0)
@@ -162,6 +162,7 @@ def compare_on_two_replicas() -> None:
     expect_equal(state(good), state(bad))
 
 
+@pytest.mark.slow
 def test_a_bad_episode_on_one_replica_stops_both():
     # A process of its own: the devices of this one are made already.
     result = subprocess.run([sys.executable, __file__], capture_output=True, text=True)

@@ -65,7 +65,7 @@ OPTIMIZERS = {"adam": {"optimizer": "adam", "schedule": "cosine"},
               "sgd": {"optimizer": {"name": "sgd", "weight_decay": 1e-3}, "clip_norm": 0.1}}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_a_run_interrupted_at_several_steps_ends_with_the_same_numbers(tmp_path, optimizer):
     config = small_config(training=OPTIMIZERS[optimizer])
     alone, parts = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
@@ -119,7 +119,8 @@ def test_no_checkpoint_within_an_epoch_if_so_configured(tmp_path):
     assert checkpoints(run) == [0, 5, 10]
 
 
-@pytest.mark.parametrize("together, expected", [(1, [0, 2, 4, 6, 8, 10, 12]), (3, [0, 3, 6, 9, 12])])
+@pytest.mark.parametrize("together, expected", [
+    pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])])
 def test_where_several_steps_are_one_call_a_checkpoint_waits_for_them(tmp_path, together, expected):
     run = RunFolder(tmp_path / "run")
     train(small_config(training={"keep_checkpoints": 9, "episodes_per_epoch": 6, "steps_per_execution": together}), run)
