@@ -4,9 +4,9 @@
 
 5-way 5-shot 16-query, one episode a step, random images, each case in a process of its own. Every round runs the four
 steps one after the other, so that the machine's speed drifts for all alike; the ratios are medians of the rounds'
-ratios. `peak` is the largest resident memory of a process that runs that step alone. All steps are compiled by
-`tf.function`, which merges passes that are repeated; with --eager the straightforward ones run operation by operation,
-as the published code does.
+ratios. `counted` are multiply-adds, `peak` is the largest resident memory of a process that runs that step alone. All
+steps are compiled by `tf.function`, which merges passes that are repeated; with --eager the straightforward ones run
+operation by operation, as the published code does.
 """
 
 from __future__ import annotations
@@ -160,6 +160,37 @@ def in_own_process(arguments: list[str]) -> str:
     return subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def counted(case: Case) -> dict[str, float]:
+    """Multiply-adds of the convolutions of each step, in 1e9; for RelationNet, whose convolutions are nearly all of it.
+
+    A layer that is trained runs three times: forward, and backward to its input and to its weights. The straightforward
+    guided step runs the relation module twice more, its rules convolve eight times (two products a branch, forward and
+    transposed, two branches), and the weighted pass runs three times; the package's own rules convolve twice.
+    """
+    classifier = _model(case, False).classifier
+    images, pairs = WAYS * (SHOTS + QUERIES), WAYS * WAYS * QUERIES
+    backbone = images * sum(_multiply_adds(layer) for layer in classifier.backbone.layers)
+    first, second = (pairs * _multiply_adds(classifier.head.weighted_model.get_layer(f"block{i}_conv")) for i in (1, 2))
+    # Prototypes and queries in place of pairs, and half of the channels.
+    factored = first * (WAYS + WAYS * QUERIES) / pairs / 2
+    whole, own = first + second, factored + second
+    plain, fast = 3 * (backbone + whole), 3 * (backbone + own)
+    steps = {"straightforward plain": plain, "straightforward guided": plain + (2 + 8 + 3) * whole,
+             "fast plain": fast, "fast guided": fast + factored + first + 2 * second + 3 * whole}
+    return {name: value / 1e9 for name, value in steps.items()}
+
+
+def _multiply_adds(layer) -> float:
+    """Of one map through a convolution; 0 for other layers."""
+    from tensorflow import keras
+
+    if not isinstance(layer, keras.layers.Conv2D):
+        return 0.0
+    # A layer of the head is called on pairs too, which have the same map.
+    height, width = layer.get_output_shape_at(0)[-3:-1]
+    return float(np.prod(layer.kernel.shape)) * height * width
+
+
 # === The table ===
 
 
@@ -169,7 +200,8 @@ def row(name: str, rounds: int, eager: bool) -> dict:
     seconds = {key: np.array(value) for key, value in json.loads(
         in_own_process(["--worker", name, "--rounds", str(rounds), *more])).items()}
     guided, reference = seconds["fast guided"], seconds["straightforward plain"]
-    return {"case": name, "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
+    counts = counted(CASES[name]) if CASES[name].head["name"] == "relation" else {}
+    return {"case": name, "counted": counts, "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
             "straightforward guided / fast guided": float(np.median(seconds["straightforward guided"] / guided)),
             "fast guided / straightforward plain": float(np.median(guided / reference)),
             "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
@@ -181,10 +213,15 @@ def show(result: dict) -> None:
     """Prints one case."""
     print(f"\n{result['case']}")
     for key in STEPS:
-        print(f"  {key:24s} {result['seconds'][key]:8.3f} s   peak {result['peak_mib'][key]:7.0f} MiB")
+        count = f"   counted {result['counted'][key]:6.0f} GMAC" if result["counted"] else ""
+        print(f"  {key:24s} {result['seconds'][key]:8.3f} s   peak {result['peak_mib'][key]:7.0f} MiB{count}")
     for key, value in result.items():
         if " / " in key:
             print(f"  {key:40s} {value:6.2f}")
+    if result["counted"]:
+        counts = result["counted"]
+        print(f"  {'counted straightforward / fast guided':40s} "
+              f"{counts['straightforward guided'] / counts['fast guided']:6.2f}")
 
 
 def main() -> None:
