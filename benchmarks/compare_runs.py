@@ -47,16 +47,20 @@ def main() -> None:
     refusal = other_episodes(ours, theirs)
     if refusal:
         parser.error(refusal)
-    print(f"{'data':24s} {'setting':29s} {'episodes':>8s}  {arguments.run_a.name:>16s}  {arguments.run_b.name:>16s}  "
-          f"{'difference':>16s}")
+    print(
+        f"{'data':24s} {'setting':29s} {'episodes':>8s}  {arguments.run_a.name:>16s}  {arguments.run_b.name:>16s}  "
+        f"{'difference':>16s}"
+    )
     for name in sorted(ours.keys() & theirs.keys()):
         a, b = (np.array(each[name]["episode_accuracies"]) for each in (ours, theirs))
         record = ours[name]
         setting = f"{record['ways']}-way {record['shots']}-shot {record['queries']}q"
         # Written since there is transductive inference; before that, all was inductive.
         setting += " trans." if record.get("transduction") else ""
-        print(f"{Path(record['source']).name[-18:] + ' ' + record['split']:24s} {setting:29s} {len(a):8d}  "
-              f"{mean_and_interval(a):>16s}  {mean_and_interval(b):>16s}  {mean_and_interval(b - a):>16s}")
+        print(
+            f"{Path(record['source']).name[-18:] + ' ' + record['split']:24s} {setting:29s} {len(a):8d}  "
+            f"{mean_and_interval(a):>16s}  {mean_and_interval(b):>16s}  {mean_and_interval(b - a):>16s}"
+        )
 
 
 if __name__ == "__main__":

@@ -29,11 +29,20 @@ from egt_tf.explain.canonize import fold_batch_norm  # noqa: E402
 from egt_tf.runs import RunFolder  # noqa: E402
 
 SIZE = 84
-STAGES = {"stage 3": "stage3_block1_relu", "stage 2": "stage2_block1_relu", "stage 1": "stage1_block1_relu",
-          "stem": "stem_relu"}
-COMPOSITE_CONFIGS = ({"name": "epsilon", "bias": False}, {"name": "epsilon", "bias": False, "epsilon": 1e-3},
-                     {"name": "epsilon_plus", "bias": False}, {"name": "epsilon_gamma_box", "bias": False},
-                     {"name": "epsilon_alpha2_beta1_flat", "bias": False}, {"name": "fsc"})
+STAGES = {
+    "stage 3": "stage3_block1_relu",
+    "stage 2": "stage2_block1_relu",
+    "stage 1": "stage1_block1_relu",
+    "stem": "stem_relu",
+}
+COMPOSITE_CONFIGS = (
+    {"name": "epsilon", "bias": False},
+    {"name": "epsilon", "bias": False, "epsilon": 1e-3},
+    {"name": "epsilon_plus", "bias": False},
+    {"name": "epsilon_gamma_box", "bias": False},
+    {"name": "epsilon_alpha2_beta1_flat", "bias": False},
+    {"name": "fsc"},
+)
 
 
 def train_backbone(steps: int = 60, batch: int = 32) -> keras.Model:
@@ -70,7 +79,7 @@ def main() -> None:
     backbone = train_backbone() if arguments.run is None else RunFolder(arguments.run).load_model().backbone
     folded = fold_batch_norm(backbone)
     source = open_source("synthetic:shapes").split("novel")
-    indices = [members[0] for members in source.members[:arguments.images]]
+    indices = [members[0] for members in source.members[: arguments.images]]
     images = next(iter(image_batches(source, indices, image_size=backbone.input_shape[1], batch_size=len(indices))))
     print(f"relevance at each stage / at the feature map; {len(indices)} images, batch normalisation folded, no biases")
     print(f"{'composite':34s}" + "".join(f"{name:>10s}" for name in (*STAGES, "pixels")))

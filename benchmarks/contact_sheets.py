@@ -1,6 +1,6 @@
 """Writes docs/synthetic/<domain>.png: a few classes of every synthetic domain, the last row with its masks.
 
-    python benchmarks/contact_sheets.py [--out docs/synthetic]
+python benchmarks/contact_sheets.py [--out docs/synthetic]
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def image_by_image(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, ep
         drawn, _ = draw_episode(images, spec, 0, number, None)
         size = spec.support_size + spec.query_size
         (batch,) = image_batches(images, drawn.images, image_size=model.image_size, batch_size=size)
-        support, query = batch[None, :spec.support_size], batch[None, spec.support_size:]
+        support, query = batch[None, : spec.support_size], batch[None, spec.support_size :]
         scores = model({"support_images": support, "support_labels": labels, "query_images": query}, training=False)
         results.append(np.mean(np.argmax(scores[0], axis=-1) == classes))
     return np.array(results)
@@ -62,8 +62,14 @@ def timed(function):
     return result, time.perf_counter() - began
 
 
-def compare(evaluator: Evaluator, images: ImageSet, spec: EpisodeSpec, plain_episodes: int, stored_episodes: int,
-            table: FeatureTable) -> tuple[list[float], float]:
+def compare(
+    evaluator: Evaluator,
+    images: ImageSet,
+    spec: EpisodeSpec,
+    plain_episodes: int,
+    stored_episodes: int,
+    table: FeatureTable,
+) -> tuple[list[float], float]:
     """Ratios of the episodes a second, three times, and the largest difference of an episode's accuracy."""
     image_by_image(evaluator.model, images, spec, 1)
     ratios, differences = [], []
@@ -89,15 +95,22 @@ def main() -> None:
     accuracy, scoring = timed(lambda: evaluator(images, spec, options.episodes, 0, features=table))
     compared = min(options.compared, options.episodes)
     ratios, difference = compare(evaluator, images, spec, compared, min(25 * compared, options.episodes), table)
-    print(f"{options.backbone}, {options.head}, {options.size} px, {spec.ways}-way {spec.shots}-shot, "
-          f"{spec.queries} queries a class, {images.name}")
-    print(f"embedding {len(table.indices)} images once: {embedding:.1f} s "
-          f"({len(table.indices) / embedding:.0f} images/s)")
-    print(f"scoring {options.episodes} episodes: {scoring:.1f} s ({options.episodes / scoring:.1f} episodes/s); "
-          f"accuracy {accuracy}")
-    print(f"against scoring from the images, one by one: {np.median(ratios):.0f} times as many episodes a second "
-          f"({min(ratios):.0f} to {max(ratios):.0f}); largest difference of an accuracy over {compared} episodes: "
-          f"{difference:.1g}")
+    print(
+        f"{options.backbone}, {options.head}, {options.size} px, {spec.ways}-way {spec.shots}-shot, "
+        f"{spec.queries} queries a class, {images.name}"
+    )
+    print(
+        f"embedding {len(table.indices)} images once: {embedding:.1f} s ({len(table.indices) / embedding:.0f} images/s)"
+    )
+    print(
+        f"scoring {options.episodes} episodes: {scoring:.1f} s ({options.episodes / scoring:.1f} episodes/s); "
+        f"accuracy {accuracy}"
+    )
+    print(
+        f"against scoring from the images, one by one: {np.median(ratios):.0f} times as many episodes a second "
+        f"({min(ratios):.0f} to {max(ratios):.0f}); largest difference of an accuracy over {compared} episodes: "
+        f"{difference:.1g}"
+    )
 
 
 if __name__ == "__main__":

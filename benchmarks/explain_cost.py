@@ -67,8 +67,9 @@ def convolutions_alone(backbone):
     return run
 
 
-def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]],
-           rounds: int) -> dict[str, np.ndarray]:
+def ratios(
+    forward: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, np.ndarray]:
     """For each function, its time over that of `forward`, round by round."""
     times: dict[str, list[float]] = {name: [] for name in others}
     for function in (forward, *others.values()):
@@ -83,8 +84,17 @@ def ratios(forward: Callable[[], object], others: dict[str, Callable[[], object]
 
 def innvestigate_ratio(batch: int, size: int, rounds: int) -> str:
     """innvestigate's preset A on the same model, over its own forward pass, from a process in graph mode."""
-    command = [sys.executable, __file__, "--batch", str(batch), "--size", str(size), "--rounds", str(rounds),
-               "--graph-mode"]
+    command = [
+        sys.executable,
+        __file__,
+        "--batch",
+        str(batch),
+        "--size",
+        str(size),
+        "--rounds",
+        str(rounds),
+        "--graph-mode",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
@@ -123,16 +133,23 @@ def main() -> None:
     forward = tf.function(lambda x: backbone(x, training=False))
     explain = {name: relevance_of(backbone, COMPOSITES.get(name)) for name in COMPOSITE_NAMES}
     explain["(convolutions alone)"] = convolutions_alone(backbone)
-    table = ratios(lambda: forward(images).numpy(), {n: lambda f=f: f(images).numpy() for n, f in explain.items()},
-                   arguments.rounds)
-    print(f"relevance to the pixels / inference forward; ResNet-10, {arguments.size} px, batch {arguments.batch}, "
-          f"{arguments.rounds} rounds")
+    table = ratios(
+        lambda: forward(images).numpy(),
+        {n: lambda f=f: f(images).numpy() for n, f in explain.items()},
+        arguments.rounds,
+    )
+    print(
+        f"relevance to the pixels / inference forward; ResNet-10, {arguments.size} px, batch {arguments.batch}, "
+        f"{arguments.rounds} rounds"
+    )
     print(f"{'composite':40s}  {'median':>8s}  {'min':>6s}  {'max':>6s}")
     for name, values in table.items():
         print(f"{name:40s}  {np.median(values):8.2f}  {values.min():6.2f}  {values.max():6.2f}")
     if arguments.innvestigate:
-        print(f"{'innvestigate lrp.sequential_preset_a':38s}"
-              f"{innvestigate_ratio(arguments.batch, arguments.size, arguments.rounds)}")
+        print(
+            f"{'innvestigate lrp.sequential_preset_a':38s}"
+            f"{innvestigate_ratio(arguments.batch, arguments.size, arguments.rounds)}"
+        )
 
 
 if __name__ == "__main__":

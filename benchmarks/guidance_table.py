@@ -29,8 +29,10 @@ def rows(plain: Path, guided: Path) -> list[str]:
     for name in sorted(ours.keys() & theirs.keys()):
         a, b = (np.array(each[name]["episode_accuracies"]) for each in (ours, theirs))
         data = f"{Path(ours[name]['source']).name} ({ours[name]['split']})"
-        lines.append(f"| {head} | {data} | {len(a)} | {mean_and_interval(a)} | {mean_and_interval(b)} | "
-                     f"{mean_and_interval(b - a)} |")
+        lines.append(
+            f"| {head} | {data} | {len(a)} | {mean_and_interval(a)} | {mean_and_interval(b)} | "
+            f"{mean_and_interval(b - a)} |"
+        )
     return lines
 
 

@@ -58,9 +58,16 @@ def stream(config: RunConfig, images: ImageSet, episodes: int, cache_mb: float) 
     """The training's episodes."""
     count = episodes - episodes % config.training.episodes_per_step
     spec = EpisodeSpec(config.episode.ways, config.episode.shots, config.episode.queries)
-    return episode_dataset(images, spec, image_size=config.data.image_size, augmentation=config.data.augmentation,
-                           seed=config.training.seed, count=count,
-                           episodes_per_step=config.training.episodes_per_step, cache_mb=cache_mb)
+    return episode_dataset(
+        images,
+        spec,
+        image_size=config.data.image_size,
+        augmentation=config.data.augmentation,
+        seed=config.training.seed,
+        count=count,
+        episodes_per_step=config.training.episodes_per_step,
+        cache_mb=cache_mb,
+    )
 
 
 def of_indices(indices: np.ndarray, function: Callable) -> tf.data.Dataset:
@@ -104,8 +111,12 @@ def rates(config: RunConfig, images: ImageSet, episodes: int, rounds: int) -> di
     table: dict[str, list[np.ndarray]] = {}
     for number in range(rounds + 1):
         caching = stream(config, images, episodes, config.data.cache_mb)
-        for name, dataset in {**simple, "batch, nothing cached": uncached, "batch, first pass": caching,
-                              "batch, later passes": caching}.items():
+        for name, dataset in {
+            **simple,
+            "batch, nothing cached": uncached,
+            "batch, first pass": caching,
+            "batch, later passes": caching,
+        }.items():
             rate = len(indices) / np.array(seconds(dataset))
             # The first round warms the disk and TensorFlow up.
             table.setdefault(name, []).extend([rate] if number else [])
@@ -114,8 +125,9 @@ def rates(config: RunConfig, images: ImageSet, episodes: int, rounds: int) -> di
 
 def compiled_step(config: RunConfig) -> Callable:
     """A function that trains on one step and returns when the weights are updated."""
-    classifier = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
-                                          seed=config.training.seed)
+    classifier = EpisodicModel.build_from(
+        config.model.backbone, config.model.head, config.data.image_size, seed=config.training.seed
+    )
     guidance = config.guidance
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
     model = GuidedModel(classifier, weights.plain, weights.guided, guidance.composite, detach=guidance.detach)
@@ -159,9 +171,11 @@ def training_blocks(config: RunConfig, images: ImageSet, rounds: int, steps: int
 
 def print_shares(piped: dict[str, np.ndarray], cached: dict[str, np.ndarray]) -> None:
     """Prints the second table: medians over the rounds."""
-    shares = {"waiting": piped["waiting"] / piped["step"],
-              "longer": 1 - cached["step"] / piped["step"],
-              "processor": 1 - cached["processor"] / piped["processor"]}
+    shares = {
+        "waiting": piped["waiting"] / piped["step"],
+        "longer": 1 - cached["step"] / piped["step"],
+        "processor": 1 - cached["processor"] / piped["processor"],
+    }
     print(f"a step from the pipeline {np.median(piped['step']):.3f} s, from memory {np.median(cached['step']):.3f} s")
     for name, values in shares.items():
         print(f"{name:24s}  {100 * np.median(values):8.1f} %   ({100 * values.min():.1f} to {100 * values.max():.1f})")
@@ -179,9 +193,11 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(CONFIGS / f"{arguments.config}.yaml", arguments.overrides)
     images = open_source(arguments.data).split("base")
-    print(f"{images.name}; {config.data.image_size} px, augmentation {config.data.augmentation}, "
-          f"{arguments.rounds} rounds of {arguments.episodes} episodes, {os.cpu_count()} cores, load "
-          f"{os.getloadavg()[0]:.1f}")
+    print(
+        f"{images.name}; {config.data.image_size} px, augmentation {config.data.augmentation}, "
+        f"{arguments.rounds} rounds of {arguments.episodes} episodes, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}"
+    )
     table = rates(config, images, arguments.episodes, arguments.rounds)
     print(f"{'stage':24s}  {'images/s':>10s}  {'to the bare loop':>16s}  {'by processor time':>17s}")
     for name, values in table.items():

@@ -32,9 +32,19 @@ from egt_tf.explain.heatmap import pool_channels  # noqa: E402
 from egt_tf.explain.methods import get_method  # noqa: E402
 from egt_tf.runs import RunFolder  # noqa: E402
 
-METHODS = ("fsc", "fsc_gamma", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat",
-           "lrp.sequential_preset_a", "gradient", "input_times_gradient", "guided_backprop", "integrated_gradients",
-           "grad_cam")
+METHODS = (
+    "fsc",
+    "fsc_gamma",
+    "epsilon_plus",
+    "epsilon_gamma_box",
+    "epsilon_alpha2_beta1_flat",
+    "lrp.sequential_preset_a",
+    "gradient",
+    "input_times_gradient",
+    "guided_backprop",
+    "integrated_gradients",
+    "grad_cam",
+)
 SPEC = EpisodeSpec(5, 5, 1)
 
 
@@ -58,8 +68,12 @@ def episodes(domain: str, count: int, size: int):
         support = np.stack([np.stack([prepared(images.read(int(i)), size) for i in row]) for row in drawn.support])
         names = tuple(images.class_names[c] for c in drawn.classes)
         query = int(drawn.query[0, 0])
-        yield (SupportSet(names, support), prepared(images.read(query), size), prepared_mask(images.mask(query), size),
-               names[0])
+        yield (
+            SupportSet(names, support),
+            prepared(images.read(query), size),
+            prepared_mask(images.mask(query), size),
+            names[0],
+        )
 
 
 def share_inside(relevance: np.ndarray, mask: np.ndarray) -> float:
@@ -90,8 +104,9 @@ def explainer(model: EpisodicModel, name: str):
     return explain
 
 
-def measure(model: EpisodicModel, domains: list[str], methods: list[str],
-            count: int) -> dict[str, dict[str, list[float]]]:
+def measure(
+    model: EpisodicModel, domains: list[str], methods: list[str], count: int
+) -> dict[str, dict[str, list[float]]]:
     """For each domain and method, the share of each query."""
     shares = {domain: {method: [] for method in methods} for domain in domains}
     explainers = {method: explainer(model, method) for method in methods}
@@ -116,16 +131,21 @@ def main() -> None:
     run = RunFolder(arguments.run)
     config = run.config()
     random = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size, seed=99)
-    print(f"share of positive relevance on the object, %, {arguments.queries} queries a domain: "
-          f"{run.path.name} | random weights")
+    print(
+        f"share of positive relevance on the object, %, {arguments.queries} queries a domain: "
+        f"{run.path.name} | random weights"
+    )
     trained, untrained = (measure(model, domains, methods, arguments.queries) for model in (run.load_model(), random))
     print(f"{'method':28s}" + "".join(f"{domain:>30s}" for domain in domains))
     for method in methods:
-        print(f"{method:28s}" + "".join(f"{cell(trained[d][method]):>15s} |{cell(untrained[d][method]):>13s}"
-                                        for d in domains))
+        print(
+            f"{method:28s}"
+            + "".join(f"{cell(trained[d][method]):>15s} |{cell(untrained[d][method]):>13s}" for d in domains)
+        )
     size = config.data.image_size
-    areas = [cell([float(mask.mean()) for _, _, mask, _ in episodes(domain, arguments.queries, size)])
-             for domain in domains]
+    areas = [
+        cell([float(mask.mean()) for _, _, mask, _ in episodes(domain, arguments.queries, size)]) for domain in domains
+    ]
     print(f"{'(area of the object)':28s}" + "".join(f"{area:>15s}  {'':13s}" for area in areas))
 
 

@@ -67,8 +67,12 @@ def requests(model: ExportedModel) -> list[Request]:
 
 def same(answer: dict, expected: dict) -> bool:
     """Whether numbers agree to a share of the largest, and names exactly; pictures are drawn from the numbers."""
-    return all(np.allclose(answer[key], value, rtol=0, atol=TOLERANCE * np.abs(value).max()) if value.dtype.kind == "f"
-               else key == "overlay_bytes" or np.array_equal(answer[key], value) for key, value in expected.items())
+    return all(
+        np.allclose(answer[key], value, rtol=0, atol=TOLERANCE * np.abs(value).max())
+        if value.dtype.kind == "f"
+        else key == "overlay_bytes" or np.array_equal(answer[key], value)
+        for key, value in expected.items()
+    )
 
 
 def ask(model: ExportedModel, request: Request, bad: bool, junk: bytes, tally: Tally) -> None:
@@ -126,12 +130,20 @@ def measure(model: ExportedModel, threads: int, seconds: float, bad: float) -> d
     p50, p99 = np.percentile(tally.seconds, [50, 99]) if tally.seconds else (float("nan"),) * 2
     for error in sorted(set(tally.errors))[:5]:
         print(f"error: {error}", file=sys.stderr)
-    return {"threads": threads, "seconds": round(lasted, 2), "requests": len(tally.seconds) + len(tally.refused),
-            "requests_per_second": round((len(tally.seconds) + len(tally.refused)) / lasted, 1),
-            "p50_ms": round(1000 * p50, 2), "p99_ms": round(1000 * p99, 2), "memory_start_mb": round(before / 1e6, 1),
-            "memory_end_mb": round(after / 1e6, 1), "growth_mb": round((after - before) / 1e6, 1),
-            "growth_percent": round(100 * (after - before) / before, 2), "refused": len(tally.refused),
-            "errors": len(tally.errors)}
+    return {
+        "threads": threads,
+        "seconds": round(lasted, 2),
+        "requests": len(tally.seconds) + len(tally.refused),
+        "requests_per_second": round((len(tally.seconds) + len(tally.refused)) / lasted, 1),
+        "p50_ms": round(1000 * p50, 2),
+        "p99_ms": round(1000 * p99, 2),
+        "memory_start_mb": round(before / 1e6, 1),
+        "memory_end_mb": round(after / 1e6, 1),
+        "growth_mb": round((after - before) / 1e6, 1),
+        "growth_percent": round(100 * (after - before) / before, 2),
+        "refused": len(tally.refused),
+        "errors": len(tally.errors),
+    }
 
 
 def main() -> int:

@@ -31,10 +31,12 @@ def predictions(model, inputs) -> dict[str, np.ndarray]:
     def first(images):
         return int(tf.argmax(model({**inputs, "query_images": images})[0, 0]))
 
-    ones = [queries[:, index:index + 1] for index in range(queries.shape[1])]
-    return {"all queries together": np.argmax(model(inputs)[0], -1),
-            "each query alone": np.array([first(q) for q in ones]),
-            "each with the support beside it": np.array([first(tf.concat([q, support], 1)) for q in ones])}
+    ones = [queries[:, index : index + 1] for index in range(queries.shape[1])]
+    return {
+        "all queries together": np.argmax(model(inputs)[0], -1),
+        "each query alone": np.array([first(q) for q in ones]),
+        "each with the support beside it": np.array([first(tf.concat([q, support], 1)) for q in ones]),
+    }
 
 
 def main() -> None:
@@ -46,8 +48,9 @@ def main() -> None:
     arguments = parser.parse_args()
     model = RunFolder(arguments.run).load_model()
     images = open_source(arguments.source).split("novel")
-    data = episode_dataset(images, EpisodeSpec(5, 5, 3), image_size=model.image_size, augmentation="none", seed=5,
-                           count=arguments.episodes)
+    data = episode_dataset(
+        images, EpisodeSpec(5, 5, 3), image_size=model.image_size, augmentation="none", seed=5, count=arguments.episodes
+    )
     right: dict[str, list[np.ndarray]] = {}
     for inputs, labels, _ in data:
         for way, predicted in predictions(model, inputs).items():

@@ -80,8 +80,9 @@ def dense(w: Weights, name: str, x: tf.Tensor) -> tf.Tensor:
 # === RelationNet ===
 
 
-def relation_scores(head: RelationHead, w: Weights, features: Sequence[tf.Tensor], guided: bool,
-                    beta: tf.Tensor) -> Scores:
+def relation_scores(
+    head: RelationHead, w: Weights, features: Sequence[tf.Tensor], guided: bool, beta: tf.Tensor
+) -> Scores:
     """Every pair through the relation module; see the top of the file."""
     prototypes, queries = features[0][0], features[1][0]
     shape = [queries.shape[0], prototypes.shape[0], *queries.shape[1:]]
@@ -115,8 +116,9 @@ def relation_module(w: Weights, pairs: tf.Tensor, padding: str) -> list[tf.Tenso
     return [*kept, flat, hidden, dense(w, "fc2", hidden)]
 
 
-def relation_relevance(w: Weights, kept: Sequence[tf.Tensor], start: tf.Tensor, padding: str,
-                       beta: tf.Tensor) -> tf.Tensor:
+def relation_relevance(
+    w: Weights, kept: Sequence[tf.Tensor], start: tf.Tensor, padding: str, beta: tf.Tensor
+) -> tf.Tensor:
     """Relevance of the pairs; batch normalisation passes it on unchanged."""
     x1, y1, x2, y2, flat, hidden, _ = kept
     relevance = epsilon_rule(hidden, w["fc2/kernel"], start)
@@ -133,12 +135,12 @@ def pooled_relevance(y: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
         return tf.reshape(relevance, y.shape)
     pooled = tf.nn.max_pool2d(y, 2, 2, "VALID")
     share = tf.reshape(relevance, pooled.shape) / guarded(pooled)
-    return y * tf.raw_ops.MaxPoolGrad(orig_input=y, orig_output=pooled, grad=share, ksize=[1, 2, 2, 1],
-                                      strides=[1, 2, 2, 1], padding="VALID")
+    return y * tf.raw_ops.MaxPoolGrad(
+        orig_input=y, orig_output=pooled, grad=share, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="VALID"
+    )
 
 
-def alpha_beta_rule(x: tf.Tensor, kernel: tf.Tensor, relevance: tf.Tensor, padding: str,
-                    beta: tf.Tensor) -> tf.Tensor:
+def alpha_beta_rule(x: tf.Tensor, kernel: tf.Tensor, relevance: tf.Tensor, padding: str, beta: tf.Tensor) -> tf.Tensor:
     """Both branches, although that of the negative contributions has no weight."""
     x_up, x_down, up, down = (f(v, 0.0) for v in (x, kernel) for f in (tf.maximum, tf.minimum))
 
@@ -217,8 +219,9 @@ def neighbourhood_relevance(x: tf.Tensor, adjacency: tf.Tensor, kernel: tf.Tenso
 # === Cross attention ===
 
 
-def attention_scores(head: CrossAttentionHead, w: Weights, features: Sequence[tf.Tensor], guided: bool,
-                     beta: tf.Tensor) -> Scores:
+def attention_scores(
+    head: CrossAttentionHead, w: Weights, features: Sequence[tf.Tensor], guided: bool, beta: tf.Tensor
+) -> Scores:
     """Cosines at every position, `(1, queries, h, w, ways)`; nothing of the explanation is a constant."""
     attended, pooled = features
     products = unit(attended) * unit(pooled)[..., None, None, :]

@@ -54,12 +54,17 @@ CASES = {
     "relation_resnet10": Case("resnet10", {"name": "relation"}, 112),
     "relation_conv4": Case("conv4np", {"name": "relation"}, 84),
     "graph_resnet10": Case("resnet10", {"name": "graph"}, 84),
-    "attention_resnet12": Case("resnet12", {"name": "cross_attention", "base_classes": 64}, 84, "fsc_can",
-                               (0.0, 1.0), detach=False),
+    "attention_resnet12": Case(
+        "resnet12", {"name": "cross_attention", "base_classes": 64}, 84, "fsc_can", (0.0, 1.0), detach=False
+    ),
 }
 # (own, guided)
-STEPS = {"straightforward plain": (False, False), "straightforward guided": (False, True),
-         "fast plain": (True, False), "fast guided": (True, True)}
+STEPS = {
+    "straightforward plain": (False, False),
+    "straightforward guided": (False, True),
+    "fast plain": (True, False),
+    "fast guided": (True, True),
+}
 
 
 def episode(size: int):
@@ -73,8 +78,15 @@ def episode(size: int):
 
     classes = np.eye(WAYS, dtype=np.float32)
     labels = tf.constant(np.repeat(np.arange(WAYS), QUERIES)[None].astype(np.int32))
-    return ({"support_images": images(WAYS * SHOTS), "support_labels": tf.constant(np.repeat(classes, SHOTS, 0)[None]),
-             "query_images": images(WAYS * QUERIES)}, labels, labels)
+    return (
+        {
+            "support_images": images(WAYS * SHOTS),
+            "support_labels": tf.constant(np.repeat(classes, SHOTS, 0)[None]),
+            "query_images": images(WAYS * QUERIES),
+        },
+        labels,
+        labels,
+    )
 
 
 def own_step(case: Case, guided: bool) -> Callable[[], float]:
@@ -175,8 +187,12 @@ def counted(case: Case) -> dict[str, float]:
     factored = first * (WAYS + WAYS * QUERIES) / pairs / 2
     whole, own = first + second, factored + second
     plain, fast = 3 * (backbone + whole), 3 * (backbone + own)
-    steps = {"straightforward plain": plain, "straightforward guided": plain + (2 + 8 + 3) * whole,
-             "fast plain": fast, "fast guided": fast + factored + first + 2 * second + 3 * whole}
+    steps = {
+        "straightforward plain": plain,
+        "straightforward guided": plain + (2 + 8 + 3) * whole,
+        "fast plain": fast,
+        "fast guided": fast + factored + first + 2 * second + 3 * whole,
+    }
     return {name: value / 1e9 for name, value in steps.items()}
 
 
@@ -197,16 +213,22 @@ def _multiply_adds(layer) -> float:
 def row(name: str, rounds: int, eager: bool) -> dict:
     """Medians, ratios and memory of one case."""
     more = ["--eager"] if eager else []
-    seconds = {key: np.array(value) for key, value in json.loads(
-        in_own_process(["--worker", name, "--rounds", str(rounds), *more])).items()}
+    seconds = {
+        key: np.array(value)
+        for key, value in json.loads(in_own_process(["--worker", name, "--rounds", str(rounds), *more])).items()
+    }
     guided, reference = seconds["fast guided"], seconds["straightforward plain"]
     counts = counted(CASES[name]) if CASES[name].head["name"] == "relation" else {}
-    return {"case": name, "counted": counts, "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
-            "straightforward guided / fast guided": float(np.median(seconds["straightforward guided"] / guided)),
-            "fast guided / straightforward plain": float(np.median(guided / reference)),
-            "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
-            "straightforward guided / plain": float(np.median(seconds["straightforward guided"] / reference)),
-            "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key, *more])) for key in STEPS}}
+    return {
+        "case": name,
+        "counted": counts,
+        "seconds": {key: float(np.median(value)) for key, value in seconds.items()},
+        "straightforward guided / fast guided": float(np.median(seconds["straightforward guided"] / guided)),
+        "fast guided / straightforward plain": float(np.median(guided / reference)),
+        "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
+        "straightforward guided / plain": float(np.median(seconds["straightforward guided"] / reference)),
+        "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key, *more])) for key in STEPS},
+    }
 
 
 def show(result: dict) -> None:
@@ -220,8 +242,10 @@ def show(result: dict) -> None:
             print(f"  {key:40s} {value:6.2f}")
     if result["counted"]:
         counts = result["counted"]
-        print(f"  {'counted straightforward / fast guided':40s} "
-              f"{counts['straightforward guided'] / counts['fast guided']:6.2f}")
+        print(
+            f"  {'counted straightforward / fast guided':40s} "
+            f"{counts['straightforward guided'] / counts['fast guided']:6.2f}"
+        )
 
 
 def main() -> None:
@@ -236,8 +260,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         case = CASES[arguments.worker]
-        print(peak_mib(case, arguments.peak, arguments.eager) if arguments.peak
-              else json.dumps(times(case, arguments.rounds, arguments.eager)))
+        print(
+            peak_mib(case, arguments.peak, arguments.eager)
+            if arguments.peak
+            else json.dumps(times(case, arguments.rounds, arguments.eager))
+        )
         return
     results = []
     for name in arguments.case:

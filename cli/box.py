@@ -45,6 +45,8 @@ def _packaged(name: str) -> Path:
         # An editable installation does not learn of packages that were added after it.
         path = None
     if path is None or not path.is_dir():
-        raise ExportError("the model that comes with egt-tf must be installed with it. Received: no "
-                          f"{_PACKAGE}/{name}; install the package again, or name a model or a run")
+        raise ExportError(
+            "the model that comes with egt-tf must be installed with it. Received: no "
+            f"{_PACKAGE}/{name}; install the package again, or name a model or a run"
+        )
     return path

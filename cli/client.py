@@ -14,19 +14,47 @@ from .lines import picture_names, prediction_line, say_left_out
 
 @click.command(short_help="Ask a model behind TensorFlow Serving about images.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--url", default="http://localhost:8501", show_default=True, metavar="http://HOST:PORT",
-              help="The REST address of TensorFlow Serving.")
+@click.option(
+    "--url",
+    default="http://localhost:8501",
+    show_default=True,
+    metavar="http://HOST:PORT",
+    help="The REST address of TensorFlow Serving.",
+)
 @click.option("--model", "name", required=True, metavar="NAME", help="What the server calls the model.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The server's newest by default.")
-@click.option("--support", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Choose among these classes, one sub-folder of images each, in place of the model's stored ones.")
-@click.option("--explain", "explained", is_flag=True,
-              help="Write IMAGE-overlay.png, too: what spoke for the answer in red, what against it in blue.")
+@click.option(
+    "--support",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Choose among these classes, one sub-folder of images each, in place of the model's stored ones.",
+)
+@click.option(
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="Write IMAGE-overlay.png, too: what spoke for the answer in red, what against it in blue.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all probabilities.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, metavar="SECONDS",
-              help="How long to wait for the server.")
-def client(images: tuple[Path, ...], url: str, name: str, version: int | None, folder: Path | None, explained: bool,
-           as_json: bool, timeout: float) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the server.",
+)
+def client(
+    images: tuple[Path, ...],
+    url: str,
+    name: str,
+    version: int | None,
+    folder: Path | None,
+    explained: bool,
+    as_json: bool,
+    timeout: float,
+) -> None:
     """Classify JPEG and PNG images by a model that TensorFlow Serving serves."""
     from egt_tf.export.client import ModelServer, RemoteClassifier, read_support_files
 
@@ -59,6 +87,9 @@ def _line(image, answer, picture):
 
 
 def _record(image, answer, picture):
-    record = {"image": str(image), "class": answer.class_names[answer.predicted],
-              "probabilities": dict(zip(answer.class_names, answer.probabilities))}
+    record = {
+        "image": str(image),
+        "class": answer.class_names[answer.predicted],
+        "probabilities": dict(zip(answer.class_names, answer.probabilities)),
+    }
     return json.dumps(record if picture is None else {**record, "overlay": str(picture)})

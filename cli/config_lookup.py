@@ -25,8 +25,9 @@ def find_config(name_or_path: str) -> Path:
         return packaged[name]
     near = difflib.get_close_matches(name, packaged, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"a configuration must be a YAML file or one of {', '.join(packaged)}. "
-                      f"Received: {name_or_path!r}{hint}")
+    raise ConfigError(
+        f"a configuration must be a YAML file or one of {', '.join(packaged)}. Received: {name_or_path!r}{hint}"
+    )
 
 
 def packaged_configs() -> dict[str, Path]:

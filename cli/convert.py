@@ -10,16 +10,25 @@ import click
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="RUN",
-              help="The run folder to write.")
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder to write."
+)
 @click.option("--head", metavar="NAME", help="relation, graph or cross_attention; found out by default.")
-@click.option("--backbone", metavar="NAME",
-              help="conv4, conv4np, resnet10, resnet18 or resnet12; found out by default.")
+@click.option(
+    "--backbone", metavar="NAME", help="conv4, conv4np, resnet10, resnet18 or resnet12; found out by default."
+)
 @click.option("--image-size", type=click.IntRange(1), help="Pixels; 84 for Conv4 and ResNet-12, else 224 by default.")
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as the arrays say, else 5 by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; 5 by default.")
-def convert(checkpoint: Path, folder: Path, head: str | None, backbone: str | None, image_size: int | None,
-            ways: int | None, shots: int | None) -> None:
+def convert(
+    checkpoint: Path,
+    folder: Path,
+    head: str | None,
+    backbone: str | None,
+    image_size: int | None,
+    ways: int | None,
+    shots: int | None,
+) -> None:
     """Turn a checkpoint of the published PyTorch code into a run.
 
     CHECKPOINT is a file of torch.save (.tar, .pth), which needs PyTorch to be read, or an .npz archive of its arrays.
@@ -31,8 +40,10 @@ def convert(checkpoint: Path, folder: Path, head: str | None, backbone: str | No
 
     found = convert_checkpoint(checkpoint, RunFolder(folder), Choices(head, backbone, image_size, ways, shots))
     model = found.config.model
-    click.echo(f"{checkpoint}: {model.backbone['name']} at {found.config.data.image_size} px with the head "
-               f"{model.head['name']}")
+    click.echo(
+        f"{checkpoint}: {model.backbone['name']} at {found.config.data.image_size} px with the head "
+        f"{model.head['name']}"
+    )
     if found.unused:
         click.echo(f"not used: {', '.join(found.unused)}")
     if not found.trained_head:

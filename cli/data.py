@@ -29,20 +29,37 @@ def list_sources() -> None:
     from egt_tf.data.synthetic import CLASS_NAMES, IMAGES_PER_CLASS
     from egt_tf.data.synthetic import DOMAINS as DRAWN
 
-    kinds = (("folder:DIR", "one sub-folder a class", ""),
-             ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
-             ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"))
-    named = [(f"domain:{one.name}", one.title, f"prepared in {prepared_folder(one)}" if is_prepared(one)
-              else f"not prepared: egt-tf data prepare {one.name}") for one in DOMAINS.values()]
-    drawn = [(f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
-             for name in DRAWN]
+    kinds = (
+        ("folder:DIR", "one sub-folder a class", ""),
+        ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
+        ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"),
+    )
+    named = [
+        (
+            f"domain:{one.name}",
+            one.title,
+            f"prepared in {prepared_folder(one)}"
+            if is_prepared(one)
+            else f"not prepared: egt-tf data prepare {one.name}",
+        )
+        for one in DOMAINS.values()
+    ]
+    drawn = [
+        (f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
+        for name in DRAWN
+    ]
     click.echo(table(("source", "what", "state"), [*kinds, *named, *drawn]))
 
 
 @data.command()
 @click.argument("name")
-@click.option("--from", "manual_dir", type=click.Path(path_type=Path), metavar="DIR",
-              help="Folder of files fetched by hand; downloads/manual of the data folder by default.")
+@click.option(
+    "--from",
+    "manual_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of files fetched by hand; downloads/manual of the data folder by default.",
+)
 def prepare(name: str, manual_dir: Path | None) -> None:
     """Prepare and verify a named domain.
 
@@ -62,15 +79,22 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     click.echo(table(("split", "classes", "images", "a class"), rows))
     click.echo(f"{'prepared' if found.made else 'was prepared'}: {found.folder}  use it as: domain:{name}")
     if found.problems:
-        raise DataError(f"domain:{name} can be used but is not as it should be: {'; '.join(found.problems)}; "
-                        f"images are listed by: egt-tf data check domain:{name}")
+        raise DataError(
+            f"domain:{name} can be used but is not as it should be: {'; '.join(found.problems)}; "
+            f"images are listed by: egt-tf data check domain:{name}"
+        )
 
 
 @data.command()
 @click.argument("source")
 @click.option("--shots", type=click.IntRange(1), default=5, show_default=True, help="Support images of a class ...")
-@click.option("--queries", type=click.IntRange(1), default=16, show_default=True,
-              help="... and queries: a class should have as many images as both together.")
+@click.option(
+    "--queries",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="... and queries: a class should have as many images as both together.",
+)
 def check(source: str, shots: int, queries: int) -> None:
     """Find corrupt, duplicate and odd images.
 
@@ -85,13 +109,19 @@ def check(source: str, shots: int, queries: int) -> None:
         report = check_source(open_source(source), shots + queries, stage_progress("images"))
     finally:
         clear_line()
-    for kind, findings in (("unreadable", report.unreadable), ("in two splits", report.duplicates),
-                           ("too few", report.few), ("note", report.notes)):
+    for kind, findings in (
+        ("unreadable", report.unreadable),
+        ("in two splits", report.duplicates),
+        ("too few", report.few),
+        ("note", report.notes),
+    ):
         for finding in findings:
             click.echo(f"{kind}: {finding}")
-    click.echo(f"{report.name}: {report.classes} classes, {report.images} images, {len(report.unreadable)} unreadable, "
-               f"{len(report.duplicates)} in two splits, {len(report.few)} classes with too few, "
-               f"{len(report.notes)} notes")
+    click.echo(
+        f"{report.name}: {report.classes} classes, {report.images} images, {len(report.unreadable)} unreadable, "
+        f"{len(report.duplicates)} in two splits, {len(report.few)} classes with too few, "
+        f"{len(report.notes)} notes"
+    )
     if report.wrong:
         raise DataError(f"{report.name} is not as it should be: see the list above")
 
@@ -138,9 +168,20 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     header = ("split", "classes", "images", "a class", "height", "width", "mean (R G B)", "deviation", "unreadable")
-    rows = [(entry["split"], entry["classes"], entry["images"], _spread(entry["images_per_class"]),
-             _spread(entry["height"]), _spread(entry["width"]), _colours(entry["channel_mean"]),
-             _colours(entry["channel_std"]), entry["unreadable"]) for entry in found["splits"]]
+    rows = [
+        (
+            entry["split"],
+            entry["classes"],
+            entry["images"],
+            _spread(entry["images_per_class"]),
+            _spread(entry["height"]),
+            _spread(entry["width"]),
+            _colours(entry["channel_mean"]),
+            _colours(entry["channel_std"]),
+            entry["unreadable"],
+        )
+        for entry in found["splits"]
+    ]
     click.echo(found["source"])
     click.echo(table(header, rows))
 

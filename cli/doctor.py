@@ -29,8 +29,15 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
-        rows = [(finding.state.value, finding.topic, finding.subject, finding.found +
-                 (f"  -> {finding.advice}" if finding.advice else "")) for finding in findings]
+        rows = [
+            (
+                finding.state.value,
+                finding.topic,
+                finding.subject,
+                finding.found + (f"  -> {finding.advice}" if finding.advice else ""),
+            )
+            for finding in findings
+        ]
         click.echo(table(("state", "topic", "what", "found"), rows))
         click.echo(f"{wrong} to put right: see the lines that begin with wrong" if wrong else "all is well")
     if wrong:

@@ -11,26 +11,52 @@ from .progress import clear_line, stage_progress
 
 @click.command(short_help="Measure a run's accuracy on unseen classes.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", "source", metavar="SOURCE",
-              help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by "
-                   "default.")
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by default.",
+)
 @click.option("--split", default="novel", show_default=True, type=click.Choice(["base", "val", "novel", "all"]))
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
 @click.option("--queries", type=click.IntRange(1), default=15, show_default=True, help="Query images a class.")
 @click.option("--episodes", type=click.IntRange(1), default=600, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="Of the episodes; equal seeds give equal episodes for every model.")
-@click.option("--transductive", is_flag=True,
-              help="Let the surest queries join the support set with the classes they were given, then score again.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the episodes; equal seeds give equal episodes for every model.",
+)
+@click.option(
+    "--transductive",
+    is_flag=True,
+    help="Let the surest queries join the support set with the classes they were given, then score again.",
+)
 @click.option("--rounds", type=click.IntRange(0), help="How often they do; 2 by default.")
-@click.option("--candidates", type=click.IntRange(1),
-              help="Queries of an episode that join in the first round, twice as many in the second; 35 by default.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    help="Queries of an episode that join in the first round, twice as many in the second; 35 by default.",
+)
 @click.option("--without-duplicates", is_flag=True, help="A round replaces what the rounds before it added.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file; in the run folder by default.")
-def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots: int | None, queries: int,
-             episodes: int, seed: int, transductive: bool, rounds: int | None, candidates: int | None,
-             without_duplicates: bool, out: Path | None) -> None:
+def evaluate(
+    run: Path,
+    source: str | None,
+    split: str,
+    ways: int | None,
+    shots: int | None,
+    queries: int,
+    episodes: int,
+    seed: int,
+    transductive: bool,
+    rounds: int | None,
+    candidates: int | None,
+    without_duplicates: bool,
+    out: Path | None,
+) -> None:
     """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes."""
     options = {key: value for key, value in (("rounds", rounds), ("candidates", candidates)) if value is not None}
     if without_duplicates:
@@ -54,14 +80,24 @@ def evaluate(run: Path, source: str | None, split: str, ways: int | None, shots:
     model = run_folder.load_model()
     identity = episodes_identity(images, spec, episodes, seed)
     try:
-        accuracy = measure(model, images, spec, episodes, seed, config.data.cache_mb,
-                           progress=stage_progress("episodes"), image_progress=stage_progress("images"),
-                           transduction=transduction)
+        accuracy = measure(
+            model,
+            images,
+            spec,
+            episodes,
+            seed,
+            config.data.cache_mb,
+            progress=stage_progress("episodes"),
+            image_progress=stage_progress("images"),
+            transduction=transduction,
+        )
     finally:
         clear_line()
     # Before the file is written: a full disk must not lose the result.
-    click.echo(f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
-               f"queries a class, {episodes} episodes: {accuracy}")
+    click.echo(
+        f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
+        f"queries a class, {episodes} episodes: {accuracy}"
+    )
     click.echo(f"identity of the episodes: {identity}")
     record = evaluation_record(run, ", ".join(sources), split, spec, seed, accuracy, transduction, identity)
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))

@@ -16,24 +16,53 @@ _RUNS = "runs"
 
 @click.command(short_help="Draw which pixels spoke for a prediction and against it.")
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder; the newest in runs/ by "
-              "default, and without any the model that comes with egt-tf.")
-@click.option("--model", "exported", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
-              help="An exported model in place of a run, such as saved_models/first.")
-@click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="One sub-folder of images a class; the stored support set by default.")
-@click.option("--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up "
-              "by default.")
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="A run folder; the newest in runs/ by default, and without any the model that comes with egt-tf.",
+)
+@click.option(
+    "--model",
+    "exported",
+    type=click.Path(path_type=Path),
+    metavar="NAME[/VERSION]",
+    help="An exported model in place of a run, such as saved_models/first.",
+)
+@click.option(
+    "--support",
+    "support_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="One sub-folder of images a class; the stored support set by default.",
+)
+@click.option(
+    "--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up by default."
+)
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
-@click.option("--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that "
-              "comes with it.")
+@click.option(
+    "--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it."
+)
 @click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-              help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.")
-def explain(images: tuple[Path, ...], folder: Path | None, exported: Path | None, support_folder: Path | None,
-            target: str | None, method: str | None, compare: str | None, sample: bool, list_methods: bool,
-            out: Path | None) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.",
+)
+def explain(
+    images: tuple[Path, ...],
+    folder: Path | None,
+    exported: Path | None,
+    support_folder: Path | None,
+    target: str | None,
+    method: str | None,
+    compare: str | None,
+    sample: bool,
+    list_methods: bool,
+    out: Path | None,
+) -> None:
     """Classify images by a support set and draw which pixels spoke for and against it."""
     if list_methods:
         return _list_methods()
@@ -62,8 +91,9 @@ def _check_options(images, folder, exported, method, compare, out):
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if exported is not None and (folder or method or compare):
-        raise click.UsageError("--model brings its own weights and its own method; --run, --method and --compare are "
-                               "for runs")
+        raise click.UsageError(
+            "--model brings its own weights and its own method; --run, --method and --compare are for runs"
+        )
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
     if out is not None and out.suffix.lower() != ".png":
@@ -90,8 +120,10 @@ def _explain_by_run(images, figures, folder, support_folder, target, method, com
     which_run = "the newest run" if folder is None else "the run"
     _say_support(f"{which_run} {run.path}", support, support_folder)
     for image, query, figure in zip(images, queries, figures):
-        explanations = [explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
-                        for each, method in zip(prepared, methods)]
+        explanations = [
+            explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
+            for each, method in zip(prepared, methods)
+        ]
         if compare:
             draw_comparison(explanations, figure)
         else:

@@ -11,25 +11,65 @@ from .progress import clear_line, stage_progress
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="The model's folder, which holds its versions; saved_models/NAME-OF-THE-RUN by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The model's folder, which holds its versions; saved_models/NAME-OF-THE-RUN by default.",
+)
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The next free one by default.")
-@click.option("--support", "support_folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="One sub-folder of images a class; the run's stored support set by default.")
-@click.option("--calibrate", "source", metavar="SOURCE", help="Measure on episodes of its novel classes what answering "
-              "queries one by one costs, and say so in the model card.")
+@click.option(
+    "--support",
+    "support_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="One sub-folder of images a class; the run's stored support set by default.",
+)
+@click.option(
+    "--calibrate",
+    "source",
+    metavar="SOURCE",
+    help="Measure on episodes of its novel classes what answering "
+    "queries one by one costs, and say so in the model card.",
+)
 @click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of --calibrate.")
-@click.option("--portable", is_flag=True, help="For engines beside TensorFlow, such as OpenVINO: the one signature "
-              "serving_default, of numbers only, which classifies and explains.")
-@click.option("--image-size", type=int, metavar="N", help="Export only if the model takes images of N x N pixels, the "
-              "size it was trained at. Encoded images of any size are resized to it in the graph.")
-@click.option("--max-pixels", type=int, metavar="N", help="Refuse encoded images with more pixels, before they are "
-              "decoded; 50000000 by default.")
-@click.option("--max-images", type=int, metavar="N", help="Refuse requests with more images, support images and "
-              "queries together; 256 by default.")
-def export(run: Path, out: Path | None, version: int | None, support_folder: Path | None, source: str | None,
-           episodes: int, portable: bool, image_size: int | None, max_pixels: int | None,
-           max_images: int | None) -> None:
+@click.option(
+    "--portable",
+    is_flag=True,
+    help="For engines beside TensorFlow, such as OpenVINO: the one signature "
+    "serving_default, of numbers only, which classifies and explains.",
+)
+@click.option(
+    "--image-size",
+    type=int,
+    metavar="N",
+    help="Export only if the model takes images of N x N pixels, the "
+    "size it was trained at. Encoded images of any size are resized to it in the graph.",
+)
+@click.option(
+    "--max-pixels",
+    type=int,
+    metavar="N",
+    help="Refuse encoded images with more pixels, before they are decoded; 50000000 by default.",
+)
+@click.option(
+    "--max-images",
+    type=int,
+    metavar="N",
+    help="Refuse requests with more images, support images and queries together; 256 by default.",
+)
+def export(
+    run: Path,
+    out: Path | None,
+    version: int | None,
+    support_folder: Path | None,
+    source: str | None,
+    episodes: int,
+    portable: bool,
+    image_size: int | None,
+    max_pixels: int | None,
+    max_images: int | None,
+) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
     from egt_tf.data.episode import EpisodeSpec
     from egt_tf.data.sources import open_source
@@ -51,16 +91,22 @@ def export(run: Path, out: Path | None, version: int | None, support_folder: Pat
     if source is not None:
         shape = found.run.config().episode
         try:
-            calibration = calibrate(found.ready.model, open_source(source).split("novel"),
-                                    EpisodeSpec(shape.ways, shape.shots, 5), episodes, 0, source, "novel",
-                                    stage_progress("episodes"))
+            calibration = calibrate(
+                found.ready.model,
+                open_source(source).split("novel"),
+                EpisodeSpec(shape.ways, shape.shots, 5),
+                episodes,
+                0,
+                source,
+                "novel",
+                stage_progress("episodes"),
+            )
         finally:
             clear_line()
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
     names = sorted(name for name in found.ready.signatures if not name.endswith("_floats"))
-    click.echo(f"signatures: {', '.join(names)}"
-               + ("" if portable else "; each also for decoded images, NAME_floats"))
+    click.echo(f"signatures: {', '.join(names)}" + ("" if portable else "; each also for decoded images, NAME_floats"))
     if found.support_name is None:
         click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
     if not available():

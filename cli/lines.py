@@ -17,8 +17,9 @@ def prediction_line(image: Path, class_name: str, probability: float) -> str:
 def say_left_out(left_out: int, shots: int) -> None:
     """Tells of support images that are not used because another class has fewer."""
     if left_out:
-        click.echo(f"{left_out} support images are not used: every class counts with {shots}, as many as the smallest "
-                   "has")
+        click.echo(
+            f"{left_out} support images are not used: every class counts with {shots}, as many as the smallest has"
+        )
 
 
 def picture_names(images: Sequence[Path], ending: str) -> list[Path]:

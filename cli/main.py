@@ -42,10 +42,19 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    lazy_commands={"train": "train:train", "evaluate": "evaluate:evaluate", "explain": "explain:explain",
-                   "convert": "convert:convert", "data": "data:data", "export": "export:export",
-                   "predict": "predict:predict", "pretrain": "pretrain:pretrain", "runs": "runs:runs",
-                   "doctor": "doctor:doctor", "client": "client:client"},
+    lazy_commands={
+        "train": "train:train",
+        "evaluate": "evaluate:evaluate",
+        "explain": "explain:explain",
+        "convert": "convert:convert",
+        "data": "data:data",
+        "export": "export:export",
+        "predict": "predict:predict",
+        "pretrain": "pretrain:pretrain",
+        "runs": "runs:runs",
+        "doctor": "doctor:doctor",
+        "client": "client:client",
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="egt-tf")

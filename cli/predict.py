@@ -14,9 +14,14 @@ from .lines import prediction_line
 
 @click.command(short_help="Classify images by an exported model.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--model", "folder", type=click.Path(path_type=Path), metavar="NAME[/VERSION]",
-              help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
-              "by default.")
+@click.option(
+    "--model",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="NAME[/VERSION]",
+    help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
+    "by default.",
+)
 def predict(images: tuple[Path, ...], folder: Path | None) -> None:
     """Classify JPEG and PNG images by the support set stored in an exported model."""
     from egt_tf.export.loading import ExportedModel

@@ -14,8 +14,12 @@ from .run_options import config_option, how_to_go_on, resolve, resume_option, ru
 @click.command(short_help="Train a backbone for a training to start from.")
 @config_option
 @set_option
-@click.option("--run", "folder", type=click.Path(path_type=Path),
-              help="The run folder; runs/<name of the configuration>_pretrained by default.")
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The run folder; runs/<name of the configuration>_pretrained by default.",
+)
 @resume_option
 def pretrain(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool) -> None:
     """Train a backbone to classify the base classes, for a training to start from (train --warm-start)."""

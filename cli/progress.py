@@ -77,7 +77,7 @@ def stage_progress(unit: str) -> Callable[[int, int], None]:
 
 
 def duration(seconds: float) -> str:
-    """"48 s", "2 min 05 s" or "3 h 10 min"."""
+    """ "48 s", "2 min 05 s" or "3 h 10 min"."""
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds} s"
@@ -97,18 +97,22 @@ def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, s
         seconds: that an epoch takes, with its validation.
     """
     left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
-    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, "
-            f"guided {logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
-            f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  "
-            f"{episodes / logs['seconds']:.1f} episodes/s{left}")
+    return (
+        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, "
+        f"guided {logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
+        f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  "
+        f"{episodes / logs['seconds']:.1f} episodes/s{left}"
+    )
 
 
 def pretraining_line(epoch: int, epochs: int, logs: dict[str, float], images: int, seconds: float) -> str:
     """As `epoch_line`, for an epoch of a pre-training on `images` images."""
     left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
-    return (f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
-            f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  "
-            f"{images / logs['seconds']:.1f} images/s{left}")
+    return (
+        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
+        f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  "
+        f"{images / logs['seconds']:.1f} images/s{left}"
+    )
 
 
 def echo_over(line: str) -> None:
@@ -117,8 +121,14 @@ def echo_over(line: str) -> None:
     click.echo(line)
 
 
-def training_progress(epochs: int, steps: int | None, per_step: int, echo: Callable[[str], None],
-                      unit: str = "episodes", line: Callable[..., str] = epoch_line):
+def training_progress(
+    epochs: int,
+    steps: int | None,
+    per_step: int,
+    echo: Callable[[str], None],
+    unit: str = "episodes",
+    line: Callable[..., str] = epoch_line,
+):
     """A Keras callback with a progress line inside an epoch and a line of results after it.
 
     Args:
@@ -140,8 +150,11 @@ def training_progress(epochs: int, steps: int | None, per_step: int, echo: Calla
             _write_over("building the training step, which may take a minute")
 
         def on_epoch_begin(self, epoch, logs=None):
-            self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}",
-                                     lambda rate: (epochs - epoch - 1) * self._seconds_per_epoch(rate))
+            self.line = ProgressLine(
+                self._steps * per_step,
+                f"{unit} of epoch {epoch + 1}/{epochs}",
+                lambda rate: (epochs - epoch - 1) * self._seconds_per_epoch(rate),
+            )
 
         def _seconds_per_epoch(self, rate):
             """With the validation, once an epoch is done."""

@@ -18,21 +18,31 @@ if TYPE_CHECKING:
 
 def config_option(command):
     """The option that names the configuration."""
-    option = click.option("--config", "name", metavar="NAME|FILE",
-                          help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.")
+    option = click.option(
+        "--config",
+        "name",
+        metavar="NAME|FILE",
+        help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.",
+    )
     return option(command)
 
 
 def set_option(command):
     """The option that changes values of the configuration."""
-    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                        help="Change one value, as in training.epochs=3; may be given several times.")(command)
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one value, as in training.epochs=3; may be given several times.",
+    )(command)
 
 
 def resume_option(command):
     """The option that goes on with a run."""
-    return click.option("--resume", is_flag=True,
-                        help="Go on after the newest state that was kept, if the run folder holds a run.")(command)
+    return click.option(
+        "--resume", is_flag=True, help="Go on after the newest state that was kept, if the run folder holds a run."
+    )(command)
 
 
 def run_path(name: str | None, folder: Path | None, suffix: str = "") -> Path:
@@ -51,8 +61,10 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
             raise click.UsageError("--resume keeps the configuration of the run; leave --set and --warm-start out")
         config = run.config()
         if name is not None and load_config(find_config(name)) != config:
-            raise click.UsageError(f"{run.path} holds a run with another configuration than {name}; leave --config out "
-                                   "to go on with it, or name another folder")
+            raise click.UsageError(
+                f"{run.path} holds a run with another configuration than {name}; leave --config out "
+                "to go on with it, or name another folder"
+            )
         return config
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")

@@ -15,8 +15,13 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
 
 @click.command(short_help="List the runs in a folder with their evaluations.")
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
-@click.option("--sort", type=click.Choice(["name", "accuracy", "epochs", "written"]), default="name", show_default=True,
-              help="All but the name: the best, the longest or the newest first.")
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "accuracy", "epochs", "written"]),
+    default="name",
+    show_default=True,
+    help="All but the name: the best, the longest or the newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
 def runs(folder: Path, sort: str, as_json: bool) -> None:
     """List the runs in FOLDER (runs by default) and in its sub-folders, with their evaluations.
@@ -34,8 +39,15 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
         head, *lines = table(HEADER, [_cells(row) for row in rows]).splitlines()
         click.echo(head)
         for row, line in zip(rows, lines):
-            click.echo("\n".join([line, *map(_evaluation_line, row.evaluations),
-                                  *(f"    damaged: {' '.join(problem.splitlines())}" for problem in row.problems)]))
+            click.echo(
+                "\n".join(
+                    [
+                        line,
+                        *map(_evaluation_line, row.evaluations),
+                        *(f"    damaged: {' '.join(problem.splitlines())}" for problem in row.problems),
+                    ]
+                )
+            )
 
 
 def _cells(row):
@@ -53,8 +65,10 @@ def _known(value):
 def _evaluation_line(row):
     sources = ", ".join(map(_short, row.source.split(", ")))
     how = "" if row.inference == "inductive" else f", {row.inference}"
-    return (f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-            f"{_percent(row.accuracy, row.interval)}")
+    return (
+        f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
+        f"{_percent(row.accuracy, row.interval)}"
+    )
 
 
 def _percent(accuracy, interval):

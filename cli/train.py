@@ -18,17 +18,34 @@ from .run_options import config_option, how_to_go_on, resolve, resume_option, ru
 @click.command(short_help="Train a few-shot classifier, guided or plain.")
 @config_option
 @set_option
-@click.option("--warm-start", metavar="RUN|FILE",
-              help="Start from the backbone of a run, of a pre-training or of a weight file; short for "
-                   "--set training.warm_start=...")
-@click.option("--run", "folder", type=click.Path(path_type=Path),
-              help="The run folder; runs/<name of the configuration> by default.")
+@click.option(
+    "--warm-start",
+    metavar="RUN|FILE",
+    help="Start from the backbone of a run, of a pre-training or of a weight file; short for "
+    "--set training.warm_start=...",
+)
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The run folder; runs/<name of the configuration> by default.",
+)
 @resume_option
-@click.option("--strategy", type=click.Choice(STRATEGIES), default=None,
-              help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names. By default as "
-              "training.strategy says.")
-def train(name: str | None, overrides: tuple[str, ...], warm_start: str | None, folder: Path | None, resume: bool,
-          strategy: str | None) -> None:
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    default=None,
+    help="The devices: one, all GPUs of this machine, or the machines that TF_CONFIG names. By default as "
+    "training.strategy says.",
+)
+def train(
+    name: str | None,
+    overrides: tuple[str, ...],
+    warm_start: str | None,
+    folder: Path | None,
+    resume: bool,
+    strategy: str | None,
+) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
     path = run_path(name, folder)
     from egt_tf.runs import RunFolder

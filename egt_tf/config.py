@@ -21,22 +21,24 @@ STRATEGIES = ("auto", "default", "mirrored", "multiworker")
 
 def _at_least(minimum: float, default: Any) -> Any:
     return dataclasses.field(
-        default=default, metadata={"accepts": lambda value: value >= minimum, "rule": f" >= {minimum}"})
+        default=default, metadata={"accepts": lambda value: value >= minimum, "rule": f" >= {minimum}"}
+    )
 
 
 def _above(bound: float, default: Any) -> Any:
-    return dataclasses.field(
-        default=default, metadata={"accepts": lambda value: value > bound, "rule": f" > {bound}"})
+    return dataclasses.field(default=default, metadata={"accepts": lambda value: value > bound, "rule": f" > {bound}"})
 
 
 def _share(default: float) -> Any:
     return dataclasses.field(
-        default=default, metadata={"accepts": lambda value: 0 <= value < 1, "rule": " >= 0 and < 1"})
+        default=default, metadata={"accepts": lambda value: 0 <= value < 1, "rule": " >= 0 and < 1"}
+    )
 
 
 def _one_of(choices: tuple[str, ...], default: str) -> Any:
     return dataclasses.field(
-        default=default, metadata={"accepts": choices.__contains__, "rule": f", one of {', '.join(choices)}"})
+        default=default, metadata={"accepts": choices.__contains__, "rule": f", one of {', '.join(choices)}"}
+    )
 
 
 def _named(name: str) -> Any:
@@ -74,9 +76,11 @@ class DataConfig:
     """
 
     train: str | tuple[WeightedSource, ...] = dataclasses.field(
-        default="synthetic:shapes", metadata={"kind": WeightedSource})
+        default="synthetic:shapes", metadata={"kind": WeightedSource}
+    )
     validation: str | tuple[WeightedSource, ...] | None = dataclasses.field(
-        default=None, metadata={"kind": WeightedSource})
+        default=None, metadata={"kind": WeightedSource}
+    )
     image_size: int = _at_least(16, 84)
     augmentation: str = _one_of(("none", "flip", "full", "full_erasing"), "flip")
     cache_mb: int = _at_least(0, 1024)
@@ -328,8 +332,9 @@ def _refuse_repeated_keys(node: yaml.Node | None, origin: str, depth: int = 3) -
     seen = set()
     for key, value in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value in seen:
-            raise ConfigError(f"a key must be given once. Received: {key.value!r} again in {origin}, "
-                              f"line {key.start_mark.line + 1}")
+            raise ConfigError(
+                f"a key must be given once. Received: {key.value!r} again in {origin}, line {key.start_mark.line + 1}"
+            )
         seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         _refuse_repeated_keys(value, origin, depth - 1)
 
@@ -343,8 +348,9 @@ def _set(mapping: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         mapping = mapping.setdefault(section, {})
         if not isinstance(mapping, dict):
-            raise ConfigError(f"an override must name a key of a section. Received: {key!r}, "
-                              f"where {section!r} is no section")
+            raise ConfigError(
+                f"an override must name a key of a section. Received: {key!r}, where {section!r} is no section"
+            )
     mapping[last] = value
 
 
@@ -380,8 +386,11 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any, origin: str, prefi
 
 def _suggestion(key: str, known: Iterable[str], prefix: str) -> str:
     sections = typing.get_type_hints(RunConfig)
-    elsewhere = [f"{section}.{key}" for section, cls in sections.items()
-                 if key in {field.name for field in dataclasses.fields(cls)}]
+    elsewhere = [
+        f"{section}.{key}"
+        for section, cls in sections.items()
+        if key in {field.name for field in dataclasses.fields(cls)}
+    ]
     near = elsewhere or [prefix + name for name in difflib.get_close_matches(key, known, n=1)]
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(prefix + name for name in known)}"
 
@@ -445,13 +454,17 @@ def _as_weighted(value: Any) -> WeightedSource | None:
 
 # Type of a field, or what its metadata name as its kind -> how a message calls it, and the conversion, which gives None
 # for what it does not accept.
-_KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType({
-    str: ("a string", _as_string),
-    int: ("an integer", _as_integer),
-    float: ("a number", _as_number),
-    bool: ("true or false", _as_boolean),
-    tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
-    dict: ("a name or a mapping with a `name`", _as_named),
-    WeightedSource: (
-        "a string, or a list of different sources, each a string or {source: ..., weight: > 0}", _as_sources),
-})
+_KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
+    {
+        str: ("a string", _as_string),
+        int: ("an integer", _as_integer),
+        float: ("a number", _as_number),
+        bool: ("true or false", _as_boolean),
+        tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
+        dict: ("a name or a mapping with a `name`", _as_named),
+        WeightedSource: (
+            "a string, or a list of different sources, each a string or {source: ..., weight: > 0}",
+            _as_sources,
+        ),
+    }
+)

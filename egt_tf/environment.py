@@ -13,8 +13,13 @@ PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-dataset
 
 def environment() -> dict[str, Any]:
     """Versions of the packages, platform, command and time, as JSON types."""
-    return {"packages": {name: _version(name) for name in PACKAGES}, "python": platform.python_version(),
-            "platform": platform.platform(), "command": sys.argv, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
 
 
 def _version(package: str) -> str | None:

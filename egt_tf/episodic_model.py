@@ -78,15 +78,19 @@ class EpisodicModel(keras.Model):
         scores = head.score_model(head.relate_model([support, support_labels, query]))
         super().__init__(
             inputs={"support_images": support_images, "support_labels": support_labels, "query_images": query_images},
-            outputs=scores, name=name, **kwargs)
+            outputs=scores,
+            name=name,
+            **kwargs,
+        )
 
         # === Config ===
         self.backbone = backbone
         self.head = head
 
     @classmethod
-    def build_from(cls, backbone: str | Mapping[str, Any], head: str | Mapping[str, Any], image_size: int,
-                   seed: int | None = None) -> EpisodicModel:
+    def build_from(
+        cls, backbone: str | Mapping[str, Any], head: str | Mapping[str, Any], image_size: int, seed: int | None = None
+    ) -> EpisodicModel:
         """Makes a model from the `model` part of a configuration.
 
         Args:
@@ -111,12 +115,15 @@ class EpisodicModel(keras.Model):
     @property
     def parts(self) -> dict[str, keras.Model]:
         """The models that hold the weights: the backbone and what the head has of its own."""
-        parts = {"backbone": self.backbone, "relate": self.head.relate_model, "score": self.head.score_model,
-                 "auxiliary": self.head.auxiliary_model}
+        parts = {
+            "backbone": self.backbone,
+            "relate": self.head.relate_model,
+            "score": self.head.score_model,
+            "auxiliary": self.head.auxiliary_model,
+        }
         return {name: model for name, model in parts.items() if model is not None}
 
-    def relate(self, inputs: Mapping[str, tf.Tensor],
-               training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
+    def relate(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
         """Backbone and first stage of the head: the features that guidance explains and weights."""
         images = self.get_layer("join")([inputs["support_images"], inputs["query_images"]])
         features = self.backbone(images, training=training)
@@ -125,12 +132,17 @@ class EpisodicModel(keras.Model):
 
     def get_config(self) -> dict:
         """The backbone and the head, each as Keras serialises it."""
-        return {"name": self.name, "backbone": keras.saving.serialize_keras_object(self.backbone),
-                "head": keras.saving.serialize_keras_object(self.head)}
+        return {
+            "name": self.name,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Makes the model from `get_config`, with new weights."""
-        parts = {key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
-                 for key in ("backbone", "head")}
+        parts = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+            for key in ("backbone", "head")
+        }
         return cls(**parts, name=config["name"])

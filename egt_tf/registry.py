@@ -101,11 +101,15 @@ class Registry:
         return self._table[name]
 
     def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-        known = [name for name, parameter in inspect.signature(factory).parameters.items()
-                 if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = [
+            name
+            for name, parameter in inspect.signature(factory).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         for argument in arguments:
             if argument not in known:
                 near = difflib.get_close_matches(argument, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise ConfigError(f"{self.kind} {name!r} takes no argument {argument!r}{hint} "
-                                  f"Known: {', '.join(known)}")
+                raise ConfigError(
+                    f"{self.kind} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
+                )

@@ -77,11 +77,13 @@ class RunRow:
 
 
 # By what rows are sorted, the largest first.
-ORDERS: Mapping[str, Callable[[RunRow], float | int | str | None]] = types.MappingProxyType({
-    "accuracy": lambda row: row.accuracy,
-    "epochs": lambda row: row.epochs_done,
-    "written": lambda row: row.written,
-})
+ORDERS: Mapping[str, Callable[[RunRow], float | int | str | None]] = types.MappingProxyType(
+    {
+        "accuracy": lambda row: row.accuracy,
+        "epochs": lambda row: row.epochs_done,
+        "written": lambda row: row.written,
+    }
+)
 SORTS = ("name", *ORDERS)
 
 
@@ -100,8 +102,10 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
     if sort not in SORTS:
         raise RunError(f"`sort` must be one of {', '.join(SORTS)}. Received: sort={sort!r}")
     if not root.is_dir():
-        raise RunError(f"the folder of runs must exist. Received: {root}, no such folder; the first training makes it: "
-                       f"egt-tf train --config demo --run {root}/demo")
+        raise RunError(
+            f"the folder of runs must exist. Received: {root}, no such folder; the first training makes it: "
+            f"egt-tf train --config demo --run {root}/demo"
+        )
     rows = sorted((_row(RunFolder(path), root) for path in _run_folders(root, DEPTH)), key=lambda row: row.name)
     if sort == "name":
         return rows
@@ -134,22 +138,33 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     evaluations = filter(None, [_tried(functools.partial(_evaluation, path), problems) for path in _records(run)])
     name = str(run.path.relative_to(root)) if run.path != root else run.path.resolve().name
     return RunRow(
-        name=name, path=str(run.path), **_described(config, run.backbone_file.is_file()),
+        name=name,
+        path=str(run.path),
+        **_described(config, run.backbone_file.is_file()),
         epochs_done=None if epochs is None else len(epochs),
-        accuracy=best and float(best["val_accuracy"]), interval=None if best is None else best.get("val_interval"),
-        evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)), written=_written(run),
-        problems=tuple(problems))
+        accuracy=best and float(best["val_accuracy"]),
+        interval=None if best is None else best.get("val_interval"),
+        evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)),
+        written=_written(run),
+        problems=tuple(problems),
+    )
 
 
 def _described(config: RunConfig | None, pretraining: bool) -> dict[str, Any]:
     if config is None:
         return dict.fromkeys(("head", "backbone", "data", "guidance", "epochs_planned"))
-    described = {"backbone": config.model.backbone["name"],
-                 "data": tuple(each.source for each in config.data.train_sources)}
+    described = {
+        "backbone": config.model.backbone["name"],
+        "data": tuple(each.source for each in config.data.train_sources),
+    }
     if pretraining:
         return {**described, "head": None, "guidance": None, "epochs_planned": config.pretrain.epochs}
-    return {**described, "head": config.model.head["name"], "guidance": config.guidance.mode,
-            "epochs_planned": config.training.epochs}
+    return {
+        **described,
+        "head": config.model.head["name"],
+        "guidance": config.guidance.mode,
+        "epochs_planned": config.training.epochs,
+    }
 
 
 def _tried(read: Callable[[], Any], problems: list[str]) -> Any:
@@ -167,10 +182,11 @@ def _epochs(run: RunFolder) -> list[dict[str, Any]]:
     rows = run.metrics()
     for number, row in enumerate(rows, start=1):
         # A pre-training measures no episodes and has no interval.
-        if not (isinstance(row, dict) and _is_share(row.get("val_accuracy"))
-                and _is_share(row.get("val_interval", 0))):
-            raise RunError(f"each line of {run.metrics_file} must hold a `val_accuracy`, and a `val_interval` if any, "
-                           f"in [0, 1]. Received: another line {number}")
+        if not (isinstance(row, dict) and _is_share(row.get("val_accuracy")) and _is_share(row.get("val_interval", 0))):
+            raise RunError(
+                f"each line of {run.metrics_file} must hold a `val_accuracy`, and a `val_interval` if any, "
+                f"in [0, 1]. Received: another line {number}"
+            )
     return rows
 
 
@@ -203,8 +219,12 @@ def _evaluation(path: Path) -> EvaluationRow:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {reason}") from error
     texts, counts = (row.source, row.split, row.inference), (row.ways, row.shots, row.queries, row.episodes)
-    if not (all(isinstance(text, str) for text in texts) and all(type(count) is int for count in counts)
-            and _is_share(row.accuracy) and _is_share(row.interval)):
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int for count in counts)
+        and _is_share(row.accuracy)
+        and _is_share(row.interval)
+    ):
         raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: values of other kinds")
     return row
 

@@ -109,8 +109,9 @@ class RunFolder:
             RunError: the folder already holds a run, or the path is no folder.
         """
         if self.config_file.exists():
-            raise RunError(f"the run folder {self.path} already holds a run; go on with it by --resume, or name "
-                           "another folder")
+            raise RunError(
+                f"the run folder {self.path} already holds a run; go on with it by --resume, or name another folder"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"the run folder {self.path} must be a folder. Received: a file; name another folder")
 
@@ -130,11 +131,22 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what a training writes; other files of the folder stay, and an empty folder goes."""
-        for name in (self.config_file.name, self.metrics_file.name, self.best_file.name, self.backbone_file.name,
-                     self.last_file.name, self.environment_file.name):
+        for name in (
+            self.config_file.name,
+            self.metrics_file.name,
+            self.best_file.name,
+            self.backbone_file.name,
+            self.last_file.name,
+            self.environment_file.name,
+        ):
             (self.path / name).unlink(missing_ok=True)
-        for name in (self.support_folder.name, self.queries_folder.name, self.checkpoints_folder.name, "tensorboard",
-                     "figures"):
+        for name in (
+            self.support_folder.name,
+            self.queries_folder.name,
+            self.checkpoints_folder.name,
+            "tensorboard",
+            "figures",
+        ):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
@@ -167,8 +179,9 @@ class RunFolder:
         if not self.path.is_dir():
             raise RunError(f"the run folder {self.path} must exist. Received: no such folder")
         if not self.config_file.is_file():
-            raise RunError(f"{self.path} must be a run folder as `egt-tf train` writes it. Received: no config.yaml "
-                           "in it")
+            raise RunError(
+                f"{self.path} must be a run folder as `egt-tf train` writes it. Received: no config.yaml in it"
+            )
         return load_config(self.config_file)
 
     def load_model(self) -> EpisodicModel:
@@ -183,11 +196,15 @@ class RunFolder:
 
         config = self.config()
         if self.backbone_file.is_file():
-            raise RunError(f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; "
-                           f"train one from it with `egt-tf train --config NAME --warm-start {self.path}`")
+            raise RunError(
+                f"the run {self.path} must hold a few-shot classifier. Received: a pre-trained backbone; "
+                f"train one from it with `egt-tf train --config NAME --warm-start {self.path}`"
+            )
         if not self.best_file.is_file():
-            raise RunError(f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
-                           f"`egt-tf train --run {self.path} --resume`")
+            raise RunError(
+                f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
+                f"`egt-tf train --run {self.path} --resume`"
+            )
         model = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size)
         assign_weights(model, load_arrays(self.best_file), str(self.best_file))
         return model
@@ -219,8 +236,10 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
     """
     files = _weight_files(root)
     if not files:
-        raise RunError(f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
-                       f"{root}/demo (or name one with --run)")
+        raise RunError(
+            f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
+            f"{root}/demo (or name one with --run)"
+        )
     return RunFolder(max(files)[1].parent)
 
 

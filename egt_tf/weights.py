@@ -37,8 +37,11 @@ def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
     Those of the backbone's feature-wise transformations are a part of their own, "transformation".
     """
     noise = {id(weight) for layer in transformations(model.parts["backbone"]) for weight in layer.weights}
-    return {f"{'transformation' if id(weight) in noise else part}/{name}": weight
-            for part, sub in model.parts.items() for name, weight in layer_weights(sub)}
+    return {
+        f"{'transformation' if id(weight) in noise else part}/{name}": weight
+        for part, sub in model.parts.items()
+        for name, weight in layer_weights(sub)
+    }
 
 
 def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
@@ -72,24 +75,37 @@ def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin:
 
 def assign_backbone(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside."""
-    weights, arrays = ({name: value for name, value in values.items() if name.startswith("backbone/")}
-                       for values in (named_weights(model), arrays))
+    weights, arrays = (
+        {name: value for name, value in values.items() if name.startswith("backbone/")}
+        for values in (named_weights(model), arrays)
+    )
     _assign(weights, arrays, origin)
 
 
 def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray], origin: str) -> None:
     problems = [f"missing {name}" for name in weights if name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in weights]
-    problems += [f"{name} is {arrays[name].shape}, not {tuple(w.shape)}" for name, w in weights.items()
-                 if name in arrays and arrays[name].shape != tuple(w.shape)]
-    problems += [f"{name} is {arrays[name].dtype}, not {w.dtype.name}" for name, w in weights.items()
-                 if name in arrays and arrays[name].dtype.kind != w.dtype.as_numpy_dtype().dtype.kind]
-    problems += [f"{name} holds values that are not finite" for name in weights
-                 if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()]
+    problems += [
+        f"{name} is {arrays[name].shape}, not {tuple(w.shape)}"
+        for name, w in weights.items()
+        if name in arrays and arrays[name].shape != tuple(w.shape)
+    ]
+    problems += [
+        f"{name} is {arrays[name].dtype}, not {w.dtype.name}"
+        for name, w in weights.items()
+        if name in arrays and arrays[name].dtype.kind != w.dtype.as_numpy_dtype().dtype.kind
+    ]
+    problems += [
+        f"{name} holds values that are not finite"
+        for name in weights
+        if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()
+    ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise RunError(f"the weights in {origin} must fit the architecture of the run's config.yaml. Received: "
-                       f"{'; '.join(problems[:3])}{more}")
+        raise RunError(
+            f"the weights in {origin} must fit the architecture of the run's config.yaml. Received: "
+            f"{'; '.join(problems[:3])}{more}"
+        )
     for name, weight in weights.items():
         weight.assign(arrays[name])
 
@@ -116,8 +132,9 @@ def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: _array(name, archive[name]) for name in archive.files}
     except _DAMAGE as error:
-        raise RunError(f"the weight file {path} is damaged or no weight file ({error}); restore it or train again"
-                       ) from error
+        raise RunError(
+            f"the weight file {path} is damaged or no weight file ({error}); restore it or train again"
+        ) from error
 
 
 def _array(name: str, member: np.ndarray | bytes) -> np.ndarray:

@@ -42,8 +42,15 @@ def serve():
     started = []
 
     def start(*folders: Path) -> str:
-        started.append(subprocess.Popen([sys.executable, "-I", program, *folders], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env=environment))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-I", program, *folders],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        )
         port = started[-1].stdout.readline().strip()
         assert port, "the server did not start"
         return f"http://127.0.0.1:{port}"

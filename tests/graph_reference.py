@@ -95,7 +95,7 @@ def forward(head: GraphHead, support: np.ndarray, labels: np.ndarray, query: np.
         if name != "graph3":
             x = np.concatenate([x, leaky(normalise(w, name, dense(w, name, g)))], axis=-1)
     node_scores = dense(w, "node_scores", g)
-    of_queries = node_scores[:, len(support):]
+    of_queries = node_scores[:, len(support) :]
     return Pass(w, levels, adjacency, node_scores, np.concatenate(list(of_queries.transpose(1, 0, 2))))
 
 
@@ -122,15 +122,20 @@ def level_relevance(x, a, kernel, r, epsilon, exact_identity=False):
     return result
 
 
-def relevance(state: Pass, start: np.ndarray, epsilon: float = 0.01, skip_relevance: bool = False,
-              exact_identity: bool = False) -> np.ndarray:
+def relevance(
+    state: Pass, start: np.ndarray, epsilon: float = 0.01, skip_relevance: bool = False, exact_identity: bool = False
+) -> np.ndarray:
     """Relevance of nodes and labels `(graphs, nodes, embedding + ways)` for that of all nodes' scores."""
     width, middle = (level.shape[-1] for level in state.levels[:2])
 
     def back(level, kernel, r):
         rows = zip(state.levels[level], state.adjacency[level], r)
-        return np.stack([level_relevance(x, a, state.weights[f"{kernel}/kernel"], r_graph, epsilon, exact_identity)
-                         for x, a, r_graph in rows])
+        return np.stack(
+            [
+                level_relevance(x, a, state.weights[f"{kernel}/kernel"], r_graph, epsilon, exact_identity)
+                for x, a, r_graph in rows
+            ]
+        )
 
     third = back(2, "node_scores", start)
     second = back(1, "graph2", third[..., middle:])

@@ -14,9 +14,17 @@ from tensorflow import keras
 MIXED_TOLERANCE = 2e-2
 
 
-def check_layer(make: Callable[[], keras.layers.Layer], inputs: Sequence[np.ndarray],
-                free_axes: Sequence[Sequence[int]], folder: Path, *, rtol: float = 1e-5, differentiable: Sequence[int] = (0,),
-                skip_mixed: bool = False, idle: Sequence[str] = ()) -> None:
+def check_layer(
+    make: Callable[[], keras.layers.Layer],
+    inputs: Sequence[np.ndarray],
+    free_axes: Sequence[Sequence[int]],
+    folder: Path,
+    *,
+    rtol: float = 1e-5,
+    differentiable: Sequence[int] = (0,),
+    skip_mixed: bool = False,
+    idle: Sequence[str] = (),
+) -> None:
     """Builds the layer and checks calls, shapes, gradients, mixed precision, configuration and saving.
 
     Args:
@@ -115,8 +123,9 @@ def _check_gradients(make, inputs, differentiable, idle):
         tape.watch(xs)
         outputs = tf.nest.flatten(layer(_single(xs), training=True) if _takes_training(layer) else layer(_single(xs)))
         # Another number for each output value, so that normalised outputs do not add up to a constant.
-        loss = tf.add_n([tf.reduce_sum(y * tf.reshape(tf.cos(tf.range(tf.size(y), dtype=y.dtype)), y.shape))
-                         for y in outputs])
+        loss = tf.add_n(
+            [tf.reduce_sum(y * tf.reshape(tf.cos(tf.range(tf.size(y), dtype=y.dtype)), y.shape)) for y in outputs]
+        )
     for position in differentiable:
         gradient = tape.gradient(loss, xs[position])
         assert gradient is not None, f"no gradient reaches input {position}"

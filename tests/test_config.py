@@ -10,8 +10,18 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from egt_tf.config import (EpisodeConfig, GuidanceConfig, RunConfig, TrainingConfig, WeightedSource, apply_overrides,
-                           config_from_dict, config_to_dict, config_to_yaml, load_config)
+from egt_tf.config import (
+    EpisodeConfig,
+    GuidanceConfig,
+    RunConfig,
+    TrainingConfig,
+    WeightedSource,
+    apply_overrides,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    load_config,
+)
 from egt_tf.errors import ConfigError
 
 SOURCES = "a string, or a list of different sources, each a string or {source: ..., weight: > 0}"
@@ -94,8 +104,10 @@ def test_unknown_section_names_the_file_and_the_nearest():
 
 
 def test_unknown_key_names_its_section():
-    assert (refusal({"training": {"epoch": 3}})
-            == "unknown key 'training.epoch' in run.yaml; did you mean 'training.epochs'?")
+    assert (
+        refusal({"training": {"epoch": 3}})
+        == "unknown key 'training.epoch' in run.yaml; did you mean 'training.epochs'?"
+    )
 
 
 def test_a_key_of_another_section_is_found():
@@ -108,56 +120,84 @@ def test_an_unknown_key_without_a_neighbour_lists_the_known():
 
 
 def test_ill_typed_value_states_rule_and_value():
-    assert (refusal({"training": {"epochs": "ten"}})
-            == "`training.epochs` in run.yaml must be an integer >= 1. Received: 'ten'")
+    assert (
+        refusal({"training": {"epochs": "ten"}})
+        == "`training.epochs` in run.yaml must be an integer >= 1. Received: 'ten'"
+    )
 
 
-@pytest.mark.parametrize("section, key, value, rule", [
-    ("training", "epochs", True, "an integer >= 1"),
-    ("training", "epochs", 0, "an integer >= 1"),
-    ("training", "epochs", 1.0, "an integer >= 1"),
-    ("training", "epochs", None, "an integer >= 1"),
-    ("training", "learning_rate", 0, "a number > 0"),
-    ("training", "learning_rate_drops", [[60, 0.0]], "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
-    ("training", "learning_rate_drops", [[60, 0.1], [50, 0.01]], "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
-    ("training", "learning_rate_drops", [60, 0.1], "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
-    ("training", "learning_rate_drops", 0.1, "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
-    ("guidance", "detach", "yes", "true or false"),
-    ("guidance", "composite", 3, "a name or a mapping with a `name`"),
-    ("training", "learning_rate", True, "a number > 0"),
-    ("training", "learning_rate", "fast", "a number > 0"),
-    ("training", "learning_rate", math.nan, "a number > 0"),
-    ("training", "learning_rate", ".inf", "a number > 0"),
-    ("training", "learning_rate", 10**400, "a number > 0"),
-    ("training", "seed", -1, "an integer >= 0"),
-    ("episode", "ways", 1, "an integer >= 2"),
-    ("data", "augmentation", "heavy", "a string, one of none, flip, full, full_erasing"),
-    ("data", "augmentation", ["flip"], "a string, one of none, flip, full, full_erasing"),
-    *(("data", "train", value, SOURCES) for value in (
-        7, "", None, [], [7], ["a", "a"], ["a", {"source": "a", "weight": 2}], [{"weight": 1}], {"source": "a"},
-        [{"source": "a", "weight": 0}], [{"source": "a", "weight": "x"}], [{"source": "a", "weigh": 1}], [["a"]])),
-    ("data", "validation", 7, f"{SOURCES}, or null"),
-    ("data", "unreadable", "black", "a string, one of stop, skip"),
-    ("guidance", "guided_weight", -0.5, "a number >= 0, or null"),
-    ("guidance", "mode", False, "a string, one of none, guided, guided_only"),
-    ("model", "head", {"hidden": 8}, "a name or a mapping with a `name`"),
-    ("model", "head", {"name": "relation", 3: 4}, "a name or a mapping with a `name`"),
-])
+@pytest.mark.parametrize(
+    "section, key, value, rule",
+    [
+        ("training", "epochs", True, "an integer >= 1"),
+        ("training", "epochs", 0, "an integer >= 1"),
+        ("training", "epochs", 1.0, "an integer >= 1"),
+        ("training", "epochs", None, "an integer >= 1"),
+        ("training", "learning_rate", 0, "a number > 0"),
+        ("training", "learning_rate_drops", [[60, 0.0]], "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
+        (
+            "training",
+            "learning_rate_drops",
+            [[60, 0.1], [50, 0.01]],
+            "a list of [epochs >= 1, rate > 0] pairs, epochs ascending",
+        ),
+        ("training", "learning_rate_drops", [60, 0.1], "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
+        ("training", "learning_rate_drops", 0.1, "a list of [epochs >= 1, rate > 0] pairs, epochs ascending"),
+        ("guidance", "detach", "yes", "true or false"),
+        ("guidance", "composite", 3, "a name or a mapping with a `name`"),
+        ("training", "learning_rate", True, "a number > 0"),
+        ("training", "learning_rate", "fast", "a number > 0"),
+        ("training", "learning_rate", math.nan, "a number > 0"),
+        ("training", "learning_rate", ".inf", "a number > 0"),
+        ("training", "learning_rate", 10**400, "a number > 0"),
+        ("training", "seed", -1, "an integer >= 0"),
+        ("episode", "ways", 1, "an integer >= 2"),
+        ("data", "augmentation", "heavy", "a string, one of none, flip, full, full_erasing"),
+        ("data", "augmentation", ["flip"], "a string, one of none, flip, full, full_erasing"),
+        *(
+            ("data", "train", value, SOURCES)
+            for value in (
+                7,
+                "",
+                None,
+                [],
+                [7],
+                ["a", "a"],
+                ["a", {"source": "a", "weight": 2}],
+                [{"weight": 1}],
+                {"source": "a"},
+                [{"source": "a", "weight": 0}],
+                [{"source": "a", "weight": "x"}],
+                [{"source": "a", "weigh": 1}],
+                [["a"]],
+            )
+        ),
+        ("data", "validation", 7, f"{SOURCES}, or null"),
+        ("data", "unreadable", "black", "a string, one of stop, skip"),
+        ("guidance", "guided_weight", -0.5, "a number >= 0, or null"),
+        ("guidance", "mode", False, "a string, one of none, guided, guided_only"),
+        ("model", "head", {"hidden": 8}, "a name or a mapping with a `name`"),
+        ("model", "head", {"name": "relation", 3: 4}, "a name or a mapping with a `name`"),
+    ],
+)
 def test_refused_values(section, key, value, rule):
     message = refusal({section: {key: value}})
     assert message.startswith(f"`{section}.{key}` in run.yaml must be {rule}. Received: ")
 
 
-@pytest.mark.parametrize("text, message", [
-    ("- 1\n", "must be a mapping of keys"),
-    ("training: 3\n", "`training` in .*run.yaml must be a mapping of keys. Received: 3"),
-    ("training: {epochs: 3\n", "run.yaml must be YAML"),
-    ("training: {seed: !!python/object/apply:os.getcwd []}\n", "run.yaml must be YAML"),
-    ("data: {train: 2024-13-45}\n", "run.yaml must be YAML"),
-    ("training: {epochs: 3}\nepisode: {}\ntraining: {seed: 2}\n", "'training' again in .*run.yaml, line 3"),
-    ("training:\n  epochs: 3\n  epochs: 4\n", "'epochs' again in .*run.yaml, line 3"),
-    ("3: 4\n", "unknown key '3'"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("- 1\n", "must be a mapping of keys"),
+        ("training: 3\n", "`training` in .*run.yaml must be a mapping of keys. Received: 3"),
+        ("training: {epochs: 3\n", "run.yaml must be YAML"),
+        ("training: {seed: !!python/object/apply:os.getcwd []}\n", "run.yaml must be YAML"),
+        ("data: {train: 2024-13-45}\n", "run.yaml must be YAML"),
+        ("training: {epochs: 3}\nepisode: {}\ntraining: {seed: 2}\n", "'training' again in .*run.yaml, line 3"),
+        ("training:\n  epochs: 3\n  epochs: 4\n", "'epochs' again in .*run.yaml, line 3"),
+        ("3: 4\n", "unknown key '3'"),
+    ],
+)
 def test_refused_files(write, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(text))
@@ -180,8 +220,10 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 
 def test_overrides_win_and_the_rest_stays(write):
-    config = load_config(write("training: {epochs: 3, seed: 9}"),
-                         ["training.epochs=4", "data.train=folder:DIR/cub", "data.validation=null"])
+    config = load_config(
+        write("training: {epochs: 3, seed: 9}"),
+        ["training.epochs=4", "data.train=folder:DIR/cub", "data.validation=null"],
+    )
     assert config.training == TrainingConfig(epochs=4, seed=9)
     assert config.data.train == "folder:DIR/cub"
     assert config.data.validation is None
@@ -202,19 +244,24 @@ def test_the_last_override_wins(write):
 def test_overrides_do_not_change_the_mapping():
     mapping = {"training": {"epochs": 3}}
     assert apply_overrides(mapping, ["training.epochs=4", "episode.ways=2"]) == {
-        "training": {"epochs": 4}, "episode": {"ways": 2}}
+        "training": {"epochs": 4},
+        "episode": {"ways": 2},
+    }
     assert mapping == {"training": {"epochs": 3}}
 
 
-@pytest.mark.parametrize("override, message", [
-    ("training.epochs", "must be written section.key=value"),
-    ("=3", "must be written section.key=value"),
-    ("training..epochs=3", "must be written section.key=value"),
-    ("training.epochs.more=3", "'training.epochs.more', where 'epochs' is no section"),
-    ("training.epochs=[1", "must be YAML"),
-    ("training.epochs=ten", "`training.epochs` in the overrides must be an integer >= 1. Received: 'ten'"),
-    ("epochs=3", "unknown key 'epochs' in the overrides; did you mean 'training.epochs'?"),
-])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("training.epochs", "must be written section.key=value"),
+        ("=3", "must be written section.key=value"),
+        ("training..epochs=3", "must be written section.key=value"),
+        ("training.epochs.more=3", "'training.epochs.more', where 'epochs' is no section"),
+        ("training.epochs=[1", "must be YAML"),
+        ("training.epochs=ten", "`training.epochs` in the overrides must be an integer >= 1. Received: 'ten'"),
+        ("epochs=3", "unknown key 'epochs' in the overrides; did you mean 'training.epochs'?"),
+    ],
+)
 def test_refused_overrides(write, override, message):
     with pytest.raises(ConfigError) as caught:
         load_config(write(""), [override])
@@ -229,7 +276,8 @@ configurations = st.builds(
         episode=EpisodeConfig(ways=ways),
         data=dataclasses.replace(RunConfig().data, train=train),
         guidance=GuidanceConfig(guided_weight=weight),
-        training=TrainingConfig(learning_rate=rate, seed=seed)),
+        training=TrainingConfig(learning_rate=rate, seed=seed),
+    ),
     ways=st.integers(2, 10**6),
     rate=st.floats(0, exclude_min=True, allow_infinity=False),
     weight=st.none() | st.floats(0, 1e300),

@@ -21,9 +21,11 @@ def build(seed: int | None = 0, **head) -> EpisodicModel:
 def inputs(count=1, ways=3, shots=2, queries=4, seed=0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.eye(ways, dtype=np.float32)[np.repeat(np.arange(ways), shots)]
-    return {"support_images": rng.normal(size=(count, ways * shots, SIZE, SIZE, 3)).astype(np.float32),
-            "support_labels": np.tile(labels, (count, 1, 1)),
-            "query_images": rng.normal(size=(count, queries, SIZE, SIZE, 3)).astype(np.float32)}
+    return {
+        "support_images": rng.normal(size=(count, ways * shots, SIZE, SIZE, 3)).astype(np.float32),
+        "support_labels": np.tile(labels, (count, 1, 1)),
+        "query_images": rng.normal(size=(count, queries, SIZE, SIZE, 3)).astype(np.float32),
+    }
 
 
 # === layers ===
@@ -79,15 +81,18 @@ def test_relate_and_score_equal_the_call():
     assert [x.shape for x in features] == [(2, 3, 2, 2, 4), (2, 4, 2, 2, 4)]
     close(model.head.score(features), model(x), 1e-5)
     support, query = x["support_images"].reshape(-1, SIZE, SIZE, 3), x["query_images"].reshape(-1, SIZE, SIZE, 3)
-    by_hand = model.head.relate(model.backbone(support).numpy().reshape(2, 6, 2, 2, 4), x["support_labels"],
-                                model.backbone(query).numpy().reshape(2, 4, 2, 2, 4))
+    by_hand = model.head.relate(
+        model.backbone(support).numpy().reshape(2, 6, 2, 2, 4),
+        x["support_labels"],
+        model.backbone(query).numpy().reshape(2, 4, 2, 2, 4),
+    )
     close(features, by_hand, 1e-5)
 
 
 @pytest.mark.parametrize("batch_statistics", [False, True])
 def test_episodes_are_independent_in_inference(batch_statistics):
     model, x = build(batch_statistics=batch_statistics), inputs(3)
-    alone = [model({name: array[e:e + 1] for name, array in x.items()}) for e in range(3)]
+    alone = [model({name: array[e : e + 1] for name, array in x.items()}) for e in range(3)]
     np.testing.assert_allclose(model(x), np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 
@@ -141,12 +146,15 @@ def test_names_and_sizes():
     assert len(model.weights) == len(model.backbone.weights) + len(model.head.weights)
 
 
-@pytest.mark.parametrize("backbone, head, message", [
-    ("conv5", "relation", "unknown backbone 'conv5'; did you mean 'conv4'"),
-    ("conv4", "relations", "unknown head 'relations'; did you mean 'relation'"),
-    ({"name": "conv4", "widht": 3}, "relation", "takes no argument 'widht'; did you mean 'width'"),
-    ({"width": 3}, "relation", "unknown backbone None"),
-])
+@pytest.mark.parametrize(
+    "backbone, head, message",
+    [
+        ("conv5", "relation", "unknown backbone 'conv5'; did you mean 'conv4'"),
+        ("conv4", "relations", "unknown head 'relations'; did you mean 'relation'"),
+        ({"name": "conv4", "widht": 3}, "relation", "takes no argument 'widht'; did you mean 'width'"),
+        ({"width": 3}, "relation", "unknown backbone None"),
+    ],
+)
 def test_bad_parts_are_refused(backbone, head, message):
     with pytest.raises(ConfigError, match=message):
         EpisodicModel.build_from(backbone, head, SIZE)

@@ -32,12 +32,31 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 WITHOUT_TENSORFLOW = (
-    "egt_tf", "egt_tf.config", "egt_tf.errors", "egt_tf.files", "egt_tf.data.check", "egt_tf.data.domains",
-    "egt_tf.data.episode", "egt_tf.data.filelists", "egt_tf.data.images", "egt_tf.data.prepare", "egt_tf.data.records",
-    "egt_tf.data.sampling", "egt_tf.data.sheet", "egt_tf.data.sources", "egt_tf.data.splits", "egt_tf.data.statistics",
-    "egt_tf.data.synthetic", "egt_tf.doctor.examination", "egt_tf.doctor.findings", "egt_tf.doctor.machine",
-    "egt_tf.doctor.versions", "egt_tf.run_table", "egt_tf.runs",
-    "egt_tf.export.client", "egt_tf.export.messages",
+    "egt_tf",
+    "egt_tf.config",
+    "egt_tf.errors",
+    "egt_tf.files",
+    "egt_tf.data.check",
+    "egt_tf.data.domains",
+    "egt_tf.data.episode",
+    "egt_tf.data.filelists",
+    "egt_tf.data.images",
+    "egt_tf.data.prepare",
+    "egt_tf.data.records",
+    "egt_tf.data.sampling",
+    "egt_tf.data.sheet",
+    "egt_tf.data.sources",
+    "egt_tf.data.splits",
+    "egt_tf.data.statistics",
+    "egt_tf.data.synthetic",
+    "egt_tf.doctor.examination",
+    "egt_tf.doctor.findings",
+    "egt_tf.doctor.machine",
+    "egt_tf.doctor.versions",
+    "egt_tf.run_table",
+    "egt_tf.runs",
+    "egt_tf.export.client",
+    "egt_tf.export.messages",
 )
 
 
@@ -48,7 +67,7 @@ def imported_modules(source: str, module: str, is_package: bool = False) -> Iter
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[:len(package) - node.level + 1] if node.level else []
+            base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
@@ -92,34 +111,40 @@ def test_imports_go_downwards(module):
     assert violations(file.read_text(encoding="utf-8"), module, file.name == "__init__.py") == []
 
 
-@pytest.mark.parametrize("source, module", [
-    ("import egt_tf_cli.main", "egt_tf.errors"),
-    ("from cli import main", "egt_tf.training.guided_model"),
-    ("from egt_tf.explain.analyzer import LRP", "egt_tf.heads.relation"),
-    ("from egt_tf import explain", "egt_tf.heads.relation"),
-    ("from egt_tf import LRP", "egt_tf.training.guided_model"),
-    ("from ..explain import rules", "egt_tf.heads.relation"),
-    ("from egt_tf.training import checkpoints", "egt_tf.evaluation.accuracy"),
-    ("import egt_tf.training.checkpoints", "egt_tf.export.saved_model"),
-    ("from egt_tf.export import saved_model", "egt_tf.evaluation.accuracy"),
-    ("def f():\n    from egt_tf.training import guidance", "egt_tf.explain.analyzer"),
-    ("from egt_tf.registry import Registry", "egt_tf.config"),
-    ("import egt_tf", "egt_tf.data.images"),
-    ("from egt_tf.config import load_config", "egt_tf"),
-])
+@pytest.mark.parametrize(
+    "source, module",
+    [
+        ("import egt_tf_cli.main", "egt_tf.errors"),
+        ("from cli import main", "egt_tf.training.guided_model"),
+        ("from egt_tf.explain.analyzer import LRP", "egt_tf.heads.relation"),
+        ("from egt_tf import explain", "egt_tf.heads.relation"),
+        ("from egt_tf import LRP", "egt_tf.training.guided_model"),
+        ("from ..explain import rules", "egt_tf.heads.relation"),
+        ("from egt_tf.training import checkpoints", "egt_tf.evaluation.accuracy"),
+        ("import egt_tf.training.checkpoints", "egt_tf.export.saved_model"),
+        ("from egt_tf.export import saved_model", "egt_tf.evaluation.accuracy"),
+        ("def f():\n    from egt_tf.training import guidance", "egt_tf.explain.analyzer"),
+        ("from egt_tf.registry import Registry", "egt_tf.config"),
+        ("import egt_tf", "egt_tf.data.images"),
+        ("from egt_tf.config import load_config", "egt_tf"),
+    ],
+)
 def test_a_forbidden_import_is_found(source, module):
     assert len(violations(source, module)) == 1
 
 
-@pytest.mark.parametrize("source, module", [
-    ("from egt_tf.errors import DataError", "egt_tf.data.images"),
-    ("from . import images\nfrom .splits import read_splits", "egt_tf.data.sources"),
-    ("from ..heads import relation", "egt_tf.explain.composites"),
-    ("from egt_tf.evaluation.accuracy import interval", "egt_tf.training.guided_model"),
-    ("from egt_tf import __version__", "egt_tf.training.checkpoints"),
-    ("from egt_tf.evaluation.accuracy import embed", "egt_tf.export.calibration"),
-    ("from tensorflow import keras", "egt_tf.registry"),
-])
+@pytest.mark.parametrize(
+    "source, module",
+    [
+        ("from egt_tf.errors import DataError", "egt_tf.data.images"),
+        ("from . import images\nfrom .splits import read_splits", "egt_tf.data.sources"),
+        ("from ..heads import relation", "egt_tf.explain.composites"),
+        ("from egt_tf.evaluation.accuracy import interval", "egt_tf.training.guided_model"),
+        ("from egt_tf import __version__", "egt_tf.training.checkpoints"),
+        ("from egt_tf.evaluation.accuracy import embed", "egt_tf.export.calibration"),
+        ("from tensorflow import keras", "egt_tf.registry"),
+    ],
+)
 def test_an_allowed_import_passes(source, module):
     assert violations(source, module) == []
 
@@ -141,9 +166,11 @@ def test_commands_import_their_siblings_relatively(module):
 
 
 def test_light_modules_do_not_import_tensorflow():
-    code = ("import importlib, sys\n"
-            f"for name in {[*WITHOUT_TENSORFLOW, *COMMANDS]!r}:\n"
-            "    importlib.import_module(name)\n"
-            "    assert 'tensorflow' not in sys.modules, f'{name} imports TensorFlow'\n")
+    code = (
+        "import importlib, sys\n"
+        f"for name in {[*WITHOUT_TENSORFLOW, *COMMANDS]!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'tensorflow' not in sys.modules, f'{name} imports TensorFlow'\n"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr.splitlines()[-1]

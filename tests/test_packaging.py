@@ -75,8 +75,12 @@ def test_the_wheel_holds_every_configuration(wheel):
 
 
 def test_the_wheel_holds_the_model_in_the_box_and_no_other(wheel):
-    expected = {file for part in BOX for file in tree_of("egt_tf_models", f"{part}/**/*")
-                if (ROOT / file.replace("egt_tf_models", "saved_models")).is_file()}
+    expected = {
+        file
+        for part in BOX
+        for file in tree_of("egt_tf_models", f"{part}/**/*")
+        if (ROOT / file.replace("egt_tf_models", "saved_models")).is_file()
+    }
     assert {"egt_tf_models/shapes/1/saved_model.pb", "egt_tf_models/shapes/1/assets/class_names.txt"} <= expected
     assert any(file.startswith("egt_tf_models/samples/") for file in expected)
     assert {name for name in wheel if name.startswith("egt_tf_models/")} == {*expected, "egt_tf_models/__init__.py"}

@@ -40,14 +40,20 @@ def test_the_mapping_wins_over_defaults_and_is_left_alone(table):
     assert mapping == {"name": "saw", "teeth": 3}
 
 
-@pytest.mark.parametrize("identifier, message", [
-    ("sow", r"^unknown tool 'sow'; did you mean 'saw'\? Known: axe, saw$"),
-    ("hammer", r"^unknown tool 'hammer'\. Known: axe, saw$"),
-    ({"teeth": 3}, "unknown tool None"),
-    ({"name": ["saw"], "teeth": 3}, r"unknown tool \['saw'\]"),
-    ({"name": "saw", "tooth": 3}, r"^tool 'saw' takes no argument 'tooth'; did you mean 'teeth'\? Known: teeth, length$"),
-    ({"name": "axe", "zzz": 1}, r"^tool 'axe' takes no argument 'zzz'\. "),
-])
+@pytest.mark.parametrize(
+    "identifier, message",
+    [
+        ("sow", r"^unknown tool 'sow'; did you mean 'saw'\? Known: axe, saw$"),
+        ("hammer", r"^unknown tool 'hammer'\. Known: axe, saw$"),
+        ({"teeth": 3}, "unknown tool None"),
+        ({"name": ["saw"], "teeth": 3}, r"unknown tool \['saw'\]"),
+        (
+            {"name": "saw", "tooth": 3},
+            r"^tool 'saw' takes no argument 'tooth'; did you mean 'teeth'\? Known: teeth, length$",
+        ),
+        ({"name": "axe", "zzz": 1}, r"^tool 'axe' takes no argument 'zzz'\. "),
+    ],
+)
 def test_what_is_unknown_is_named(table, identifier, message):
     with pytest.raises(ConfigError, match=message):
         table.get(identifier)

@@ -24,8 +24,10 @@ def run_of(path, accuracies, when: int = 1_700_000_000) -> RunFolder:
     """A run that has finished an epoch for each accuracy."""
     run = RunFolder(path)
     run.create(CONFIG)
-    rows = [{"epoch": number, "val_accuracy": value, "val_interval": value / 10}
-            for number, value in enumerate(accuracies, start=1)]
+    rows = [
+        {"epoch": number, "val_accuracy": value, "val_interval": value / 10}
+        for number, value in enumerate(accuracies, start=1)
+    ]
     run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for file in (run.best_file, run.checkpoints_folder / "000004.npz"):
         save_arrays(file, {"a": np.zeros(2, np.float32)})
@@ -35,8 +37,9 @@ def run_of(path, accuracies, when: int = 1_700_000_000) -> RunFolder:
 
 
 def evaluated(run: RunFolder, source: str, transduction: Transduction | None = None) -> None:
-    record = evaluation_record(run.path, source, "novel", EpisodeSpec(5, 1, 15), 0, Accuracy(np.array([0.2, 0.4])),
-                               transduction)
+    record = evaluation_record(
+        run.path, source, "novel", EpisodeSpec(5, 1, 15), 0, Accuracy(np.array([0.2, 0.4])), transduction
+    )
     save_evaluation(record, run.evaluation_file(record["name"]))
 
 
@@ -51,7 +54,9 @@ def test_a_row(tmp_path):
     assert (row.accuracy, row.interval) == (0.5, 0.05)
     assert row.written.startswith("2023-11-1")
     assert [(one.source, one.inference) for one in row.evaluations] == [
-        ("folder:cars", "inductive"), ("folder:cub", "transductive")]
+        ("folder:cars", "inductive"),
+        ("folder:cub", "transductive"),
+    ]
     assert row.evaluations[0].accuracy == pytest.approx(0.3)
     assert row.evaluations[0].interval == pytest.approx(1.96 * 0.1 / 2**0.5)
     json.dumps(dataclasses.asdict(row), allow_nan=False)
@@ -101,23 +106,59 @@ def damage(name):
         "truncated config": (lambda run: run.config_file.write_bytes(b"data: {train: \xff"), "UTF-8"),
         "metrics": (lambda run: run.metrics_file.write_text('{"epoch": 1, "val_'), "one JSON object a line"),
         "other metrics": (lambda run: run.metrics_file.write_text("[1]\n"), "another line 1"),
-        "infinite metrics": (lambda run: run.metrics_file.write_text('{"val_accuracy": NaN, "val_interval": 0}'),
-                             "in [0, 1]"),
+        "infinite metrics": (
+            lambda run: run.metrics_file.write_text('{"val_accuracy": NaN, "val_interval": 0}'),
+            "in [0, 1]",
+        ),
         "best": (lambda run: run.best_file.write_bytes(run.best_file.read_bytes()[:-60]), "best.npz are damaged"),
         "checkpoint": (lambda run: (run.checkpoints_folder / "000004.npz").write_bytes(b""), "000004.npz are damaged"),
         "no best": (lambda run: run.best_file.unlink(), "best.npz is missing"),
-        "evaluation": (lambda run: run.evaluation_file("x").write_text("{}"), "x.json must be a result as `egt-tf evaluate` "
-                       "writes it. Received: no source"),
+        "evaluation": (
+            lambda run: run.evaluation_file("x").write_text("{}"),
+            "x.json must be a result as `egt-tf evaluate` writes it. Received: no source",
+        ),
         "text evaluation": (lambda run: run.evaluation_file("x").write_text("no"), "x.json must be a result"),
-        "other evaluation": (lambda run: run.evaluation_file("x").write_text(json.dumps(dict.fromkeys(
-            ("source", "split", "ways", "shots", "queries", "episodes", "inference", "accuracy", "interval"), 1))),
-            "values of other kinds"),
+        "other evaluation": (
+            lambda run: run.evaluation_file("x").write_text(
+                json.dumps(
+                    dict.fromkeys(
+                        (
+                            "source",
+                            "split",
+                            "ways",
+                            "shots",
+                            "queries",
+                            "episodes",
+                            "inference",
+                            "accuracy",
+                            "interval",
+                        ),
+                        1,
+                    )
+                )
+            ),
+            "values of other kinds",
+        ),
     }[name]
 
 
-@pytest.mark.parametrize("name", ["config", "no config", "truncated config", "metrics", "other metrics",
-                                  "infinite metrics", "best", "checkpoint", "no best", "evaluation", "text evaluation",
-                                  "other evaluation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config",
+        "no config",
+        "truncated config",
+        "metrics",
+        "other metrics",
+        "infinite metrics",
+        "best",
+        "checkpoint",
+        "no best",
+        "evaluation",
+        "text evaluation",
+        "other evaluation",
+    ],
+)
 def test_a_damaged_run_is_listed_with_what_is_wrong(tmp_path, name):
     run_of(tmp_path / "whole", [0.4])
     run = run_of(tmp_path / "broken", [0.5])

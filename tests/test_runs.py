@@ -15,8 +15,11 @@ from egt_tf.weights import save_arrays, weight_arrays
 
 def small_config() -> RunConfig:
     config = RunConfig()
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=16),
-                               model=ModelConfig({"name": "conv4", "width": 2}, {"name": "relation", "hidden": 3}))
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, image_size=16),
+        model=ModelConfig({"name": "conv4", "width": 2}, {"name": "relation", "hidden": 3}),
+    )
 
 
 def finished(path, mtime: int) -> RunFolder:

@@ -40,8 +40,12 @@ def test_every_weight_has_a_name_of_its_own(backbone):
 
 def test_names_say_part_layer_and_weight():
     names = named_weights(build(batch_statistics=False))
-    assert {"backbone/block1_conv/kernel", "backbone/block4_bn/moving_variance", "score/fc2/bias",
-            "score/block1_bn/moving_mean"} <= set(names)
+    assert {
+        "backbone/block1_conv/kernel",
+        "backbone/block4_bn/moving_variance",
+        "score/fc2/bias",
+        "score/block1_bn/moving_mean",
+    } <= set(names)
 
 
 def test_names_do_not_depend_on_how_many_models_were_made():
@@ -82,8 +86,13 @@ def not_archives() -> dict[str, bytes]:
     np.save(array, np.ones(3))
     with zipfile.ZipFile(text, "w") as archive:
         archive.writestr("readme.txt", "no array")
-    return {"empty": b"", "text": b"hello", "array": array.getvalue(), "zip of text": text.getvalue(),
-            "zip magic": b"PK\x03\x04" + b"\0" * 40}
+    return {
+        "empty": b"",
+        "text": b"hello",
+        "array": array.getvalue(),
+        "zip of text": text.getvalue(),
+        "zip magic": b"PK\x03\x04" + b"\0" * 40,
+    }
 
 
 @pytest.mark.parametrize("name, content", not_archives().items())
@@ -146,15 +155,20 @@ def expect_refusal(model, arrays, message):
 
 
 def test_another_architecture_changes_nothing_and_is_named():
-    expect_refusal(build(2), weight_arrays(build(3)), "runs/a/best.npz must fit .* backbone/block1_conv/kernel is "
-                   r"\(3, 3, 3, 3\), not \(3, 3, 3, 2\).* and \d+ more")
+    expect_refusal(
+        build(2),
+        weight_arrays(build(3)),
+        "runs/a/best.npz must fit .* backbone/block1_conv/kernel is "
+        r"\(3, 3, 3, 3\), not \(3, 3, 3, 2\).* and \d+ more",
+    )
 
 
 def test_missing_and_unknown_names_are_named():
     arrays = weight_arrays(build())
     del arrays["score/fc2/bias"]
-    expect_refusal(build(seed=1), {**arrays, "score/fc3/bias": np.ones(1)},
-                   "missing score/fc2/bias; unknown score/fc3/bias$")
+    expect_refusal(
+        build(seed=1), {**arrays, "score/fc3/bias": np.ones(1)}, "missing score/fc2/bias; unknown score/fc3/bias$"
+    )
 
 
 def test_a_file_without_averages_does_not_fit_a_head_with_them():

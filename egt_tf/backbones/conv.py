@@ -17,8 +17,12 @@ from egt_tf.errors import check_integer
 
 
 @BACKBONES.register("conv4")
-def conv4(image_size: int = 84, width: int = 64, seed: int | None = None,
-          feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
+def conv4(
+    image_size: int = 84,
+    width: int = 64,
+    seed: int | None = None,
+    feature_transformation: bool | Mapping[str, float] = False,
+) -> keras.Model:
     """Four blocks of convolution, batch normalisation, ReLU and 2x2 max-pooling.
 
     Args:
@@ -34,13 +38,18 @@ def conv4(image_size: int = 84, width: int = 64, seed: int | None = None,
         ConfigError: the image is too small for four poolings, or an argument is no integer in its range.
     """
     check_integer("image_size", image_size, 16)
-    return _conv_backbone("conv4", image_size, width, seed, feature_transformation,
-                          padded=(True,) * 4, pooled=(True,) * 4)
+    return _conv_backbone(
+        "conv4", image_size, width, seed, feature_transformation, padded=(True,) * 4, pooled=(True,) * 4
+    )
 
 
 @BACKBONES.register("conv4np")
-def conv4np(image_size: int = 84, width: int = 64, seed: int | None = None,
-            feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
+def conv4np(
+    image_size: int = 84,
+    width: int = 64,
+    seed: int | None = None,
+    feature_transformation: bool | Mapping[str, float] = False,
+) -> keras.Model:
     """Conv4 without the last two poolings, as relation networks were published with: a 19x19 map at 84 px.
 
     The first two blocks convolve without padding and pool; the last two keep the size.
@@ -58,8 +67,15 @@ def conv4np(image_size: int = 84, width: int = 64, seed: int | None = None,
         ConfigError: the image is too small, or an argument is no integer in its range.
     """
     check_integer("image_size", image_size, 12)
-    return _conv_backbone("conv4np", image_size, width, seed, feature_transformation,
-                          padded=(False, False, True, True), pooled=(True, True, False, False))
+    return _conv_backbone(
+        "conv4np",
+        image_size,
+        width,
+        seed,
+        feature_transformation,
+        padded=(False, False, True, True),
+        pooled=(True, True, False, False),
+    )
 
 
 def _conv_backbone(name, image_size, width, seed, transformation, padded, pooled) -> keras.Model:
@@ -70,8 +86,13 @@ def _conv_backbone(name, image_size, width, seed, transformation, padded, pooled
     for index, (pad, pool) in enumerate(zip(padded, pooled), start=1):
         block = f"block{index}"
         x = keras.layers.Conv2D(
-            width, 3, padding="same" if pad else "valid", name=f"{block}_conv",
-            kernel_initializer=weights.convolution(), bias_initializer=weights.uniform(9 * x.shape[-1]))(x)
+            width,
+            3,
+            padding="same" if pad else "valid",
+            name=f"{block}_conv",
+            kernel_initializer=weights.convolution(),
+            bias_initializer=weights.uniform(9 * x.shape[-1]),
+        )(x)
         x = transformed(batch_normalization(f"{block}_bn")(x), f"{block}_transformation")
         x = keras.layers.Activation("relu", name=f"{block}_relu")(x)
         if pool:

@@ -49,12 +49,19 @@ class FeatureTransformation(keras.layers.Layer):
 
     def build(self, input_shape):
         self.theta_gamma, self.theta_beta = (
-            self.add_weight(name, (input_shape[-1],), initializer=keras.initializers.Constant(value), trainable=False,
-                            experimental_autocast=False)
-            for name, value in (("theta_gamma", self.gamma), ("theta_beta", self.beta)))
+            self.add_weight(
+                name,
+                (input_shape[-1],),
+                initializer=keras.initializers.Constant(value),
+                trainable=False,
+                experimental_autocast=False,
+            )
+            for name, value in (("theta_gamma", self.gamma), ("theta_beta", self.beta))
+        )
         # The replicas of a step count, and draw, as one.
-        self.calls = self.add_weight("calls", (), tf.int64, "zeros", trainable=False,
-                                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        self.calls = self.add_weight(
+            "calls", (), tf.int64, "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
         super().build(input_shape)
 
     def call(self, inputs, training=None):
@@ -109,8 +116,10 @@ def _arguments(option: Any) -> dict[str, float] | None:
     if option is None or isinstance(option, bool):
         return {} if option else None
     if not isinstance(option, Mapping) or not set(option) <= {"gamma", "beta"}:
-        raise ConfigError("`feature_transformation` must be true, false or a mapping with `gamma`, `beta` or both. "
-                          f"Received: {option!r}")
+        raise ConfigError(
+            "`feature_transformation` must be true, false or a mapping with `gamma`, `beta` or both. "
+            f"Received: {option!r}"
+        )
     return dict(option)
 
 

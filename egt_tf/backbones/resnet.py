@@ -20,8 +20,13 @@ WIDTHS = (64, 128, 256, 512)
 
 
 @BACKBONES.register("resnet10")
-def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS, seed: int | None = None,
-             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
+def resnet10(
+    image_size: int = 224,
+    stem: str = "imagenet",
+    widths: Sequence[int] = WIDTHS,
+    seed: int | None = None,
+    feature_transformation: bool | Mapping[str, float] = False,
+) -> keras.Model:
     """Stem and four stages of one simple block: 7x7x512 at 224 px, 3x3x512 at 84 px (6x6 with the small stem).
 
     Args:
@@ -43,15 +48,24 @@ def resnet10(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int
 
 
 @BACKBONES.register("resnet18")
-def resnet18(image_size: int = 224, stem: str = "imagenet", widths: Sequence[int] = WIDTHS, seed: int | None = None,
-             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
+def resnet18(
+    image_size: int = 224,
+    stem: str = "imagenet",
+    widths: Sequence[int] = WIDTHS,
+    seed: int | None = None,
+    feature_transformation: bool | Mapping[str, float] = False,
+) -> keras.Model:
     """As `resnet10`, with two simple blocks a stage."""
     return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed, feature_transformation)
 
 
 @BACKBONES.register("resnet12")
-def resnet12(image_size: int = 84, widths: Sequence[int] = WIDTHS, seed: int | None = None,
-             feature_transformation: bool | Mapping[str, float] = False) -> keras.Model:
+def resnet12(
+    image_size: int = 84,
+    widths: Sequence[int] = WIDTHS,
+    seed: int | None = None,
+    feature_transformation: bool | Mapping[str, float] = False,
+) -> keras.Model:
     """3x3 convolution and four stages of one block of three 3x3 convolutions: 6x6x512 at 84 px, 14x14 at 224 px.
 
     Every stage halves the map, rounding up, in the second of its convolutions; its shortcut is a 1x1 convolution.
@@ -153,5 +167,6 @@ def _convolution(x, width, size, stride, name, weights):
     if stride > 1 and size > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"
-    return keras.layers.Conv2D(width, size, stride, padding=padding, use_bias=False, name=name,
-                               kernel_initializer=weights.convolution())(x)
+    return keras.layers.Conv2D(
+        width, size, stride, padding=padding, use_bias=False, name=name, kernel_initializer=weights.convolution()
+    )(x)

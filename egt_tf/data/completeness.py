@@ -28,7 +28,8 @@ def hidden_damage(encoded: bytes) -> str | None:
     if not encoded.endswith(b"\0"):
         return None
     is_cut = (encoded.startswith(_JPEG_START) and not _has_jpeg_end(encoded)) or (
-        encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";"))
+        encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
+    )
     return "its end is missing, zeros are in its place" if is_cut else None
 
 
@@ -36,10 +37,10 @@ def _wrong_checksum(png: bytes) -> str | None:
     place = len(_PNG_START)
     while place + 12 <= len(png):
         (length,) = struct.unpack_from(">I", png, place)
-        kind, end = png[place + 4:place + 8], place + 8 + length
+        kind, end = png[place + 4 : place + 8], place + 8 + length
         if kind == b"IEND":
             return None
-        if kind in _PIXEL_CHUNKS and zlib.crc32(png[place + 4:end]) != int.from_bytes(png[end:end + 4], "big"):
+        if kind in _PIXEL_CHUNKS and zlib.crc32(png[place + 4 : end]) != int.from_bytes(png[end : end + 4], "big"):
             return f"the checksum of its {kind.decode()} part is wrong"
         place = end + 4
     return None

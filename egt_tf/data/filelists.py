@@ -59,10 +59,14 @@ def export_filelists(
                 if progress:
                     progress(next(copied), total)
                 names.append(_copy(source, index, temporary) if copy_images else os.path.abspath(source.path(index)))
-            write_json(temporary / f"{split}.json", {
-                "label_names": list(source.class_names), "image_names": names,
-                "image_labels": source.labels[images].tolist(),
-            })
+            write_json(
+                temporary / f"{split}.json",
+                {
+                    "label_names": list(source.class_names),
+                    "image_names": names,
+                    "image_labels": source.labels[images].tolist(),
+                },
+            )
     return {split: len(images) for split, images in indices.items()}
 
 

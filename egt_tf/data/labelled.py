@@ -34,8 +34,10 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
     kept, held = [], []
     for name, members in zip(images.class_names, images.members):
         if len(members) < 2:
-            raise DataError(f"a class needs 2 images, one of them to validate on. Received: class '{name}' of "
-                            f"{images.name} has {len(members)}; set pretrain.validation_share=0")
+            raise DataError(
+                f"a class needs 2 images, one of them to validate on. Received: class '{name}' of "
+                f"{images.name} has {len(members)}; set pretrain.validation_share=0"
+            )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         order = rng.permutation(members)
         held.append(np.sort(order[:count]))
@@ -57,8 +59,10 @@ def steps_per_epoch(images: ImageSet, batch_size: int) -> int:
     """
     count = sum(map(len, images.members))
     if count < batch_size:
-        raise ConfigError(f"`batch_size` must be at most the number of images. Received: batch_size={batch_size}, "
-                          f"{images.name} has {count}")
+        raise ConfigError(
+            f"`batch_size` must be at most the number of images. Received: batch_size={batch_size}, "
+            f"{images.name} has {count}"
+        )
     return count // batch_size
 
 
@@ -100,7 +104,7 @@ def labelled_batches(
 
     def draw(number):
         epoch, step = divmod(int(number), steps)
-        chosen = _generator(seed, _ORDER, epoch).permutation(len(indices))[step * batch_size:(step + 1) * batch_size]
+        chosen = _generator(seed, _ORDER, epoch).permutation(len(indices))[step * batch_size : (step + 1) * batch_size]
         seeds = _generator(seed, _AUGMENTATION, int(number)).integers(_SEED_BOUND, size=(batch_size, 2))
         good = _readable(indices[chosen], unreadable)
         return indices[chosen][good], labels[chosen][good], seeds.astype(np.int32)[good]
@@ -116,8 +120,14 @@ def labelled_batches(
     return dataset.prefetch(_PREFETCHED_STEPS)
 
 
-def evaluation_batches(images: ImageSet, *, image_size: int, batch_size: int, cache_mb: float = 0,
-                       unreadable: UnreadableImages | None = None) -> tf.data.Dataset:
+def evaluation_batches(
+    images: ImageSet,
+    *,
+    image_size: int,
+    batch_size: int,
+    cache_mb: float = 0,
+    unreadable: UnreadableImages | None = None,
+) -> tf.data.Dataset:
     """Makes a stream of all images with their classes, in order and without augmentation.
 
     Args and elements as for `labelled_batches`; the last element may have fewer images.

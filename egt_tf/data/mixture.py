@@ -46,8 +46,10 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
     """
     weights = tuple([1.0] * len(sets) if weights is None else map(float, weights))
     if not sets or len(weights) != len(sets) or not all(math.isfinite(w) and w > 0 for w in weights):
-        raise ConfigError(f"there must be a weight > 0 for each of at least one image set. Received: {len(sets)} image "
-                          f"sets, weights {list(weights)}")
+        raise ConfigError(
+            f"there must be a weight > 0 for each of at least one image set. Received: {len(sets)} image "
+            f"sets, weights {list(weights)}"
+        )
     if len(sets) == 1:
         return sets[0]
     classes = np.cumsum([0, *(len(images.members) for images in sets)]).tolist()
@@ -61,7 +63,8 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
         mask=_dispatch([images.mask for images in sets], first_images) if all(images.mask for images in sets) else None,
         domain_names=tuple(images.name for images in sets),
         domain_classes=tuple(map(range, classes, classes[1:])),
-        weights=weights)
+        weights=weights,
+    )
 
 
 def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[float] | None = None) -> ImageSet:
@@ -81,8 +84,10 @@ def counterpart(images: ImageSet, seed: int) -> Mixture:
         ConfigError: `images` is one domain.
     """
     if not isinstance(images, Mixture):
-        raise ConfigError("there must be at least two sources to draw pairs of domains from. Received: one, "
-                          f"{images.name}; list several in data.train")
+        raise ConfigError(
+            "there must be at least two sources to draw pairs of domains from. Received: one, "
+            f"{images.name}; list several in data.train"
+        )
     return replace(images, counterpart_of=seed)
 
 

@@ -175,8 +175,9 @@ def episode_dataset(
     return dataset.prefetch(_PREFETCHED_STEPS)
 
 
-def episode_pairs(images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: float = 1024,
-                  **options) -> tf.data.Dataset:
+def episode_pairs(
+    images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: float = 1024, **options
+) -> tf.data.Dataset:
     """Makes a stream of pairs of steps whose episodes come from different domains.
 
     An element is a pair of elements of `episode_dataset`. The first is what that gives for the same arguments;
@@ -198,8 +199,9 @@ def episode_pairs(images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: f
     return tf.data.Dataset.zip((first, second))
 
 
-def image_loader(images: ImageSet, image_size: int, augmentation: str,
-                 cache_mb: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def image_loader(
+    images: ImageSet, image_size: int, augmentation: str, cache_mb: float
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A function of image indices `(n,)` and augmentation seeds `(n, 2)` to normalised images `(n, H, W, 3)`.
 
     Args:
@@ -385,5 +387,5 @@ def _assemble_step(
         "support_labels": tf.tile(support_labels[None], [episodes, 1, 1]),
         "query_images": query,
     }
-    base_labels = tf.reshape(classes, [episodes, sum(sizes)])[:, spec.support_size:]
+    base_labels = tf.reshape(classes, [episodes, sum(sizes)])[:, spec.support_size :]
     return inputs, tf.tile(query_labels[None], [episodes, 1]), base_labels

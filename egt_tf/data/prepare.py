@@ -61,12 +61,17 @@ class Prepared:
     @property
     def problems(self) -> tuple[str, ...]:
         """What is not as it should be, one phrase each."""
-        wrong = [f"split {one.split} has {one.classes} classes, not {one.expected_classes}"
-                 for one in self.counts if one.classes != one.expected_classes]
+        wrong = [
+            f"split {one.split} has {one.classes} classes, not {one.expected_classes}"
+            for one in self.counts
+            if one.classes != one.expected_classes
+        ]
         if self.expected_images not in (None, self.report.images):
             wrong.append(f"{self.report.images} images, not {self.expected_images}")
-        for findings, what in ((self.report.unreadable, "unreadable images"),
-                               (self.report.duplicates, "images in two splits")):
+        for findings, what in (
+            (self.report.unreadable, "unreadable images"),
+            (self.report.duplicates, "images in two splits"),
+        ):
             wrong += [f"{len(findings)} {what}"] if findings else []
         return tuple(wrong)
 

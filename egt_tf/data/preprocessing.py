@@ -84,8 +84,12 @@ def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tens
     Raises:
         ConfigError: an unknown augmentation.
     """
-    functions = {"none": _centre_unseeded, "flip": _centre_flipped, "full": _cropped_jittered_flipped,
-                 "full_erasing": _cropped_jittered_flipped}
+    functions = {
+        "none": _centre_unseeded,
+        "flip": _centre_flipped,
+        "full": _cropped_jittered_flipped,
+        "full_erasing": _cropped_jittered_flipped,
+    }
     check_augmentation(augmentation)
     result = normalize(functions[augmentation](tf.convert_to_tensor(image), size, seed))
     if augmentation != "full_erasing":
@@ -101,9 +105,7 @@ def check_augmentation(augmentation: str) -> None:
         ConfigError: it is not one of `AUGMENTATIONS`.
     """
     if augmentation not in AUGMENTATIONS:
-        raise ConfigError(
-            f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {augmentation!r}"
-        )
+        raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {augmentation!r}")
 
 
 def normalize(image: tf.Tensor) -> tf.Tensor:
@@ -178,7 +180,7 @@ def erase(image: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     areas = tf.cast(height * width, tf.float32) * _between(uniforms[:_ATTEMPTS], *_ERASED_AREA)
-    aspects = _between(uniforms[_ATTEMPTS:2 * _ATTEMPTS], *_ERASED_ASPECT)
+    aspects = _between(uniforms[_ATTEMPTS : 2 * _ATTEMPTS], *_ERASED_ASPECT)
     heights = tf.cast(tf.round(tf.sqrt(areas * aspects)), tf.int32)
     widths = tf.cast(tf.round(tf.sqrt(areas / aspects)), tf.int32)
     fits = (heights < height) & (widths < width)

@@ -81,8 +81,16 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
                     split_of.append(split)
                     for key in keep:
                         kept[key].append(_value(_feature(example, key)))
-    return Records(name, tuple(files), np.array(places, np.int64).reshape(-1, 3), np.array(labels, np.int64),
-                   tuple(builder.info.features[label_key].names), image_key, tuple(split_of), kept)
+    return Records(
+        name,
+        tuple(files),
+        np.array(places, np.int64).reshape(-1, 3),
+        np.array(labels, np.int64),
+        tuple(builder.info.features[label_key].names),
+        image_key,
+        tuple(split_of),
+        kept,
+    )
 
 
 def _keys(name: str, info) -> tuple[str, str]:

@@ -44,8 +44,9 @@ def episode_generator(seed: int, index: int, attempt: int = 0) -> np.random.Gene
         ConfigError: a number is negative.
     """
     if seed < 0 or index < 0 or attempt < 0:
-        raise ConfigError("`seed`, `index` and `attempt` must be >= 0. Received: "
-                          f"seed={seed}, index={index}, attempt={attempt}")
+        raise ConfigError(
+            f"`seed`, `index` and `attempt` must be >= 0. Received: seed={seed}, index={index}, attempt={attempt}"
+        )
     return _generator(seed, (index, attempt) if attempt else (index,))
 
 
@@ -111,9 +112,7 @@ def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key)))))
 
 
-def sample_episode(
-    members: Sequence[np.ndarray], spec: EpisodeSpec, rng: np.random.Generator
-) -> EpisodeIndices:
+def sample_episode(members: Sequence[np.ndarray], spec: EpisodeSpec, rng: np.random.Generator) -> EpisodeIndices:
     """Draws an episode: classes uniformly, then images of each class uniformly, all without replacement.
 
     Args:

@@ -31,8 +31,12 @@ def contact_sheet(
         ConfigError: a number is too small.
         DataError: an image cannot be read.
     """
-    for name, value, smallest in (("classes", classes, 1), ("images_per_class", images_per_class, 1),
-                                  ("tile", tile, 32), ("seed", seed, 0)):
+    for name, value, smallest in (
+        ("classes", classes, 1),
+        ("images_per_class", images_per_class, 1),
+        ("tile", tile, 32),
+        ("seed", seed, 0),
+    ):
         check_integer(name, value, smallest)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(images.members), min(classes, len(images.members)), replace=False))

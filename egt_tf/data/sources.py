@@ -25,7 +25,12 @@ from egt_tf.data.splits import (
 from egt_tf.errors import DataError
 
 _SPLIT_OF_PART = {
-    "train": "base", "base": "base", "val": "val", "validation": "val", "test": "novel", "novel": "novel",
+    "train": "base",
+    "base": "base",
+    "val": "val",
+    "validation": "val",
+    "test": "novel",
+    "novel": "novel",
 }
 _KINDS = ("folder", "filelist", "tfds", "domain", "synthetic")
 
@@ -201,8 +206,10 @@ def _splits_by_part(parts: Mapping[str, Path], class_names: Sequence[str]) -> di
     names_of_part = {split: set(_class_folders([part])) for split, part in parts.items()}
     if not parts or sum(map(len, names_of_part.values())) > len(class_names):
         return None
-    return {split: tuple(i for i, name in enumerate(class_names) if name in names_of_part.get(split, ()))
-            for split in SPLIT_NAMES}
+    return {
+        split: tuple(i for i, name in enumerate(class_names) if name in names_of_part.get(split, ()))
+        for split in SPLIT_NAMES
+    }
 
 
 def _image_files(folders: Iterable[Path]) -> list[str]:
@@ -316,9 +323,7 @@ def _check_labels(path: Path, labels: Sequence, n_classes: int) -> None:
         raise DataError(f"{path} must list at least one image. Received: 0")
     for label in labels:
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < n_classes:
-            raise DataError(
-                f"'image_labels' of {path} must be integers from 0 to {n_classes - 1}. Received: {label!r}"
-            )
+            raise DataError(f"'image_labels' of {path} must be integers from 0 to {n_classes - 1}. Received: {label!r}")
 
 
 def _check_unique(path: Path, what: str, names: Sequence[str]) -> None:
@@ -388,8 +393,7 @@ def _open_domain(specification: str, name: str) -> Source:
     domain = find_domain(name)
     if not is_prepared(domain):
         raise DataError(
-            f"{specification} is not prepared in {prepared_folder(domain)}; "
-            f"prepare it with: egt-tf data prepare {name}"
+            f"{specification} is not prepared in {prepared_folder(domain)}; prepare it with: egt-tf data prepare {name}"
         )
     records = read_records(specification, domain_builder(domain), SPLIT_NAMES, ("origin",))
     in_split = np.array(records.splits)
@@ -398,9 +402,7 @@ def _open_domain(specification: str, name: str) -> Source:
     return _from_records(records, splits, lambda index: f"{specification}/{origins[int(index)]}")
 
 
-def _from_records(
-    records: Records, splits: Mapping[str, Sequence[int]], describe: Callable[[int], str]
-) -> Source:
+def _from_records(records: Records, splits: Mapping[str, Sequence[int]], describe: Callable[[int], str]) -> Source:
     return _assemble(
         records.name,
         records.class_names,

@@ -47,8 +47,9 @@ def load_support(folder: str | os.PathLike, image_size: int) -> SupportSet:
     """
     images = open_source(f"folder:{os.fspath(folder)}").split("all")
     shots = min(len(members) for members in images.members)
-    stacks = [np.stack([_prepared(images.read(int(i)), image_size) for i in members[:shots]])
-              for members in images.members]
+    stacks = [
+        np.stack([_prepared(images.read(int(i)), image_size) for i in members[:shots]]) for members in images.members
+    ]
     return SupportSet(images.class_names, np.stack(stacks), sum(len(m) - shots for m in images.members))
 
 

@@ -181,9 +181,7 @@ def check_domain(name: str) -> str:
     raise DataError(f"unknown synthetic domain {name!r}{hint} Known: {', '.join(DOMAINS)}")
 
 
-def draw(
-    domain: str, class_index: int, instance: int, seed: int = 0, size: int = 84
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(domain: str, class_index: int, instance: int, seed: int = 0, size: int = 84) -> tuple[np.ndarray, np.ndarray]:
     """Draws one image and the mask of its object; the same arguments always give the same pixels.
 
     Args:

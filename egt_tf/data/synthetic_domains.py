@@ -199,9 +199,7 @@ def _texture(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Ima
 _Pattern = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def _patterned(
-    size: int, hue: float, value: float, pattern: _Pattern, rng: np.random.Generator
-) -> Image.Image:
+def _patterned(size: int, hue: float, value: float, pattern: _Pattern, rng: np.random.Generator) -> Image.Image:
     """An RGB image that alternates between two shades of one colour."""
     saturation = rng.uniform(0.2, 0.6)
     dark, bright = (_hsv(hue + shift, saturation, min(value + shift, 1.0)) for shift in (-0.05, 0.05))

@@ -7,8 +7,15 @@ import os
 from pathlib import Path
 
 from egt_tf.doctor.findings import Finding, State
-from egt_tf.doctor.machine import (available_memory, cpu_flags, examine_cluster, examine_devices, examine_precision,
-                                   examine_room, installed_gpus)
+from egt_tf.doctor.machine import (
+    available_memory,
+    cpu_flags,
+    examine_cluster,
+    examine_devices,
+    examine_precision,
+    examine_room,
+    installed_gpus,
+)
 from egt_tf.doctor.versions import examine_versions
 
 # Installed in the right version, they can still fail to be imported: a library that does not fit beneath them.
@@ -22,15 +29,25 @@ def examine() -> list[Finding]:
     installed = installed_gpus()
     around = [*examine_room(Path.cwd(), available_memory()), *examine_cluster(os.environ)]
     if failures:
-        return [*findings, *failures, *examine_devices(installed, installed),
-                *examine_precision(installed, cpu_flags()), *around,
-                Finding("self-test", "all devices", "not run", State.NOTE, "first put right what is wrong above")]
+        return [
+            *findings,
+            *failures,
+            *examine_devices(installed, installed),
+            *examine_precision(installed, cpu_flags()),
+            *around,
+            Finding("self-test", "all devices", "not run", State.NOTE, "first put right what is wrong above"),
+        ]
     # It imports TensorFlow.
     from egt_tf.doctor.self_test import examine_steps, visible_gpus
 
     visible = visible_gpus(installed)
-    return [*findings, *examine_devices(visible, installed), *examine_precision(visible, cpu_flags()), *around,
-            *examine_steps()]
+    return [
+        *findings,
+        *examine_devices(visible, installed),
+        *examine_precision(visible, cpu_flags()),
+        *around,
+        *examine_steps(),
+    ]
 
 
 def _import_failure(module: str) -> Finding | None:
@@ -39,6 +56,11 @@ def _import_failure(module: str) -> Finding | None:
     # A broken installation raises anything.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding("versions", module, f"cannot be imported: {reason}", State.WRONG,
-                       "install this package into a new environment: pip install .")
+        return Finding(
+            "versions",
+            module,
+            f"cannot be imported: {reason}",
+            State.WRONG,
+            "install this package into a new environment: pip install .",
+        )
     return None

@@ -56,8 +56,9 @@ def parse_gpus(text: str) -> list[Gpu]:
         name, capability, memory = (part.strip() for part in (*line.split(","), "", "")[:3])
         major, _, minor = capability.partition(".")
         known = major.isdecimal() and minor.isdecimal()
-        gpus.append(Gpu(name, (int(major), int(minor)) if known else None,
-                        int(memory) * 2**20 if memory.isdecimal() else None))
+        gpus.append(
+            Gpu(name, (int(major), int(minor)) if known else None, int(memory) * 2**20 if memory.isdecimal() else None)
+        )
     return gpus
 
 
@@ -72,9 +73,15 @@ def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[Fi
     findings = [Finding("devices", "CPU", f"{cores} core{'s' if cores > 1 else ''}")]
     findings += [Finding("devices", f"GPU {number}", _described(gpu)) for number, gpu in enumerate(visible)]
     if len(installed) > len(visible) and os.environ.get("CUDA_VISIBLE_DEVICES") is None:
-        findings.append(Finding(
-            "devices", "GPU", f"the driver knows {len(installed)}, TensorFlow can use {len(visible)}", State.WRONG,
-            "pip install 'tensorflow[and-cuda]>=2.14,<2.15', or set CUDA_VISIBLE_DEVICES to do without"))
+        findings.append(
+            Finding(
+                "devices",
+                "GPU",
+                f"the driver knows {len(installed)}, TensorFlow can use {len(visible)}",
+                State.WRONG,
+                "pip install 'tensorflow[and-cuda]>=2.14,<2.15', or set CUDA_VISIBLE_DEVICES to do without",
+            )
+        )
     elif not visible:
         findings.append(Finding("devices", "GPU", "none; training is on the CPU"))
     return findings
@@ -93,8 +100,11 @@ def examine_precision(visible: Sequence[Gpu], cpu_flags: Collection[str]) -> lis
         if gpu.capability is None:
             findings.append(Finding("precision", f"GPU {number}", "not known"))
         else:
-            fast = [name for name, least in (("float16", FAST_FLOAT16), ("bfloat16", FAST_BFLOAT16))
-                    if gpu.capability >= least]
+            fast = [
+                name
+                for name, least in (("float16", FAST_FLOAT16), ("bfloat16", FAST_BFLOAT16))
+                if gpu.capability >= least
+            ]
             findings.append(Finding("precision", f"GPU {number}", _formats(fast)))
     return findings
 
@@ -130,13 +140,23 @@ def examine_room(folder: Path, memory: int | None) -> list[Finding]:
         folder: the current one.
         memory: bytes that are available, or None.
     """
-    findings = [Finding("room", "memory", "not known") if memory is None else
-                _room("memory", memory, LEAST_MEMORY, ENOUGH_MEMORY, "end other programs, or use smaller images")]
+    findings = [
+        Finding("room", "memory", "not known")
+        if memory is None
+        else _room("memory", memory, LEAST_MEMORY, ENOUGH_MEMORY, "end other programs, or use smaller images")
+    ]
     disk = shutil.disk_usage(folder).free
     findings.append(_room("disk", disk, LEAST_DISK, ENOUGH_DISK, f"make room on the disk of {folder}"))
     if not os.access(folder, os.W_OK | os.X_OK):
-        findings.append(Finding("room", "current folder", f"{folder} cannot be written", State.WRONG,
-                                "change to a folder of yours, or name run folders elsewhere (--run)"))
+        findings.append(
+            Finding(
+                "room",
+                "current folder",
+                f"{folder} cannot be written",
+                State.WRONG,
+                "change to a folder of yours, or name run folders elsewhere (--run)",
+            )
+        )
     return findings
 
 
@@ -149,8 +169,10 @@ def examine_cluster(environment: Mapping[str, str]) -> list[Finding]:
     text = environment.get("TF_CONFIG", "")
     if not text:
         return [Finding("cluster", "TF_CONFIG", "not set: one machine")]
-    advice = ('set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
-              "index another one on each machine, or unset it")
+    advice = (
+        'set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
+        "index another one on each machine, or unset it"
+    )
     try:
         config = json.loads(text)
     except ValueError as error:
@@ -200,5 +222,6 @@ def _described(gpu: Gpu) -> str:
 def _formats(formats: Sequence[str]) -> str:
     others = [name for name in CPU_FLAGS if name not in formats]
     gains = {0: "", 1: f"; {''.join(others)} works, but gains nothing"}
-    return (f"has units for {', '.join(('float32', *formats))}"
-            + gains.get(len(others), f"; {' and '.join(others)} work, but gain nothing"))
+    return f"has units for {', '.join(('float32', *formats))}" + gains.get(
+        len(others), f"; {' and '.join(others)} work, but gain nothing"
+    )

@@ -61,9 +61,14 @@ def _tested(device: str) -> Finding:
     # Whatever a broken driver or library raises is what this is here to find.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding("self-test", subject, f"a guided step failed: {reason}", State.WRONG,
-                       "egt-tf --debug doctor shows TensorFlow's log" +
-                       ("; CUDA_VISIBLE_DEVICES= trains without the GPU" if "GPU" in subject else ""))
+        return Finding(
+            "self-test",
+            subject,
+            f"a guided step failed: {reason}",
+            State.WRONG,
+            "egt-tf --debug doctor shows TensorFlow's log"
+            + ("; CUDA_VISIBLE_DEVICES= trains without the GPU" if "GPU" in subject else ""),
+        )
     return judged(subject, result)
 
 
@@ -84,10 +89,18 @@ def judged(subject: str, result: StepResult) -> Finding:
     if not ((result.weights >= 0) & (result.weights <= 2)).all():
         problems.append("weights are not in [0, 2]")
     if problems:
-        return Finding("self-test", subject, "; ".join(problems), State.WRONG,
-                       "the device computes wrong numbers: look at its driver, or train on another")
-    return Finding("self-test", subject, f"a guided step works: loss {result.loss:.4f}, "
-                                         f"{result.steps_per_second:.0f} steps/s of a tiny model")
+        return Finding(
+            "self-test",
+            subject,
+            "; ".join(problems),
+            State.WRONG,
+            "the device computes wrong numbers: look at its driver, or train on another",
+        )
+    return Finding(
+        "self-test",
+        subject,
+        f"a guided step works: loss {result.loss:.4f}, {result.steps_per_second:.0f} steps/s of a tiny model",
+    )
 
 
 def guided_steps(device: str) -> StepResult:
@@ -122,5 +135,8 @@ def _episode():
     images = rng.normal(size=(2, 1, WAYS, SIZE, SIZE, 3)).astype(np.float32)
     queries = np.repeat(images[1], QUERIES // WAYS, axis=1)
     labels = np.repeat(np.arange(WAYS, dtype=np.int32), QUERIES // WAYS)[None]
-    return {"support_images": tf.constant(images[0]), "support_labels": tf.eye(WAYS)[None],
-            "query_images": tf.constant(queries)}, tf.constant(labels)
+    return {
+        "support_images": tf.constant(images[0]),
+        "support_labels": tf.eye(WAYS)[None],
+        "query_images": tf.constant(queries),
+    }, tf.constant(labels)

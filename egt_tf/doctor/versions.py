@@ -32,13 +32,22 @@ def examine_versions() -> list[Finding]:
     try:
         metadata = importlib.metadata.metadata(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return [Finding("versions", DISTRIBUTION, f"{__version__}, not installed: which versions it needs is not known",
-                        State.NOTE, "pip install .")]
+        return [
+            Finding(
+                "versions",
+                DISTRIBUTION,
+                f"{__version__}, not installed: which versions it needs is not known",
+                State.NOTE,
+                "pip install .",
+            )
+        ]
     requirements = [Requirement(line) for line in importlib.metadata.requires(DISTRIBUTION) or ()]
-    return [Finding("versions", DISTRIBUTION, __version__),
-            python_finding(platform.python_version(), metadata["Requires-Python"] or ""),
-            *version_findings(requirements, installed_version),
-            *extra_findings(metadata.get_all("Provides-Extra") or (), requirements, installed_version)]
+    return [
+        Finding("versions", DISTRIBUTION, __version__),
+        python_finding(platform.python_version(), metadata["Requires-Python"] or ""),
+        *version_findings(requirements, installed_version),
+        *extra_findings(metadata.get_all("Provides-Extra") or (), requirements, installed_version),
+    ]
 
 
 def python_finding(version: str, needed: str) -> Finding:
@@ -50,18 +59,22 @@ def python_finding(version: str, needed: str) -> Finding:
     """
     if SpecifierSet(needed).contains(version, prereleases=True):
         return Finding("versions", "python", _as_needed(version, needed))
-    return Finding("versions", "python", f"{version}, needed: {needed}", State.WRONG,
-                   f"make an environment with a Python {needed}")
+    return Finding(
+        "versions", "python", f"{version}, needed: {needed}", State.WRONG, f"make an environment with a Python {needed}"
+    )
 
 
 def version_findings(requirements: Iterable[Requirement], version_of: InstalledVersion) -> list[Finding]:
     """One finding for each requirement that counts without any extra."""
-    return [_requirement_finding("versions", each, version_of, State.WRONG)
-            for each in _applying(requirements, WITHOUT_EXTRA)]
+    return [
+        _requirement_finding("versions", each, version_of, State.WRONG)
+        for each in _applying(requirements, WITHOUT_EXTRA)
+    ]
 
 
-def extra_findings(extras: Iterable[str], requirements: Iterable[Requirement],
-                   version_of: InstalledVersion) -> list[Finding]:
+def extra_findings(
+    extras: Iterable[str], requirements: Iterable[Requirement], version_of: InstalledVersion
+) -> list[Finding]:
     """One finding for each extra; a missing one is no fault."""
     requirements = list(requirements)
     without = {str(each) for each in _applying(requirements, WITHOUT_EXTRA)}
@@ -70,9 +83,15 @@ def extra_findings(extras: Iterable[str], requirements: Iterable[Requirement],
         needed = [each for each in _applying(requirements, extra) if str(each) not in without]
         found = [_requirement_finding("extras", each, version_of, State.NOTE) for each in needed]
         wanting = [f"{each.subject} {each.found}" for each in found if each.state is not State.OK]
-        findings.append(Finding("extras", extra, "; ".join(wanting) or "installed",
-                                State.NOTE if wanting else State.OK,
-                                f"pip install '{DISTRIBUTION}[{extra}]', if you want it" if wanting else ""))
+        findings.append(
+            Finding(
+                "extras",
+                extra,
+                "; ".join(wanting) or "installed",
+                State.NOTE if wanting else State.OK,
+                f"pip install '{DISTRIBUTION}[{extra}]', if you want it" if wanting else "",
+            )
+        )
     return findings
 
 

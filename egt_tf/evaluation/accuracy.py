@@ -66,10 +66,19 @@ class Evaluator:
         self._backbone = tf.function(self._features_in_graph, reduce_retracing=True)
         self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
 
-    def __call__(self, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, cache_mb: int = 0,
-                 progress: Progress | None = None, image_progress: Progress | None = None,
-                 transduction: Transduction | None = None, unreadable: UnreadableImages | None = None,
-                 features: FeatureTable | None = None) -> Accuracy:
+    def __call__(
+        self,
+        images: ImageSet,
+        spec: EpisodeSpec,
+        episodes: int,
+        seed: int,
+        cache_mb: int = 0,
+        progress: Progress | None = None,
+        image_progress: Progress | None = None,
+        transduction: Transduction | None = None,
+        unreadable: UnreadableImages | None = None,
+        features: FeatureTable | None = None,
+    ) -> Accuracy:
         """See `evaluate`.
 
         `unreadable` leaves out the images it finds unreadable, see `draw_episode`. `features` holds maps from an
@@ -92,14 +101,16 @@ class Evaluator:
             results.append(self._score(table, step.episodes, spec, transduction or INDUCTIVE, episode_count))
         return Accuracy(np.concatenate(results))
 
-    def embed(self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0,
-              progress: Progress | None = None) -> tf.Tensor:
+    def embed(
+        self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0, progress: Progress | None = None
+    ) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
         return self._embed(images, indices, cache_mb, _Count(len(indices), progress))
 
     def _embed(self, images, indices, cache_mb, count):
-        batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH,
-                                cache_mb=cache_mb)
+        batches = image_batches(
+            images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH, cache_mb=cache_mb
+        )
         features = []
         count.add(0)
         with data_errors():
@@ -114,12 +125,15 @@ class Evaluator:
         results = []
         count.add(0)
         for begin in range(0, len(episodes), EPISODES_PER_BATCH):
-            batch = episodes[begin:begin + EPISODES_PER_BATCH]
-            support, query = (tf.constant(np.stack([table.rows(getattr(e, part).ravel()) for e in batch]))
-                              for part in ("support", "query"))
+            batch = episodes[begin : begin + EPISODES_PER_BATCH]
+            support, query = (
+                tf.constant(np.stack([table.rows(getattr(e, part).ravel()) for e in batch]))
+                for part in ("support", "query")
+            )
             with original_error():
-                results.append(self._accuracies(table.maps, support, query, support_labels, query_labels,
-                                                transduction).numpy())
+                results.append(
+                    self._accuracies(table.maps, support, query, support_labels, query_labels, transduction).numpy()
+                )
             count.add(len(batch))
         return np.concatenate(results)
 
@@ -128,15 +142,24 @@ class Evaluator:
 
     def _accuracies_in_graph(self, features, support, query, support_labels, query_labels, transduction):
         labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
-        scores = transductive_scores(self.model.head, tf.gather(features, support), labels, tf.gather(features, query),
-                                     transduction)
+        scores = transductive_scores(
+            self.model.head, tf.gather(features, support), labels, tf.gather(features, query), transduction
+        )
         predicted = tf.argmax(scores, axis=-1)
         return tf.reduce_mean(tf.cast(predicted == query_labels, tf.float32), axis=1)
 
 
-def evaluate(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int,
-             cache_mb: int = 0, progress: Progress | None = None, image_progress: Progress | None = None,
-             transduction: Transduction | None = None) -> Accuracy:
+def evaluate(
+    model: EpisodicModel,
+    images: ImageSet,
+    spec: EpisodeSpec,
+    episodes: int,
+    seed: int,
+    cache_mb: int = 0,
+    progress: Progress | None = None,
+    image_progress: Progress | None = None,
+    transduction: Transduction | None = None,
+) -> Accuracy:
     """Accuracy on episodes drawn from `images`.
 
     Every image passes the backbone once, as long as the features fit into memory (see `FeatureTable`); the episodes are

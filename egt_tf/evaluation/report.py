@@ -15,9 +15,16 @@ from egt_tf.evaluation.transductive import Transduction
 from egt_tf.files import write_json
 
 
-def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: EpisodeSpec, seed: int,
-                      accuracy: Accuracy, transduction: Transduction | None = None,
-                      episodes_id: str | None = None) -> dict[str, Any]:
+def evaluation_record(
+    run: str | os.PathLike,
+    source: str,
+    split: str,
+    spec: EpisodeSpec,
+    seed: int,
+    accuracy: Accuracy,
+    transduction: Transduction | None = None,
+    episodes_id: str | None = None,
+) -> dict[str, Any]:
     """What was measured and on what, as JSON types.
 
     Returns:
@@ -27,17 +34,28 @@ def evaluation_record(run: str | os.PathLike, source: str, split: str, spec: Epi
         in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be
         compared pair by pair.
     """
-    words = (f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
-             f"{len(accuracy.episodes)}episodes-seed{seed}")
+    words = (
+        f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
+        f"{len(accuracy.episodes)}episodes-seed{seed}"
+    )
     words += "" if transduction is None else f"-{transduction}"
     return {
-        "name": _file_name(words), "run": str(run), "source": source, "split": split,
-        "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "seed": seed,
-        "episodes": len(accuracy.episodes), "episodes_id": episodes_id,
+        "name": _file_name(words),
+        "run": str(run),
+        "source": source,
+        "split": split,
+        "ways": spec.ways,
+        "shots": spec.shots,
+        "queries": spec.queries,
+        "seed": seed,
+        "episodes": len(accuracy.episodes),
+        "episodes_id": episodes_id,
         "inference": "inductive" if transduction is None else "transductive",
         "transduction": None if transduction is None else dataclasses.asdict(transduction),
-        "accuracy": accuracy.mean, "interval": accuracy.interval,
-        "episode_accuracies": [float(a) for a in accuracy.episodes]}
+        "accuracy": accuracy.mean,
+        "interval": accuracy.interval,
+        "episode_accuracies": [float(a) for a in accuracy.episodes],
+    }
 
 
 def _file_name(words: str) -> str:

@@ -43,21 +43,26 @@ class Transduction:
             ConfigError: the last round would add more queries than there are, or the head scores balanced queries only.
         """
         if self.rounds * self.candidates > spec.query_size:
-            raise ConfigError("`candidates * rounds`, which is what the last round of transductive inference adds, "
-                              "must not exceed the queries of an episode. Received: "
-                              f"{self.candidates} candidates * {self.rounds} rounds = {self.rounds * self.candidates}, "
-                              f"and {spec.ways} ways * {spec.queries} queries = {spec.query_size}")
+            raise ConfigError(
+                "`candidates * rounds`, which is what the last round of transductive inference adds, "
+                "must not exceed the queries of an episode. Received: "
+                f"{self.candidates} candidates * {self.rounds} rounds = {self.rounds * self.candidates}, "
+                f"and {spec.ways} ways * {spec.queries} queries = {spec.query_size}"
+            )
         if head.query_multiple(spec.ways) > 1:
-            raise ConfigError("transductive inference adds queries whatever their class, so a head must score queries "
-                              "one by one or in any number. Received: a head whose queries come in multiples of "
-                              f"{head.query_multiple(spec.ways)}; evaluate it without --transductive")
+            raise ConfigError(
+                "transductive inference adds queries whatever their class, so a head must score queries "
+                "one by one or in any number. Received: a head whose queries come in multiples of "
+                f"{head.query_multiple(spec.ways)}; evaluate it without --transductive"
+            )
 
     def __str__(self) -> str:
         return f"transductive ({self.rounds} x {self.candidates}{'' if self.duplicates else ' without duplicates'})"
 
 
-def transductive_scores(head: Head, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor,
-                        transduction: Transduction) -> tf.Tensor:
+def transductive_scores(
+    head: Head, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor, transduction: Transduction
+) -> tf.Tensor:
     """Raw scores after the surest queries have joined the support set with the classes they were given.
 
     In round t the queries are scored by the support set as it is; the confidence of a query is the largest of its
@@ -83,8 +88,10 @@ def transductive_scores(head: Head, support: tf.Tensor, support_labels: tf.Tenso
         surest = tf.math.top_k(tf.reduce_max(scores, axis=-1), transduction.candidates * number).indices
         predicted = tf.one_hot(tf.argmax(scores, axis=-1), tf.shape(labels)[-1], dtype=labels.dtype)
         first = (grown, labels) if transduction.duplicates else (support, support_labels)
-        grown, labels = (tf.concat([before, tf.gather(added, surest, batch_dims=1)], axis=1)
-                         for before, added in zip(first, (query, predicted)))
+        grown, labels = (
+            tf.concat([before, tf.gather(added, surest, batch_dims=1)], axis=1)
+            for before, added in zip(first, (query, predicted))
+        )
     return _scores(head, grown, labels, query)
 
 

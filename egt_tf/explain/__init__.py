@@ -7,5 +7,15 @@ from egt_tf.explain.linear import LinearPart, linear_parts
 from egt_tf.explain.presets import COMPOSITES
 from egt_tf.explain.reverse import record, reverse
 
-__all__ = ["COMPOSITES", "LRP", "Composite", "Entry", "LinearPart", "fold_batch_norm", "linear_parts", "record",
-           "register_rule", "reverse"]
+__all__ = [
+    "COMPOSITES",
+    "LRP",
+    "Composite",
+    "Entry",
+    "LinearPart",
+    "fold_batch_norm",
+    "linear_parts",
+    "record",
+    "register_rule",
+    "reverse",
+]

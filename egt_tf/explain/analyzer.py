@@ -35,8 +35,13 @@ class LRP(AnalyzerBase):
         ValueError: an unknown mode (from innvestigate).
     """
 
-    def __init__(self, model: keras.Model, composite: str | Mapping[str, Any] | Composite = "fsc",
-                 neuron_selection_mode: str = "max_activation", canonize: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        composite: str | Mapping[str, Any] | Composite = "fsc",
+        neuron_selection_mode: str = "max_activation",
+        canonize: bool = False,
+    ):
         super().__init__(model, neuron_selection_mode=neuron_selection_mode)
         self.model = fold_batch_norm(model) if canonize else model
         self.composite: Composite = COMPOSITES.get(composite)
@@ -44,8 +49,12 @@ class LRP(AnalyzerBase):
         self._analyze = tf.function(self._analyze_in_graph, reduce_retracing=True)
         self._analyze_each = tf.function(self._analyze_each_in_graph, reduce_retracing=True)
 
-    def analyze(self, X: np.ndarray | Sequence[np.ndarray], neuron_selection: int | Sequence[int] | None = None,
-                layer: str | None = None) -> np.ndarray | list[np.ndarray]:
+    def analyze(
+        self,
+        X: np.ndarray | Sequence[np.ndarray],
+        neuron_selection: int | Sequence[int] | None = None,
+        layer: str | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
         """Relevance for a neuron of the output.
 
         Args:
@@ -65,8 +74,9 @@ class LRP(AnalyzerBase):
         with original_error():
             return self._arrays(self._analyze(inputs, indices, layer), layer)
 
-    def analyze_each(self, X: np.ndarray | Sequence[np.ndarray], neurons: Sequence[int],
-                     layer: str | None = None) -> np.ndarray | list[np.ndarray]:
+    def analyze_each(
+        self, X: np.ndarray | Sequence[np.ndarray], neurons: Sequence[int], layer: str | None = None
+    ) -> np.ndarray | list[np.ndarray]:
         """Relevance for several neurons at once: one forward pass, and one walk back for all of them together.
 
         Args:
@@ -103,8 +113,11 @@ class LRP(AnalyzerBase):
 
     def get_config(self) -> dict[str, Any]:
         """What, beside the model, makes an equal analyzer: every other argument of the constructor, as JSON types."""
-        return {"composite": self.composite.to_json(), "neuron_selection_mode": self._neuron_selection_mode,
-                "canonize": self.canonize}
+        return {
+            "composite": self.composite.to_json(),
+            "neuron_selection_mode": self._neuron_selection_mode,
+            "canonize": self.canonize,
+        }
 
     @classmethod
     def from_config(cls, model: keras.Model, config: Mapping[str, Any]) -> LRP:
@@ -146,8 +159,10 @@ class LRP(AnalyzerBase):
     def _indices(self, neuron_selection, batch):
         by_index = self._neuron_selection_mode == "index"
         if by_index == (neuron_selection is None):
-            raise ExplainError("`neuron_selection` must be given in the mode 'index' and in no other. Received: "
-                               f"neuron_selection={neuron_selection} in the mode {self._neuron_selection_mode!r}")
+            raise ExplainError(
+                "`neuron_selection` must be given in the mode 'index' and in no other. Received: "
+                f"neuron_selection={neuron_selection} in the mode {self._neuron_selection_mode!r}"
+            )
         indices = np.asarray(0 if neuron_selection is None else neuron_selection).reshape(-1)
         if indices.size not in (1, batch):
             raise ExplainError(f"`neuron_selection` must hold 1 or {batch} indices. Received: {indices.size}")

@@ -33,8 +33,10 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
     """
     path = checked_png_path(path)
     if not explanations or len({e.explained[0] for e in explanations}) != 1:
-        raise ExplainError("a comparison must show at least one explanation, all of the same class. Received: "
-                           f"{len(explanations)} of the classes {sorted({e.explained[0] for e in explanations})}")
+        raise ExplainError(
+            "a comparison must show at least one explanation, all of the same class. Received: "
+            f"{len(explanations)} of the classes {sorted({e.explained[0] for e in explanations})}"
+        )
     rows = -(-(len(explanations) + 1) // _COLUMNS)
     sheet = Sheet(_WIDTH, _HEADER + rows * (_TILE + _CAPTION) + 0.15)
     first = explanations[0]
@@ -52,8 +54,10 @@ def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
     sheet.text(_MARGIN, 0.56, name, 20, bold=True)
     probability = percent(explanation.probabilities[target])
     sheet.text(_MARGIN + sheet.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
-    legend = ("red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
-              "own scale")
+    legend = (
+        "red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
+        "own scale"
+    )
     sheet.text(_MARGIN, 0.82, legend, 10, color=MUTED)
     model = sheet.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
     sheet.text(_WIDTH - _MARGIN, 0.56, model, 8, color=MUTED, align="right")

@@ -32,8 +32,9 @@ class Entry:
 
     def __post_init__(self):
         if (self.kind is None) == (self.layer is None):
-            raise ExplainError("an entry must have either `kind` or `layer`. "
-                               f"Received: kind={self.kind!r}, layer={self.layer!r}")
+            raise ExplainError(
+                f"an entry must have either `kind` or `layer`. Received: kind={self.kind!r}, layer={self.layer!r}"
+            )
         if self.kind is not None and self.kind not in KINDS:
             raise ExplainError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={self.kind!r}")
 
@@ -87,7 +88,8 @@ class Composite:
             raise ExplainError(
                 f"no rule of composite {self.name!r} fits layer {layer.name!r} of class {type(layer).__name__}; "
                 f"register one for its class with egt_tf.explain.register_rule({type(layer).__name__}, rule), or "
-                f"prepend Entry(rule, layer={layer.name!r}) to the composite")
+                f"prepend Entry(rule, layer={layer.name!r}) to the composite"
+            )
         return rule
 
     def to_json(self) -> dict[str, Any]:

@@ -35,8 +35,15 @@ class QueryRelevance:
     support: np.ndarray
 
 
-def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, target: str | None = None,
-                  method: str | Method = "fsc", image_name: str = "", run_name: str = "") -> EpisodeExplanation:
+def explain_image(
+    model: EpisodicModel,
+    support: SupportSet,
+    image: np.ndarray,
+    target: str | None = None,
+    method: str | Method = "fsc",
+    image_name: str = "",
+    run_name: str = "",
+) -> EpisodeExplanation:
     """Classifies one image by a support set and explains the prediction.
 
     Args:
@@ -61,10 +68,17 @@ def explain_image(model: EpisodicModel, support: SupportSet, image: np.ndarray, 
     explained = classes_to_explain(probabilities, support.class_names, target)
     relevance = relevance_of_query(model, support, inputs, explained, method)
     return EpisodeExplanation(
-        query_image=denormalize(image).numpy(), class_names=support.class_names, probabilities=probabilities,
-        explained=explained, query_relevance=pool_channels(relevance.query),
-        support_images=denormalize(support.images).numpy(), support_relevance=pool_channels(relevance.support),
-        image_name=image_name, run_name=run_name, method_name=method.name)
+        query_image=denormalize(image).numpy(),
+        class_names=support.class_names,
+        probabilities=probabilities,
+        explained=explained,
+        query_relevance=pool_channels(relevance.query),
+        support_images=denormalize(support.images).numpy(),
+        support_relevance=pool_channels(relevance.support),
+        image_name=image_name,
+        run_name=run_name,
+        method_name=method.name,
+    )
 
 
 def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -> list[tf.Tensor]:
@@ -83,8 +97,9 @@ def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     return [tf.constant(inputs[name][None]) for name in model.input_names]
 
 
-def relevance_of_query(model: EpisodicModel, support: SupportSet, inputs: Sequence[tf.Tensor],
-                       explained: Sequence[int], method: Method) -> QueryRelevance:
+def relevance_of_query(
+    model: EpisodicModel, support: SupportSet, inputs: Sequence[tf.Tensor], explained: Sequence[int], method: Method
+) -> QueryRelevance:
     """Explains the first query's score for each class of `explained`, down to the pixels.
 
     Args:

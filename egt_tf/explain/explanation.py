@@ -81,8 +81,7 @@ class EpisodeExplanation:
         if not np.all((self.probabilities >= 0) & (self.probabilities <= 1 + 1e-5)):
             raise ExplainError(f"`probabilities` must be in [0, 1]. Received: {list(self.probabilities)}")
         if not self.explained or len(set(self.explained)) != len(self.explained):
-            raise ExplainError("`explained` must hold different classes, at least one. "
-                               f"Received: {self.explained!r}")
+            raise ExplainError(f"`explained` must hold different classes, at least one. Received: {self.explained!r}")
         if not all(0 <= index < ways for index in self.explained):
             raise ExplainError(f"`explained` must be in 0..{ways - 1}. Received: {self.explained!r}")
 
@@ -90,11 +89,14 @@ class EpisodeExplanation:
         for name, ndim in (("query_image", 3), ("support_images", 5)):
             image = getattr(self, name)
             if image.dtype != np.uint8 or image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
-                raise ExplainError(f"`{name}` must be uint8 with {ndim} axes, RGB last. "
-                                   f"Received: {image.dtype} {image.shape}")
+                raise ExplainError(
+                    f"`{name}` must be uint8 with {ndim} axes, RGB last. Received: {image.dtype} {image.shape}"
+                )
         if self.support_images.shape[0] != len(self.class_names):
-            raise ExplainError(f"`support_images` must hold {len(self.class_names)} classes. "
-                               f"Received: shape={self.support_images.shape}")
+            raise ExplainError(
+                f"`support_images` must hold {len(self.class_names)} classes. "
+                f"Received: shape={self.support_images.shape}"
+            )
 
     def _check_relevance(self) -> None:
         count = len(self.explained)

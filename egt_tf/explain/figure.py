@@ -126,6 +126,7 @@ def display_maps(maps: np.ndarray) -> np.ndarray:
 
 # === Layout ===
 
+
 class _Layout(NamedTuple):
     """How many support blocks stand side by side, how large they are, and how tall the page becomes."""
 
@@ -176,6 +177,7 @@ def _role(explanation: EpisodeExplanation, index: int) -> str:
 
 # === Header ===
 
+
 def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
     """What was predicted and how sure; on the right where the picture comes from."""
     names, probabilities = explanation.class_names, explanation.probabilities
@@ -194,6 +196,7 @@ def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
 
 
 # === Query ===
+
 
 def _draw_query_row(sheet: Sheet, explanation: EpisodeExplanation, maps: np.ndarray) -> None:
     """The photograph, its overlays, the colour bar and the probabilities."""
@@ -236,8 +239,13 @@ def _draw_colour_bar(sheet: Sheet, box: Box) -> None:
     """The colours as they look over a mid-grey photograph, so that they match the overlays."""
     ramp = np.tile(np.linspace(-1, 1, 512), (8, 1))
     colours = heatmap.overlay(np.full((8, 512, 3), 150, np.uint8), ramp)
-    sheet.axes.imshow(colours, extent=(box.x, box.x + box.width, box.y + box.height, box.y), aspect="auto",
-                      interpolation="bilinear", zorder=2)
+    sheet.axes.imshow(
+        colours,
+        extent=(box.x, box.x + box.width, box.y + box.height, box.y),
+        aspect="auto",
+        interpolation="bilinear",
+        zorder=2,
+    )
     sheet.rectangle(box, edge=PALE)
     middle, baseline = box.x + box.width / 2, box.y + box.height + 0.17
     sheet.text(middle, baseline, "against  \u2190  relevance  \u2192  for", 8.5, color=MUTED, align="center")
@@ -271,6 +279,7 @@ def _draw_probabilities(sheet: Sheet, explanation: EpisodeExplanation, box: Box)
 
 # === Support ===
 
+
 def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout) -> None:
     """One block per class, the most probable first: its support images with their relevance for their own class.
 
@@ -286,22 +295,28 @@ def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout
     note = "bar: summed relevance; own colour scale"
     sheet.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
     labels = sheet.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
-    rows = [explanation.explained.index(index) if index in explanation.explained else 0
-            for index in range(len(explanation.class_names))]
+    rows = [
+        explanation.explained.index(index) if index in explanation.explained else 0
+        for index in range(len(explanation.class_names))
+    ]
     classes = np.arange(len(rows))
     maps = display_maps(explanation.support_relevance[rows, classes])
     sums = heatmap.compress(explanation.support_sums[rows, classes], gamma=1.0)
     for place, index in enumerate(explanation.ranking):
         row, column = divmod(place, layout.columns)
-        box = Box(_MARGIN + column * (layout.column_width + _BLOCK_GAP),
-                   layout.support_top + _SUPPORT_HEADING + row * layout.row_height,
-                   layout.column_width, layout.row_height)
+        box = Box(
+            _MARGIN + column * (layout.column_width + _BLOCK_GAP),
+            layout.support_top + _SUPPORT_HEADING + row * layout.row_height,
+            layout.column_width,
+            layout.row_height,
+        )
         _draw_support_label(sheet, explanation, index, labels[index], box)
         _draw_shots(sheet, explanation.support_images[index], maps[index], sums[index], box, layout.unit)
 
 
-def _draw_support_label(sheet: Sheet, explanation: EpisodeExplanation, index: int, lines: Sequence[str],
-                        box: Box) -> None:
+def _draw_support_label(
+    sheet: Sheet, explanation: EpisodeExplanation, index: int, lines: Sequence[str], box: Box
+) -> None:
     """Name and role of a class; the explained class has a tinted block with a dark edge."""
     emphasised = index == explanation.explained[0]
     if emphasised:
@@ -312,8 +327,7 @@ def _draw_support_label(sheet: Sheet, explanation: EpisodeExplanation, index: in
     sheet.text(box.x, box.y + 0.23 + 0.16 * len(lines), _role(explanation, index), 8, color=MUTED)
 
 
-def _draw_shots(sheet: Sheet, images: np.ndarray, maps: np.ndarray, sums: np.ndarray, box: Box,
-                unit: float) -> None:
+def _draw_shots(sheet: Sheet, images: np.ndarray, maps: np.ndarray, sums: np.ndarray, box: Box, unit: float) -> None:
     """The support images of one class: overlay, photograph, and a signed bar of the summed relevance."""
     side = _overlay_side(unit)
     for shot, (image, relevance, total) in enumerate(zip(images, maps, sums)):

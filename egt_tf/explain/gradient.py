@@ -42,8 +42,9 @@ def guided_backprop(model: keras.Model, inputs: Sequence[tf.Tensor], select: Sel
     return reverse(trace, select(trace.outputs[0]), GUIDED)
 
 
-def integrated_gradients(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, steps: int = 32,
-                         fixed: Collection[str] = ()) -> list[tf.Tensor]:
+def integrated_gradients(
+    model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, steps: int = 32, fixed: Collection[str] = ()
+) -> list[tf.Tensor]:
     """The input times the mean derivative along the path from zero to the input: `x * mean_t d s / d x at t x`.
 
     The zero of a normalised image is a mean grey. The maps sum to `s(x) - s(0)`, up to the size of the steps.
@@ -62,8 +63,15 @@ def integrated_gradients(model: keras.Model, inputs: Sequence[tf.Tensor], select
     return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights))]
 
 
-def smoothgrad(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, samples: int = 16, noise: float = 0.1,
-               seed: int = 0, fixed: Collection[str] = ()) -> list[tf.Tensor]:
+def smoothgrad(
+    model: keras.Model,
+    inputs: Sequence[tf.Tensor],
+    select: Select,
+    samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+    fixed: Collection[str] = (),
+) -> list[tf.Tensor]:
     """The mean gradient over noisy copies of the input (Smilkov et al., 2017).
 
     Args:
@@ -80,8 +88,13 @@ def smoothgrad(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, 
         deviation = noise * (tf.reduce_max(x) - tf.reduce_min(x))
         return x + deviation * tf.random.stateless_normal(tf.shape(x), seeds, dtype=x.dtype)
 
-    points = ([x if name in fixed else noisy(x, (seed + number, sample))
-               for number, (name, x) in enumerate(zip(model.input_names, inputs))] for sample in range(samples))
+    points = (
+        [
+            x if name in fixed else noisy(x, (seed + number, sample))
+            for number, (name, x) in enumerate(zip(model.input_names, inputs))
+        ]
+        for sample in range(samples)
+    )
     return _mean_gradient(model, points, weights)
 
 
@@ -111,14 +124,25 @@ def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
         ExplainError: there are none.
     """
-    images = next((_before_padding(trace, step.inputs[0]) for step in trace.steps
-                   if step.first and not is_kind(step.layer, "route") and len(step.inputs[0].shape) == 4), None)
+    images = next(
+        (
+            _before_padding(trace, step.inputs[0])
+            for step in trace.steps
+            if step.first and not is_kind(step.layer, "route") and len(step.inputs[0].shape) == 4
+        ),
+        None,
+    )
     # The head of a few-shot model has tensors of four axes too, but episodes for its batch.
-    maps = [y for step in trace.steps for y in step.outputs
-            if images is not None and y is not images and len(y.shape) == 4 and y.shape[0] == images.shape[0]]
+    maps = [
+        y
+        for step in trace.steps
+        for y in step.outputs
+        if images is not None and y is not images and len(y.shape) == 4 and y.shape[0] == images.shape[0]
+    ]
     if not maps:
-        raise ExplainError("this method needs a model that goes from images through feature maps. Received: a model "
-                           "without")
+        raise ExplainError(
+            "this method needs a model that goes from images through feature maps. Received: a model without"
+        )
     return images, maps[-1]
 
 

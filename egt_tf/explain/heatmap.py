@@ -159,8 +159,9 @@ def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ExplainError(f"`image` must be uint8 (H, W, 3). Received: {image.dtype} {image.shape}")
     if relevance.shape != image.shape[:2]:
-        raise ExplainError(f"`relevance` must have the shape of the image, {image.shape[:2]}. "
-                           f"Received: shape={relevance.shape}")
+        raise ExplainError(
+            f"`relevance` must have the shape of the image, {image.shape[:2]}. Received: shape={relevance.shape}"
+        )
     if not np.all(np.abs(relevance) <= 1):
         raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
     relevance = smooth(relevance, sigma)
@@ -189,7 +190,7 @@ def _convolve_axis(maps: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarra
     pads[axis] = (radius, radius)
     padded = np.moveaxis(np.pad(maps, pads, mode="symmetric"), axis, 0)
     length = maps.shape[axis]
-    total = sum(weight * padded[shift:shift + length] for shift, weight in enumerate(kernel))
+    total = sum(weight * padded[shift : shift + length] for shift, weight in enumerate(kernel))
     return np.moveaxis(total, 0, axis)
 
 

@@ -34,8 +34,9 @@ def innvestigate_names() -> tuple[str, ...]:
     return tuple(sorted(analyzers))
 
 
-def explain_by_innvestigate(model: keras.Model, inputs: Sequence[tf.Tensor], select: Callable[[tf.Tensor], tf.Tensor],
-                            analyzer: str) -> list[tf.Tensor]:
+def explain_by_innvestigate(
+    model: keras.Model, inputs: Sequence[tf.Tensor], select: Callable[[tf.Tensor], tf.Tensor], analyzer: str
+) -> list[tf.Tensor]:
     """Explains the backbone of a few-shot model by an analyzer of innvestigate.
 
     The head's part in the prediction reaches the backbone as a linear read-out of its features, one for each image:
@@ -54,8 +55,10 @@ def explain_by_innvestigate(model: keras.Model, inputs: Sequence[tf.Tensor], sel
         ExplainError: the model has no backbone, or innvestigate cannot run the analyzer on it; the message is its own.
     """
     if not isinstance(model, EpisodicModel):
-        raise ExplainError("innvestigate's analyzers are run on the backbone of a few-shot model. Received: a "
-                           f"{type(model).__name__}; use innvestigate itself")
+        raise ExplainError(
+            "innvestigate's analyzers are run on the backbone of a few-shot model. Received: a "
+            f"{type(model).__name__}; use innvestigate itself"
+        )
     trace = record(model, inputs)
     images, features = images_and_features(trace)
     (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
@@ -68,18 +71,27 @@ def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, ana
     with tempfile.TemporaryDirectory() as folder:
         request, response = Path(folder, "request.npz"), Path(folder, "response.npz")
         weights = {f"weight{index}": array for index, array in enumerate(backbone.get_weights())}
-        np.savez(request, backbone=json.dumps(backbone.get_config()), analyzer=analyzer, images=images, readout=readout,
-                 **weights)
+        np.savez(
+            request,
+            backbone=json.dumps(backbone.get_config()),
+            analyzer=analyzer,
+            images=images,
+            readout=readout,
+            **weights,
+        )
         command = [sys.executable, "-m", "egt_tf.explain.innvestigate_process", str(request), str(response)]
         # The process must find the package that this one runs, wherever that is.
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
-                                  check=False)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
         except subprocess.TimeoutExpired as error:
-            raise ExplainError(f"innvestigate must be done with {analyzer!r} within {TIMEOUT} s. Received: no answer; "
-                               "take fewer support images or another method") from error
+            raise ExplainError(
+                f"innvestigate must be done with {analyzer!r} within {TIMEOUT} s. Received: no answer; "
+                "take fewer support images or another method"
+            ) from error
         if done.returncode != 0 or not response.exists():
             raise ExplainError(f"innvestigate's process must end well. Received: {_last_line(done.stderr)}")
         with np.load(response, allow_pickle=False) as answer:

@@ -11,8 +11,7 @@ from egt_tf.backbones.feature_transformation import FeatureTransformation
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
-from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMean, PairConcat,
-                                 PrototypeMean)
+from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMean, PairConcat, PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
 
 L = keras.layers
@@ -30,17 +29,35 @@ def _is_relu(layer: L.Layer) -> bool:
 
 KINDS: dict[str, Predicate] = {
     "dense": _instance_of(L.Dense),
-    "convolution": _instance_of(L.Conv1D, L.Conv2D, L.Conv3D, L.DepthwiseConv1D, L.DepthwiseConv2D,
-                                L.SeparableConv1D, L.SeparableConv2D, L.Conv1DTranspose, L.Conv2DTranspose,
-                                L.Conv3DTranspose),
+    "convolution": _instance_of(
+        L.Conv1D,
+        L.Conv2D,
+        L.Conv3D,
+        L.DepthwiseConv1D,
+        L.DepthwiseConv2D,
+        L.SeparableConv1D,
+        L.SeparableConv2D,
+        L.Conv1DTranspose,
+        L.Conv2DTranspose,
+        L.Conv3DTranspose,
+    ),
     "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
     "relu": _is_relu,
-    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax,
-                               FeatureTransformation),
-    "max_pool": _instance_of(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D,
-                             L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
-    "mean": _instance_of(L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D, L.GlobalAveragePooling1D,
-                         L.GlobalAveragePooling2D, L.GlobalAveragePooling3D, L.Average, PrototypeMean, MapMean),
+    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax, FeatureTransformation),
+    "max_pool": _instance_of(
+        L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D
+    ),
+    "mean": _instance_of(
+        L.AveragePooling1D,
+        L.AveragePooling2D,
+        L.AveragePooling3D,
+        L.GlobalAveragePooling1D,
+        L.GlobalAveragePooling2D,
+        L.GlobalAveragePooling3D,
+        L.Average,
+        PrototypeMean,
+        MapMean,
+    ),
     "add": _instance_of(L.Add),
     "reduction": _instance_of(AxisMean, AxisSum),
     "pair_product": _instance_of(PairProduct),
@@ -50,11 +67,35 @@ KINDS: dict[str, Predicate] = {
     "gate": _instance_of(L.Multiply),
     "neighbourhood": _instance_of(Neighbourhood),
     "skip": _instance_of(SkipConcatenate),
-    "route": _instance_of(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Concatenate, L.Dropout,
-                          L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.ZeroPadding1D,
-                          L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D, L.UpSampling1D,
-                          L.UpSampling2D, L.UpSampling3D, JoinEpisodes, SplitEpisodes, PairConcat, PairSplit,
-                          FlattenMap, DropLastAxis, GraphNodes, QueryScores),
+    "route": _instance_of(
+        L.InputLayer,
+        L.Flatten,
+        L.Reshape,
+        L.Permute,
+        L.RepeatVector,
+        L.Concatenate,
+        L.Dropout,
+        L.SpatialDropout1D,
+        L.SpatialDropout2D,
+        L.SpatialDropout3D,
+        L.ZeroPadding1D,
+        L.ZeroPadding2D,
+        L.ZeroPadding3D,
+        L.Cropping1D,
+        L.Cropping2D,
+        L.Cropping3D,
+        L.UpSampling1D,
+        L.UpSampling2D,
+        L.UpSampling3D,
+        JoinEpisodes,
+        SplitEpisodes,
+        PairConcat,
+        PairSplit,
+        FlattenMap,
+        DropLastAxis,
+        GraphNodes,
+        QueryScores,
+    ),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }
@@ -93,7 +134,8 @@ def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) 
             layer, signs = node.outbound_layer, tuple(known[id(x)] for x in tf.nest.flatten(node.keras_inputs))
             symbols = tf.nest.flatten(node.outputs)
             nested = isinstance(layer, keras.Model)
-            of_outputs = (outputs_nonnegative(layer, signs) if nested
-                          else [output_nonnegative(layer, signs)] * len(symbols))
+            of_outputs = (
+                outputs_nonnegative(layer, signs) if nested else [output_nonnegative(layer, signs)] * len(symbols)
+            )
             known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs))
     return tuple(known[id(symbol)] for symbol in model.outputs)

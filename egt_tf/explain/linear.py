@@ -69,8 +69,10 @@ def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
     """
-    raise ExplainError(f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "
-                       f"class {type(layer).__name__}; teach it with egt_tf.explain.linear_parts.register")
+    raise ExplainError(
+        f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "
+        f"class {type(layer).__name__}; teach it with egt_tf.explain.linear_parts.register"
+    )
 
 
 @linear_parts.register(L.Dense)
@@ -113,8 +115,11 @@ def _(layer, x):
 def _(layer, x):
     _check_convolution(layer)
     depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
-    pointwise = LinearPart(_tensor(layer.pointwise_kernel), _bias(layer),
-                           lambda x, kernel: tf.nn.convolution(x, kernel, 1, "VALID", _DATA_FORMATS[layer.rank]))
+    pointwise = LinearPart(
+        _tensor(layer.pointwise_kernel),
+        _bias(layer),
+        lambda x, kernel: tf.nn.convolution(x, kernel, 1, "VALID", _DATA_FORMATS[layer.rank]),
+    )
     return depthwise, pointwise
 
 
@@ -124,13 +129,16 @@ def _(layer, x):
 def _(layer, x):
     _check_convolution(layer)
     if set(layer.dilation_rate) != {1}:
-        raise ExplainError(f"a transposed convolution is explained without dilation. Received: layer {layer.name!r} "
-                           f"with dilation_rate={layer.dilation_rate}")
+        raise ExplainError(
+            f"a transposed convolution is explained without dilation. Received: layer {layer.name!r} "
+            f"with dilation_rate={layer.dilation_rate}"
+        )
 
     def forward(x, kernel):
         shape = layer.compute_output_shape(x.shape)
-        return tf.nn.conv_transpose(x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(),
-                                    _DATA_FORMATS[layer.rank])
+        return tf.nn.conv_transpose(
+            x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank]
+        )
 
     return (LinearPart(*_weights(layer), forward),)
 
@@ -139,8 +147,10 @@ def _(layer, x):
 def _(layer, x):
     # Keras keeps the axes as a list once the layer is built.
     if [axis % len(x.shape) for axis in layer.axis] != [len(x.shape) - 1]:
-        raise ExplainError("batch normalisation is explained along the last axis. "
-                           f"Received: layer {layer.name!r} with axis={list(layer.axis)}")
+        raise ExplainError(
+            "batch normalisation is explained along the last axis. "
+            f"Received: layer {layer.name!r} with axis={list(layer.axis)}"
+        )
     return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
 
 
@@ -172,8 +182,9 @@ def _scale_and_shift(layer, mean, variance):
 
 
 def _convolution(layer) -> Forward:
-    return lambda x, kernel: tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(),
-                                               _DATA_FORMATS[layer.rank], layer.dilation_rate)
+    return lambda x, kernel: tf.nn.convolution(
+        x, kernel, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank], layer.dilation_rate
+    )
 
 
 # The transposed convolution to the pixels of an image wastes most of a processor's vector units on three channels.
@@ -183,8 +194,14 @@ _FEW_CHANNELS = 4
 def _has_phases(layer: L.Layer, x: tf.Tensor) -> bool:
     """Whether `_by_phases` is right for the layer, and faster than the derivative of the convolution."""
     stride = layer.strides[0]
-    return (layer.rank == 2 and stride > 1 and layer.strides == (stride, stride) and layer.dilation_rate == (1, 1)
-            and None not in x.shape[1:] and x.shape[-1] <= _FEW_CHANNELS)
+    return (
+        layer.rank == 2
+        and stride > 1
+        and layer.strides == (stride, stride)
+        and layer.dilation_rate == (1, 1)
+        and None not in x.shape[1:]
+        and x.shape[-1] <= _FEW_CHANNELS
+    )
 
 
 def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
@@ -213,19 +230,21 @@ def _cut(full, sides, kernel_sides, output_sides, stride, padding):
         ends.append(max(begin + side - rows, 0))
     if any(ends):
         full = tf.pad(full, [[0, 0], *([0, end] for end in ends), [0, 0]])
-    return full[:, begins[0]:begins[0] + sides[0], begins[1]:begins[1] + sides[1]]
+    return full[:, begins[0] : begins[0] + sides[0], begins[1] : begins[1] + sides[1]]
 
 
 def _depthwise_convolution(layer) -> Forward:
     padding = layer.padding.upper()
     if layer.rank == 2:
-        return lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, *layer.strides, 1], padding, "NHWC",
-                                                        layer.dilation_rate)
+        return lambda x, kernel: tf.nn.depthwise_conv2d(
+            x, kernel, [1, *layer.strides, 1], padding, "NHWC", layer.dilation_rate
+        )
 
     def of_one_row(x, kernel):
         # TensorFlow has it for images only, and wants the same stride on both axes.
-        y = tf.nn.depthwise_conv2d(x[:, None], kernel[None], [1, *2 * layer.strides, 1], padding, "NHWC",
-                                   (1, *layer.dilation_rate))
+        y = tf.nn.depthwise_conv2d(
+            x[:, None], kernel[None], [1, *2 * layer.strides, 1], padding, "NHWC", (1, *layer.dilation_rate)
+        )
         return y[:, 0]
 
     return of_one_row
@@ -233,9 +252,11 @@ def _depthwise_convolution(layer) -> Forward:
 
 def _check_convolution(layer):
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
-        raise ExplainError("convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
-                           f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
-                           f"padding={layer.padding!r}, groups={layer.groups}")
+        raise ExplainError(
+            "convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
+            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
+            f"padding={layer.padding!r}, groups={layer.groups}"
+        )
 
 
 def _weights(layer):

@@ -112,8 +112,14 @@ class AlphaBeta(LinearRule):
         stabilizer: added to the denominators with their sign; 0 guards exact zeros only.
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 0.0, bias: bool = True, whole_bias: bool = False,
-                 stabilizer: float = 0.0):
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        bias: bool = True,
+        whole_bias: bool = False,
+        stabilizer: float = 0.0,
+    ):
         if beta < 0 or abs(alpha - beta - 1.0) > 1e-6:
             raise ExplainError(f"`alpha - beta` must be 1 with beta >= 0. Received: alpha={alpha}, beta={beta}")
         self.alpha = alpha
@@ -126,8 +132,13 @@ class AlphaBeta(LinearRule):
         positive, negative = _signs(part.kernel)
         up, down = self._biases(part.bias)
         x_up, x_down = _signal_signs(signal)
-        share = functools.partial(_share_products, part, relevance=relevance, stabilizer=self.stabilizer,
-                                  one_sign=up is None or not self.whole_bias)
+        share = functools.partial(
+            _share_products,
+            part,
+            relevance=relevance,
+            stabilizer=self.stabilizer,
+            one_sign=up is None or not self.whole_bias,
+        )
         result = self.alpha * share(((x_up, positive), (x_down, negative)), up)
         return result - self.beta * share(((x_up, negative), (x_down, positive)), down) if self.beta else result
 
@@ -242,8 +253,9 @@ class Bounded(LinearRule):
         stabilizer: see `AlphaBeta`.
     """
 
-    def __init__(self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0,
-                 stabilizer: float = 0.0):
+    def __init__(
+        self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0, stabilizer: float = 0.0
+    ):
         # Lists would make rules unhashable, and JSON has no tuples.
         self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
         self.stabilizer = stabilizer
@@ -279,10 +291,19 @@ class AlphaBetaX(LinearRule):
     def share_out(self, signal, relevance, part):
         (x_up, x_down), (up, down) = _signs(signal.x), _signs(part.kernel)
         bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
-        terms = ((self.alpha[0], x_up, up, bias_up), (self.alpha[1], x_down, down, bias_up),
-                 (-self.beta[0], x_up, down, bias_down), (-self.beta[1], x_down, up, bias_down))
-        return tf.add_n([weight * _share_products(part, ((inputs, kernel),), bias, relevance, 0.0, one_sign=True)
-                         for weight, inputs, kernel, bias in terms if weight])
+        terms = (
+            (self.alpha[0], x_up, up, bias_up),
+            (self.alpha[1], x_down, down, bias_up),
+            (-self.beta[0], x_up, down, bias_down),
+            (-self.beta[1], x_down, up, bias_down),
+        )
+        return tf.add_n(
+            [
+                weight * _share_products(part, ((inputs, kernel),), bias, relevance, 0.0, one_sign=True)
+                for weight, inputs, kernel, bias in terms
+                if weight
+            ]
+        )
 
 
 @RULES.register("magnitude")

@@ -91,8 +91,10 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
         return get_method({"name": name})
     near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ExplainError(f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
-                       f"{', '.join(_GRADIENTS)}, {INNVESTIGATE}NAME")
+    raise ExplainError(
+        f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
+        f"{', '.join(_GRADIENTS)}, {INNVESTIGATE}NAME"
+    )
 
 
 def all_methods() -> list[Method]:
@@ -107,8 +109,12 @@ def _innvestigate_method(name: str) -> Method:
         near = difflib.get_close_matches(analyzer, innvestigate_names(), n=1)
         hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else "."
         raise ExplainError(f"innvestigate has no analyzer {analyzer!r}{hint} Known: {', '.join(innvestigate_names())}")
-    return Method(name, "innvestigate's own analyzer, on the backbone, in a process of its own",
-                  _one_by_one(functools.partial(explain_by_innvestigate, analyzer=analyzer)), from_log_odds=False)
+    return Method(
+        name,
+        "innvestigate's own analyzer, on the backbone, in a process of its own",
+        _one_by_one(functools.partial(explain_by_innvestigate, analyzer=analyzer)),
+        from_log_odds=False,
+    )
 
 
 def _gradient_method(name: str, function: Callable) -> Method:
@@ -121,7 +127,14 @@ def _one_by_one(function: Callable) -> Callable:
     return lambda model, inputs, selects: [function(model, inputs, select) for select in selects]
 
 
-_GRADIENTS = {name: _gradient_method(name, function) for name, function in {
-    "gradient": gradients.gradient, "input_times_gradient": gradients.input_times_gradient,
-    "guided_backprop": gradients.guided_backprop, "integrated_gradients": gradients.integrated_gradients,
-    "smoothgrad": gradients.smoothgrad, "grad_cam": gradients.grad_cam}.items()}
+_GRADIENTS = {
+    name: _gradient_method(name, function)
+    for name, function in {
+        "gradient": gradients.gradient,
+        "input_times_gradient": gradients.input_times_gradient,
+        "guided_backprop": gradients.guided_backprop,
+        "integrated_gradients": gradients.integrated_gradients,
+        "smoothgrad": gradients.smoothgrad,
+        "grad_cam": gradients.grad_cam,
+    }.items()
+}

@@ -12,7 +12,14 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 INK, MUTED, BAR, PALE, TRACK, TINT, WHITE = (
-    "#1a1c20", "#666b73", "#a9afb7", "#d3d6da", "#e6e8eb", "#f1f3f5", "#ffffff")
+    "#1a1c20",
+    "#666b73",
+    "#a9afb7",
+    "#d3d6da",
+    "#e6e8eb",
+    "#f1f3f5",
+    "#ffffff",
+)
 FOR, AGAINST = "#c62a32", "#2a5fbf"
 
 _DPI = 160
@@ -22,6 +29,7 @@ _CLASS_NUMBER = re.compile(r"^(?:n\d{8}|\d{1,4})[._\- ]+(?=\S)")
 
 
 # === Names ===
+
 
 def readable_name(name: str) -> str:
     """A class name without the number of its data set: "013.Bobolink" and "n01532829_house_finch" lose it."""
@@ -50,9 +58,9 @@ def _shorten(name: str, limit: int, tail_words: int) -> str:
         return name
     tail = " " + " ".join(name.split()[-tail_words:])
     if len(tail) > 0.75 * limit:
-        tail = name[-(limit * (1 + tail_words) // 5):]
-    head = name[:limit - 1 - len(tail)]
-    whole_words = name[:len(head) + 1].rpartition(" ")[0]
+        tail = name[-(limit * (1 + tail_words) // 5) :]
+    head = name[: limit - 1 - len(tail)]
+    whole_words = name[: len(head) + 1].rpartition(" ")[0]
     return (whole_words if 2 * len(whole_words) >= len(head) else head).rstrip() + "…" + tail
 
 
@@ -62,6 +70,7 @@ def _plain_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
 
 
 # === Sheet ===
+
 
 class Box(NamedTuple):
     """A rectangle on the page, in inches from the top left corner."""
@@ -101,21 +110,40 @@ class Sheet:
         zoom = min(box.width / columns, box.height / rows)
         box = Box(box.x, box.y, columns * zoom, rows * zoom)
         extent = (box.x, box.x + box.width, box.y + box.height, box.y)
-        self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="bicubic", origin="upper",
-                         zorder=2)
+        self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="bicubic", origin="upper", zorder=2)
         self.rectangle(box, edge=PALE)
 
     def rectangle(self, box: Box, fill: str = "none", edge: str = "none") -> None:
         """Fills a box behind the images or draws a thin frame over them."""
         line_width, order = (0.6, 3) if fill == "none" else (0.0, 1)
-        self.axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, facecolor=fill, edgecolor=edge,
-                                      linewidth=line_width, zorder=order))
+        self.axes.add_patch(
+            Rectangle(
+                (box.x, box.y),
+                box.width,
+                box.height,
+                facecolor=fill,
+                edgecolor=edge,
+                linewidth=line_width,
+                zorder=order,
+            )
+        )
 
-    def text(self, x: float, y: float, words: str, size: float, *, color: str = INK, bold: bool = False,
-             align: str = "left") -> None:
+    def text(
+        self, x: float, y: float, words: str, size: float, *, color: str = INK, bold: bool = False, align: str = "left"
+    ) -> None:
         """Writes one line whose baseline is at `y`. A dollar sign is a dollar sign, never mathematics."""
-        self.axes.text(x, y, words, fontproperties=_font(size, bold), color=color, ha=align, va="baseline",
-                       parse_math=False, usetex=False, zorder=4)
+        self.axes.text(
+            x,
+            y,
+            words,
+            fontproperties=_font(size, bold),
+            color=color,
+            ha=align,
+            va="baseline",
+            parse_math=False,
+            usetex=False,
+            zorder=4,
+        )
 
     def width_of(self, words: str, size: float, bold: bool = False) -> float:
         """Width in inches; remembered, since fitting a name asks for the same words again and again."""
@@ -141,18 +169,29 @@ class Sheet:
         """The text, shortened in the middle until it is at most `width` inches wide."""
         return self.fit_names((words,), width, size, bold, shorten=_plain_names)[0][0]
 
-    def fit_names(self, names: Sequence[str], width: float, size: float, bold: bool = False, *,
-                  lines: int = 1, shorten: _Shortener = short_names) -> list[list[str]]:
+    def fit_names(
+        self,
+        names: Sequence[str],
+        width: float,
+        size: float,
+        bold: bool = False,
+        *,
+        lines: int = 1,
+        shorten: _Shortener = short_names,
+    ) -> list[list[str]]:
         """Short names as at most `lines` lines of at most `width` inches, different where the names are.
 
         Eight characters stay even where they are wider.
         """
+
         def wrapped(limit: int) -> list[list[str]]:
             return [self.wrap(name, width, size, bold) for name in shorten(names, limit)]
 
         def fits(limit: int) -> bool:
-            return all(len(parts) <= lines and all(self.width_of(part, size, bold) <= width for part in parts)
-                       for parts in wrapped(limit))
+            return all(
+                len(parts) <= lines and all(self.width_of(part, size, bold) <= width for part in parts)
+                for parts in wrapped(limit)
+            )
 
         low, high = 8, max(8, *map(len, names))
         while low < high:

@@ -25,8 +25,9 @@ Derivative = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor], list[tf.Tensor | 
 
 def with_plain_operations(composite: Composite) -> Composite:
     """A composite that gives the same relevance by plain operations, for the layers of this package's models."""
-    return Composite([dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries],
-                     composite.name)
+    return Composite(
+        [dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries], composite.name
+    )
 
 
 def _plain(rule: Rule) -> Rule:
@@ -107,8 +108,12 @@ def _of_max_pooling(layer, xs, y, upstream):
     return [tf.reshape(_to_winners(maps, maxima, arriving, layer), tf.shape(x))]
 
 
-_DERIVATIVES = ((PairConcat, _of_pairs), (PrototypeMean, _of_prototypes), (keras.layers.Add, _of_sum),
-                (keras.layers.MaxPooling2D, _of_max_pooling))
+_DERIVATIVES = (
+    (PairConcat, _of_pairs),
+    (PrototypeMean, _of_prototypes),
+    (keras.layers.Add, _of_sum),
+    (keras.layers.MaxPooling2D, _of_max_pooling),
+)
 
 
 # === Max-pooling ===
@@ -132,7 +137,7 @@ def _to_winners(x: tf.Tensor, y: tf.Tensor, arriving: tf.Tensor, layer: keras.la
             taken = taken | wins
             gathered.append(_put_back(tf.where(wins, arriving, tf.zeros_like(arriving)), (row, column), padded, layer))
     total = functools.reduce(tf.add, gathered)
-    return total[:, before[0]:before[0] + x.shape[1], before[1]:before[1] + x.shape[2]]
+    return total[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]]
 
 
 def _borders(x, y, layer) -> tuple[list[int], list[int]]:
@@ -149,7 +154,9 @@ def _borders(x, y, layer) -> tuple[list[int], list[int]]:
 def _every(padded, offset, y, layer):
     """The value at `offset` of each window."""
     (top, left), (down, across) = offset, layer.strides
-    return padded[:, top:top + (y.shape[1] - 1) * down + 1:down, left:left + (y.shape[2] - 1) * across + 1:across]
+    return padded[
+        :, top : top + (y.shape[1] - 1) * down + 1 : down, left : left + (y.shape[2] - 1) * across + 1 : across
+    ]
 
 
 def _put_back(values, offset, padded, layer):
@@ -158,7 +165,7 @@ def _put_back(values, offset, padded, layer):
         step, length = layer.strides[axis - 1], padded.shape[axis]
         shape = values.shape.as_list()
         apart = tf.pad(tf.expand_dims(values, axis + 1), _on_axis(axis + 1, 5, 0, step - 1))
-        apart = tf.reshape(apart, [-1, *shape[1:axis], shape[axis] * step, *shape[axis + 1:]])
+        apart = tf.reshape(apart, [-1, *shape[1:axis], shape[axis] * step, *shape[axis + 1 :]])
         room = length - offset[axis - 1]
         kept = min(shape[axis] * step, room)
         apart = apart[:, :kept] if axis == 1 else apart[:, :, :kept]

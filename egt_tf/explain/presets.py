@@ -6,10 +6,28 @@ from collections.abc import Sequence
 
 from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from egt_tf.explain.composites import Composite, Entry
-from egt_tf.explain.fsc_rules import (AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, RouteWithout,
-                                      ShareProduct)
-from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
-                                         LinearRule, Magnitude, WSquare, Z, ZPlus)
+from egt_tf.explain.fsc_rules import (
+    AttendedFraction,
+    AttentionGate,
+    Fraction,
+    NeighbourhoodShare,
+    RouteWithout,
+    ShareProduct,
+)
+from egt_tf.explain.linear_rules import (
+    AlphaBeta,
+    AlphaBetaX,
+    Bounded,
+    Epsilon,
+    Flat,
+    Gamma,
+    InnvestigateBatchNorm,
+    LinearRule,
+    Magnitude,
+    WSquare,
+    Z,
+    ZPlus,
+)
 from egt_tf.explain.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
 from egt_tf.explain.start import PUBLISHED_EPSILON
 from egt_tf.registry import Registry
@@ -33,13 +51,18 @@ def similarity_entries(epsilon: float, query: float = 0.5, prototype: float = 0.
         query: part of a product's relevance that goes to the query.
         prototype: part that goes to the prototype; conserving if both add up to 1.
     """
-    return (Entry(Fraction(epsilon), kind="reduction"), Entry(ShareProduct(query, prototype), kind="pair_product"),
-            Entry(Pass(), kind="elementwise"), Entry(AttentionGate(), kind="attended_query"),
-            Entry(AttendedFraction(epsilon), kind="attended_prototype"))
+    return (
+        Entry(Fraction(epsilon), kind="reduction"),
+        Entry(ShareProduct(query, prototype), kind="pair_product"),
+        Entry(Pass(), kind="elementwise"),
+        Entry(AttentionGate(), kind="attended_query"),
+        Entry(AttendedFraction(epsilon), kind="attended_prototype"),
+    )
 
 
-def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask(),
-                       neighbourhood: Rule = NeighbourhoodShare()) -> tuple[Entry, ...]:
+def structural_entries(
+    max_pool: Rule = Share(), relu: Rule = Mask(), neighbourhood: Rule = NeighbourhoodShare()
+) -> tuple[Entry, ...]:
     """Entries for layers without weights, which every composite ends with.
 
     Args:
@@ -47,17 +70,31 @@ def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask(),
         relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
         neighbourhood: for nodes of a graph beside the mean of their neighbours.
     """
-    return (Entry(relu, kind="relu"), Entry(Pass(), kind="activation"), Entry(max_pool, kind="max_pool"),
-            Entry(Share(), kind="mean"), Entry(Gate(), kind="gate"), Entry(neighbourhood, kind="neighbourhood"),
-            Entry(Route(), kind="route"))
+    return (
+        Entry(relu, kind="relu"),
+        Entry(Pass(), kind="activation"),
+        Entry(max_pool, kind="max_pool"),
+        Entry(Share(), kind="mean"),
+        Entry(Gate(), kind="gate"),
+        Entry(neighbourhood, kind="neighbourhood"),
+        Entry(Route(), kind="route"),
+    )
 
 
 def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bool = True) -> Composite:
     skip = () if skip_relevance else (Entry(RouteWithout((1,)), kind="skip"),)
-    return Composite((
-        *skip, Entry(convolution, kind="convolution"), Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
-        Entry(batch_norm, kind="batch_norm"), Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
-        *similarity_entries(PUBLISHED_EPSILON, 1.0, 1.0), *structural_entries()), name)
+    return Composite(
+        (
+            *skip,
+            Entry(convolution, kind="convolution"),
+            Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
+            Entry(batch_norm, kind="batch_norm"),
+            Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
+            *similarity_entries(PUBLISHED_EPSILON, 1.0, 1.0),
+            *structural_entries(),
+        ),
+        name,
+    )
 
 
 @COMPOSITES.register("fsc")
@@ -87,11 +124,19 @@ def fsc_can() -> Composite:
 
 def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: float, name: str) -> Composite:
     """Relevance passes zennit's activations unchanged; its sums and means have the stabiliser too."""
-    return Composite((
-        *first, Entry(convolution, kind="convolution"), Entry(Epsilon(epsilon, bias), kind="dense"),
-        Entry(Epsilon(epsilon, bias), kind="batch_norm"), Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
-        Entry(Share(ZENNIT_STABILIZER), kind="mean"), *similarity_entries(ZENNIT_STABILIZER),
-        *structural_entries(Route(), Pass(), NeighbourhoodShare(ZENNIT_STABILIZER, exact_identity=True))), name)
+    return Composite(
+        (
+            *first,
+            Entry(convolution, kind="convolution"),
+            Entry(Epsilon(epsilon, bias), kind="dense"),
+            Entry(Epsilon(epsilon, bias), kind="batch_norm"),
+            Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
+            Entry(Share(ZENNIT_STABILIZER), kind="mean"),
+            *similarity_entries(ZENNIT_STABILIZER),
+            *structural_entries(Route(), Pass(), NeighbourhoodShare(ZENNIT_STABILIZER, exact_identity=True)),
+        ),
+        name,
+    )
 
 
 @COMPOSITES.register("epsilon")
@@ -126,17 +171,31 @@ def epsilon_alpha2_beta1_flat(bias: bool = True) -> Composite:
     return _zennit(first, rule, bias, ZENNIT_STABILIZER, "epsilon_alpha2_beta1_flat")
 
 
-def _innvestigate(name: str, dense: Rule, convolution: Rule, batch_norm: LinearRule, innvestigate_batch_norm: bool,
-                  first: Sequence[Entry] = ()) -> Composite:
+def _innvestigate(
+    name: str,
+    dense: Rule,
+    convolution: Rule,
+    batch_norm: LinearRule,
+    innvestigate_batch_norm: bool,
+    first: Sequence[Entry] = (),
+) -> Composite:
     """innvestigate guards exact zeros in sums and means and moves relevance through max-pooling by the gradient.
 
     Relevance passes its activations unchanged.
     """
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
-    return Composite((
-        *first, Entry(dense, kind="dense"), Entry(convolution, kind="convolution"), Entry(norm, kind="batch_norm"),
-        Entry(Share(), kind="add"), *similarity_entries(0.0),
-        *structural_entries(Route(), Pass(), NeighbourhoodShare(0.0, exact_identity=True))), name)
+    return Composite(
+        (
+            *first,
+            Entry(dense, kind="dense"),
+            Entry(convolution, kind="convolution"),
+            Entry(norm, kind="batch_norm"),
+            Entry(Share(), kind="add"),
+            *similarity_entries(0.0),
+            *structural_entries(Route(), Pass(), NeighbourhoodShare(0.0, exact_identity=True)),
+        ),
+        name,
+    )
 
 
 def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:

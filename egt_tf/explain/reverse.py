@@ -66,8 +66,10 @@ class Trace:
         for step in self.steps:
             if step.layer.name == layer_name:
                 return step.outputs[0]
-        raise ExplainError(f"the layer must have been called. Received: {layer_name!r}; "
-                           f"called were: {', '.join(step.layer.name for step in self.steps)}")
+        raise ExplainError(
+            f"the layer must have been called. Received: {layer_name!r}; "
+            f"called were: {', '.join(step.layer.name for step in self.steps)}"
+        )
 
     def detached(self) -> Trace:
         """The same values as constants: no gradient flows through what is computed from them."""
@@ -77,13 +79,15 @@ class Trace:
             return tuple(constants.setdefault(id(x), tf.stop_gradient(x)) for x in tensors)
 
         inputs = detach(self.inputs)
-        steps = tuple(dataclasses.replace(step, inputs=detach(step.inputs), outputs=detach(step.outputs))
-                      for step in self.steps)
+        steps = tuple(
+            dataclasses.replace(step, inputs=detach(step.inputs), outputs=detach(step.outputs)) for step in self.steps
+        )
         return Trace(steps, inputs, detach(self.outputs), self.input_names)
 
 
-def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = False,
-           nonnegative: bool = False, raw: bool = True) -> Trace:
+def record(
+    model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = False, nonnegative: bool = False, raw: bool = True
+) -> Trace:
     """Runs a Functional (or Sequential) Keras model and keeps every layer's inputs and outputs.
 
     Nested models are unrolled.
@@ -105,8 +109,13 @@ def record(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool = Fal
     return Trace(tuple(recorder.steps), inputs, outputs, tuple(model.input_names))
 
 
-def reverse(trace: Trace, start: tf.Tensor, composite: Composite, at: Sequence[tf.Tensor] | None = None,
-            of: tf.Tensor | None = None) -> list[tf.Tensor]:
+def reverse(
+    trace: Trace,
+    start: tf.Tensor,
+    composite: Composite,
+    at: Sequence[tf.Tensor] | None = None,
+    of: tf.Tensor | None = None,
+) -> list[tf.Tensor]:
     """Takes relevance from one tensor of a recorded pass back to others.
 
     Args:
@@ -149,8 +158,11 @@ def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.
     function = getattr(step.layer, "activation", None)
     if function in (None, keras.activations.linear):
         return rs
-    activation = function if isinstance(function, keras.layers.Layer) else keras.layers.Activation(
-        function, name=f"{step.layer.name}_activation")
+    activation = (
+        function
+        if isinstance(function, keras.layers.Layer)
+        else keras.layers.Activation(function, name=f"{step.layer.name}_activation")
+    )
     state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,), "present": (None,)}
     return composite.rule_for(activation).apply([weighted_sum(step.layer, *xs)], ys, rs, state)
 
@@ -178,8 +190,10 @@ class _Recorder:
 
     def run(self, model, inputs, of_inputs=None):
         if not hasattr(model, "_nodes_by_depth"):
-            raise ExplainError("only Functional and Sequential models can be explained. "
-                               f"Received: {model.name!r} of class {type(model).__name__}")
+            raise ExplainError(
+                "only Functional and Sequential models can be explained. "
+                f"Received: {model.name!r} of class {type(model).__name__}"
+            )
         if len(inputs) != len(model.inputs):
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
         for x in inputs:
@@ -222,8 +236,9 @@ def _call(node, training, function):
     takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters
 
     def call(xs):
-        args, kwargs = tf.nest.map_structure(lambda a: xs[positions[id(a)]] if id(a) in positions else a,
-                                             (node.call_args, node.call_kwargs))
+        args, kwargs = tf.nest.map_structure(
+            lambda a: xs[positions[id(a)]] if id(a) in positions else a, (node.call_args, node.call_kwargs)
+        )
         if takes_training:
             kwargs["training"] = training
         return tf.nest.flatten(function(*args, **kwargs))

@@ -66,8 +66,7 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
 class Rule(ReverseMappingBase):
     """Base of all rules. Two rules with the same parameters are equal."""
 
-    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors,
-              reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
         """Relevance of the inputs.
 
         Args:

@@ -47,8 +47,16 @@ class Calibration:
         return Accuracy(self.one_by_one.episodes - self.together.episodes)
 
 
-def calibrate(model: OneByOne, images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int, source: str, split: str,
-              progress: Progress | None = None) -> Calibration:
+def calibrate(
+    model: OneByOne,
+    images: ImageSet,
+    spec: EpisodeSpec,
+    episodes: int,
+    seed: int,
+    source: str,
+    split: str,
+    progress: Progress | None = None,
+) -> Calibration:
     """Measures both on episodes drawn from `images`.
 
     Args:
@@ -70,12 +78,14 @@ def calibrate(model: OneByOne, images: ImageSet, spec: EpisodeSpec, episodes: in
     features = embed(model.model, images, used)
     labels = np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0)
     truth = np.repeat(np.arange(spec.ways), spec.queries)
-    score = tf.function(lambda support, query: (model.scores(support, labels, query),
-                                                model.scores_together(support, labels, query)))
+    score = tf.function(
+        lambda support, query: (model.scores(support, labels, query), model.scores_together(support, labels, query))
+    )
     right = []
     for index, episode in enumerate(drawn):
-        support, query = (tf.gather(features, np.searchsorted(used, part.ravel()))
-                          for part in (episode.support, episode.query))
+        support, query = (
+            tf.gather(features, np.searchsorted(used, part.ravel())) for part in (episode.support, episode.query)
+        )
         right.append([np.mean(np.argmax(scores, -1) == truth) for scores in score(support, query)])
         if progress is not None:
             progress(index + 1, episodes)

@@ -153,10 +153,14 @@ class ModelServer:
         if signature in known:
             return
         if signature in _STORED_SUPPORT and not set(_STORED_SUPPORT) & set(known):
-            raise ServerError(f"the model {self.name!r} at {self.url} has no stored support set; bring one: --support "
-                              "FOLDER, one sub-folder of images a class")
-        raise ServerError(f"the model {self.name!r} at {self.url} must have the signature {signature!r}, as "
-                          f"`egt-tf export` writes it. Received: {', '.join(known) or 'none'}")
+            raise ServerError(
+                f"the model {self.name!r} at {self.url} has no stored support set; bring one: --support "
+                "FOLDER, one sub-folder of images a class"
+            )
+        raise ServerError(
+            f"the model {self.name!r} at {self.url} must have the signature {signature!r}, as "
+            f"`egt-tf export` writes it. Received: {', '.join(known) or 'none'}"
+        )
 
     def _answer(self, what: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """The JSON object that the server answers to a GET, or to a POST of `body`."""
@@ -199,11 +203,14 @@ class ModelServer:
     def _unreachable(self, error: Exception) -> ServerError:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, TimeoutError):
-            return ServerError(f"the server {self.url} did not answer within {self.timeout:g} s; if it is only slow, "
-                               "wait longer by --timeout")
+            return ServerError(
+                f"the server {self.url} did not answer within {self.timeout:g} s; if it is only slow, "
+                "wait longer by --timeout"
+            )
         said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        return ServerError(f"cannot ask {self.url}: {said}; is TensorFlow Serving's REST interface there (port 8501 "
-                           "by default)?")
+        return ServerError(
+            f"cannot ask {self.url}: {said}; is TensorFlow Serving's REST interface there (port 8501 by default)?"
+        )
 
     def strange(self, expected: str, received: str) -> ServerError:
         """The error for an answer that TensorFlow Serving would not give."""
@@ -247,8 +254,11 @@ class RemoteClassifier:
 
     def _episode(self, image):
         labels = [index for index in range(len(self.support.class_names)) for _ in range(self.support.shots)]
-        return {"support_images": [b64(file) for file in self.support.files], "support_labels": labels,
-                "query_images": [b64(image)]}
+        return {
+            "support_images": [b64(file) for file in self.support.files],
+            "support_labels": labels,
+            "query_images": [b64(image)],
+        }
 
     def _classes(self, answer) -> tuple[tuple[str, ...], tuple[float, ...]]:
         try:

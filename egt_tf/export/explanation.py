@@ -59,8 +59,9 @@ class ExportedExplainer:
         if "images" in arrays:
             self.support = SupportSet(tuple(arrays["class_names"].tolist()), normalize(arrays["images"]).numpy())
 
-    def explain(self, support: SupportSet, image: np.ndarray, target: str | None = None,
-                image_name: str = "") -> EpisodeExplanation:
+    def explain(
+        self, support: SupportSet, image: np.ndarray, target: str | None = None, image_name: str = ""
+    ) -> EpisodeExplanation:
         """See `explain_image`.
 
         Raises:
@@ -68,18 +69,28 @@ class ExportedExplainer:
             ExportError: the graph refuses the support set.
         """
         shown, picture = denormalize(support.images).numpy(), denormalize(image).numpy()
-        episode = {"support_images": shown.reshape(-1, *shown.shape[2:]).astype(np.float32),
-                   "support_labels": np.repeat(np.arange(support.ways), support.shots)}
+        episode = {
+            "support_images": shown.reshape(-1, *shown.shape[2:]).astype(np.float32),
+            "support_labels": np.repeat(np.arange(support.ways), support.shots),
+        }
         query = picture[None].astype(np.float32)
         probabilities = self.model.ask(_SIGNATURES[0], {**episode, "query_images": query})["probabilities"][0]
         explained = classes_to_explain(probabilities, support.class_names, target)
-        answer = self.model.ask(_SIGNATURES[1], {**episode, "query_images": np.repeat(query, len(explained), axis=0),
-                                                 "targets": explained})
+        answer = self.model.ask(
+            _SIGNATURES[1], {**episode, "query_images": np.repeat(query, len(explained), axis=0), "targets": explained}
+        )
         return EpisodeExplanation(
-            query_image=picture, class_names=support.class_names, probabilities=probabilities, explained=explained,
-            query_relevance=answer["relevance"], support_images=shown,
+            query_image=picture,
+            class_names=support.class_names,
+            probabilities=probabilities,
+            explained=explained,
+            query_relevance=answer["relevance"],
+            support_images=shown,
             support_relevance=answer["support_relevance"].reshape(len(explained), *shown.shape[:-1]),
-            image_name=image_name, run_name=self.model.path.resolve().parent.name, method_name=self.method_name)
+            image_name=image_name,
+            run_name=self.model.path.resolve().parent.name,
+            method_name=self.method_name,
+        )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

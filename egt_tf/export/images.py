@@ -34,8 +34,12 @@ def prepared_images(encoded: tf.Tensor, image_size: int, limits: RequestLimits =
     encoded = checked(encoded, (tf.size(encoded) > 0, ["at least one image must be given. Received: none"]))
     shape = tf.TensorSpec((image_size, image_size, 3), tf.float32)
     # One after the other: several of the largest images at a time would need gigabytes.
-    return tf.map_fn(lambda one: evaluation_image(decoded_image(one, limits), image_size), encoded,
-                     parallel_iterations=1, fn_output_signature=shape)
+    return tf.map_fn(
+        lambda one: evaluation_image(decoded_image(one, limits), image_size),
+        encoded,
+        parallel_iterations=1,
+        fn_output_signature=shape,
+    )
 
 
 def prepared_floats(images: tf.Tensor) -> tf.Tensor:
@@ -51,23 +55,44 @@ def prepared_floats(images: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: when the graph runs: no image, or values outside 0..255.
     """
     in_range = (images >= 0.0) & (images <= 255.0)
-    return normalize(checked(
-        images, (tf.shape(images)[0] > 0, ["at least one image must be given. Received: none"]),
-        (in_range, ["the values of images must be grey levels 0..255. Received:", tf.reduce_min(images), "to",
-                    tf.reduce_max(images)])))
+    return normalize(
+        checked(
+            images,
+            (tf.shape(images)[0] > 0, ["at least one image must be given. Received: none"]),
+            (
+                in_range,
+                [
+                    "the values of images must be grey levels 0..255. Received:",
+                    tf.reduce_min(images),
+                    "to",
+                    tf.reduce_max(images),
+                ],
+            ),
+        )
+    )
 
 
 def decoded_image(encoded: tf.Tensor, limits: RequestLimits) -> tf.Tensor:
     """Decodes one image: a scalar string to uint8 `(height, width, 3)`. See `prepared_images`."""
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
     is_png = (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG) & (tf.strings.length(encoded) >= _PNG_HEADER)
-    encoded = checked(encoded, (is_jpeg | is_png, ["an image must be the bytes of a JPEG or PNG file. Received:",
-                                                   tf.strings.length(encoded), "bytes of something else"]))
+    encoded = checked(
+        encoded,
+        (
+            is_jpeg | is_png,
+            [
+                "an image must be the bytes of a JPEG or PNG file. Received:",
+                tf.strings.length(encoded),
+                "bytes of something else",
+            ],
+        ),
+    )
     sides = tf.cond(is_jpeg, lambda: _jpeg_sides(encoded), lambda: _png_sides(encoded))
     small = tf.reduce_prod(sides) <= limits.max_pixels
     limit = f"an image may have at most {limits.size}. Received height and width:"
-    encoded = checked(encoded, (small, [limit, sides]),
-                      (sides > 0, ["an image must have pixels. Received height and width:", sides]))
+    encoded = checked(
+        encoded, (small, [limit, sides]), (sides > 0, ["an image must have pixels. Received height and width:", sides])
+    )
     image = tf.cond(is_jpeg, lambda: _decoded_jpeg(encoded), lambda: _over_white(_decoded_png(encoded)))
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -94,8 +119,9 @@ def _decoded_png(encoded: tf.Tensor) -> tf.Tensor:
     depth = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0], tf.int32)
     opaque = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint8)
     opacity = image[..., 3:]
-    return tf.concat([image[..., :3], tf.where((depth < 8) & (opacity == opaque), tf.constant(255, tf.uint8), opacity)],
-                     axis=-1)
+    return tf.concat(
+        [image[..., :3], tf.where((depth < 8) & (opacity == opaque), tf.constant(255, tf.uint8), opacity)], axis=-1
+    )
 
 
 def _over_white(image: tf.Tensor) -> tf.Tensor:

@@ -48,8 +48,10 @@ class RequestLimits:
             ExportError: the head takes more classes than images may be in a request, its query included.
         """
         if head.needs_ways and self.max_images <= head.ways:
-            raise ExportError(f"`max_images` must be at least {head.ways + 1} for a head of {head.ways} classes, an "
-                              f"image of each and a query. Received: max_images={self.max_images}")
+            raise ExportError(
+                f"`max_images` must be at least {head.ways + 1} for a head of {head.ways} classes, an "
+                f"image of each and a query. Received: max_images={self.max_images}"
+            )
 
 
 def _check_range(name: str, value: int, smallest: int, largest: int) -> None:

@@ -61,8 +61,9 @@ class ExportedModel:
         function = self._signature(signature)
         wanted = self.inputs(signature)
         if set(wanted) != set(inputs):
-            raise ExportError(f"the signature {signature!r} takes {', '.join(sorted(wanted))}. Received: "
-                              f"{', '.join(sorted(inputs))}")
+            raise ExportError(
+                f"the signature {signature!r} takes {', '.join(sorted(wanted))}. Received: {', '.join(sorted(inputs))}"
+            )
         try:
             tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in wanted.items()}
             return {name: value.numpy() for name, value in function(**tensors).items()}
@@ -77,13 +78,16 @@ class ExportedModel:
         """
         outputs = self._signature("serving_default").structured_outputs
         if not {"top_class", "probabilities"} <= set(outputs):
-            raise ExportError(f"{self.path} must answer with top_class and probabilities. Received: a SavedModel that "
-                              f"answers with {', '.join(sorted(outputs))}")
+            raise ExportError(
+                f"{self.path} must answer with top_class and probabilities. Received: a SavedModel that "
+                f"answers with {', '.join(sorted(outputs))}"
+            )
 
     def _signature(self, name):
         if name not in self._loaded.signatures:
-            raise ExportError(f"{self.path} must have the signature {name!r}. Received: "
-                              f"{', '.join(self.signatures) or 'none'}")
+            raise ExportError(
+                f"{self.path} must have the signature {name!r}. Received: {', '.join(self.signatures) or 'none'}"
+            )
         return self._loaded.signatures[name]
 
 

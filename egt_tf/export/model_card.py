@@ -46,13 +46,20 @@ def model_card(ready: Served, origin: Origin) -> str:
         RunError: an evaluation or another file of the run is damaged.
     """
     config = origin.run.config()
-    sections = {"": _summary(config, origin), "Accuracy": _accuracy(origin), "Signatures": _signatures(ready),
-                "Known limits": _limits(ready, origin), "Licence": [
-                    "The package that made this model is licensed under BSD-2-Clause. That says nothing about the "
-                    "images it was trained on, nor about those of the stored support set, whose features and pictures "
-                    "come with it: their licences decide how it may be used."]}
+    sections = {
+        "": _summary(config, origin),
+        "Accuracy": _accuracy(origin),
+        "Signatures": _signatures(ready),
+        "Known limits": _limits(ready, origin),
+        "Licence": [
+            "The package that made this model is licensed under BSD-2-Clause. That says nothing about the "
+            "images it was trained on, nor about those of the stored support set, whose features and pictures "
+            "come with it: their licences decide how it may be used."
+        ],
+    }
     return f"# {origin.name}\n" + "".join(
-        (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
+        (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items()
+    )
 
 
 def evaluations(run: RunFolder) -> list[dict[str, Any]]:
@@ -78,29 +85,38 @@ def _summary(config: RunConfig, origin: Origin) -> list[str]:
     conversion = _conversion(origin.run)
     rows = {
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
-        "head": _named(config.model.head), "backbone": _named(config.model.backbone),
+        "head": _named(config.model.head),
+        "backbone": _named(config.model.backbone),
         "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
         "composite of relevance": _named(config.guidance.composite),
         "stored support set": origin.support or "none: `serving_default` and `explain` are left out",
-        "made by": made_by, "run": f"`{origin.run.path.resolve().name}`",
+        "made by": made_by,
+        "run": f"`{origin.run.path.resolve().name}`",
     }
     # A name may hold what ends a cell.
-    return ["| | |", "|---|---|", *(f"| {key} | {' '.join(value.replace('|', '/').split())} |"
-                                    for key, value in rows.items())]
+    return [
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {' '.join(value.replace('|', '/').split())} |" for key, value in rows.items()),
+    ]
 
 
 def _training(config: RunConfig) -> dict[str, str]:
     sources = ", ".join(f"`{each.source}`" for each in config.data.train_sources)
-    return {"training data": f"{sources}, split `base`",
-            "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} "
-                        f"epochs at most, guidance `{config.guidance.mode}`"}
+    return {
+        "training data": f"{sources}, split `base`",
+        "training": f"{config.episode.ways}-way {config.episode.shots}-shot episodes, {config.training.epochs} "
+        f"epochs at most, guidance `{config.guidance.mode}`",
+    }
 
 
 def _of_checkpoint(conversion: Mapping[str, Any]) -> dict[str, str]:
     trained = "" if conversion.get("trained_head", True) else "; its head was not in it and is NOT trained"
-    return {"training data": "not known: the weights were converted",
-            "training": f"converted from `{conversion.get('checkpoint')}`, SHA-256 {conversion.get('sha256')}{trained}"}
+    return {
+        "training data": "not known: the weights were converted",
+        "training": f"converted from `{conversion.get('checkpoint')}`, SHA-256 {conversion.get('sha256')}{trained}",
+    }
 
 
 def _conversion(run: RunFolder) -> Mapping[str, Any] | None:
@@ -124,10 +140,17 @@ def _accuracy(origin: Origin) -> list[str]:
     records = evaluations(origin.run)
     lines = ["The run holds no evaluation: its accuracy was not measured."]
     if records:
-        lines = ["With all queries of an episode scored together (mean and 95 % interval over the episodes):", "",
-                 "| data | split | episodes | inference | accuracy |", "|---|---|---|---|---|"]
-        lines += [f"| `{r['source']}` | {r['split']} | {r['episodes']} of {r['ways']}-way {r['shots']}-shot | "
-                  f"{r['inference']} | {_percent(r)} |" for r in records]
+        lines = [
+            "With all queries of an episode scored together (mean and 95 % interval over the episodes):",
+            "",
+            "| data | split | episodes | inference | accuracy |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{r['source']}` | {r['split']} | {r['episodes']} of {r['ways']}-way {r['shots']}-shot | "
+            f"{r['inference']} | {_percent(r)} |"
+            for r in records
+        ]
     return [*lines, "", *_one_by_one(origin.calibration)]
 
 
@@ -137,30 +160,45 @@ def _percent(record: Mapping[str, Any]) -> str:
 
 def _one_by_one(calibration: Calibration | None) -> list[str]:
     if calibration is None:
-        return ["A server answers every query as if it were alone. What that costs against scoring whole episodes was "
-                "not measured (`egt-tf export --calibrate SOURCE` does)."]
-    return [f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
-            f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
-            f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
-            f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
-            f"{100 * calibration.difference_interval:.2f} percentage points."]
+        return [
+            "A server answers every query as if it were alone. What that costs against scoring whole episodes was "
+            "not measured (`egt-tf export --calibrate SOURCE` does)."
+        ]
+    return [
+        f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
+        f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
+        f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
+        f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
+        f"{100 * calibration.difference_interval:.2f} percentage points."
+    ]
 
 
 def _signatures(ready: Served) -> list[str]:
     if _is_portable(ready):
-        lines = ["Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "
-                 "indices or -1 for the predicted class, and the classes are numbered as in "
-                 "`assets/class_names.txt`.", ""]
+        lines = [
+            "Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "
+            "indices or -1 for the predicted class, and the classes are numbered as in "
+            "`assets/class_names.txt`.",
+            "",
+        ]
     else:
-        lines = ["`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
-                 "JPEG or PNG files. A size that the request decides is written `?`.", ""]
+        lines = [
+            "`NAME_floats` takes float32 `(n, size, size, 3)` of grey levels 0..255 where NAME takes the bytes of "
+            "JPEG or PNG files. A size that the request decides is written `?`.",
+            "",
+        ]
     for name, signature in sorted(ready.signatures.items()):
         if not name.endswith(FLOATS):
-            lines += [f"- `{name}`: {signature.summary}", f"  - inputs: {_shapes(_inputs(signature))}",
-                      f"  - outputs: {_shapes(signature.concrete.structured_outputs)}"]
+            lines += [
+                f"- `{name}`: {signature.summary}",
+                f"  - inputs: {_shapes(_inputs(signature))}",
+                f"  - outputs: {_shapes(signature.concrete.structured_outputs)}",
+            ]
     if not has_prototypes(ready.model.model.head) and not _is_portable(ready):
-        lines += ["", "`prototypes` and `classify_with_prototypes` are left out: this head needs the support images "
-                  "themselves."]
+        lines += [
+            "",
+            "`prototypes` and `classify_with_prototypes` are left out: this head needs the support images themselves.",
+        ]
     return lines
 
 
@@ -173,25 +211,34 @@ def _inputs(signature: Signature) -> dict[str, tf.TensorSpec]:
 
 
 def _shapes(tensors: Mapping[str, Any]) -> str:
-    return "; ".join(f"`{name}` {tensor.dtype.name} ({', '.join('?' if s is None else str(s) for s in tensor.shape)}"
-                     f"{',' if len(tensor.shape) == 1 else ''})" for name, tensor in sorted(tensors.items()))
+    return "; ".join(
+        f"`{name}` {tensor.dtype.name} ({', '.join('?' if s is None else str(s) for s in tensor.shape)}"
+        f"{',' if len(tensor.shape) == 1 else ''})"
+        for name, tensor in sorted(tensors.items())
+    )
 
 
 def _limits(ready: Served, origin: Origin) -> list[str]:
     head = ready.model.model.head
-    lines = ["- The most probable class is named even if the image shows none of the classes.",
-             "- Probabilities are not calibrated.",
-             "- Relevance says which pixels the prediction used, not whether it is right."]
+    lines = [
+        "- The most probable class is named even if the image shows none of the classes.",
+        "- Probabilities are not calibrated.",
+        "- Relevance says which pixels the prediction used, not whether it is right.",
+    ]
     if not _is_portable(ready):
         lines.append(f"- Only JPEG and PNG of at most {ready.limits.size} are decoded.")
     together = "" if _is_portable(ready) else ", support images and queries together"
     lines.append(f"- A request may hold at most {ready.limits.max_images} images{together}.")
     if head.uses_batch_statistics:
-        lines.append("- The head normalises by the statistics of an episode; a query's companions are the support "
-                     "images, so a support set of very few images gives poor statistics.")
+        lines.append(
+            "- The head normalises by the statistics of an episode; a query's companions are the support "
+            "images, so a support set of very few images gives poor statistics."
+        )
     if head.needs_ways:
         lines.append(f"- Episodes must have {head.ways} classes.")
     if not origin.warm_up:
-        lines.append("- No warm-up requests: tensorflow-serving-api was not installed where this was exported, and the "
-                     "first request of each signature takes longer.")
+        lines.append(
+            "- No warm-up requests: tensorflow-serving-api was not installed where this was exported, and the "
+            "first request of each signature takes longer."
+        )
     return lines

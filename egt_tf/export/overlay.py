@@ -24,8 +24,11 @@ def overlay_pictures(images: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
     Returns:
         strings `(n,)`: PNG files of `size x size` RGB.
     """
-    return tf.map_fn(lambda pair: tf.io.encode_png(overlay_picture(denormalize(pair[0]), pair[1])),
-                     (images, relevance), fn_output_signature=tf.string)
+    return tf.map_fn(
+        lambda pair: tf.io.encode_png(overlay_picture(denormalize(pair[0]), pair[1])),
+        (images, relevance),
+        fn_output_signature=tf.string,
+    )
 
 
 def overlay_picture(image: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:

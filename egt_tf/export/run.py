@@ -49,15 +49,22 @@ class RunExport:
         """
         name = name_folder.resolve().name
         origin = Origin(name, self.run, self.support_name, calibration, available())
-        files = {MODEL_CARD: model_card(self.ready, origin).encode(),
-                 SHOWN: shown_file(self.support, self.ready.model.composite.name)}
+        files = {
+            MODEL_CARD: model_card(self.ready, origin).encode(),
+            SHOWN: shown_file(self.support, self.ready.model.composite.name),
+        }
         if available():
             files[WARM_UP] = warm_up_records(self.ready, name)
         return write_version(self.ready, name_folder, version, files)
 
 
-def load_run(run: RunFolder, support_folder: Path | None = None, portable: bool = False,
-             image_size: int | None = None, limits: RequestLimits = RequestLimits()) -> RunExport:
+def load_run(
+    run: RunFolder,
+    support_folder: Path | None = None,
+    portable: bool = False,
+    image_size: int | None = None,
+    limits: RequestLimits = RequestLimits(),
+) -> RunExport:
     """Reads a run and makes its signatures.
 
     Args:
@@ -79,15 +86,21 @@ def load_run(run: RunFolder, support_folder: Path | None = None, portable: bool 
     folder = support_folder or (run.support_folder if run.support_folder.is_dir() else None)
     support = None if folder is None else load_support(folder, model.image_size)
     make = served_portably if portable else served
-    return RunExport(run, make(model, support, config.guidance.composite, limits), support,
-                     None if support is None else f"{name}: {_counts(support)}")
+    return RunExport(
+        run,
+        make(model, support, config.guidance.composite, limits),
+        support,
+        None if support is None else f"{name}: {_counts(support)}",
+    )
 
 
 def _check_image_size(trained: int, wanted: int | None) -> None:
     if wanted is not None and wanted != trained:
-        raise ExportError(f"`image_size` must be {trained}, the size that the model was trained at. Received: "
-                          f"image_size={wanted}; leave it out, since images of any size are resized in the graph, or "
-                          f"train another model by --set data.image_size={wanted}")
+        raise ExportError(
+            f"`image_size` must be {trained}, the size that the model was trained at. Received: "
+            f"image_size={wanted}; leave it out, since images of any size are resized in the graph, or "
+            f"train another model by --set data.image_size={wanted}"
+        )
 
 
 def _counts(support: SupportSet) -> str:

@@ -14,16 +14,59 @@ from egt_tf.errors import ExportError
 GRAPH_FILE = "saved_model.pb"
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 # They read or write files of the model's choice, load code, or reach other machines.
-FILE_OPERATIONS = frozenset({
-    "CacheDataset", "CacheDatasetV2", "CreateSummaryDbWriter", "CreateSummaryFileWriter", "DataServiceDataset",
-    "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4", "DebugIdentity", "DebugIdentityV2",
-    "DebugIdentityV3", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "FixedLengthRecordReader",
-    "FixedLengthRecordReaderV2", "GeneratorDataset", "ImmutableConst", "InitializeTableFromTextFile",
-    "InitializeTableFromTextFileV2", "LMDBDataset", "LMDBReader", "LoadDataset", "MatchingFiles",
-    "MatchingFilesDataset", "PrintV2", "ReadFile", "RemoteCall", "Restore", "RestoreSlice", "RpcCall", "RpcClient",
-    "RpcServer", "Save", "SaveDataset", "SaveDatasetV2", "SaveSlices", "SnapshotDataset", "SnapshotDatasetV2",
-    "SqlDataset", "TFRecordDataset", "TFRecordDatasetV2", "TFRecordReader", "TFRecordReaderV2", "TextLineDataset",
-    "TextLineReader", "TextLineReaderV2", "WholeFileReader", "WholeFileReaderV2", "WriteFile"})
+FILE_OPERATIONS = frozenset(
+    {
+        "CacheDataset",
+        "CacheDatasetV2",
+        "CreateSummaryDbWriter",
+        "CreateSummaryFileWriter",
+        "DataServiceDataset",
+        "DataServiceDatasetV2",
+        "DataServiceDatasetV3",
+        "DataServiceDatasetV4",
+        "DebugIdentity",
+        "DebugIdentityV2",
+        "DebugIdentityV3",
+        "FixedLengthRecordDataset",
+        "FixedLengthRecordDatasetV2",
+        "FixedLengthRecordReader",
+        "FixedLengthRecordReaderV2",
+        "GeneratorDataset",
+        "ImmutableConst",
+        "InitializeTableFromTextFile",
+        "InitializeTableFromTextFileV2",
+        "LMDBDataset",
+        "LMDBReader",
+        "LoadDataset",
+        "MatchingFiles",
+        "MatchingFilesDataset",
+        "PrintV2",
+        "ReadFile",
+        "RemoteCall",
+        "Restore",
+        "RestoreSlice",
+        "RpcCall",
+        "RpcClient",
+        "RpcServer",
+        "Save",
+        "SaveDataset",
+        "SaveDatasetV2",
+        "SaveSlices",
+        "SnapshotDataset",
+        "SnapshotDatasetV2",
+        "SqlDataset",
+        "TFRecordDataset",
+        "TFRecordDatasetV2",
+        "TFRecordReader",
+        "TFRecordReaderV2",
+        "TextLineDataset",
+        "TextLineReader",
+        "TextLineReaderV2",
+        "WholeFileReader",
+        "WholeFileReaderV2",
+        "WriteFile",
+    }
+)
 # Every SavedModel has them, to keep its variables; nothing else may reach them.
 SAVER_OPERATIONS = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2"})
 _ASSETS = "saved_model_assets"
@@ -48,8 +91,9 @@ def check_files(folder: Path) -> None:
         raise ExportError(f"a version must have one graph, {GRAPH_FILE}. Received: {folder} with {second[0]} beside it")
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise ExportError(f"the files of a model must lie in its folder. Received: {path}, a link to "
-                              f"{path.resolve()}")
+            raise ExportError(
+                f"the files of a model must lie in its folder. Received: {path}, a link to {path.resolve()}"
+            )
 
 
 def check_graph(folder: Path) -> None:
@@ -63,17 +107,22 @@ def check_graph(folder: Path) -> None:
     try:
         message.ParseFromString((folder / GRAPH_FILE).read_bytes())
     except DecodeError as error:
-        raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a damaged file"
-                          ) from error
+        raise ExportError(
+            f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a damaged file"
+        ) from error
     if not message.meta_graphs:
         raise ExportError(f"{folder / GRAPH_FILE} must be the graph of a SavedModel. Received: a file without a graph")
     used = operations(message)
     saving = {op for graph in message.meta_graphs for op in _operations_beside_saver(graph)} & SAVER_OPERATIONS
-    for what, found in (("without Python functions", used & PYTHON_OPERATIONS),
-                        ("that reads and writes no files", (used & FILE_OPERATIONS) | saving)):
+    for what, found in (
+        ("without Python functions", used & PYTHON_OPERATIONS),
+        ("that reads and writes no files", (used & FILE_OPERATIONS) | saving),
+    ):
         if found:
-            raise ExportError(f"{folder} must be a graph {what}. Received: operations {', '.join(sorted(found))}; a "
-                              "model of this package has none")
+            raise ExportError(
+                f"{folder} must be a graph {what}. Received: operations {', '.join(sorted(found))}; a "
+                "model of this package has none"
+            )
     for graph in message.meta_graphs:
         _check_assets(folder, graph)
 
@@ -110,8 +159,11 @@ def _operations_beside_saver(graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
 def _called(nodes: Iterable[node_def_pb2.NodeDef]) -> set[str]:
     """Names of the functions that nodes call; an operation may itself be named as a function."""
     values = [value for node in nodes for value in node.attr.values()]
-    return ({node.op for node in nodes} | {value.func.name for value in values if value.func.name}
-            | {function.name for value in values for function in value.list.func})
+    return (
+        {node.op for node in nodes}
+        | {value.func.name for value in values if value.func.name}
+        | {function.name for value in values for function in value.list.func}
+    )
 
 
 def _check_assets(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> None:
@@ -123,5 +175,6 @@ def _check_assets(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> None:
     inside = (folder / "assets").resolve()
     for asset in listed:
         if not (inside / asset.filename).resolve().is_relative_to(inside):
-            raise ExportError(f"the assets of a model must lie in its folder. Received: {folder} with the asset "
-                              f"{asset.filename!r}")
+            raise ExportError(
+                f"the assets of a model must lie in its folder. Received: {folder} with the asset {asset.filename!r}"
+            )

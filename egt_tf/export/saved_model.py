@@ -27,8 +27,17 @@ from egt_tf.heads.base import Head
 
 CLASS_NAMES = "class_names.txt"
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
-UNPORTABLE = frozenset({"AvgPoolGrad", "BroadcastGradientArgs", "ConcatOffset", "MatrixDiagV3", "MaxPoolGrad",
-                        "ReluGrad", "StridedSliceGrad"})
+UNPORTABLE = frozenset(
+    {
+        "AvgPoolGrad",
+        "BroadcastGradientArgs",
+        "ConcatOffset",
+        "MatrixDiagV3",
+        "MaxPoolGrad",
+        "ReluGrad",
+        "StridedSliceGrad",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +57,12 @@ class Served:
     limits: RequestLimits
 
 
-def served(model: EpisodicModel, support: SupportSet | None, composite: str | Mapping[str, Any] = "fsc",
-           limits: RequestLimits = RequestLimits()) -> Served:
+def served(
+    model: EpisodicModel,
+    support: SupportSet | None,
+    composite: str | Mapping[str, Any] = "fsc",
+    limits: RequestLimits = RequestLimits(),
+) -> Served:
     """Makes the signatures of a model.
 
     Args:
@@ -69,8 +82,12 @@ def served(model: EpisodicModel, support: SupportSet | None, composite: str | Ma
     return Served(answers, stored, Signatures(answers, stored, limits).all(), limits)
 
 
-def served_portably(model: EpisodicModel, support: SupportSet | None, composite: str | Mapping[str, Any] = "fsc",
-                    limits: RequestLimits = RequestLimits()) -> Served:
+def served_portably(
+    model: EpisodicModel,
+    support: SupportSet | None,
+    composite: str | Mapping[str, Any] = "fsc",
+    limits: RequestLimits = RequestLimits(),
+) -> Served:
     """As `served`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
 
     Raises:
@@ -89,9 +106,11 @@ def served_portably(model: EpisodicModel, support: SupportSet | None, composite:
         signatures = Signatures(answers, stored, limits).portable()
         found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
     if found:
-        raise ExportError(f"a portable model must do without operations that engines beside TensorFlow do not have. "
-                          f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
-                          f"{rules.name!r}; export without --portable")
+        raise ExportError(
+            f"a portable model must do without operations that engines beside TensorFlow do not have. "
+            f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
+            f"{rules.name!r}; export without --portable"
+        )
     return Served(answers, stored, signatures, limits)
 
 
@@ -105,12 +124,15 @@ def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
 
 def _check_ways(head: Head, support: SupportSet | None) -> None:
     if support is not None and head.needs_ways and support.ways != head.ways:
-        raise ExportError(f"the support set must have the {head.ways} classes that the head was made for. "
-                          f"Received: {support.ways}; name another by --support")
+        raise ExportError(
+            f"the support set must have the {head.ways} classes that the head was made for. "
+            f"Received: {support.ways}; name another by --support"
+        )
 
 
-def write_version(ready: Served, name_folder: Path, version: int | None = None,
-                  files: Mapping[str, bytes] | None = None) -> Path:
+def write_version(
+    ready: Served, name_folder: Path, version: int | None = None, files: Mapping[str, bytes] | None = None
+) -> Path:
     """Writes `name_folder/version/`.
 
     A server that watches the folder sees the version when it is complete: it is written beside, under a hidden name,
@@ -149,8 +171,9 @@ def check_version(name_folder: Path, version: int | None) -> Path:
         raise ExportError(f"the model's folder {name_folder} must be a folder. Received: a file")
     target = name_folder / str(version or max([*versions(name_folder), 0]) + 1)
     if target.exists():
-        raise ExportError(f"{target} must not exist yet. Received: an exported version; leave --version out for the "
-                          "next free one")
+        raise ExportError(
+            f"{target} must not exist yet. Received: an exported version; leave --version out for the next free one"
+        )
     return target
 
 

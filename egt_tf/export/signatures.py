@@ -99,9 +99,14 @@ class Signatures:
         """The one signature that engines beside TensorFlow read, of numbers only: `serving_default` that explains."""
         images = tf.TensorSpec([None, self.size, self.size, 3], tf.float32, "images")
         targets = tf.TensorSpec([None], tf.int64, "targets")
-        return {"serving_default": Signature(self._explain_numbered, (images, targets),
-                                             "Probabilities of the classes of the stored support set, and what the "
-                                             "query's pixels spoke for a class.")}
+        return {
+            "serving_default": Signature(
+                self._explain_numbered,
+                (images, targets),
+                "Probabilities of the classes of the stored support set, and what the "
+                "query's pixels spoke for a class.",
+            )
+        }
 
     def _of_images(self, images: tf.TensorSpec, prepare: Prepare) -> dict[str, Signature]:
         def spec(name):
@@ -110,24 +115,35 @@ class Signatures:
         labels, targets = (tf.TensorSpec([None], tf.int64, name) for name in ("support_labels", "targets"))
         episode = (spec("support_images"), labels, spec("query_images"))
         found = {
-            "classify_episode": Signature(self._classify_episode(prepare), episode,
-                                          "Probabilities of the classes that the support images show."),
+            "classify_episode": Signature(
+                self._classify_episode(prepare), episode, "Probabilities of the classes that the support images show."
+            ),
             "embed": Signature(self._embed(prepare), (spec("images"),), "The backbone's feature maps."),
-            "explain_episode": Signature(self._explain_episode(prepare), (*episode, targets),
-                                         "As `classify_episode`, and what query and support pixels spoke for a class."),
+            "explain_episode": Signature(
+                self._explain_episode(prepare),
+                (*episode, targets),
+                "As `classify_episode`, and what query and support pixels spoke for a class.",
+            ),
         }
         if has_prototypes(self.model.model.head):
             maps = tf.TensorSpec([None, *self.model.model.head.feature_shape], tf.float32, "prototypes")
-            found["prototypes"] = Signature(self._prototypes(prepare), episode[:2],
-                                            "The mean feature map of each class.")
+            found["prototypes"] = Signature(
+                self._prototypes(prepare), episode[:2], "The mean feature map of each class."
+            )
             found["classify_with_prototypes"] = Signature(
-                self._classify_with_prototypes(prepare), (maps, episode[2]),
-                "Probabilities of the classes that have these prototypes.")
+                self._classify_with_prototypes(prepare),
+                (maps, episode[2]),
+                "Probabilities of the classes that have these prototypes.",
+            )
         if self.support is not None:
-            found["serving_default"] = Signature(self._classify(prepare), (spec("images"),),
-                                                 "Probabilities of the classes of the stored support set.")
-            found["explain"] = Signature(self._explain(prepare), (spec("images"), targets),
-                                         "As `serving_default`, and what the query's pixels spoke for a class.")
+            found["serving_default"] = Signature(
+                self._classify(prepare), (spec("images"),), "Probabilities of the classes of the stored support set."
+            )
+            found["explain"] = Signature(
+                self._explain(prepare),
+                (spec("images"), targets),
+                "As `serving_default`, and what the query's pixels spoke for a class.",
+            )
         return found
 
     # === Stored support set ===
@@ -144,16 +160,23 @@ class Signatures:
             images = prepare(self._counted(images))
             targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
             found = self.model.relevance(self.support.features, self.support.labels, images, targets)
-            return {**self._named(found.scores), "explained_class": tf.gather(self.support.class_names, found.targets),
-                    "relevance": found.images, "overlay_bytes": overlay_pictures(images, found.images)}
+            return {
+                **self._named(found.scores),
+                "explained_class": tf.gather(self.support.class_names, found.targets),
+                "relevance": found.images,
+                "overlay_bytes": overlay_pictures(images, found.images),
+            }
 
         return explain
 
     def _named(self, scores):
         # A row for each query: TensorFlow Serving wants outputs of one batch size.
         names = tf.repeat(tf.constant(self.support.class_names)[None], tf.shape(scores)[0], axis=0)
-        return {"probabilities": self.model.probabilities(scores), "class_names": names,
-                "top_class": tf.gather(self.support.class_names, tf.argmax(scores, axis=-1))}
+        return {
+            "probabilities": self.model.probabilities(scores),
+            "class_names": names,
+            "top_class": tf.gather(self.support.class_names, tf.argmax(scores, axis=-1)),
+        }
 
     def _explain_numbered(self, images, targets):
         images = prepared_floats(self._counted(images))
@@ -179,9 +202,13 @@ class Signatures:
             queries = prepare(query_images)
             targets = checked_targets(targets, tf.shape(queries)[0], tf.shape(labels)[1])
             found = self.model.relevance(self.model.features(support), labels, queries, targets)
-            return {**self._numbered(found.scores), "explained": found.targets, "relevance": found.images,
-                    "support_relevance": self.model.support_relevance(support, found.support_features),
-                    "overlay_bytes": overlay_pictures(queries, found.images)}
+            return {
+                **self._numbered(found.scores),
+                "explained": found.targets,
+                "relevance": found.images,
+                "support_relevance": self.model.support_relevance(support, found.support_features),
+                "overlay_bytes": overlay_pictures(queries, found.images),
+            }
 
         return explain_episode
 
@@ -231,9 +258,19 @@ class Signatures:
     def _counted_together(self, held: tf.Tensor, queries: tf.Tensor, name: str) -> tuple[tf.Tensor, tf.Tensor]:
         """As `_counted`, for queries and what they are compared with, which is called `name`."""
         counts, most = (tf.shape(held)[0], tf.shape(queries)[0]), self.limits.max_images
-        few = checked(sum(counts) <= most, (sum(counts) <= most, [
-            f"a request may hold at most {most} images, {name} and queries together. Received:", counts[0],
-            f"{name} and", counts[1], "queries"]))
+        few = checked(
+            sum(counts) <= most,
+            (
+                sum(counts) <= most,
+                [
+                    f"a request may hold at most {most} images, {name} and queries together. Received:",
+                    counts[0],
+                    f"{name} and",
+                    counts[1],
+                    "queries",
+                ],
+            ),
+        )
         with tf.control_dependencies([few]):
             return tf.identity(held), tf.identity(queries)
 
@@ -253,17 +290,25 @@ def checked_labels(labels: tf.Tensor, images: tf.Tensor, head: Head) -> tf.Tenso
         tf.errors.InvalidArgumentError: when the graph runs: another number of labels than of images, none, labels
             below 0, fewer than two classes or not as many as the head takes, or a class without an image.
     """
-    labels = checked(labels, (images > 0, ["at least one support image must be given. Received: none"]),
-                     (tf.size(labels) == images, ["every support image must have one label. Received:", images,
-                                                  "images and", tf.size(labels), "labels"]))
+    labels = checked(
+        labels,
+        (images > 0, ["at least one support image must be given. Received: none"]),
+        (
+            tf.size(labels) == images,
+            ["every support image must have one label. Received:", images, "images and", tf.size(labels), "labels"],
+        ),
+    )
     in_range = (labels >= 0) & (labels < tf.cast(images, labels.dtype))
     # Before anything as long as the largest label is made.
-    labels = checked(labels, (in_range, ["support labels must be 0, 1, ..., each class with at least one image. "
-                                         "Received:", labels]))
+    labels = checked(
+        labels, (in_range, ["support labels must be 0, 1, ..., each class with at least one image. Received:", labels])
+    )
     ways = tf.reduce_max(labels) + 1
     counts = tf.math.unsorted_segment_sum(tf.ones_like(labels), labels, ways)
-    rules = [(counts > 0, ["every class from 0 to the largest label must have a support image. Received:", labels]),
-             (ways >= 2, ["the support images must be of at least two classes. Received:", ways])]
+    rules = [
+        (counts > 0, ["every class from 0 to the largest label must have a support image. Received:", labels]),
+        (ways >= 2, ["the support images must be of at least two classes. Received:", ways]),
+    ]
     if head.needs_ways:
         rules.append((ways == head.ways, [f"this model takes {head.ways} classes. Received:", ways]))
     labels = checked(labels, *rules)
@@ -282,7 +327,20 @@ def checked_targets(targets: tf.Tensor, queries: tf.Tensor, ways: tf.Tensor | in
         tf.errors.InvalidArgumentError: when the graph runs: another number of targets, or one that is no class.
     """
     in_range = (targets >= -1) & (targets < tf.cast(ways, targets.dtype))
-    return checked(targets, (tf.size(targets) == queries, ["every query must have one target. Received:", queries,
-                                                           "queries and", tf.size(targets), "targets"]),
-                   (in_range, ["a target must be a class index, or -1 for the predicted class. Received:", targets,
-                               "for", ways, "classes"]))
+    return checked(
+        targets,
+        (
+            tf.size(targets) == queries,
+            ["every query must have one target. Received:", queries, "queries and", tf.size(targets), "targets"],
+        ),
+        (
+            in_range,
+            [
+                "a target must be a class index, or -1 for the predicted class. Received:",
+                targets,
+                "for",
+                ways,
+                "classes",
+            ],
+        ),
+    )

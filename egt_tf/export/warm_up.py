@@ -55,8 +55,10 @@ def example(signature: Signature, ways: int) -> Mapping[str, tf.Tensor]:
         signature: any of an exported model.
         ways: classes of the support set in the request.
     """
-    return {spec.name: _example(spec, ways if spec.name.startswith(("support", "prototypes")) else 1)
-            for spec in signature.inputs}
+    return {
+        spec.name: _example(spec, ways if spec.name.startswith(("support", "prototypes")) else 1)
+        for spec in signature.inputs
+    }
 
 
 def _example(spec: tf.TensorSpec, count: int) -> tf.Tensor:

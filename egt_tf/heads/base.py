@@ -42,8 +42,10 @@ class Head(keras.layers.Layer):
     def __init__(self, feature_shape: Sequence[int], **kwargs):
         super().__init__(**kwargs)
         if len(feature_shape) != 3 or any(not side or side < 1 for side in feature_shape):
-            raise ConfigError("`feature_shape` must be (height, width, channels), all >= 1. "
-                              f"Received: feature_shape={tuple(feature_shape)}")
+            raise ConfigError(
+                "`feature_shape` must be (height, width, channels), all >= 1. "
+                f"Received: feature_shape={tuple(feature_shape)}"
+            )
         self.feature_shape = tuple(int(side) for side in feature_shape)
         # Not on the class: Keras tracks the weights of no attribute that the class has too.
         self.auxiliary_model = None
@@ -57,8 +59,9 @@ class Head(keras.layers.Layer):
         """The number of queries in an episode must be a multiple of this."""
         return 1
 
-    def relate(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor,
-               training: bool | None = None) -> tf.Tensor | list[tf.Tensor]:
+    def relate(
+        self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor, training: bool | None = None
+    ) -> tf.Tensor | list[tf.Tensor]:
         """First stage.
 
         Args:
@@ -81,8 +84,13 @@ class Head(keras.layers.Layer):
         support, support_labels, query = inputs
         return self.score(self.relate(support, support_labels, query, training=training), training=training)
 
-    def training_scores(self, features: Sequence[tf.Tensor], scores: tf.Tensor,
-                        weights: Sequence[tf.Tensor] | None = None, training: bool = True) -> tf.Tensor:
+    def training_scores(
+        self,
+        features: Sequence[tf.Tensor],
+        scores: tf.Tensor,
+        weights: Sequence[tf.Tensor] | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """What the loss is taken of: the raw scores, or those of the weighted features.
 
         Args:
@@ -100,8 +108,9 @@ class Head(keras.layers.Layer):
         weighted = first * tf.cast(weights[0], first.dtype)
         return self.score([weighted, *rest] if rest else weighted, training=training)
 
-    def auxiliary_loss(self, features: Sequence[tf.Tensor], labels: tf.Tensor, base_labels: tf.Tensor | None,
-                       training: bool = True) -> tf.Tensor:
+    def auxiliary_loss(
+        self, features: Sequence[tf.Tensor], labels: tf.Tensor, base_labels: tf.Tensor | None, training: bool = True
+    ) -> tf.Tensor:
         """A loss beside that of the scores, which guidance leaves alone.
 
         Args:

@@ -30,8 +30,9 @@ class CosineHead(Head):
         images. Here the prototype is that vector and training is episodic, so that nothing is fitted in an episode.
     """
 
-    def __init__(self, feature_shape: Sequence[int], scale: float = 10.0, seed: int | None = None,
-                 name: str = "cosine", **kwargs):
+    def __init__(
+        self, feature_shape: Sequence[int], scale: float = 10.0, seed: int | None = None, name: str = "cosine", **kwargs
+    ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_positive("scale", scale)
 

@@ -52,8 +52,16 @@ class CrossAttentionHead(Head):
     weighted_layers = ("attended_query", "product")
     needs_base_classes = True
 
-    def __init__(self, feature_shape: Sequence[int], base_classes: int = 0, scale: float = 7.0,
-                 temperature: float = 0.025, seed: int | None = None, name: str = "cross_attention", **kwargs):
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        base_classes: int = 0,
+        scale: float = 7.0,
+        temperature: float = 0.025,
+        seed: int | None = None,
+        name: str = "cross_attention",
+        **kwargs,
+    ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_integer("base_classes", base_classes, 0)
         check_positive("scale", scale)
@@ -92,12 +100,14 @@ class CrossAttentionHead(Head):
         positions = self.feature_shape[0] * self.feature_shape[1]
         narrow = max(1, positions // FUSION_REDUCTION)
         means = keras.Input((None, None, positions), name="means")
-        x = keras.layers.Dense(narrow, name="conv1", kernel_initializer=weights.convolution(),
-                               bias_initializer=weights.uniform(positions))(means)
+        x = keras.layers.Dense(
+            narrow, name="conv1", kernel_initializer=weights.convolution(), bias_initializer=weights.uniform(positions)
+        )(means)
         x = batch_normalization("bn")(x)
         x = keras.layers.Activation("relu", name="relu")(x)
-        kernel = keras.layers.Dense(positions, name="conv2", kernel_initializer=weights.convolution(),
-                                    bias_initializer=weights.uniform(narrow))(x)
+        kernel = keras.layers.Dense(
+            positions, name="conv2", kernel_initializer=weights.convolution(), bias_initializer=weights.uniform(narrow)
+        )(x)
         return keras.Model(means, kernel, name="fusion")
 
     def _score_model(self) -> keras.Model:
@@ -112,12 +122,21 @@ class CrossAttentionHead(Head):
     def _auxiliary_model(self, weights: InitialWeights) -> keras.Model:
         channels = self.feature_shape[-1]
         maps = keras.Input((None, *self.feature_shape), name="attended_maps")
-        scores = keras.layers.Dense(self.base_classes, name="base_scores", kernel_initializer=weights.uniform(channels),
-                                    bias_initializer=weights.uniform(channels))(maps)
+        scores = keras.layers.Dense(
+            self.base_classes,
+            name="base_scores",
+            kernel_initializer=weights.uniform(channels),
+            bias_initializer=weights.uniform(channels),
+        )(maps)
         return keras.Model(maps, scores, name="auxiliary")
 
-    def training_scores(self, features: Sequence[tf.Tensor], scores: tf.Tensor,
-                        weights: Sequence[tf.Tensor] | None = None, training: bool = True) -> tf.Tensor:
+    def training_scores(
+        self,
+        features: Sequence[tf.Tensor],
+        scores: tf.Tensor,
+        weights: Sequence[tf.Tensor] | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """Scores at every position of the query's map, `scale cos(attended query at the position, t)`.
 
         Guided, each channel of the cosine is weighted by `weights[0]` at the position and `weights[1]` everywhere; it
@@ -138,8 +157,9 @@ class CrossAttentionHead(Head):
             query, support = (x * tf.cast(w, x.dtype) for x, w in zip((query, support), weights, strict=True))
         return self.scale * tf.einsum("eqkhwc,eqkc->eqhwk", query, support)
 
-    def auxiliary_loss(self, features: Sequence[tf.Tensor], labels: tf.Tensor, base_labels: tf.Tensor | None,
-                       training: bool = True) -> tf.Tensor:
+    def auxiliary_loss(
+        self, features: Sequence[tf.Tensor], labels: tf.Tensor, base_labels: tf.Tensor | None, training: bool = True
+    ) -> tf.Tensor:
         """Cross-entropy of the base classes at every position of the query attended for its true class.
 
         See `Head.auxiliary_loss`; zeros without `base_classes` or `base_labels`.
@@ -158,5 +178,10 @@ class CrossAttentionHead(Head):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {**super().get_config(), "base_classes": self.base_classes, "scale": self.scale,
-                "temperature": self.temperature, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "base_classes": self.base_classes,
+            "scale": self.scale,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }

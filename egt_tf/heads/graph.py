@@ -10,8 +10,16 @@ from tensorflow import keras
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
 from egt_tf.heads.base import Head
-from egt_tf.heads.graph_layers import (GraphNodes, Neighbourhood, NeighbourSoftmax, PairBatchNormalization,
-                                       PairDifferences, PairMatrix, QueryScores, SkipConcatenate)
+from egt_tf.heads.graph_layers import (
+    GraphNodes,
+    Neighbourhood,
+    NeighbourSoftmax,
+    PairBatchNormalization,
+    PairDifferences,
+    PairMatrix,
+    QueryScores,
+    SkipConcatenate,
+)
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
 from egt_tf.heads.tables import HEADS
 
@@ -60,13 +68,25 @@ class GraphHead(Head):
     weighted_layers = ("nodes",)
     needs_ways = True
 
-    def __init__(self, feature_shape: Sequence[int], ways: int = 5, queries_per_graph: str = "ways",
-                 embedding: int = 128, adjacency_width: int = 96, growth: int = 48, batch_statistics: bool = True,
-                 seed: int | None = None, name: str = "graph", **kwargs):
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        ways: int = 5,
+        queries_per_graph: str = "ways",
+        embedding: int = 128,
+        adjacency_width: int = 96,
+        growth: int = 48,
+        batch_statistics: bool = True,
+        seed: int | None = None,
+        name: str = "graph",
+        **kwargs,
+    ):
         super().__init__(feature_shape, name=name, **kwargs)
         if queries_per_graph not in QUERIES_PER_GRAPH:
-            raise ConfigError(f"`queries_per_graph` must be one of {', '.join(QUERIES_PER_GRAPH)}. "
-                              f"Received: queries_per_graph={queries_per_graph!r}")
+            raise ConfigError(
+                f"`queries_per_graph` must be one of {', '.join(QUERIES_PER_GRAPH)}. "
+                f"Received: queries_per_graph={queries_per_graph!r}"
+            )
         if not isinstance(batch_statistics, bool):
             raise ConfigError(f"`batch_statistics` must be true or false. Received: {batch_statistics!r}")
         check_integer("ways", ways, 2)
@@ -96,8 +116,9 @@ class GraphHead(Head):
         """The number of queries in an episode must be a multiple of this."""
         return ways if self.queries_per_graph == "ways" else 1
 
-    def relate(self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor,
-               training: bool | None = None) -> list[tf.Tensor]:
+    def relate(
+        self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor, training: bool | None = None
+    ) -> list[tf.Tensor]:
         """First stage, see `Head.relate`.
 
         Returns:
@@ -154,8 +175,9 @@ class GraphHead(Head):
     @staticmethod
     def _dense(x, units, name, weights):
         fan_in = x.shape[-1]
-        return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
-                                  bias_initializer=weights.uniform(fan_in))(x)
+        return keras.layers.Dense(
+            units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
+        )(x)
 
     def _normalised(self, x, name, normalization=EpisodeBatchNormalization):
         return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
@@ -171,6 +193,13 @@ class GraphHead(Head):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {**super().get_config(), "ways": self.ways, "queries_per_graph": self.queries_per_graph,
-                "embedding": self.embedding, "adjacency_width": self.adjacency_width, "growth": self.growth,
-                "batch_statistics": self.batch_statistics, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "ways": self.ways,
+            "queries_per_graph": self.queries_per_graph,
+            "embedding": self.embedding,
+            "adjacency_width": self.adjacency_width,
+            "growth": self.growth,
+            "batch_statistics": self.batch_statistics,
+            "seed": self.seed,
+        }

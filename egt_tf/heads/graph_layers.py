@@ -59,8 +59,10 @@ class GraphNodes(keras.layers.Layer):
 
         query = tf.reshape(vectors[:, support:], [episodes, self.per_graph, graphs, sizes[2]])
         unlabelled = tf.zeros([episodes, graphs, self.per_graph, label_sizes[2]], vectors.dtype)
-        outputs = (with_support(vectors[:, :support], tf.transpose(query, [0, 2, 1, 3])),
-                   with_support(tf.cast(labels, vectors.dtype), unlabelled))
+        outputs = (
+            with_support(vectors[:, :support], tf.transpose(query, [0, 2, 1, 3])),
+            with_support(tf.cast(labels, vectors.dtype), unlabelled),
+        )
         return [tf.ensure_shape(y, shape) for y, shape in zip(outputs, shapes)]
 
     def compute_output_shape(self, input_shape):
@@ -78,15 +80,19 @@ class GraphNodes(keras.layers.Layer):
 
     def _checks(self, ways, queries):
         """Operations that check what only a running graph knows."""
-        return [tf.debugging.assert_equal(ways, self.ways, self._wrong_ways()),
-                tf.debugging.assert_equal(queries % self.per_graph, 0, self._wrong_queries())]
+        return [
+            tf.debugging.assert_equal(ways, self.ways, self._wrong_ways()),
+            tf.debugging.assert_equal(queries % self.per_graph, 0, self._wrong_queries()),
+        ]
 
     def _wrong_ways(self):
         return f"the graph head was made for episodes of {self.ways} ways."
 
     def _wrong_queries(self):
-        return (f"the graph head needs a multiple of {self.per_graph} queries in an episode, the same number of each "
-                "class; queries_per_graph='one' takes any number.")
+        return (
+            f"the graph head needs a multiple of {self.per_graph} queries in an episode, the same number of each "
+            "class; queries_per_graph='one' takes any number."
+        )
 
     def get_config(self):
         return {**super().get_config(), "ways": self.ways, "per_graph": self.per_graph}
@@ -133,8 +139,7 @@ class PairBatchNormalization(EpisodeBatchNormalization):
         shares = tf.where(once, tf.constant(1.0, x.dtype), tf.constant(2.0, x.dtype)) / self.rows(x)
         axes = list(range(1, len(x.shape) - 1))
         mean = tf.reduce_sum(shares[:, None] * x, axes, keepdims=True)
-        variance = tf.reduce_sum(shares[:, None] * tf.math.squared_difference(x, mean), axes,
-                                 keepdims=True)
+        variance = tf.reduce_sum(shares[:, None] * tf.math.squared_difference(x, mean), axes, keepdims=True)
         return mean, variance
 
     def rows(self, x: tf.Tensor) -> tf.Tensor:
@@ -223,7 +228,7 @@ class QueryScores(keras.layers.Layer):
 
     def call(self, inputs):
         shape = tf.shape(inputs)
-        scores = tf.transpose(inputs[:, :, -self.per_graph:], [0, 2, 1, 3])
+        scores = tf.transpose(inputs[:, :, -self.per_graph :], [0, 2, 1, 3])
         scores = tf.reshape(scores, [shape[0], self.per_graph * shape[1], shape[3]])
         return tf.ensure_shape(scores, self.compute_output_shape(inputs.shape))
 

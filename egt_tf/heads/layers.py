@@ -85,8 +85,9 @@ class PairConvolution2D(keras.layers.Conv2D):
         z = self.of_parts(prototypes, queries, self.kernel, self.bias)
         return z if self.activation is None else self.activation(z)
 
-    def of_parts(self, prototypes: tf.Tensor, queries: tf.Tensor, kernel: tf.Tensor,
-                 bias: tf.Tensor | None = None) -> tf.Tensor:
+    def of_parts(
+        self, prototypes: tf.Tensor, queries: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """The convolution of the pairs with `kernel`, and `bias` added, before the activation."""
         for_prototypes, for_queries = tf.split(kernel, 2, axis=-2)
         of_queries = self.convolution_op(queries, for_queries)
@@ -131,8 +132,11 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         self.beta = self._vector("beta", width, "zeros")
         if not self.batch_statistics:
             # Each replica of a step updates its own, as with Keras's batch normalisation.
-            own = {"trainable": False, "synchronization": tf.VariableSynchronization.ON_READ,
-                   "aggregation": tf.VariableAggregation.MEAN}
+            own = {
+                "trainable": False,
+                "synchronization": tf.VariableSynchronization.ON_READ,
+                "aggregation": tf.VariableAggregation.MEAN,
+            }
             self.moving_mean = self._vector("moving_mean", width, "zeros", **own)
             self.moving_variance = self._vector("moving_variance", width, "ones", **own)
         super().build(input_shape)
@@ -175,8 +179,12 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         return tf.TensorShape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon, "batch_statistics": self.batch_statistics,
-                "momentum": self.momentum}
+        return {
+            **super().get_config(),
+            "epsilon": self.epsilon,
+            "batch_statistics": self.batch_statistics,
+            "momentum": self.momentum,
+        }
 
 
 @register

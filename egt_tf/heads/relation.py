@@ -11,8 +11,15 @@ from tensorflow import keras
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.heads.base import Head
-from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, PairConcat,
-                                 PairConvolution2D, PrototypeMean)
+from egt_tf.heads.layers import (
+    DropLastAxis,
+    EpisodeBatchNormalization,
+    FlattenMap,
+    MapMaxPooling2D,
+    PairConcat,
+    PairConvolution2D,
+    PrototypeMean,
+)
 from egt_tf.heads.tables import HEADS
 
 LOSSES = ("mse", "cross_entropy")
@@ -44,8 +51,16 @@ class RelationHead(Head):
 
     weighted_layers = ("pairs",)
 
-    def __init__(self, feature_shape: Sequence[int], hidden: int = 8, loss: str = "mse", batch_statistics: bool = True,
-                 seed: int | None = None, name: str = "relation", **kwargs):
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        hidden: int = 8,
+        loss: str = "mse",
+        batch_statistics: bool = True,
+        seed: int | None = None,
+        name: str = "relation",
+        **kwargs,
+    ):
         super().__init__(feature_shape, name=name, **kwargs)
         if loss not in LOSSES:
             raise ConfigError(f"`loss` must be one of {', '.join(LOSSES)}. Received: loss={loss!r}")
@@ -77,15 +92,18 @@ class RelationHead(Head):
 
     def _score_models(self, weights: InitialWeights) -> tuple[keras.Model, keras.Model]:
         """The scores of prototypes and queries, and by the same layers those of pairs that were weighted."""
-        prototypes, query = (keras.Input((None, *self.feature_shape), name=name)
-                             for name in ("prototype_features", "query_features"))
+        prototypes, query = (
+            keras.Input((None, *self.feature_shape), name=name) for name in ("prototype_features", "query_features")
+        )
         pairs = PairConcat(name="pairs")([prototypes, query])
         convolution, *behind = self._layers(weights)
         scores = _through(behind, convolution([pairs, prototypes, query]))
         height, width, channels = self.feature_shape
         weighted = keras.Input((None, None, height, width, 2 * channels), name="weighted_pairs")
-        return (keras.Model([prototypes, query], scores, name="score"),
-                keras.Model(weighted, _through(behind, convolution(weighted)), name="score_weighted"))
+        return (
+            keras.Model([prototypes, query], scores, name="score"),
+            keras.Model(weighted, _through(behind, convolution(weighted)), name="score_weighted"),
+        )
 
     def _layers(self, weights: InitialWeights) -> list[keras.layers.Layer]:
         """The relation module, layer by layer."""
@@ -95,19 +113,35 @@ class RelationHead(Head):
         more, shape = self._block(keras.layers.Conv2D, shape, padding, "block2", weights)
         fc1 = self._dense(math.prod(shape), self.hidden, "fc1", weights)
         fc2 = self._dense(self.hidden, 1, "fc2", weights)
-        return [*layers, *more, FlattenMap(name="flatten"), fc1, keras.layers.Activation("relu", name="fc1_relu"), fc2,
-                DropLastAxis(name="scores")]
+        return [
+            *layers,
+            *more,
+            FlattenMap(name="flatten"),
+            fc1,
+            keras.layers.Activation("relu", name="fc1_relu"),
+            fc2,
+            DropLastAxis(name="scores"),
+        ]
 
     def _block(self, convolution, shape, padding, name, weights):
         """Its layers, and the shape of their map."""
         if padding == "valid" and min(shape[:2]) < 3:
-            raise ConfigError("the relation module needs a feature map of at least 3x3 where it does not pad. "
-                              f"Received: feature_shape={self.feature_shape}")
-        layers = [convolution(self.feature_shape[-1], 3, padding=padding, name=f"{name}_conv",
-                              kernel_initializer=weights.convolution(),
-                              bias_initializer=weights.uniform(9 * shape[-1])),
-                  EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn"),
-                  keras.layers.Activation("relu", name=f"{name}_relu")]
+            raise ConfigError(
+                "the relation module needs a feature map of at least 3x3 where it does not pad. "
+                f"Received: feature_shape={self.feature_shape}"
+            )
+        layers = [
+            convolution(
+                self.feature_shape[-1],
+                3,
+                padding=padding,
+                name=f"{name}_conv",
+                kernel_initializer=weights.convolution(),
+                bias_initializer=weights.uniform(9 * shape[-1]),
+            ),
+            EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn"),
+            keras.layers.Activation("relu", name=f"{name}_relu"),
+        ]
         height, width = (side - (2 if padding == "valid" else 0) for side in shape[:2])
         if min(height, width) >= 2:
             layers.append(MapMaxPooling2D(2, name=f"{name}_pool"))
@@ -116,11 +150,17 @@ class RelationHead(Head):
 
     @staticmethod
     def _dense(fan_in, units, name, weights):
-        return keras.layers.Dense(units, name=name, kernel_initializer=weights.uniform(fan_in),
-                                  bias_initializer=weights.uniform(fan_in))
+        return keras.layers.Dense(
+            units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
+        )
 
-    def training_scores(self, features: Sequence[tf.Tensor], scores: tf.Tensor,
-                        weights: Sequence[tf.Tensor] | None = None, training: bool = True) -> tf.Tensor:
+    def training_scores(
+        self,
+        features: Sequence[tf.Tensor],
+        scores: tf.Tensor,
+        weights: Sequence[tf.Tensor] | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """The raw scores, or those of the weighted pairs; see `Head.training_scores`."""
         if weights is None:
             return scores
@@ -140,8 +180,13 @@ class RelationHead(Head):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {**super().get_config(), "hidden": self.hidden, "loss": self.loss_name,
-                "batch_statistics": self.batch_statistics, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "hidden": self.hidden,
+            "loss": self.loss_name,
+            "batch_statistics": self.batch_statistics,
+            "seed": self.seed,
+        }
 
 
 def _through(layers: Sequence[keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:

@@ -25,8 +25,20 @@ _TWICE = re.compile(r"((?:^|\.)(?:trunk\.\d+|layer[12]))\.trunk\.([01])\.")
 _TWICE_NAMES = {"0": "C", "1": "BN"}
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
 # What unpickling damaged or refused bytes fails with; torch raises its own refusals as UnpicklingError.
-_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError,
-           ImportError, AssertionError, pickle.UnpicklingError, struct.error)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    ImportError,
+    AssertionError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -62,8 +74,10 @@ def _load_torch(path: Path) -> dict[str, np.ndarray]:
     except RunError:
         raise
     except _DAMAGE as error:
-        raise RunError(f"the checkpoint {path} must be a whole file of torch.save that holds arrays and numbers only. "
-                       f"Received: {_reason(error)}") from error
+        raise RunError(
+            f"the checkpoint {path} must be a whole file of torch.save that holds arrays and numbers only. "
+            f"Received: {_reason(error)}"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -76,11 +90,15 @@ def _import_torch(path: Path) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise RunError(f"reading {path} needs PyTorch, which is not installed: pip install 'egt-tf[convert]' (or save "
-                       "the arrays as an .npz archive)") from error
+        raise RunError(
+            f"reading {path} needs PyTorch, which is not installed: pip install 'egt-tf[convert]' (or save "
+            "the arrays as an .npz archive)"
+        ) from error
     if tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2]) < SAFE_TORCH:
-        raise RunError(f"reading {path} needs PyTorch >= {'.'.join(map(str, SAFE_TORCH))}; in older ones a file can "
-                       f"run code. Received: {torch.__version__}; pip install -U 'egt-tf[convert]'")
+        raise RunError(
+            f"reading {path} needs PyTorch >= {'.'.join(map(str, SAFE_TORCH))}; in older ones a file can "
+            f"run code. Received: {torch.__version__}; pip install -U 'egt-tf[convert]'"
+        )
     return torch
 
 
@@ -89,8 +107,10 @@ def _state_of(content: Any, path: Path) -> Mapping[str, Any]:
     if isinstance(content, Mapping):
         state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(state, Mapping) or not all(hasattr(value, "numpy") for value in state.values()):
-        raise RunError(f"the checkpoint {path} must hold a state dict, by itself or under {', '.join(STATE_KEYS)}. "
-                       f"Received: {_description(content)}")
+        raise RunError(
+            f"the checkpoint {path} must hold a state dict, by itself or under {', '.join(STATE_KEYS)}. "
+            f"Received: {_description(content)}"
+        )
     return state
 
 

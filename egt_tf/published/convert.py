@@ -88,8 +88,12 @@ def convert(checkpoint: str | os.PathLike, run: RunFolder, choices: Choices = Ch
     """
     run.check_new()
     conversion = convert_arrays(load_checkpoint(checkpoint), choices, str(checkpoint))
-    origin = {"checkpoint": str(checkpoint), "sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
-              "unused": list(conversion.unused), "trained_head": conversion.trained_head}
+    origin = {
+        "checkpoint": str(checkpoint),
+        "sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "unused": list(conversion.unused),
+        "trained_head": conversion.trained_head,
+    }
     with run.removed_on_error():
         write_json(run.environment_file, {**environment(), "origin": origin})
         save_arrays(run.best_file, weight_arrays(conversion.model))
@@ -98,8 +102,9 @@ def convert(checkpoint: str | os.PathLike, run: RunFolder, choices: Choices = Ch
     return conversion
 
 
-def convert_arrays(arrays: Mapping[str, np.ndarray], choices: Choices = Choices(),
-                   origin: str = "the checkpoint") -> Conversion:
+def convert_arrays(
+    arrays: Mapping[str, np.ndarray], choices: Choices = Choices(), origin: str = "the checkpoint"
+) -> Conversion:
     """The model that arrays under their published names make.
 
     Args:
@@ -124,8 +129,10 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], choices: Choices = Choices(
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         head = f" and the head {config.model.head['name']}" if has_head else " alone"
-        raise RunError(f"the arrays of {origin} must be those of {config.model.backbone['name']} at "
-                       f"{config.data.image_size} px{head}. Received: {'; '.join(problems[:_LISTED])}{more}")
+        raise RunError(
+            f"the arrays of {origin} must be those of {config.model.backbone['name']} at "
+            f"{config.data.image_size} px{head}. Received: {'; '.join(problems[:_LISTED])}{more}"
+        )
     values = {name: source.read(arrays[source.name]).astype(np.float32) for name, source in wanted.items()}
     assign_weights(model, {**weight_arrays(model), **values}, origin)
     return Conversion(config, model, tuple(unused), has_head)
@@ -143,16 +150,22 @@ def _configurations(arrays: Mapping[str, np.ndarray], choices: Choices) -> list[
     configs = []
     for name in [choices.backbone] if choices.backbone else detect.candidate_backbones(arrays):
         kind = detect.lookup(detect.BACKBONES, "backbone", name)
-        configs.append(config_from_dict({
-            "data": {"image_size": choices.image_size or kind.image_size},
-            "episode": {"ways": ways, "shots": choices.shots or EpisodeConfig.shots},
-            "model": {"backbone": {"name": name, **kind.arguments(arrays, prefix)}, "head": head}},
-            origin="the configuration of the checkpoint"))
+        configs.append(
+            config_from_dict(
+                {
+                    "data": {"image_size": choices.image_size or kind.image_size},
+                    "episode": {"ways": ways, "shots": choices.shots or EpisodeConfig.shots},
+                    "model": {"backbone": {"name": name, **kind.arguments(arrays, prefix)}, "head": head},
+                },
+                origin="the configuration of the checkpoint",
+            )
+        )
     return configs
 
 
-def _origins(model: EpisodicModel, config: RunConfig, arrays: Mapping[str, np.ndarray],
-             has_head: bool) -> dict[str, Origin]:
+def _origins(
+    model: EpisodicModel, config: RunConfig, arrays: Mapping[str, np.ndarray], has_head: bool
+) -> dict[str, Origin]:
     """The origin of each weight of the model; without those of the head if the checkpoint has none."""
     prefix = detect.backbone_prefix(arrays)
     tables = {"backbone": detect.BACKBONES[config.model.backbone["name"]].layers(prefix)}
@@ -164,8 +177,11 @@ def _origins(model: EpisodicModel, config: RunConfig, arrays: Mapping[str, np.nd
         part, _, inner = name.partition("/")
         if part in tables:
             shapes[part][inner] = tuple(weight.shape)
-    return {f"{part}/{inner}": source for part, layers in tables.items()
-            for inner, source in origins(shapes[part], layers, flattened_maps(model.head.score_model)).items()}
+    return {
+        f"{part}/{inner}": source
+        for part, layers in tables.items()
+        for inner, source in origins(shapes[part], layers, flattened_maps(model.head.score_model)).items()
+    }
 
 
 def flattened_maps(model: keras.Model) -> dict[str, tuple[int, ...]]:

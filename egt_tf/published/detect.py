@@ -72,8 +72,10 @@ def candidate_backbones(arrays: Arrays) -> list[str]:
     inner = [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
     found = [kind for kind, backbone in BACKBONES.items() if any(map(backbone.member.match, inner))]
     if not found:
-        raise RunError("the arrays of a checkpoint must be named as those of a published backbone (trunk.0.C.weight, "
-                       f"trunk.4.C1.weight, layer1.0.conv1.weight, ...). Received: {', '.join(list(arrays)[:5])}")
+        raise RunError(
+            "the arrays of a checkpoint must be named as those of a published backbone (trunk.0.C.weight, "
+            f"trunk.4.C1.weight, layer1.0.conv1.weight, ...). Received: {', '.join(list(arrays)[:5])}"
+        )
     # ResNets of simple blocks are told apart by their number.
     numbers = [int(match[1]) for match in map(_SIMPLE_BLOCK.match, inner) if match]
     exact = [kind for kind in found if numbers and sum(BACKBONES[kind].blocks) == max(numbers) - 3]
@@ -131,9 +133,12 @@ def _resnet12_arguments(arrays: Arrays, prefix: str) -> dict[str, Any]:
 
 
 def _graph_arguments(arrays: Arrays) -> dict[str, Any]:
-    return _given(ways=_shape(arrays, "gnn.layer_last.fc.weight"), embedding=_shape(arrays, "fc.0.weight"),
-                  adjacency_width=_shape(arrays, "gnn.w_comp_last.conv2d_4.weight"),
-                  growth=_shape(arrays, "gnn.layer_l0.fc.weight"))
+    return _given(
+        ways=_shape(arrays, "gnn.layer_last.fc.weight"),
+        embedding=_shape(arrays, "fc.0.weight"),
+        adjacency_width=_shape(arrays, "gnn.w_comp_last.conv2d_4.weight"),
+        growth=_shape(arrays, "gnn.layer_l0.fc.weight"),
+    )
 
 
 _CONV_BLOCK = re.compile(r"trunk\.\d+\.(C|BN)\.")
@@ -142,20 +147,32 @@ _BASIC_BLOCK = re.compile(r"layer\d\.0\.(conv|bn)\d\.")
 _SIMPLE_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2)}
 
 BACKBONES: Mapping[str, BackboneKind] = {
-    **{name: BackboneKind(_CONV_BLOCK, (1, 1, 1, 1), 84, _conv_arguments, names.conv_layers)
-       for name in ("conv4", "conv4np")},
-    **{name: BackboneKind(_SIMPLE_BLOCK, blocks, 224, _resnet_arguments(blocks),
-                          lambda prefix, blocks=blocks: names.resnet_layers(blocks, prefix))
-       for name, blocks in _SIMPLE_BLOCKS.items()},
+    **{
+        name: BackboneKind(_CONV_BLOCK, (1, 1, 1, 1), 84, _conv_arguments, names.conv_layers)
+        for name in ("conv4", "conv4np")
+    },
+    **{
+        name: BackboneKind(
+            _SIMPLE_BLOCK,
+            blocks,
+            224,
+            _resnet_arguments(blocks),
+            lambda prefix, blocks=blocks: names.resnet_layers(blocks, prefix),
+        )
+        for name, blocks in _SIMPLE_BLOCKS.items()
+    },
     "resnet12": BackboneKind(_BASIC_BLOCK, (1, 1, 1, 1), 84, _resnet12_arguments, names.resnet12_layers),
 }
 HEADS: Mapping[str, HeadKind] = {
-    "relation": HeadKind(re.compile(r"relation_module\."),
-                         lambda arrays: _given(hidden=_shape(arrays, "relation_module.fc1.weight")),
-                         names.relation_layers()),
-    "graph": HeadKind(re.compile(r"gnn\.|fc\.[01]\."), _graph_arguments, names.graph_layers(),
-                      needs_ways=True),
-    "cross_attention": HeadKind(re.compile(r"cam\."),
-                                lambda arrays: _given(base_classes=_shape(arrays, "clasifier.weight")),
-                                names.cross_attention_layers()),
+    "relation": HeadKind(
+        re.compile(r"relation_module\."),
+        lambda arrays: _given(hidden=_shape(arrays, "relation_module.fc1.weight")),
+        names.relation_layers(),
+    ),
+    "graph": HeadKind(re.compile(r"gnn\.|fc\.[01]\."), _graph_arguments, names.graph_layers(), needs_ways=True),
+    "cross_attention": HeadKind(
+        re.compile(r"cam\."),
+        lambda arrays: _given(base_classes=_shape(arrays, "clasifier.weight")),
+        names.cross_attention_layers(),
+    ),
 }

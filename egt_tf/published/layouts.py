@@ -8,8 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 # The last part of our weights' names -> that of the published ones.
-PARTS = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
-         "moving_variance": "running_var"}
+PARTS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +33,9 @@ class Origin:
     read: Callable[[np.ndarray], np.ndarray]
 
 
-def origins(shapes: Mapping[str, Sequence[int]], layers: Mapping[str, str],
-            maps: Mapping[str, Sequence[int]] | None = None) -> dict[str, Origin]:
+def origins(
+    shapes: Mapping[str, Sequence[int]], layers: Mapping[str, str], maps: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Origin]:
     """Where each weight of a model comes from.
 
     Args:
@@ -59,5 +66,6 @@ def _layout(shape, part, map_shape):
         # A dense layer over channels may have been published as a 1x1 convolution.
         return ((outputs, inputs), (outputs, inputs, 1, 1)), lambda array: array.reshape(outputs, inputs).T
     height, width, channels = map_shape
-    return ((outputs, inputs),), lambda array: (
-        array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0).reshape(inputs, outputs))
+    return (
+        (outputs, inputs),
+    ), lambda array: array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0).reshape(inputs, outputs)

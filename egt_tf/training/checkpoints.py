@@ -51,7 +51,7 @@ class Checkpoints:
         steps = int(model.optimizer.iterations.numpy())
         with atomic_write(self.folder / f"{steps:06d}.npz") as file:
             file.write(_sealed(state_arrays(model.classifier, model.optimizer, progress, model.training_variables)))
-        for old in self.files()[:-self.keep]:
+        for old in self.files()[: -self.keep]:
             old.unlink(missing_ok=True)
 
     def restore(self, model: GuidedModel, older: Path, report: Callable[[str], None]) -> Progress:
@@ -75,11 +75,14 @@ class Checkpoints:
             damaged.append(file)
             report(f"the checkpoint {file} is damaged ({reason}); going on from the one before")
         if damaged and not older.is_file():
-            raise RunError(f"a checkpoint in {self.folder} must be whole to go on from it. Received: damaged ones only "
-                           f"({len(damaged)}); restore one, or train into a new folder")
+            raise RunError(
+                f"a checkpoint in {self.folder} must be whole to go on from it. Received: damaged ones only "
+                f"({len(damaged)}); restore one, or train into a new folder"
+            )
         if not older.is_file():
-            raise RunError(f"{self.folder} must hold a checkpoint to go on from. Received: none; train into a new "
-                           "folder")
+            raise RunError(
+                f"{self.folder} must hold a checkpoint to go on from. Received: none; train into a new folder"
+            )
         progress = load_state(older, model.classifier, model.optimizer, model.training_variables)
         self._tidy(damaged)
         return progress
@@ -102,8 +105,10 @@ class Checkpoints:
         """What a user is told when a tensor of a step is not finite."""
         files = self.files()
         kept = f"the state after step {_steps(files[-1])} is kept in {files[-1]}" if files else "no state is kept"
-        return (f"the numbers of every step must be finite. Received: NaN or infinity in {tensor}, step {step}; {kept}."
-                " Train into a new folder with a smaller training.learning_rate or with training.clip_norm")
+        return (
+            f"the numbers of every step must be finite. Received: NaN or infinity in {tensor}, step {step}; {kept}."
+            " Train into a new folder with a smaller training.learning_rate or with training.clip_norm"
+        )
 
     def _tidy(self, damaged):
         # Their names say that they are the newest, for which whole ones would be removed.

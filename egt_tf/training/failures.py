@@ -56,6 +56,8 @@ def check_finite(loss: float, weights: Mapping[str, np.ndarray], epoch: int, sta
         RunError: a number is not finite.
     """
     if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights.values()):
-        raise RunError(f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch}; the state "
-                       f"after epoch {epoch - 1} is kept in {state}. Train into a new folder with a smaller "
-                       "training.learning_rate")
+        raise RunError(
+            f"the loss and the weights must stay finite. Received: loss {loss} in epoch {epoch}; the state "
+            f"after epoch {epoch - 1} is kept in {state}. Train into a new folder with a smaller "
+            "training.learning_rate"
+        )

@@ -48,9 +48,19 @@ class ExplanationFigures(keras.callbacks.Callback):
         judged: the model to explain, with the weights that the trained one has then; None: that one.
     """
 
-    def __init__(self, run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int, every: int,
-                 method: str | Mapping[str, Any], show: ShowPicture, unreadable: UnreadableImages | None = None,
-                 report: Report = lambda line: None, judged: EpisodicModel | None = None):
+    def __init__(
+        self,
+        run: RunFolder,
+        images: ImageSet,
+        spec: EpisodeSpec,
+        seed: int,
+        every: int,
+        method: str | Mapping[str, Any],
+        show: ShowPicture,
+        unreadable: UnreadableImages | None = None,
+        report: Report = lambda line: None,
+        judged: EpisodicModel | None = None,
+    ):
         super().__init__()
         self.run, self.images, self.spec, self.seed, self.every = run, images, spec, seed, every
         self.method, self.show, self.unreadable, self.report = get_method(method), show, unreadable, report
@@ -83,9 +93,18 @@ class ExplanationFigures(keras.callbacks.Callback):
         pages = []
         for number in range(QUERIES):
             support, query, truth = self._query(number, model.image_size)
-            pages.append(page_pixels(explain_image(
-                model, support, query, method=self.method, image_name=f"truth: {truth}",
-                run_name=f"{self.run.path.resolve().name}, epoch {epoch}")))
+            pages.append(
+                page_pixels(
+                    explain_image(
+                        model,
+                        support,
+                        query,
+                        method=self.method,
+                        image_name=f"truth: {truth}",
+                        run_name=f"{self.run.path.resolve().name}, epoch {epoch}",
+                    )
+                )
+            )
         # Names of different lengths never change the width of a page.
         return np.concatenate(pages)
 

@@ -50,14 +50,21 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
         Weights in [0, 2], shaped as `relevance`.
     """
     # Two reductions; the absolute values of all relevance would be one more large tensor.
-    largest = tf.maximum(tf.reduce_max(relevance, axis=axis, keepdims=True),
-                         -tf.reduce_min(relevance, axis=axis, keepdims=True))
+    largest = tf.maximum(
+        tf.reduce_max(relevance, axis=axis, keepdims=True), -tf.reduce_min(relevance, axis=axis, keepdims=True)
+    )
     return 1.0 + relevance / tf.where(largest == 0, tf.ones_like(largest), largest)
 
 
-def guided_scores(head: Head, features: tf.Tensor | Sequence[tf.Tensor], composite: Composite,
-                  beta: float | None = None, training: bool = True, detach: bool = True,
-                  nonnegative: bool = False) -> GuidedScores:
+def guided_scores(
+    head: Head,
+    features: tf.Tensor | Sequence[tf.Tensor],
+    composite: Composite,
+    beta: float | None = None,
+    training: bool = True,
+    detach: bool = True,
+    nonnegative: bool = False,
+) -> GuidedScores:
     """Scores the features, explains the scores, weights the features by their relevance and scores them again.
 
     Args:
@@ -104,8 +111,10 @@ class LossWeights:
 
     def __post_init__(self):
         if not (self.plain >= 0 and self.guided >= 0 and 0 < self.plain + self.guided < math.inf):
-            raise ConfigError("the weights of the plain and the guided loss must be >= 0, finite and not both 0. "
-                              f"Received: plain={self.plain}, guided={self.guided}")
+            raise ConfigError(
+                "the weights of the plain and the guided loss must be >= 0, finite and not both 0. "
+                f"Received: plain={self.plain}, guided={self.guided}"
+            )
 
 
 def loss_weights(mode: str, plain_weight: float, guided_weight: float | None, shots: int) -> LossWeights:

@@ -42,9 +42,17 @@ class GuidedModel(keras.Model):
         detach: see `guided_scores`.
     """
 
-    def __init__(self, classifier: EpisodicModel, plain_weight: float = 1.0, guided_weight: float = 1.0,
-                 composite: str | Mapping[str, Any] | Composite = "fsc", beta: float | None = None,
-                 detach: bool = True, name: str = "guided_model", **kwargs):
+    def __init__(
+        self,
+        classifier: EpisodicModel,
+        plain_weight: float = 1.0,
+        guided_weight: float = 1.0,
+        composite: str | Mapping[str, Any] | Composite = "fsc",
+        beta: float | None = None,
+        detach: bool = True,
+        name: str = "guided_model",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self.classifier = classifier
         self.loss_weights = LossWeights(plain_weight, guided_weight)
@@ -104,8 +112,9 @@ class GuidedModel(keras.Model):
     def _scores_and_losses(self, features, labels):
         head = self.classifier.head
         if self.loss_weights.guided:
-            result = guided_scores(head, features, self.composite, self.beta, detach=self.detach,
-                                   nonnegative=self.features_nonnegative)
+            result = guided_scores(
+                head, features, self.composite, self.beta, detach=self.detach, nonnegative=self.features_nonnegative
+            )
             scores, guided = result.plain, head.loss(result.guided, labels)
             watched = {"scores": scores, **self._relevance(result), "guided scores": result.guided}
         else:
@@ -124,8 +133,9 @@ class GuidedModel(keras.Model):
         names = {id(weight): name for name, weight in named_weights(self.classifier).items()}
         weights = {f"weight {names[id(weight)]}": weight for _, weight in pairs}
         gradients = {f"gradient of {names[id(weight)]}": gradient for gradient, weight in pairs if gradient is not None}
-        return self.health.check(weights, watched, gradients, self.optimizer.iterations + 1,
-                                 may_overflow(self.optimizer))
+        return self.health.check(
+            weights, watched, gradients, self.optimizer.iterations + 1, may_overflow(self.optimizer)
+        )
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
         # Keras asks here where `fit` begins, for its own callback that backs up models; no argument of `fit` says it.
@@ -144,9 +154,15 @@ class GuidedModel(keras.Model):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {"name": self.name, "classifier": keras.saving.serialize_keras_object(self.classifier),
-                "plain_weight": self.loss_weights.plain, "guided_weight": self.loss_weights.guided,
-                "composite": self.composite_identifier, "beta": self.beta, "detach": self.detach}
+        return {
+            "name": self.name,
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "plain_weight": self.loss_weights.plain,
+            "guided_weight": self.loss_weights.guided,
+            "composite": self.composite_identifier,
+            "beta": self.beta,
+            "detach": self.detach,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -157,6 +173,6 @@ class GuidedModel(keras.Model):
 
 def _features_nonnegative(classifier: EpisodicModel) -> bool:
     """Whether the layers that make the features of the classifier's head let no negative value through."""
-    maps, = outputs_nonnegative(classifier.backbone, [False])
+    (maps,) = outputs_nonnegative(classifier.backbone, [False])
     # Support maps, labels, query maps.
     return all(outputs_nonnegative(classifier.head.relate_model, [maps, True, maps]))

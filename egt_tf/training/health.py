@@ -22,8 +22,14 @@ class Health(tf.Module):
         self._found = tf.Variable([-1, -1], trainable=False, dtype=tf.int64, name="found")
         self._names: tuple[str, ...] = ()
 
-    def check(self, weights: Mapping[str, tf.Variable], tensors: Mapping[str, tf.Tensor],
-              gradients: Mapping[str, tf.Tensor], step: tf.Tensor, excused: bool | tf.Tensor = False) -> tf.Tensor:
+    def check(
+        self,
+        weights: Mapping[str, tf.Variable],
+        tensors: Mapping[str, tf.Tensor],
+        gradients: Mapping[str, tf.Tensor],
+        step: tf.Tensor,
+        excused: bool | tf.Tensor = False,
+    ) -> tf.Tensor:
         """Whether a step may change the weights. To be called where the step is computed, by every replica.
 
         Args:
@@ -41,10 +47,15 @@ class Health(tf.Module):
         self._names = (*weights, *tensors, *gradients)
         watched = [*tensors.values(), *gradients.values()]
         total = tf.add_n([tf.reduce_sum(tf.cast(tensor, tf.float32)) for tensor in watched])
-        forgiven = tf.concat([tf.zeros(len(weights) + len(tensors), tf.bool),
-                              tf.fill([len(gradients)], tf.convert_to_tensor(excused))], axis=0)
-        counts = tf.cond(tf.math.is_finite(total), lambda: tf.zeros(len(self._names)),
-                         lambda: _bad([*weights.values(), *watched], forgiven))
+        forgiven = tf.concat(
+            [tf.zeros(len(weights) + len(tensors), tf.bool), tf.fill([len(gradients)], tf.convert_to_tensor(excused))],
+            axis=0,
+        )
+        counts = tf.cond(
+            tf.math.is_finite(total),
+            lambda: tf.zeros(len(self._names)),
+            lambda: _bad([*weights.values(), *watched], forgiven),
+        )
         counts = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, counts)
         bad = tf.reduce_any(counts > 0)
         now = tf.stack([tf.argmax(tf.cast(counts > 0, tf.float32)), tf.cast(step, tf.int64)])
@@ -74,8 +85,9 @@ def may_overflow(optimizer: keras.optimizers.Optimizer) -> bool | tf.Tensor:
     return optimizer.loss_scale > 1.0
 
 
-def apply_if(healthy: tf.Tensor, optimizer: keras.optimizers.Optimizer,
-             gradients: Sequence[tuple[tf.Tensor, tf.Variable]]) -> None:
+def apply_if(
+    healthy: tf.Tensor, optimizer: keras.optimizers.Optimizer, gradients: Sequence[tuple[tf.Tensor, tf.Variable]]
+) -> None:
     """`optimizer.apply_gradients`, or nothing at all. To be called where the step is computed, by every replica.
 
     Args:
@@ -94,8 +106,11 @@ def apply_if(healthy: tf.Tensor, optimizer: keras.optimizers.Optimizer,
 
     def choose(strategy, healthy, *values):
         # Out of the replicas, since an optimizer may not join them again within a branch.
-        tf.cond(strategy.experimental_local_results(healthy)[0],
-                lambda: _nothing(strategy.run(update, args=values)), lambda: None)
+        tf.cond(
+            strategy.experimental_local_results(healthy)[0],
+            lambda: _nothing(strategy.run(update, args=values)),
+            lambda: None,
+        )
 
     with tf.init_scope():
         optimizer.build(variables)
@@ -114,8 +129,11 @@ class Statistics:
     """
 
     def __init__(self, model: keras.Model):
-        self._variables = [variable for variable in model.non_trainable_variables
-                           if variable.synchronization == tf.VariableSynchronization.ON_READ]
+        self._variables = [
+            variable
+            for variable in model.non_trainable_variables
+            if variable.synchronization == tf.VariableSynchronization.ON_READ
+        ]
         self._before = [tf.identity(variable) for variable in self._variables]
 
     def keep_if(self, healthy: tf.Tensor) -> None:

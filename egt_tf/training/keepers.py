@@ -52,8 +52,9 @@ class StepKeeper(keras.callbacks.Callback):
         before, self.progress.step = self.progress.step, batch + 1
         self.progress.seconds = time.monotonic() - self._began
         if self.every and self.progress.step < self.steps_per_epoch and self._is_due(before):
-            self.progress.sums = {metric.name: [float(variable.numpy()) for variable in metric.variables]
-                                  for metric in self.model.metrics}
+            self.progress.sums = {
+                metric.name: [float(variable.numpy()) for variable in metric.variables] for metric in self.model.metrics
+            }
             self.checkpoints.save(self.model, self.progress)
 
     def _is_due(self, before):
@@ -76,9 +77,16 @@ class EpochKeeper(keras.callbacks.Callback):
         report: gets lines on such images.
     """
 
-    def __init__(self, run: RunFolder, judged: EpisodicModel, checkpoints: Checkpoints, progress: Progress,
-                 validate: Validate, unreadable: Sequence[UnreadableImages] = (),
-                 report: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        run: RunFolder,
+        judged: EpisodicModel,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        validate: Validate,
+        unreadable: Sequence[UnreadableImages] = (),
+        report: Callable[[str], None] = lambda line: None,
+    ):
         super().__init__()
         self.run, self.checkpoints, self.progress, self.validate = run, checkpoints, progress, validate
         self.unreadable, self.report = unreadable, report

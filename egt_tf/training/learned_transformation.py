@@ -51,15 +51,23 @@ class TransformationLearner(GuidedModel):
         this one a pair a step.
     """
 
-    def __init__(self, classifier: EpisodicModel, *args, transformation_learning_rate: float = 1e-3,
-                 name: str = "transformation_learner", **kwargs):
+    def __init__(
+        self,
+        classifier: EpisodicModel,
+        *args,
+        transformation_learning_rate: float = 1e-3,
+        name: str = "transformation_learner",
+        **kwargs,
+    ):
         super().__init__(classifier, *args, name=name, **kwargs)
         check_positive("transformation_learning_rate", transformation_learning_rate)
         self.transformation_learning_rate = transformation_learning_rate
         layers = transformations(classifier.backbone)
         if not layers:
-            raise ConfigError("to learn a feature-wise transformation the backbone must have one. Received: none; set "
-                              "model.backbone.feature_transformation=true")
+            raise ConfigError(
+                "to learn a feature-wise transformation the backbone must have one. Received: none; set "
+                "model.backbone.feature_transformation=true"
+            )
         self.thetas = [theta for layer in layers for theta in (layer.theta_gamma, layer.theta_beta)]
         self.theta_optimizer = OPTIMIZERS.get("adam", learning_rate=transformation_learning_rate)
         self.theta_optimizer.build(self.thetas)
@@ -73,18 +81,24 @@ class TransformationLearner(GuidedModel):
                 second derivative would be wrong; several replicas; or another precision than float32.
         """
         if jit_compile:
-            raise ConfigError("`jit_compile` must be false where a transformation is learned: XLA computes wrong "
-                              "second derivatives of max-pooling. Received: true")
+            raise ConfigError(
+                "`jit_compile` must be false where a transformation is learned: XLA computes wrong "
+                "second derivatives of max-pooling. Received: true"
+            )
         if self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ConfigError("a transformation is learned on one replica. Received: "
-                              f"{self.distribute_strategy.num_replicas_in_sync} replicas")
+            raise ConfigError(
+                "a transformation is learned on one replica. Received: "
+                f"{self.distribute_strategy.num_replicas_in_sync} replicas"
+            )
         layers = self.classifier.backbone.layers
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         # Others than the fused ones take the mean in the variance as a constant, which spoils the second derivative; in
         # half precision the gradients would have to be scaled.
         if not all(layer.fused and layer.compute_dtype == "float32" for layer in norms):
-            raise ConfigError("a transformation is learned in single precision with Keras's fused batch normalisation "
-                              f"in the backbone. Received: {norms[0].compute_dtype}, fused={norms[0].fused}")
+            raise ConfigError(
+                "a transformation is learned in single precision with Keras's fused batch normalisation "
+                f"in the backbone. Received: {norms[0].compute_dtype}, fused={norms[0].fused}"
+            )
         super().compile(*args, jit_compile=False, **kwargs)
 
     @property

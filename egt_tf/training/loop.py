@@ -27,20 +27,39 @@ from egt_tf.training.keepers import EpochKeeper, StepKeeper
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import OPTIMIZERS
 from egt_tf.training.precision import layers_in, scaled
-from egt_tf.training.run_data import (VALIDATION_STREAM, RunData, episode_spec, open_data, steps_per_epoch,
-                                      store_examples, training_steps)
+from egt_tf.training.run_data import (
+    VALIDATION_STREAM,
+    RunData,
+    episode_spec,
+    open_data,
+    steps_per_epoch,
+    store_examples,
+    training_steps,
+)
 from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import Progress
-from egt_tf.training.strategy import (check_agreement, check_devices, distributed, lost_workers, open_strategy,
-                                      own_folder, set_statistics)
+from egt_tf.training.strategy import (
+    check_agreement,
+    check_devices,
+    distributed,
+    lost_workers,
+    open_strategy,
+    own_folder,
+    set_statistics,
+)
 from egt_tf.training.tensorboard import TensorBoardScalars
 from egt_tf.weights import Partitioned, assign_backbone, load_arrays
 
 Report = Callable[[str], None]
 
 
-def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Sequence[keras.callbacks.Callback] = (),
-          report: Report = lambda line: None) -> Progress:
+def train(
+    config: RunConfig,
+    run: RunFolder,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: Report = lambda line: None,
+) -> Progress:
     """Trains a model and writes everything into `run`.
 
     The result is a function of the configuration, the images and the machine: an interrupted and resumed training
@@ -71,8 +90,14 @@ def train(config: RunConfig, run: RunFolder, resume: bool = False, callbacks: Se
         return _train(config, own, resume, callbacks, report, strategy)
 
 
-def _train(config: RunConfig, run: RunFolder, resume: bool, callbacks: Sequence[keras.callbacks.Callback],
-           report: Report, strategy: tf.distribute.Strategy) -> Progress:
+def _train(
+    config: RunConfig,
+    run: RunFolder,
+    resume: bool,
+    callbacks: Sequence[keras.callbacks.Callback],
+    report: Report,
+    strategy: tf.distribute.Strategy,
+) -> Progress:
     if not resume:
         run.check_new()
     check_model(config)
@@ -91,8 +116,9 @@ def _train(config: RunConfig, run: RunFolder, resume: bool, callbacks: Sequence[
         _start_run(run, config, data, model, checkpoints)
     check_agreement(strategy, _finished_steps(config, progress))
     if progress.epochs >= config.training.epochs:
-        report(f"already complete: {progress.epochs} epochs, best validation accuracy "
-               f"{100 * progress.best_accuracy:.2f} %")
+        report(
+            f"already complete: {progress.epochs} epochs, best validation accuracy {100 * progress.best_accuracy:.2f} %"
+        )
         return progress
     try:
         judged = classifier if _is_plain(config, strategy) else _build(config)
@@ -106,35 +132,70 @@ def _train(config: RunConfig, run: RunFolder, resume: bool, callbacks: Sequence[
     return progress
 
 
-def _keepers(config: RunConfig, run: RunFolder, data: RunData, judged: EpisodicModel, progress: Progress,
-             checkpoints: Checkpoints, report: Report) -> list[keras.callbacks.Callback]:
+def _keepers(
+    config: RunConfig,
+    run: RunFolder,
+    data: RunData,
+    judged: EpisodicModel,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    report: Report,
+) -> list[keras.callbacks.Callback]:
     """What is done after steps and epochs, in this order."""
     training, unreadable = config.training, data.unreadable[1]
     seed = training.seed + VALIDATION_STREAM
 
     def validate(evaluator: Evaluator) -> Accuracy:
-        return evaluator(data.validation, episode_spec(config), training.validation_episodes, seed,
-                         unreadable=unreadable)
+        return evaluator(
+            data.validation, episode_spec(config), training.validation_episodes, seed, unreadable=unreadable
+        )
 
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
-    keepers = [StepKeeper(checkpoints, progress, training.checkpoint_every, steps_per_epoch(config)),
-               EpochKeeper(run, judged, checkpoints, progress, validate,
-                           [finder for finder in data.unreadable if finder], report), tensorboard]
+    keepers = [
+        StepKeeper(checkpoints, progress, training.checkpoint_every, steps_per_epoch(config)),
+        EpochKeeper(
+            run, judged, checkpoints, progress, validate, [finder for finder in data.unreadable if finder], report
+        ),
+        tensorboard,
+    ]
     if training.figure_every:
-        keepers.append(ExplanationFigures(
-            run, data.validation, episode_spec(config), seed, training.figure_every, config.guidance.composite,
-            tensorboard.show_picture, unreadable, report, judged))
+        keepers.append(
+            ExplanationFigures(
+                run,
+                data.validation,
+                episode_spec(config),
+                seed,
+                training.figure_every,
+                config.guidance.composite,
+                tensorboard.show_picture,
+                unreadable,
+                report,
+                judged,
+            )
+        )
     return keepers
 
 
-def _fit(model: GuidedModel, config: RunConfig, data: RunData, progress: Progress,
-         callbacks: Sequence[keras.callbacks.Callback], strategy: tf.distribute.Strategy) -> None:
+def _fit(
+    model: GuidedModel,
+    config: RunConfig,
+    data: RunData,
+    progress: Progress,
+    callbacks: Sequence[keras.callbacks.Callback],
+    strategy: tf.distribute.Strategy,
+) -> None:
     """The steps and epochs that `progress` has not done."""
     model.first_step = progress.step
     steps = functools.partial(training_steps, config, data, _finished_steps(config, progress))
     with original_errors():
-        model.fit(distributed(strategy, steps), epochs=config.training.epochs, initial_epoch=progress.epochs,
-                  steps_per_epoch=steps_per_epoch(config), callbacks=callbacks, verbose=0)
+        model.fit(
+            distributed(strategy, steps),
+            epochs=config.training.epochs,
+            initial_epoch=progress.epochs,
+            steps_per_epoch=steps_per_epoch(config),
+            callbacks=callbacks,
+            verbose=0,
+        )
 
 
 def _finished_steps(config: RunConfig, progress: Progress) -> int:
@@ -150,11 +211,15 @@ def check_model(config: RunConfig) -> None:
     for part, argument in (("backbone", "image_size"), ("head", "feature_shape")):
         arguments = getattr(config.model, part)
         if argument in arguments:
-            raise ConfigError(f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
-                              f"Received: {arguments[argument]!r}")
+            raise ConfigError(
+                f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
+                f"Received: {arguments[argument]!r}"
+            )
     if config.training.learn_transformation and config.training.episodes_per_step > 1:
-        raise ConfigError("`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
-                          f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}")
+        raise ConfigError(
+            "`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
+            f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}"
+        )
 
 
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
@@ -162,11 +227,15 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     arguments = dict(config.model.head)
     head = HEADS.member(arguments["name"])
     if head.needs_ways and arguments.setdefault("ways", config.episode.ways) != config.episode.ways:
-        raise ConfigError(f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
-                          f"Received: {arguments['ways']}")
+        raise ConfigError(
+            f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
+            f"Received: {arguments['ways']}"
+        )
     if head.needs_base_classes and arguments.setdefault("base_classes", base_classes) not in (0, base_classes):
-        raise ConfigError("`model.head.base_classes` must be the number of classes to train on, or 0 for no loss over "
-                          f"them. Received: {arguments['base_classes']}, with {base_classes} classes")
+        raise ConfigError(
+            "`model.head.base_classes` must be the number of classes to train on, or 0 for no loss over "
+            f"them. Received: {arguments['base_classes']}, with {base_classes} classes"
+        )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
 
 
@@ -182,8 +251,9 @@ def warm_start(classifier: Partitioned, origin: str | None) -> None:
 
 
 def _build(config: RunConfig) -> EpisodicModel:
-    return EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size,
-                                    seed=config.training.seed)
+    return EpisodicModel.build_from(
+        config.model.backbone, config.model.head, config.data.image_size, seed=config.training.seed
+    )
 
 
 def _is_plain(config: RunConfig, strategy: tf.distribute.Strategy) -> bool:
@@ -196,8 +266,11 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
     arguments = (classifier, weights.plain, weights.guided, guidance.composite)
     if config.training.learn_transformation:
-        model = TransformationLearner(*arguments, detach=guidance.detach,
-                                      transformation_learning_rate=config.training.transformation_learning_rate)
+        model = TransformationLearner(
+            *arguments,
+            detach=guidance.detach,
+            transformation_learning_rate=config.training.transformation_learning_rate,
+        )
     else:
         model = GuidedModel(*arguments, detach=guidance.detach)
     rates = schedule_of(config.training, config.training.epochs, steps_per_epoch(config))
@@ -212,14 +285,17 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     return model
 
 
-def _restored(checkpoints: Checkpoints, model: GuidedModel, run: RunFolder, config: RunConfig,
-              report: Report) -> Progress:
+def _restored(
+    checkpoints: Checkpoints, model: GuidedModel, run: RunFolder, config: RunConfig, report: Report
+) -> Progress:
     progress = checkpoints.restore(model, run.last_file, report)
     remove_partial_files(run.path)
     steps = steps_per_epoch(config)
     if progress.step >= steps:
-        raise RunError(f"the run {run.path} must go on with the configuration that it began with. Received: an epoch "
-                       f"of {steps} steps, of which {progress.step} are done; set its config.yaml back")
+        raise RunError(
+            f"the run {run.path} must go on with the configuration that it began with. Received: an epoch "
+            f"of {steps} steps, of which {progress.step} are done; set its config.yaml back"
+        )
     if progress.step:
         report(f"resuming in epoch {progress.epochs + 1}, after step {progress.step} of {steps}")
     elif 0 < progress.epochs < config.training.epochs:

@@ -13,15 +13,17 @@ Rate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @OPTIMIZERS.register("adam")
-def adam(learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999,
-         epsilon: float = 1e-8) -> keras.optimizers.Optimizer:
+def adam(
+    learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+) -> keras.optimizers.Optimizer:
     """Adam (Kingma and Ba, 2015) with PyTorch's epsilon; Keras's default is 1e-7."""
     return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon)
 
 
 @OPTIMIZERS.register("sgd")
-def sgd(learning_rate: Rate = 0.1, momentum: float = 0.9, nesterov: bool = True,
-        weight_decay: float = 0.0) -> keras.optimizers.Optimizer:
+def sgd(
+    learning_rate: Rate = 0.1, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 0.0
+) -> keras.optimizers.Optimizer:
     """Gradient descent with momentum; the decay is added to the gradient, on every weight.
 
     Args:
@@ -43,8 +45,15 @@ class DecayingSGD(keras.optimizers.SGD):
         decay: c in `gradient + c weight`, >= 0.
     """
 
-    def __init__(self, learning_rate: Rate = 0.1, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0,
-                 name: str = "decaying_sgd", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.1,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        decay: float = 0.0,
+        name: str = "decaying_sgd",
+        **kwargs,
+    ):
         super().__init__(learning_rate, momentum, nesterov, name=name, **kwargs)
         self.decay = decay
 

@@ -47,13 +47,15 @@ class BackboneClassifier(keras.Model):
         seed: of the initial weights of the linear layer.
     """
 
-    def __init__(self, backbone: keras.Model, classes: int, seed: int | None = None, name: str = "backbone_classifier",
-                 **kwargs):
+    def __init__(
+        self, backbone: keras.Model, classes: int, seed: int | None = None, name: str = "backbone_classifier", **kwargs
+    ):
         # === Functional Model ===
         width, weights = backbone.output_shape[-1], InitialWeights(seed)
         pooled = keras.Input((width,), name="pooled")
-        scores = keras.layers.Dense(classes, kernel_initializer=weights.uniform(width),
-                                    bias_initializer=weights.uniform(width), name="scores")
+        scores = keras.layers.Dense(
+            classes, kernel_initializer=weights.uniform(width), bias_initializer=weights.uniform(width), name="scores"
+        )
         classifier = keras.Model(pooled, scores(pooled), name="classifier")
         images = keras.Input(backbone.input_shape[1:], name="images")
         means = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(images))
@@ -69,8 +71,12 @@ class BackboneClassifier(keras.Model):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {"name": self.name, "backbone": keras.saving.serialize_keras_object(self.backbone),
-                "classes": self.classes, "seed": self.seed}
+        return {
+            "name": self.name,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "classes": self.classes,
+            "seed": self.seed,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -79,8 +85,13 @@ class BackboneClassifier(keras.Model):
         return cls(**{**config, "backbone": backbone})
 
 
-def pretrain(config: RunConfig, run: RunFolder, resume: bool = False,
-             callbacks: Sequence[keras.callbacks.Callback] = (), report: Report = lambda line: None) -> Progress:
+def pretrain(
+    config: RunConfig,
+    run: RunFolder,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: Report = lambda line: None,
+) -> Progress:
     """Trains a backbone as a classifier of the base classes and writes everything into `run`.
 
     Cross-entropy with the optimizer, the rate and the seed of `config.training`; `config.pretrain` says how long. The
@@ -102,20 +113,27 @@ def pretrain(config: RunConfig, run: RunFolder, resume: bool = False,
     model = _compiled(config, len(training.class_names), steps)
     progress = _begin(config, run, model, resume)
     if progress.epochs >= config.pretrain.epochs:
-        report(f"already complete: {progress.epochs} epochs, best validation accuracy "
-               f"{100 * progress.best_accuracy:.2f} %")
+        report(
+            f"already complete: {progress.epochs} epochs, best validation accuracy {100 * progress.best_accuracy:.2f} %"
+        )
         return progress
     if progress.epochs:
         report(f"resuming after epoch {progress.epochs}")
-    unreadable = [UnreadableImages(images) if config.data.unreadable == "skip" else None
-                  for images in (training, validation)]
+    unreadable = [
+        UnreadableImages(images) if config.data.unreadable == "skip" else None for images in (training, validation)
+    ]
     keeper = PretrainKeeper(config, run, progress, [each for each in unreadable if each], report)
     try:
         with original_errors():
-            model.fit(_training_data(config, training, progress.epochs, unreadable[0]),
-                      validation_data=_validation_data(config, validation, unreadable[1]),
-                      epochs=config.pretrain.epochs, initial_epoch=progress.epochs,
-                      steps_per_epoch=steps, callbacks=[keeper, *callbacks], verbose=0)
+            model.fit(
+                _training_data(config, training, progress.epochs, unreadable[0]),
+                validation_data=_validation_data(config, validation, unreadable[1]),
+                epochs=config.pretrain.epochs,
+                initial_epoch=progress.epochs,
+                steps_per_epoch=steps,
+                callbacks=[keeper, *callbacks],
+                verbose=0,
+            )
     except DataError:
         # An image that cannot be read: before the first epoch is done there is nothing worth going on with.
         if not resume and not progress.epochs:
@@ -135,8 +153,14 @@ class PretrainKeeper(keras.callbacks.Callback):
         report: gets lines on such images.
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder, progress: Progress,
-                 unreadable: Sequence[UnreadableImages] = (), report: Report = lambda line: None):
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunFolder,
+        progress: Progress,
+        unreadable: Sequence[UnreadableImages] = (),
+        report: Report = lambda line: None,
+    ):
         super().__init__()
         self.config, self.run, self.progress = config, run, progress
         self.unreadable, self.report = unreadable, report
@@ -179,11 +203,15 @@ def _compiled(config: RunConfig, classes: int, steps: int) -> BackboneClassifier
     backbone = BACKBONES.get(config.model.backbone, image_size=config.data.image_size, seed=seed)
     # Another stream than the backbone's, or both would draw the same numbers.
     model = BackboneClassifier(backbone, classes, seed + 1_000_003)
-    optimizer = OPTIMIZERS.get(config.training.optimizer,
-                               learning_rate=schedule_of(config.training, config.pretrain.epochs, steps))
+    optimizer = OPTIMIZERS.get(
+        config.training.optimizer, learning_rate=schedule_of(config.training, config.pretrain.epochs, steps)
+    )
     optimizer.global_clipnorm = config.training.clip_norm
-    model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                  metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+    )
     return model
 
 
@@ -200,14 +228,23 @@ def _begin(config: RunConfig, run: RunFolder, model: BackboneClassifier, resume:
     return progress
 
 
-def _training_data(config: RunConfig, images: ImageSet, epochs_done: int,
-                   unreadable: UnreadableImages | None) -> tf.data.Dataset:
+def _training_data(
+    config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None
+) -> tf.data.Dataset:
     return labelled_batches(
-        images, image_size=config.data.image_size, augmentation=config.data.augmentation,
-        batch_size=config.pretrain.batch_size, seed=config.training.seed, start=epochs_done,
-        count=config.pretrain.epochs - epochs_done, cache_mb=config.data.cache_mb, unreadable=unreadable)
+        images,
+        image_size=config.data.image_size,
+        augmentation=config.data.augmentation,
+        batch_size=config.pretrain.batch_size,
+        seed=config.training.seed,
+        start=epochs_done,
+        count=config.pretrain.epochs - epochs_done,
+        cache_mb=config.data.cache_mb,
+        unreadable=unreadable,
+    )
 
 
 def _validation_data(config: RunConfig, images: ImageSet, unreadable: UnreadableImages | None) -> tf.data.Dataset:
-    return evaluation_batches(images, image_size=config.data.image_size, batch_size=config.pretrain.batch_size,
-                              unreadable=unreadable)
+    return evaluation_batches(
+        images, image_size=config.data.image_size, batch_size=config.pretrain.batch_size, unreadable=unreadable
+    )

@@ -59,8 +59,10 @@ def open_data(config: RunConfig) -> RunData:
         # Pairs of domains need at least two; found out before anything is written.
         counterpart(training, config.training.seed)
     if config.training.episodes_per_epoch % config.training.episodes_per_step:
-        raise ConfigError("`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
-                          f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}")
+        raise ConfigError(
+            "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
+            f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}"
+        )
     # Validation reads the same images after every epoch.
     validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
     skip = config.data.unreadable == "skip"
@@ -78,9 +80,17 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
     # A transformation is learned on one replica.
     make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part)
     return make(
-        data.training, episode_spec(config), image_size=config.data.image_size, augmentation=config.data.augmentation,
-        seed=training.seed, start=done, count=training.epochs * training.episodes_per_epoch - done,
-        episodes_per_step=training.episodes_per_step, cache_mb=config.data.cache_mb, unreadable=data.unreadable[0])
+        data.training,
+        episode_spec(config),
+        image_size=config.data.image_size,
+        augmentation=config.data.augmentation,
+        seed=training.seed,
+        start=done,
+        count=training.epochs * training.episodes_per_epoch - done,
+        episodes_per_step=training.episodes_per_step,
+        cache_mb=config.data.cache_mb,
+        unreadable=data.unreadable[0],
+    )
 
 
 def episode_spec(config: RunConfig) -> EpisodeSpec:
@@ -101,8 +111,9 @@ def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source])
         store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
 
 
-def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int,
-                      unreadable: UnreadableImages | None = None) -> None:
+def store_support_set(
+    run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int, unreadable: UnreadableImages | None = None
+) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
     `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the

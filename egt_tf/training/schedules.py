@@ -63,8 +63,9 @@ class Drops(Schedule):
         drops: pairs of a number of finished epochs and the rate from there on, epochs ascending.
     """
 
-    def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int,
-                 drops: Sequence[tuple[int, float]] = ()):
+    def __init__(
+        self, learning_rate: float, total_steps: int, steps_per_epoch: int, drops: Sequence[tuple[int, float]] = ()
+    ):
         super().__init__(learning_rate, total_steps, steps_per_epoch)
         self.drops = _checked_drops(drops)
 
@@ -135,13 +136,21 @@ class WarmupCosine(Schedule):
         final_rate: of the step that would follow the last one, >= 0.
     """
 
-    def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int, warmup_epochs: int = 1,
-                 final_rate: float = 0.0):
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        steps_per_epoch: int,
+        warmup_epochs: int = 1,
+        final_rate: float = 0.0,
+    ):
         super().__init__(learning_rate, total_steps, steps_per_epoch)
         check_integer("warmup_epochs", warmup_epochs, 0)
         if warmup_epochs * steps_per_epoch >= total_steps:
-            raise ConfigError("`warmup_epochs` must be below `training.epochs`. Received: "
-                              f"warmup_epochs={warmup_epochs} of {total_steps // steps_per_epoch} epochs")
+            raise ConfigError(
+                "`warmup_epochs` must be below `training.epochs`. Received: "
+                f"warmup_epochs={warmup_epochs} of {total_steps // steps_per_epoch} epochs"
+            )
         self.warmup_epochs, self.final_rate = warmup_epochs, _final_rate(final_rate)
 
     def rate(self, step):
@@ -162,15 +171,23 @@ def schedule_of(training: TrainingConfig, epochs: int, steps_per_epoch: int) -> 
     arguments = training.schedule
     for name in GIVEN:
         if name in arguments:
-            raise ConfigError(f"`training.schedule.{name}` must be left out; the rest of the configuration decides it. "
-                              f"Received: {arguments[name]!r}")
+            raise ConfigError(
+                f"`training.schedule.{name}` must be left out; the rest of the configuration decides it. "
+                f"Received: {arguments[name]!r}"
+            )
     if training.learning_rate_drops:
         if arguments != {"name": "constant"}:
-            raise ConfigError("`training.learning_rate_drops` and `training.schedule` must not both be given. "
-                              f"Received: {[list(drop) for drop in training.learning_rate_drops]} and {arguments}")
+            raise ConfigError(
+                "`training.learning_rate_drops` and `training.schedule` must not both be given. "
+                f"Received: {[list(drop) for drop in training.learning_rate_drops]} and {arguments}"
+            )
         arguments = {"name": "drops", "drops": training.learning_rate_drops}
-    return SCHEDULES.get(arguments, learning_rate=training.learning_rate, total_steps=epochs * steps_per_epoch,
-                         steps_per_epoch=steps_per_epoch)
+    return SCHEDULES.get(
+        arguments,
+        learning_rate=training.learning_rate,
+        total_steps=epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+    )
 
 
 def _half_cosine(share: tf.Tensor, first: float, last: float) -> tf.Tensor:

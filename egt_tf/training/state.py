@@ -52,14 +52,23 @@ class Progress:
         self.step, self.seconds, self.sums = 0, 0.0, {}
 
 
-def save_state(path: Path, model: Partitioned, optimizer: keras.optimizers.Optimizer, progress: Progress,
-               others: Mapping[str, tf.Variable] = MappingProxyType({})) -> None:
+def save_state(
+    path: Path,
+    model: Partitioned,
+    optimizer: keras.optimizers.Optimizer,
+    progress: Progress,
+    others: Mapping[str, tf.Variable] = MappingProxyType({}),
+) -> None:
     """Writes the state, whole or not at all; `others` are more variables that belong to it, by name."""
     save_arrays(path, state_arrays(model, optimizer, progress, others))
 
 
-def state_arrays(model: Partitioned, optimizer: keras.optimizers.Optimizer, progress: Progress,
-                 others: Mapping[str, tf.Variable] = MappingProxyType({})) -> dict[str, np.ndarray]:
+def state_arrays(
+    model: Partitioned,
+    optimizer: keras.optimizers.Optimizer,
+    progress: Progress,
+    others: Mapping[str, tf.Variable] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
     """The state as named arrays."""
     arrays = {_MODEL + name: array for name, array in weight_arrays(model).items()}
     variables = {**_optimizer_variables(model, optimizer), **others}
@@ -68,8 +77,12 @@ def state_arrays(model: Partitioned, optimizer: keras.optimizers.Optimizer, prog
     return arrays
 
 
-def load_state(path: Path, model: Partitioned, optimizer: keras.optimizers.Optimizer,
-               others: Mapping[str, tf.Variable] = MappingProxyType({})) -> Progress:
+def load_state(
+    path: Path,
+    model: Partitioned,
+    optimizer: keras.optimizers.Optimizer,
+    others: Mapping[str, tf.Variable] = MappingProxyType({}),
+) -> Progress:
     """Sets the model and the optimizer to a saved state and says how far it had come.
 
     Raises:
@@ -77,13 +90,16 @@ def load_state(path: Path, model: Partitioned, optimizer: keras.optimizers.Optim
     """
     arrays = load_arrays(path)
     variables = {**_optimizer_variables(model, optimizer), **others}
-    saved = {name[len(_OPTIMIZER):]: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
-    if _PROGRESS not in arrays or {k: a.shape for k, a in saved.items()} != {k: tuple(v.shape) for k, v in
-                                                                            variables.items()}:
-        raise RunError(f"{path} must hold the state of a training with this model and optimizer. Received: other "
-                       "contents; train into a new folder")
+    saved = {name[len(_OPTIMIZER) :]: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
+    if _PROGRESS not in arrays or {k: a.shape for k, a in saved.items()} != {
+        k: tuple(v.shape) for k, v in variables.items()
+    }:
+        raise RunError(
+            f"{path} must hold the state of a training with this model and optimizer. Received: other "
+            "contents; train into a new folder"
+        )
     progress = _read_progress(path, arrays[_PROGRESS])
-    weights = {name[len(_MODEL):]: array for name, array in arrays.items() if name.startswith(_MODEL)}
+    weights = {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
     assign_weights(model, weights, str(path))
     for name, variable in variables.items():
         variable.assign(saved[name])

@@ -53,8 +53,11 @@ def open_strategy(name: str) -> tf.distribute.Strategy:
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes the run's files: of several workers, one does."""
     resolver = strategy.cluster_resolver
-    return resolver is None or resolver.task_type in (None, "chief") or (
-        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs)
+    return (
+        resolver is None
+        or resolver.task_type in (None, "chief")
+        or (resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs)
+    )
 
 
 def check_devices(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
@@ -69,18 +72,25 @@ def check_devices(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
         nearest = -(-training.episodes_per_step // replicas) * replicas
         raise ConfigError(
             f"`training.episodes_per_step` must be a multiple of the number of replicas, {replicas} here. Received: "
-            f"{training.episodes_per_step}; set it to {nearest}, or training.strategy to default")
+            f"{training.episodes_per_step}; set it to {nearest}, or training.strategy to default"
+        )
     steps = training.episodes_per_epoch // training.episodes_per_step
     if steps % training.steps_per_execution:
-        raise ConfigError(f"`training.steps_per_execution` must divide the steps of an epoch, {steps} here "
-                          f"(episodes_per_epoch / episodes_per_step). Received: {training.steps_per_execution}")
+        raise ConfigError(
+            f"`training.steps_per_execution` must divide the steps of an epoch, {steps} here "
+            f"(episodes_per_epoch / episodes_per_step). Received: {training.steps_per_execution}"
+        )
     if training.xla and replicas > 1:
-        raise ConfigError("`training.xla` must be false on several replicas, whose variables XLA does not find. "
-                          f"Received: training.xla=true with {replicas} replicas; set it to false, or "
-                          "training.strategy to default")
+        raise ConfigError(
+            "`training.xla` must be false on several replicas, whose variables XLA does not find. "
+            f"Received: training.xla=true with {replicas} replicas; set it to false, or "
+            "training.strategy to default"
+        )
     if training.xla and config.guidance.mode != "none" and not config.guidance.detach:
-        raise ConfigError("`training.xla` must be false with guidance.detach=false: XLA computes the gradient through "
-                          "an explanation wrongly where it passes a max-pooling. Received: training.xla=true")
+        raise ConfigError(
+            "`training.xla` must be false with guidance.detach=false: XLA computes the gradient through "
+            "an explanation wrongly where it passes a max-pooling. Received: training.xla=true"
+        )
 
 
 def set_statistics(model: keras.Model, across_replicas: bool) -> None:
@@ -99,8 +109,11 @@ def distributed(strategy: tf.distribute.Strategy, dataset_of: Callable[[StepPart
     """
     if strategy.num_replicas_in_sync == 1:
         return dataset_of(StepPart())
-    return strategy.distribute_datasets_from_function(lambda context: dataset_of(StepPart(
-        context.num_replicas_in_sync, context.num_input_pipelines, context.input_pipeline_id)))
+    return strategy.distribute_datasets_from_function(
+        lambda context: dataset_of(
+            StepPart(context.num_replicas_in_sync, context.num_input_pipelines, context.input_pipeline_id)
+        )
+    )
 
 
 @contextlib.contextmanager
@@ -144,9 +157,11 @@ def check_agreement(strategy: tf.distribute.Strategy, steps: int) -> None:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.abs(mean - mine))
 
     if float(strategy.experimental_local_results(strategy.run(tf.function(disagreement)))[0]) > 0:
-        raise RunError("all workers must go on from the same state: start them together, with the same command and "
-                       f"a run folder that all of them see. Received: {steps} finished steps on this one, another "
-                       "number on others")
+        raise RunError(
+            "all workers must go on from the same state: start them together, with the same command and "
+            f"a run folder that all of them see. Received: {steps} finished steps on this one, another "
+            "number on others"
+        )
 
 
 @contextlib.contextmanager
@@ -158,8 +173,10 @@ def lost_workers(strategy: tf.distribute.Strategy, run: RunFolder) -> Iterator[N
         if strategy.cluster_resolver is None:
             raise
         close_pools(error)
-        raise RunError("all workers must stay until the end. Received: no answer from another one; the newest state "
-                       f"is kept in {run.checkpoints_folder}. Start all workers again, with --resume") from error
+        raise RunError(
+            "all workers must stay until the end. Received: no answer from another one; the newest state "
+            f"is kept in {run.checkpoints_folder}. Start all workers again, with --resume"
+        ) from error
 
 
 # Each strategy numbers its sums over replicas from the same number on, and the runtime remembers their shapes: a second
@@ -188,23 +205,27 @@ def _devices(kind: str) -> tuple[str, ...]:
 
 def _check_cluster() -> None:
     if not _addresses():
-        raise ConfigError("`training.strategy` multiworker needs the environment variable TF_CONFIG to name the "
-                          'workers, as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": '
-                          '"worker", "index": 0}}. Received: none')
+        raise ConfigError(
+            "`training.strategy` multiworker needs the environment variable TF_CONFIG to name the "
+            'workers, as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": '
+            '"worker", "index": 0}}. Received: none'
+        )
     task = _cluster().get("task")
     index = task.get("index") if isinstance(task, dict) else None
     workers = _cluster()["cluster"].get(task.get("type"), []) if index is not None else []
     if not isinstance(index, int) or not 0 <= index < len(workers) or task["type"] not in _WORKERS:
-        raise ConfigError(f"the task in {CLUSTER_VARIABLE} must be a worker of its cluster, counted from 0. "
-                          f"Received: {task!r}")
+        raise ConfigError(
+            f"the task in {CLUSTER_VARIABLE} must be a worker of its cluster, counted from 0. Received: {task!r}"
+        )
 
 
 def _addresses() -> list[str]:
     cluster = _cluster().get("cluster", {})
     workers = [cluster.get(part, []) for part in _WORKERS] if isinstance(cluster, dict) else [None]
     if not all(isinstance(each, list) for each in workers):
-        raise ConfigError(f"the cluster in {CLUSTER_VARIABLE} must list the addresses of its workers. "
-                          f"Received: {cluster!r}")
+        raise ConfigError(
+            f"the cluster in {CLUSTER_VARIABLE} must list the addresses of its workers. Received: {cluster!r}"
+        )
     return sum(workers, [])
 
 

@@ -12,8 +12,18 @@ def images(size: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(5).normal(size=(count, size, size, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("make, size, side", [(conv4, 84, 5), (conv4, 16, 1), (conv4, 31, 1), (conv4, 32, 2),
-                                              (conv4np, 84, 19), (conv4np, 12, 1), (conv4np, 32, 6)])
+@pytest.mark.parametrize(
+    "make, size, side",
+    [
+        (conv4, 84, 5),
+        (conv4, 16, 1),
+        (conv4, 31, 1),
+        (conv4, 32, 2),
+        (conv4np, 84, 19),
+        (conv4np, 12, 1),
+        (conv4np, 32, 6),
+    ],
+)
 def test_map_sizes(make, size, side):
     assert make(size).output_shape == (None, side, side, 64)
     assert make(size, width=4)(images(size)).shape == (2, side, side, 4)
@@ -27,10 +37,19 @@ def test_the_parameters_are_those_of_four_blocks(make):
 
 
 def test_the_last_blocks_of_conv4np_keep_the_size():
-    shapes = {layer.name: layer.output_shape[1] for layer in conv4np(84, width=2).layers
-              if layer.name.endswith(("_conv", "_pool"))}
-    assert shapes == {"block1_conv": 82, "block1_pool": 41, "block2_conv": 39, "block2_pool": 19, "block3_conv": 19,
-                      "block4_conv": 19}
+    shapes = {
+        layer.name: layer.output_shape[1]
+        for layer in conv4np(84, width=2).layers
+        if layer.name.endswith(("_conv", "_pool"))
+    }
+    assert shapes == {
+        "block1_conv": 82,
+        "block1_pool": 41,
+        "block2_conv": 39,
+        "block2_pool": 19,
+        "block3_conv": 19,
+        "block4_conv": 19,
+    }
 
 
 @pytest.mark.parametrize("make", [conv4, conv4np])
@@ -73,9 +92,16 @@ def test_too_small_images_are_refused(make, size):
         make(size)
 
 
-@pytest.mark.parametrize("arguments, key", [({"width": 0}, "width"), ({"width": -3}, "width"),
-                                            ({"width": "wide"}, "width"), ({"width": 2.5}, "width"),
-                                            ({"image_size": "big"}, "image_size")])
+@pytest.mark.parametrize(
+    "arguments, key",
+    [
+        ({"width": 0}, "width"),
+        ({"width": -3}, "width"),
+        ({"width": "wide"}, "width"),
+        ({"width": 2.5}, "width"),
+        ({"image_size": "big"}, "image_size"),
+    ],
+)
 @pytest.mark.parametrize("name", ["conv4", "conv4np"])
 def test_bad_arguments_are_refused(name, arguments, key):
     with pytest.raises(ConfigError, match=f"`{key}` must be"):

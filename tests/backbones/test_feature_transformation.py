@@ -6,15 +6,25 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, conv4, resnet10
-from egt_tf.backbones.feature_transformation import (FeatureTransformation, Transformations, softplus, transformations,
-                                                     without_transformations)
+from egt_tf.backbones.feature_transformation import (
+    FeatureTransformation,
+    Transformations,
+    softplus,
+    transformations,
+    without_transformations,
+)
 from egt_tf.errors import ConfigError
 from egt_tf.explain import COMPOSITES, record, reverse
 from egt_tf.explain.canonize import fold_batch_norm
 from tests.layer_harness import check_layer
 
-SMALL = {"conv4": {"width": 3}, "conv4np": {"width": 3}, "resnet10": {"widths": [2, 3, 4, 5], "stem": "small"},
-         "resnet12": {"widths": [2, 3, 4, 5]}, "resnet18": {"widths": [2, 3, 4, 5], "stem": "small"}}
+SMALL = {
+    "conv4": {"width": 3},
+    "conv4np": {"width": 3},
+    "resnet10": {"widths": [2, 3, 4, 5], "stem": "small"},
+    "resnet12": {"widths": [2, 3, 4, 5]},
+    "resnet18": {"widths": [2, 3, 4, 5], "stem": "small"},
+}
 # The last normalisation of every block, and those of the shortcuts, which the first block of ResNet-10 and 18 has not.
 COUNTS = {"conv4": 4, "conv4np": 4, "resnet10": 4 + 3, "resnet12": 4 + 4, "resnet18": 8 + 3}
 
@@ -98,8 +108,10 @@ def test_thetas_are_not_trained_but_a_gradient_reaches_them():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_it_stands_behind_the_last_normalisation_of_every_block(name):
-    plain, changed = (BACKBONES.get({"name": name, "feature_transformation": option, **SMALL[name]}, image_size=32,
-                                    seed=1) for option in (False, {"gamma": 0.1, "beta": 0.2}))
+    plain, changed = (
+        BACKBONES.get({"name": name, "feature_transformation": option, **SMALL[name]}, image_size=32, seed=1)
+        for option in (False, {"gamma": 0.1, "beta": 0.2})
+    )
     layers = transformations(changed)
     assert len(layers) == COUNTS[name] and transformations(plain) == []
     assert len({layer.seed for layer in layers}) == len(layers)
@@ -122,9 +134,16 @@ def test_a_backbone_with_it_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(copy(x, training=True), model(x, training=True))
 
 
-@pytest.mark.parametrize("option, message", [
-    ("yes", "must be true, false or a mapping"), ({"gama": 1.0}, "must be true, false or a mapping"), (0.3, "mapping"),
-    ({"gamma": 0}, "`gamma` must be a number > 0"), ({"beta": "big"}, "`beta` must be a number > 0")])
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("yes", "must be true, false or a mapping"),
+        ({"gama": 1.0}, "must be true, false or a mapping"),
+        (0.3, "mapping"),
+        ({"gamma": 0}, "`gamma` must be a number > 0"),
+        ({"beta": "big"}, "`beta` must be a number > 0"),
+    ],
+)
 def test_other_options_are_refused(option, message):
     with pytest.raises(ConfigError, match=message):
         conv4(16, width=2, feature_transformation=option)

@@ -23,16 +23,27 @@ def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
 
 
 @pytest.mark.parametrize("make", [resnet10, resnet18])
-@pytest.mark.parametrize("stem, size, side", [("imagenet", 224, 7), ("imagenet", 112, 4), ("imagenet", 84, 3),
-                                              ("small", 84, 6), ("small", 32, 2), ("imagenet", 16, 1)])
+@pytest.mark.parametrize(
+    "stem, size, side",
+    [
+        ("imagenet", 224, 7),
+        ("imagenet", 112, 4),
+        ("imagenet", 84, 3),
+        ("small", 84, 6),
+        ("small", 32, 2),
+        ("imagenet", 16, 1),
+    ],
+)
 def test_map_sizes(make, stem, size, side):
     assert make(size, stem, NARROW).output_shape == (None, side, side, 5)
 
 
 def test_published_sizes_inside_resnet10():
     model = resnet10(224)
-    sides = [model.get_layer(name).output_shape[1:] for name in
-             ("stem_relu", "stem_pool", "stage1_block1_relu", "stage2_block1_relu", "stage3_block1_relu")]
+    sides = [
+        model.get_layer(name).output_shape[1:]
+        for name in ("stem_relu", "stem_pool", "stage1_block1_relu", "stage2_block1_relu", "stage3_block1_relu")
+    ]
     assert sides == [(112, 112, 64), (56, 56, 64), (56, 56, 64), (28, 28, 128), (14, 14, 256)]
     assert model.output_shape == (None, 7, 7, 512)
 
@@ -46,8 +57,9 @@ def test_resnet10_has_12_convolutions_and_4_9_million_parameters():
     assert sum(np.prod(layer.kernel.shape) for layer in layers(model, keras.layers.Conv2D)) == kernels
     assert not any(layer.use_bias for layer in layers(model, keras.layers.Conv2D))
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    assert trainable == kernels + 2 * sum(layer.gamma.shape[0] for layer in layers(
-        model, keras.layers.BatchNormalization))
+    assert trainable == kernels + 2 * sum(
+        layer.gamma.shape[0] for layer in layers(model, keras.layers.BatchNormalization)
+    )
     assert 4.9e6 <= trainable < 4.95e6
 
 
@@ -56,7 +68,8 @@ def test_resnet18_has_20_convolutions():
     model = resnet18(84, widths=NARROW)
     assert len(layers(model, keras.layers.Conv2D)) == 1 + 16 + 3
     assert {layer.name for layer in layers(model, keras.layers.Conv2D) if "shortcut" in layer.name} == {
-        f"stage{stage}_block1_shortcut_conv" for stage in (2, 3, 4)}
+        f"stage{stage}_block1_shortcut_conv" for stage in (2, 3, 4)
+    }
 
 
 def test_values_are_not_negative():
@@ -65,10 +78,17 @@ def test_values_are_not_negative():
 
 def test_a_block_adds_its_shortcut():
     model = resnet10(32, widths=NARROW, seed=0)
-    names = ("stem_pool", "stage1_block1_bn2", "stage1_block1_relu", "stage2_block1_shortcut_bn", "stage2_block1_bn2",
-             "stage2_block1_relu")
-    stem, main, out, shortcut, main2, out2 = keras.Model(
-        model.input, [model.get_layer(name).output for name in names])(images(32))
+    names = (
+        "stem_pool",
+        "stage1_block1_bn2",
+        "stage1_block1_relu",
+        "stage2_block1_shortcut_bn",
+        "stage2_block1_bn2",
+        "stage2_block1_relu",
+    )
+    stem, main, out, shortcut, main2, out2 = keras.Model(model.input, [model.get_layer(name).output for name in names])(
+        images(32)
+    )
     np.testing.assert_allclose(out, np.maximum(stem + main, 0), atol=1e-6)
     np.testing.assert_allclose(out2, np.maximum(shortcut + main2, 0), atol=1e-6)
 
@@ -81,8 +101,15 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, pad: int) -> np.
     x = np.pad(x.astype(np.float64), ((pad, pad), (pad, pad), (0, 0)))
     size = kernel.shape[0]
     side = (x.shape[0] - size) // stride + 1
-    return np.array([[np.tensordot(x[i * stride:i * stride + size, j * stride:j * stride + size], kernel, 3)
-                      for j in range(side)] for i in range(side)])
+    return np.array(
+        [
+            [
+                np.tensordot(x[i * stride : i * stride + size, j * stride : j * stride + size], kernel, 3)
+                for j in range(side)
+            ]
+            for i in range(side)
+        ]
+    )
 
 
 @pytest.mark.parametrize("stem, pad", [("imagenet", 3), ("small", 1)])
@@ -98,9 +125,10 @@ def test_the_stem_pads_evenly(stem, pad, size):
 def test_the_stem_pools_3x3_windows_that_begin_one_before_the_edge():
     model = resnet10(16, widths=NARROW, seed=0)
     x, pooled = keras.Model(model.input, [model.get_layer(name).output for name in ("stem_relu", "stem_pool")])(
-        images(16, 1))
+        images(16, 1)
+    )
     padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    expected = [[padded[2 * i:2 * i + 3, 2 * j:2 * j + 3].max(axis=(0, 1)) for j in range(4)] for i in range(4)]
+    expected = [[padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max(axis=(0, 1)) for j in range(4)] for i in range(4)]
     np.testing.assert_array_equal(pooled[0], expected)
 
 
@@ -172,18 +200,21 @@ def test_gradients_reach_every_weight():
     assert all(np.isfinite(g).all() for g in tape.gradient(loss, model.trainable_variables))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"stem": "imagnet"}, "`stem` must be one of imagenet, small. Received: stem='imagnet'"),
-    ({"stem": None}, "`stem` must be one of"),
-    ({"widths": [64, 128, 256]}, "`widths` must hold 4"),
-    ({"widths": 64}, "`widths` must hold 4"),
-    ({"widths": "wide"}, "`widths` must hold 4"),
-    ({"widths": [64, 128, 0, 512]}, r"`widths\[2\]` must be an integer >= 1. Received: widths\[2\]=0"),
-    ({"widths": [64, 128, "x", 512]}, r"`widths\[2\]` must be"),
-    ({"seed": -1}, "`seed` must be an integer >= 0"),
-    ({"image_size": 0}, "`image_size` must be"),
-    ({"image_size": "big"}, "`image_size` must be"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"stem": "imagnet"}, "`stem` must be one of imagenet, small. Received: stem='imagnet'"),
+        ({"stem": None}, "`stem` must be one of"),
+        ({"widths": [64, 128, 256]}, "`widths` must hold 4"),
+        ({"widths": 64}, "`widths` must hold 4"),
+        ({"widths": "wide"}, "`widths` must hold 4"),
+        ({"widths": [64, 128, 0, 512]}, r"`widths\[2\]` must be an integer >= 1. Received: widths\[2\]=0"),
+        ({"widths": [64, 128, "x", 512]}, r"`widths\[2\]` must be"),
+        ({"seed": -1}, "`seed` must be an integer >= 0"),
+        ({"image_size": 0}, "`image_size` must be"),
+        ({"image_size": "big"}, "`image_size` must be"),
+    ],
+)
 @pytest.mark.parametrize("name", ["resnet10", "resnet18"])
 def test_bad_arguments_are_refused(name, arguments, message):
     with pytest.raises(ConfigError, match=message):

@@ -20,8 +20,10 @@ def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
-@pytest.mark.parametrize("size, sides", [(84, (42, 21, 11, 6)), (224, (112, 56, 28, 14)), (32, (16, 8, 4, 2)),
-                                         (17, (9, 5, 3, 2)), (1, (1, 1, 1, 1))])
+@pytest.mark.parametrize(
+    "size, sides",
+    [(84, (42, 21, 11, 6)), (224, (112, 56, 28, 14)), (32, (16, 8, 4, 2)), (17, (9, 5, 3, 2)), (1, (1, 1, 1, 1))],
+)
 def test_map_sizes(size, sides):
     model = resnet12(size, NARROW)
     assert tuple(model.get_layer(f"stage{stage}_block1_relu").output_shape[1] for stage in (1, 2, 3, 4)) == sides
@@ -39,7 +41,8 @@ def test_published_parameters():
     assert len(convolutions) == 1 + 4 * 4 and not any(layer.use_bias for layer in convolutions)
     assert sum(int(np.prod(layer.kernel.shape)) for layer in convolutions) == kernels
     assert {layer.name for layer in convolutions if layer.strides == (2, 2)} == {
-        f"stage{stage}_block1_{part}" for stage in (1, 2, 3, 4) for part in ("conv2", "shortcut_conv")}
+        f"stage{stage}_block1_{part}" for stage in (1, 2, 3, 4) for part in ("conv2", "shortcut_conv")
+    }
     for layer in layers(model, keras.layers.BatchNormalization):
         assert (layer.epsilon, layer.momentum) == (1e-5, 0.9)
 
@@ -50,8 +53,15 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     x = np.pad(x, ((pad, pad), (pad, pad), (0, 0)))
     side = (x.shape[0] - kernel.shape[0]) // stride + 1
     size = kernel.shape[0]
-    return np.array([[np.tensordot(x[i * stride:i * stride + size, j * stride:j * stride + size], kernel, 3)
-                      for j in range(side)] for i in range(side)])
+    return np.array(
+        [
+            [
+                np.tensordot(x[i * stride : i * stride + size, j * stride : j * stride + size], kernel, 3)
+                for j in range(side)
+            ]
+            for i in range(side)
+        ]
+    )
 
 
 def normalised(x: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndarray:
@@ -64,8 +74,14 @@ def test_forward_pass_is_the_published_one(size):
     model = resnet12(size, NARROW, seed=0)
     rng = np.random.default_rng(1)
     for layer in layers(model, keras.layers.BatchNormalization):
-        layer.set_weights([rng.uniform(0.5, 1.5, w.shape) if "variance" in w.name or "gamma" in w.name
-                           else rng.normal(0, 0.2, w.shape) for w in layer.weights])
+        layer.set_weights(
+            [
+                rng.uniform(0.5, 1.5, w.shape)
+                if "variance" in w.name or "gamma" in w.name
+                else rng.normal(0, 0.2, w.shape)
+                for w in layer.weights
+            ]
+        )
 
     def step(x, name, part, stride):
         y = convolution(x, model.get_layer(name.format(f"conv{part}")).kernel.numpy().astype(np.float64), stride)
@@ -111,11 +127,17 @@ def test_relevance_reaches_the_pixels(name):
     assert np.isfinite(relevance).all() and np.any(relevance)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"widths": [64, 128, 256]}, "`widths` must hold 4"), ({"widths": "wide"}, "`widths` must hold 4"),
-    ({"widths": [64, 128, 0, 512]}, r"`widths\[2\]` must be an integer >= 1"),
-    ({"image_size": 0}, "`image_size` must be"), ({"seed": -1}, "`seed` must be an integer >= 0"),
-    ({"stem": "small"}, "takes no argument 'stem'")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"widths": [64, 128, 256]}, "`widths` must hold 4"),
+        ({"widths": "wide"}, "`widths` must hold 4"),
+        ({"widths": [64, 128, 0, 512]}, r"`widths\[2\]` must be an integer >= 1"),
+        ({"image_size": 0}, "`image_size` must be"),
+        ({"seed": -1}, "`seed` must be an integer >= 0"),
+        ({"stem": "small"}, "takes no argument 'stem'"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         BACKBONES.get({"name": "resnet12", **arguments})

@@ -35,8 +35,10 @@ def invoke(*arguments):
 
 def files_below(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Content and time of change of every file, by its relative path; folders have an empty content."""
-    return {str(path.relative_to(folder)): (path.read_bytes() if path.is_file() else b"", path.stat().st_mtime_ns)
-            for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): (path.read_bytes() if path.is_file() else b"", path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -53,6 +55,7 @@ def draw_classes(folder: Path, classes: int = 12, images: int = 6, size: int = 2
             Image.fromarray(pixels).save(folder / f"class{index:02d}" / f"{instance}.png")
     return folder
 
+
 # A test run in the background ignores Ctrl-C, and its children would inherit that.
 _PROGRAM = """
 import signal
@@ -60,7 +63,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from egt_tf_cli.main import cli
 cli()
 """
-
 
 
 @pytest.fixture
@@ -100,8 +102,11 @@ def process():
         environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
         environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
         command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, **keywords))
+        started.append(
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+            )
+        )
         return started[-1]
 
     yield start
@@ -162,8 +167,10 @@ def equal_weights(arrays):
 
     def compare(first, second):
         for find in (lambda folder: folder / "best.npz", newest_checkpoint):
-            one, other = ({key: value for key, value in arrays(find(folder)).items() if value.dtype.kind == "f"}
-                          for folder in (first, second))
+            one, other = (
+                {key: value for key, value in arrays(find(folder)).items() if value.dtype.kind == "f"}
+                for folder in (first, second)
+            )
             assert one.keys() == other.keys() and one
             if not all(np.array_equal(one[key], other[key]) for key in one):
                 return False

@@ -98,11 +98,18 @@ def test_it_is_as_good_on_new_episodes_as_its_card_says(model):
     right = []
     for index in range(20):
         episode = sample_episode(images.members, spec, episode_generator(1234, index))
-        support, query = (np.stack([denormalize(evaluation_image(images.read(int(i)), 64)).numpy()
-                                    for i in part.ravel()]) for part in (episode.support, episode.query))
-        answer = model.ask("classify_episode_floats", {"support_images": support.astype(np.float32),
-                                                       "support_labels": np.repeat(np.arange(5), 5),
-                                                       "query_images": query.astype(np.float32)})
+        support, query = (
+            np.stack([denormalize(evaluation_image(images.read(int(i)), 64)).numpy() for i in part.ravel()])
+            for part in (episode.support, episode.query)
+        )
+        answer = model.ask(
+            "classify_episode_floats",
+            {
+                "support_images": support.astype(np.float32),
+                "support_labels": np.repeat(np.arange(5), 5),
+                "query_images": query.astype(np.float32),
+            },
+        )
         right.append(100 * np.mean(answer["predicted"] == np.repeat(np.arange(5), 3)))
     # Three standard errors: 20 episodes of 15 queries scatter by about 10 points each.
     assert abs(np.mean(right) - said) < 3 * np.std(right) / np.sqrt(len(right))

@@ -42,8 +42,9 @@ def test_as_predict(egt, exported, url, queries):
 def test_explain_writes_the_overlay_of_the_server(egt, exported, url, queries, tmp_path):
     result = egt("client", "--url", url, "--model", "tiny", "--explain", *queries, queries[0])
     assert result.exit_code == 0, result.output
-    expected = ExportedModel(exported).ask("explain", {"images": [q.read_bytes() for q in queries],
-                                                       "targets": [-1, -1]})["overlay_bytes"]
+    expected = ExportedModel(exported).ask(
+        "explain", {"images": [q.read_bytes() for q in queries], "targets": [-1, -1]}
+    )["overlay_bytes"]
     names = [f"{queries[0].stem}-overlay.png", f"{queries[1].stem}-overlay.png", f"{queries[0].stem}-overlay-2.png"]
     assert [line.split("overlay: ")[1] for line in result.stdout.splitlines()] == names
     assert [(tmp_path / name).read_bytes() for name in names] == [*expected, expected[0]]

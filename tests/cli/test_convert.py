@@ -17,10 +17,16 @@ SMALL = ("--episodes", 3, "--queries", 2)
 
 def relation_arrays(channels, positions, hidden=8):
     rng = np.random.default_rng(3)
-    shapes = {"layer1.C.weight": (channels, 2 * channels, 3, 3), "layer1.C.bias": (channels,),
-              "layer2.C.weight": (channels, channels, 3, 3), "layer2.C.bias": (channels,),
-              "fc1.weight": (hidden, channels * positions), "fc1.bias": (hidden,), "fc2.weight": (1, hidden),
-              "fc2.bias": (1,)}
+    shapes = {
+        "layer1.C.weight": (channels, 2 * channels, 3, 3),
+        "layer1.C.bias": (channels,),
+        "layer2.C.weight": (channels, channels, 3, 3),
+        "layer2.C.bias": (channels,),
+        "fc1.weight": (hidden, channels * positions),
+        "fc1.bias": (hidden,),
+        "fc2.weight": (1, hidden),
+        "fc2.bias": (1,),
+    }
     arrays = {f"relation_module.{name}": 0.1 * rng.normal(size=shape) for name, shape in shapes.items()}
     for layer in (1, 2):
         arrays[f"relation_module.layer{layer}.BN.weight"] = np.ones(channels)
@@ -46,8 +52,18 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     got = model.backbone(images).numpy()
     assert np.abs(got - features).max() < 2e-5 * np.abs(features).max()
 
-    result = egt("evaluate", "runs/published", *SMALL, "--ways", 2, "--data", "synthetic:sketch", "--transductive",
-                 "--candidates", 1)
+    result = egt(
+        "evaluate",
+        "runs/published",
+        *SMALL,
+        "--ways",
+        2,
+        "--data",
+        "synthetic:sketch",
+        "--transductive",
+        "--candidates",
+        1,
+    )
     assert result.exit_code == 0 and "transductive (2 x 1), 2-way 1-shot" in result.stdout, result.output
 
     draw_classes(tmp_path / "support", classes=2, images=1)
@@ -59,16 +75,20 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     # Explaining scores the support images beside the query.
     images = support.images.reshape(1, 2, 84, 84, 3)
     queries = np.concatenate([load_image(query, 84)[None, None], images], axis=1)
-    scores = model({"support_images": images, "support_labels": np.eye(2, dtype=np.float32)[None],
-                    "query_images": queries})
+    scores = model(
+        {"support_images": images, "support_labels": np.eye(2, dtype=np.float32)[None], "query_images": queries}
+    )
     probabilities = np.exp(scores[0, 0]) / np.exp(scores[0, 0]).sum()
     assert stored["probabilities"] == pytest.approx(probabilities, abs=1e-3)
 
 
 def test_a_backbone_alone_says_that_its_head_knows_nothing(egt):
     arrays, images, features = backbone_arrays("resnet_narrow", prefix="module.feature.")
-    np.savez("baseline.npz", **arrays, **{"module.classifier.weight": np.zeros((200, 96)),
-                                         "module.classifier.bias": np.zeros(200)})
+    np.savez(
+        "baseline.npz",
+        **arrays,
+        **{"module.classifier.weight": np.zeros((200, 96)), "module.classifier.bias": np.zeros(200)},
+    )
     result = egt("convert", "baseline.npz", "--to", "run", "--image-size", 84, "--shots", 1)
     assert result.exit_code == 0, result.output
     assert "not used: classifier.weight, classifier.bias" in result.stdout
@@ -93,17 +113,29 @@ def test_arrays_that_do_not_fit(fails, model, tmp_path):
     del model["relation_module.fc2.bias"]
     model.update(surprise=np.zeros(2), **{"feature.trunk.0.BN.weight": np.zeros(63)})
     np.savez(tmp_path / "model.npz", **model)
-    fails("convert", "model.npz", "--to", "run", says=[
-        "model.npz", "missing relation_module.fc2.bias", "unknown surprise",
-        "feature.trunk.0.BN.weight is (63,), not (64,)"])
+    fails(
+        "convert",
+        "model.npz",
+        "--to",
+        "run",
+        says=[
+            "model.npz",
+            "missing relation_module.fc2.bias",
+            "unknown surprise",
+            "feature.trunk.0.BN.weight is (63,), not (64,)",
+        ],
+    )
 
 
-@pytest.mark.parametrize("options, words", [
-    (("--backbone", "resnet50"), ["conv4np", "'resnet50'"]),
-    (("--head", "matching"), ["relation, graph, cross_attention", "'matching'"]),
-    (("--image-size", 10), ["`data.image_size`", "10"]),
-    (("--image-size", 44), ["relation_module.fc1.weight is (8, 576)"]),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--backbone", "resnet50"), ["conv4np", "'resnet50'"]),
+        (("--head", "matching"), ["relation, graph, cross_attention", "'matching'"]),
+        (("--image-size", 10), ["`data.image_size`", "10"]),
+        (("--image-size", 44), ["relation_module.fc1.weight is (8, 576)"]),
+    ],
+)
 def test_choices_that_make_no_model(fails, model, options, words):
     fails("convert", "model.npz", "--to", "run", *options, says=words)
 

@@ -59,8 +59,12 @@ def test_prepare_verify_and_use(egt, mini, data_folder):
     result = egt("data", "prepare", "mini_imagenet", "--from", mini)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[:4] == [["split", "classes", "images", "a", "class"], ["base", "64", "64", "1..1"],
-                         ["val", "16", "16", "1..1"], ["novel", "20", "20", "1..1"]]
+    assert lines[:4] == [
+        ["split", "classes", "images", "a", "class"],
+        ["base", "64", "64", "1..1"],
+        ["val", "16", "16", "1..1"],
+        ["novel", "20", "20", "1..1"],
+    ]
     assert result.stdout.splitlines()[-1].startswith(f"prepared: {data_folder}/mini_imagenet/1.0.0  use it as: domain:")
     assert f"prepared in {data_folder}/mini_imagenet/1.0.0" in line_of(egt("data", "list"), "domain:mini_imagenet")
     assert egt("data", "prepare", "mini_imagenet").stdout.splitlines()[-1].startswith("was prepared: ")
@@ -69,8 +73,15 @@ def test_prepare_verify_and_use(egt, mini, data_folder):
 
 def test_prepare_with_an_unreadable_image(egt, fails, mini, tmp_path):
     (mini / NOVEL[0] / "0.png").write_bytes(b"")
-    fails("data", "prepare", "mini_imagenet", "--from", mini, writes=True,
-          says=["1 unreadable images", "egt-tf data check domain:mini_imagenet"])
+    fails(
+        "data",
+        "prepare",
+        "mini_imagenet",
+        "--from",
+        mini,
+        writes=True,
+        says=["1 unreadable images", "egt-tf data check domain:mini_imagenet"],
+    )
 
 
 def test_prepare_errors(fails, mini):
@@ -78,8 +89,9 @@ def test_prepare_errors(fails, mini):
     fails("data", "prepare", "mini_imagenet", says=["sets/downloads/manual", "ILSVRC2012_img_train.tar"])
     fails("data", "prepare", "mini_imagenet", "--from", "nowhere", says=["must exist", "nowhere"])
     shutil.rmtree(mini / VAL[0])
-    result = fails("data", "prepare", "mini_imagenet", "--from", "mini", writes=True,
-                   says=["1 classes are missing", VAL[0]])
+    result = fails(
+        "data", "prepare", "mini_imagenet", "--from", "mini", writes=True, says=["1 classes are missing", VAL[0]]
+    )
     assert result.stdout == ""
 
 
@@ -95,8 +107,9 @@ def test_a_failed_prepare_leaves_no_files(fails, mini, data_folder):
 def test_check_of_good_images(egt, photos):
     result = egt("data", "check", "folder:photos", "--shots", 3, "--queries", 3)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == ("folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, "
-                             "0 classes with too few, 0 notes\n")
+    assert result.stdout == (
+        "folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, 0 classes with too few, 0 notes\n"
+    )
 
 
 def test_check_lists_what_is_wrong(egt, photos):
@@ -129,8 +142,21 @@ def test_notes_alone_are_no_failure(egt, photos):
 
 
 def test_show(egt, photos):
-    result = egt("data", "show", "folder:photos", "--out", "new/sheet.png", "--split", "base", "--images", 2,
-                 "--tile", 32, "--classes", 3)
+    result = egt(
+        "data",
+        "show",
+        "folder:photos",
+        "--out",
+        "new/sheet.png",
+        "--split",
+        "base",
+        "--images",
+        2,
+        "--tile",
+        32,
+        "--classes",
+        3,
+    )
     assert result.exit_code == 0 and "split base): 3 of 6 classes" in result.stdout
     assert Image.open("new/sheet.png").size == (8 + 3 * 40, 47 + 2 * 40)
 
@@ -152,7 +178,11 @@ def test_stats_as_a_table_and_as_json(egt, photos):
     assert line_of(table, "base").split()[:6] == ["base", "6", "36", "6", "24", "24"]
     found = json.loads(egt("data", "stats", "folder:photos", "--json").stdout)
     assert [(one["split"], one["images"]) for one in found["splits"]] == [
-        ("base", 36), ("val", 18), ("novel", 18), ("all", 72)]
+        ("base", 36),
+        ("val", 18),
+        ("novel", 18),
+        ("all", 72),
+    ]
     shown = line_of(table, "all").split()
     assert shown[6:9] == [f"{mean:.3f}" for mean in found["splits"][3]["channel_mean"]]
     some = json.loads(egt("data", "stats", "folder:photos", "--json", "--images", 2).stdout)
@@ -178,8 +208,16 @@ def test_export_errors(fails, photos):
 
 
 def test_training_says_which_class_has_too_few_images(fails, photos):
-    fails("train", "--config", "demo", "--set", "data.train=folder:photos", "--run", "runs/few",
-          says=["need 13 images a class", "class 'class00'"])
+    fails(
+        "train",
+        "--config",
+        "demo",
+        "--set",
+        "data.train=folder:photos",
+        "--run",
+        "runs/few",
+        says=["need 13 images a class", "class 'class00'"],
+    )
 
 
 def test_interrupted(process, mini, data_folder):

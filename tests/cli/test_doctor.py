@@ -18,8 +18,15 @@ def test_a_sound_machine(egt, tmp_path, no_network):
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     header, *lines, last = result.stdout.splitlines()
     assert header.split() == ["state", "topic", "what", "found"] and last == "all is well"
-    assert {line.split()[1] for line in lines} == {"versions", "extras", "devices", "precision", "room", "cluster",
-                                                   "self-test"}
+    assert {line.split()[1] for line in lines} == {
+        "versions",
+        "extras",
+        "devices",
+        "precision",
+        "room",
+        "cluster",
+        "self-test",
+    }
     assert not list(tmp_path.iterdir())
 
 

@@ -40,8 +40,22 @@ def test_the_seed_decides(egt, run):
 
 
 def test_episodes_of_other_shapes_than_trained(egt, run):
-    result = egt("evaluate", "runs/tiny", "--ways", 5, "--shots", 1, "--queries", 3, "--episodes", 5, "--split", "val",
-                 "--out", "results/five.json")
+    result = egt(
+        "evaluate",
+        "runs/tiny",
+        "--ways",
+        5,
+        "--shots",
+        1,
+        "--queries",
+        3,
+        "--episodes",
+        5,
+        "--split",
+        "val",
+        "--out",
+        "results/five.json",
+    )
     assert result.exit_code == 0, result.output
     assert "5-way 1-shot, 3 queries a class, 5 episodes" in result.stdout and "results/five.json" in result.stdout
     record = json.loads(open("results/five.json").read())
@@ -59,8 +73,10 @@ def test_transductive(egt, run):
     assert egt("evaluate", "runs/tiny", *SMALL, *options, "--rounds", 1, "--without-duplicates").exit_code == 0
     records = [json.loads(path.read_text()) for path in (run / "evaluations").iterdir()]
     assert sorted(str(record["transduction"]) for record in records) == [
-        "None", "{'rounds': 1, 'candidates': 3, 'duplicates': False}",
-        "{'rounds': 2, 'candidates': 3, 'duplicates': True}"]
+        "None",
+        "{'rounds': 1, 'candidates': 3, 'duplicates': False}",
+        "{'rounds': 2, 'candidates': 3, 'duplicates': True}",
+    ]
     assert sorted(record["inference"] for record in records) == ["inductive", "transductive", "transductive"]
 
 
@@ -76,8 +92,15 @@ def test_sources(egt, run, drawn, tmp_path):
     assert egt("evaluate", "runs/tiny", *SMALL, "--data", f"folder:{drawn}", "--out", "f.json").exit_code == 0
     names = sorted(path.name for path in drawn.iterdir())
     images = [(str(path), number) for number, name in enumerate(names) for path in sorted((drawn / name).iterdir())]
-    (tmp_path / "list.json").write_text(json.dumps({
-        "label_names": names, "image_names": [image for image, _ in images], "image_labels": [c for _, c in images]}))
+    (tmp_path / "list.json").write_text(
+        json.dumps(
+            {
+                "label_names": names,
+                "image_names": [image for image, _ in images],
+                "image_labels": [c for _, c in images],
+            }
+        )
+    )
     assert egt("evaluate", "runs/tiny", *SMALL, "--data", "filelist:list.json", "--out", "l.json").exit_code == 0
     sketch, folder, filelist = (json.loads((tmp_path / name).read_text()) for name in ("s.json", "f.json", "l.json"))
     assert sketch["source"] == "synthetic:sketch"
@@ -132,20 +155,28 @@ def test_a_run_that_does_not_exist_or_has_no_weights(fails, run, tmp_path):
     fails("evaluate", "runs/tiny", says=["no best.npz", "egt-tf train --run runs/tiny --resume"])
 
 
-@pytest.mark.parametrize("options, words", [
-    (("--shots", 20), ["20 shots", "class 'class03'", "has 6"]),
-    (("--ways", 20), ["20-way", "has 3"]),
-    (("--ways", 4), ["4-way", "has 3"]),
-    (("--data", "folder:missing"), ["cannot read the folder missing"]),
-    (("--data", "missing"), ["folder:DIR", "'missing'"]),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--shots", 20), ["20 shots", "class 'class03'", "has 6"]),
+        (("--ways", 20), ["20-way", "has 3"]),
+        (("--ways", 4), ["4-way", "has 3"]),
+        (("--data", "folder:missing"), ["cannot read the folder missing"]),
+        (("--data", "missing"), ["folder:DIR", "'missing'"]),
+    ],
+)
 def test_episodes_that_the_data_cannot_give(fails, run, drawn, options, words):
     fails("evaluate", "runs/tiny", "--data", f"folder:{drawn}", "--queries", 2, *options, says=words)
 
 
 def test_more_candidates_than_queries(fails, run):
-    fails("evaluate", "runs/tiny", *SMALL, "--transductive",
-          says=["`candidates * rounds`", "35 candidates * 2 rounds = 70", "3 ways * 2 queries = 6"])
+    fails(
+        "evaluate",
+        "runs/tiny",
+        *SMALL,
+        "--transductive",
+        says=["`candidates * rounds`", "35 candidates * 2 rounds = 70", "3 ways * 2 queries = 6"],
+    )
 
 
 def test_options_without_transductive(egt, run):

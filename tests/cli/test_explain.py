@@ -131,7 +131,13 @@ def test_an_unknown_method_suggests_the_nearest(fails, run, query):
 
 def test_a_method_without_any_run_says_what_to_type(fails, tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "image.png")
-    fails("explain", "image.png", "--method", "fsc", says=["no trained run", "egt-tf train --config demo --run runs/demo", "--run"])
+    fails(
+        "explain",
+        "image.png",
+        "--method",
+        "fsc",
+        says=["no trained run", "egt-tf train --config demo --run runs/demo", "--run"],
+    )
 
 
 def test_a_run_that_does_not_exist(fails, run, query):
@@ -142,8 +148,12 @@ def test_images_that_cannot_be_read(fails, run, query, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "half.png").write_bytes(query.read_bytes()[:200])
     (tmp_path / "folder.png").mkdir()
-    for name, reason in [("missing.png", "No such file"), ("text.png", "not a PNG"), ("half.png", "truncated"),
-                         ("folder.png", "directory")]:
+    for name, reason in [
+        ("missing.png", "No such file"),
+        ("text.png", "not a PNG"),
+        ("half.png", "truncated"),
+        ("folder.png", "directory"),
+    ]:
         # The readable image beside it is not explained either.
         fails("explain", query, name, says=[f"cannot read image {name}", reason])
 
@@ -176,9 +186,11 @@ def test_where_the_figure_cannot_go(fails, egt, run, query, tmp_path):
     (tmp_path / "file").write_text("")
     fails("explain", query, "--out", "file/figure.png", says=["file"])
     content = query.read_bytes()
-    for arguments, words in [((query, "--out", "figure.jpg"), "--out must end in .png. Received: figure.jpg"),
-                             ((query, "--out", query), "--out must not be the image itself"),
-                             ((query, query, "--out", "a.png"), "--out names one figure")]:
+    for arguments, words in [
+        ((query, "--out", "figure.jpg"), "--out must end in .png. Received: figure.jpg"),
+        ((query, "--out", query), "--out must not be the image itself"),
+        ((query, query, "--out", "a.png"), "--out names one figure"),
+    ]:
         result = egt("explain", *arguments)
         assert result.exit_code == 2 and words in result.stderr
     assert query.read_bytes() == content

@@ -34,8 +34,16 @@ def exported(trained, tmp_path_factory):
 
 
 def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
-    record = {"source": "synthetic:fog", "split": "novel", "ways": 3, "shots": 2, "episodes": 7,
-              "inference": "inductive", "accuracy": 0.4321, "interval": 0.0123}
+    record = {
+        "source": "synthetic:fog",
+        "split": "novel",
+        "ways": 3,
+        "shots": 2,
+        "episodes": 7,
+        "inference": "inductive",
+        "accuracy": 0.4321,
+        "interval": 0.0123,
+    }
     (run / "evaluations").mkdir()
     (run / "evaluations" / "fog.json").write_text(json.dumps(record))
     result = egt("export", run, "--calibrate", "synthetic:texture", "--episodes", 3)
@@ -44,8 +52,18 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
     assert f"written: {version.relative_to(tmp_path)}" in result.output and "serving_default" in result.output
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]
     card = (version / "README.md").read_text()
-    for words in ("# tiny", "`synthetic:shapes`", "43.21 % +- 1.23", "`synthetic:fog`", "`relation`", "`conv4`",
-                  "`fsc`", "`images` string (?,)", "same 3 episodes of `synthetic:texture`", "BSD-2-Clause"):
+    for words in (
+        "# tiny",
+        "`synthetic:shapes`",
+        "43.21 % +- 1.23",
+        "`synthetic:fog`",
+        "`relation`",
+        "`conv4`",
+        "`fsc`",
+        "`images` string (?,)",
+        "same 3 episodes of `synthetic:texture`",
+        "BSD-2-Clause",
+    ):
         assert words in card
     classes = [p.name for p in sorted((run / "support").iterdir())]
     assert (version / "assets" / "class_names.txt").read_text().splitlines() == classes
@@ -79,15 +97,22 @@ def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_p
         np.testing.assert_allclose(np.load(tmp_path / f"model{suffix}"), expected, rtol=1e-5, atol=1e-5)
         assert np.any(expected)
     first, second = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "model.json"))
-    assert {key for key in first if first[key] != second[key]} <= {"probabilities", "predicted", "runner_up",
-                                                                   "query_relevance_sums", "support_relevance_sums"}
+    assert {key for key in first if first[key] != second[key]} <= {
+        "probabilities",
+        "predicted",
+        "runner_up",
+        "query_relevance_sums",
+        "support_relevance_sums",
+    }
     assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_explain_by_an_exported_model_and_another_support_set(egt, fails, exported, trained, tmp_path):
     query = sorted((trained / "queries").glob("*.png"))[0]
-    two = [shutil.copytree(folder, tmp_path / "two" / folder.name)
-           for folder in sorted((trained / "support").iterdir())[:2]]
+    two = [
+        shutil.copytree(folder, tmp_path / "two" / folder.name)
+        for folder in sorted((trained / "support").iterdir())[:2]
+    ]
     result = egt("explain", query, "--model", exported, "--support", "two")
     assert result.exit_code == 0 and "2 classes" in result.output, result.output
     assert np.load(tmp_path / f"{query.stem}-explained.npy").shape == (2, 32, 32) and len(two) == 2

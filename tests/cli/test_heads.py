@@ -11,8 +11,13 @@ import yaml
 from egt_tf.config import load_config
 
 # Guidance as the paper has it for each head; the heads of one's own are guided as RelationNet is.
-GUIDED = {"relation": [], "graph": [], "prototype": [], "cosine": [],
-          "cross_attention": ["--set", "guidance.mode=guided_only", "--set", "guidance.detach=false"]}
+GUIDED = {
+    "relation": [],
+    "graph": [],
+    "prototype": [],
+    "cosine": [],
+    "cross_attention": ["--set", "guidance.mode=guided_only", "--set", "guidance.detach=false"],
+}
 
 
 @pytest.fixture
@@ -68,17 +73,33 @@ def test_an_interrupted_run_of_a_head_with_running_averages_is_resumed(egt, trai
     assert result.exit_code == 0 and len((run / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--set", "model.head.base_classes=7"], ["`model.head.base_classes` must be", "40", "7"]),
-    (["--set", "model.head.temperature=0"], ["`temperature`", "0"]),
-    (["--set", "model.head.scael=3"], ["takes no argument 'scael'", "did you mean 'scale'"])])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--set", "model.head.base_classes=7"], ["`model.head.base_classes` must be", "40", "7"]),
+        (["--set", "model.head.temperature=0"], ["`temperature`", "0"]),
+        (["--set", "model.head.scael=3"], ["takes no argument 'scael'", "did you mean 'scale'"]),
+    ],
+)
 def test_arguments_that_do_not_fit_cross_attention(options, words, fails, tiny):
-    fails("train", "--config", tiny, "--set", "model.head.name=cross_attention", "--run", "runs/x", *options, says=words)
+    fails(
+        "train", "--config", tiny, "--set", "model.head.name=cross_attention", "--run", "runs/x", *options, says=words
+    )
 
 
 def test_arguments_that_do_not_fit_the_graph_head(fails, egt, tiny, train_head):
-    fails("train", "--config", tiny, "--set", "model.head.name=graph", "--set", "model.head.ways=4", "--run", "runs/x",
-          says=["3 ways", "4"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "model.head.name=graph",
+        "--set",
+        "model.head.ways=4",
+        "--run",
+        "runs/x",
+        says=["3 ways", "4"],
+    )
     run = train_head("graph")
     fails("evaluate", run, "--data", "synthetic:sketch", "--ways", "4", "--episodes", "2", says=["3 ways", "4"])
     fails("evaluate", run, "--data", "synthetic:sketch", "--transductive", "--candidates", "2", says=["transductive"])

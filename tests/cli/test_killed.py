@@ -32,18 +32,29 @@ def wait_for_progress(one, run, patience: float = 60) -> None:
 def many_steps(tmp_path):
     """80 epochs of 20 steps, with a checkpoint after every third step."""
     path = tmp_path / "many.yaml"
-    path.write_text(yaml.safe_dump({
-        "data": {"train": "synthetic:shapes", "image_size": 16, "augmentation": "full"},
-        "episode": {"ways": 3, "shots": 1, "queries": 1},
-        "model": {"backbone": {"name": "conv4", "width": 2}, "head": {"name": "relation"}},
-        "training": {"epochs": 80, "episodes_per_epoch": 20, "validation_episodes": 3, "checkpoint_every": 3,
-                     "schedule": {"name": "warmup_cosine", "warmup_epochs": 2}}}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "data": {"train": "synthetic:shapes", "image_size": 16, "augmentation": "full"},
+                "episode": {"ways": 3, "shots": 1, "queries": 1},
+                "model": {"backbone": {"name": "conv4", "width": 2}, "head": {"name": "relation"}},
+                "training": {
+                    "epochs": 80,
+                    "episodes_per_epoch": 20,
+                    "validation_episodes": 3,
+                    "checkpoint_every": 3,
+                    "schedule": {"name": "warmup_cosine", "warmup_epochs": 2},
+                },
+            }
+        )
+    )
     return path
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_with_the_numbers_of_one_left_alone(process, many_steps, tmp_path,
-                                                                           equal_weights):
+def test_a_run_killed_twenty_times_ends_with_the_numbers_of_one_left_alone(
+    process, many_steps, tmp_path, equal_weights
+):
     rng, killed, alone = random.Random(7), tmp_path / "killed", tmp_path / "alone"
     places = set()
     for number in range(KILLS):

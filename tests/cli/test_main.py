@@ -34,17 +34,21 @@ def test_a_command_that_works():
     assert (result.exit_code, result.stdout, result.stderr) == (0, "worked\n", "")
 
 
-@pytest.mark.parametrize("failure, message", [
-    (EgtError("`shots` must be >= 1. Received: shots=0"), "`shots` must be >= 1. Received: shots=0"),
-    (DataError("two\nlines"), "two lines"),
-    (OSError(errno.ENOSPC, "No space left on device", "runs/demo/last.npz"),
-     "No space left on device: runs/demo/last.npz"),
-    (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"),
-     "No such file or directory: a.png"),
-    (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "Invalid cross-device link: a -> b"),
-    (OSError("cannot identify image file"), "cannot identify image file"),
-    (TimeoutError(), "TimeoutError"),
-])
+@pytest.mark.parametrize(
+    "failure, message",
+    [
+        (EgtError("`shots` must be >= 1. Received: shots=0"), "`shots` must be >= 1. Received: shots=0"),
+        (DataError("two\nlines"), "two lines"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/demo/last.npz"),
+            "No space left on device: runs/demo/last.npz",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), "No such file or directory: a.png"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "Invalid cross-device link: a -> b"),
+        (OSError("cannot identify image file"), "cannot identify image file"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
 def test_errors_of_the_user_are_one_line(failure, message):
     result = run(failure)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {message}\n")
@@ -75,7 +79,8 @@ def test_interruption_exits_130():
 
 def test_ctrl_c_ends_a_process_with_one_line(tmp_path):
     script = tmp_path / "work.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         import signal
         import time
         from egt_tf_cli.main import LazyGroup, cli
@@ -89,7 +94,8 @@ def test_ctrl_c_ends_a_process_with_one_line(tmp_path):
             time.sleep(60)
 
         group(["work"])
-    """))
+    """)
+    )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, script], **pipes) as process:
         process.stdout.readline()
@@ -116,7 +122,8 @@ def test_the_summary_of_every_command_fits_its_line():
 def test_lazy_command_is_imported_on_use(monkeypatch, tmp_path):
     monkeypatch.setattr("egt_tf_cli.__path__", [str(tmp_path)])
     (tmp_path / "late.py").write_text(
-        "import click\n@click.command()\ndef late():\n    '''Comes late.'''\n    click.echo('here')\n")
+        "import click\n@click.command()\ndef late():\n    '''Comes late.'''\n    click.echo('here')\n"
+    )
     monkeypatch.delitem(sys.modules, "egt_tf_cli.late", raising=False)
     group = LazyGroup("egt-tf", lazy_commands={"late": "late:late"}, params=cli.params, callback=cli.callback)
     assert "egt_tf_cli.late" not in sys.modules
@@ -143,6 +150,11 @@ def _log_level_after_a_command(environment: dict[str, str], *options: str) -> st
         group(sys.argv[1:])
     """)
     inherited = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
-    result = subprocess.run([sys.executable, "-c", code, *options, "work"], env={**inherited, **environment},
-                            capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *options, "work"],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return result.stdout.strip()

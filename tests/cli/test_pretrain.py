@@ -34,17 +34,28 @@ def test_a_warm_start_of_a_resumed_run(egt, run):
 
 
 def test_bad_values_are_named(fails, egt, tiny):
-    for override, words in [("pretrain.epohcs=3", ["did you mean 'pretrain.epochs'"]),
-                            ("pretrain.batch_size=1", ["`pretrain.batch_size`", ">= 2"]),
-                            ("pretrain.validation_share=1", ["`pretrain.validation_share`", "< 1"]),
-                            ("data.train=folder:missing", ["cannot read the folder missing"])]:
+    for override, words in [
+        ("pretrain.epohcs=3", ["did you mean 'pretrain.epochs'"]),
+        ("pretrain.batch_size=1", ["`pretrain.batch_size`", ">= 2"]),
+        ("pretrain.validation_share=1", ["`pretrain.validation_share`", "< 1"]),
+        ("data.train=folder:missing", ["cannot read the folder missing"]),
+    ]:
         fails("pretrain", "--config", tiny, "--set", override, says=words)
     assert egt("pretrain").exit_code == 2
 
 
 def test_ctrl_c(process, tiny, tmp_path):
-    started = process("pretrain", "--config", tiny, "--set", "pretrain.epochs=50", "--set", "data.image_size=16",
-                      "--run", tmp_path / "run")
+    started = process(
+        "pretrain",
+        "--config",
+        tiny,
+        "--set",
+        "pretrain.epochs=50",
+        "--set",
+        "data.image_size=16",
+        "--run",
+        tmp_path / "run",
+    )
     assert started.stdout.readline().startswith("epoch  1/50")
     started.send_signal(signal.SIGINT)
     _, stderr = started.communicate(timeout=60)

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from egt_tf_cli.progress import (ProgressLine, clear_line, duration, epoch_line, stage_progress,
-                                 training_progress)
+from egt_tf_cli.progress import ProgressLine, clear_line, duration, epoch_line, stage_progress, training_progress
 
 
 def as_terminal(monkeypatch):
@@ -42,8 +41,12 @@ def test_the_rate_is_that_of_late_and_not_that_of_the_first_units(monkeypatch):
         line.update(done)
         rates.append(terminal.getvalue().rsplit("\r\x1b[K", 1)[1].split("  ")[1:3])
     # 100 s for the first ten, then 10 a second, then slower.
-    assert rates == [["0.1/s", "15 min 00 s left"], ["10.0/s", "8 s left"], ["10.0/s", "7 s left"],
-                     ["0.2/s", "5 min 00 s left"]]
+    assert rates == [
+        ["0.1/s", "15 min 00 s left"],
+        ["10.0/s", "8 s left"],
+        ["10.0/s", "7 s left"],
+        ["0.2/s", "5 min 00 s left"],
+    ]
 
 
 def test_what_comes_later_counts_as_time_left(monkeypatch):
@@ -59,8 +62,15 @@ def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: seconds[0])
     lines = []
     callback = training_progress(3, 10, 2, lines.append)
-    logs = {"loss": 0.25, "plain_loss": 0.125, "guided_loss": 0.125, "accuracy": 0.5, "val_accuracy": 0.4,
-            "val_interval": 0.011, "seconds": 5.0}
+    logs = {
+        "loss": 0.25,
+        "plain_loss": 0.125,
+        "guided_loss": 0.125,
+        "accuracy": 0.5,
+        "val_accuracy": 0.4,
+        "val_interval": 0.011,
+        "seconds": 5.0,
+    }
 
     def shown():
         return terminal.getvalue().rsplit("\r\x1b[K", 1)[1]
@@ -108,16 +118,34 @@ def test_nothing_is_shown_where_there_is_no_terminal(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("seconds, text", [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s"),
-                                           (3599.6, "1 h 00 min"), (11460, "3 h 11 min")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (11460, "3 h 11 min"),
+    ],
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
 def test_the_line_of_an_epoch():
-    logs = {"loss": 0.25, "plain_loss": 0.125, "guided_loss": 0.125, "accuracy": 0.5, "val_accuracy": 0.4,
-            "val_interval": 0.011, "seconds": 5.0}
+    logs = {
+        "loss": 0.25,
+        "plain_loss": 0.125,
+        "guided_loss": 0.125,
+        "accuracy": 0.5,
+        "val_accuracy": 0.4,
+        "val_interval": 0.011,
+        "seconds": 5.0,
+    }
     line = epoch_line(3, 15, logs, 100, 10.0)
-    assert line == ("epoch  3/15  loss 0.2500 (plain 0.1250, guided 0.1250)  accuracy 50.0 %  validation 40.0 % +- 1.1  "
-                    "20.0 episodes/s  2 min 00 s left")
+    assert line == (
+        "epoch  3/15  loss 0.2500 (plain 0.1250, guided 0.1250)  accuracy 50.0 %  validation 40.0 % +- 1.1  "
+        "20.0 episodes/s  2 min 00 s left"
+    )
     assert epoch_line(15, 15, logs, 100, 10.0).endswith("20.0 episodes/s")

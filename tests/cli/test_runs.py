@@ -21,7 +21,8 @@ def test_json(egt, run):
     rows = json.loads(egt("runs", "runs", "--json").stdout)
     assert [row["name"] for row in rows] == ["tiny"]
     assert rows[0]["epochs_done"] == 2 and rows[0]["accuracy"] == max(
-        json.loads(line)["val_accuracy"] for line in (run / "metrics.jsonl").read_text().splitlines())
+        json.loads(line)["val_accuracy"] for line in (run / "metrics.jsonl").read_text().splitlines()
+    )
     assert json.loads(egt("runs", "runs/tiny", "--json").stdout)[0]["name"] == "tiny"
 
 
@@ -45,7 +46,9 @@ def test_no_runs(egt, fails, tmp_path):
 
 
 def test_tensorflow_is_not_imported(run):
-    code = ("import sys; from egt_tf_cli.main import cli; cli(['runs', 'runs'], standalone_mode=False); "
-            "sys.exit('tensorflow' in sys.modules)")
+    code = (
+        "import sys; from egt_tf_cli.main import cli; cli(['runs', 'runs'], standalone_mode=False); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=run.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "tiny" in done.stdout, done.stderr

@@ -46,8 +46,9 @@ def test_every_epoch_has_a_line_of_metrics(trained):
 def test_the_images_to_explain_are_stored(trained):
     classes = sorted(path.name for path in (trained / "support").iterdir())
     assert len(classes) == 3
-    assert all(sorted(p.name for p in (trained / "support" / name).iterdir()) == ["01.png", "02.png"]
-               for name in classes)
+    assert all(
+        sorted(p.name for p in (trained / "support" / name).iterdir()) == ["01.png", "02.png"] for name in classes
+    )
     stored = {path.name for path in (trained / "queries").iterdir()}
     assert stored == {f"{name}-{number}.png" for name in classes for number in ("01", "02")}
 
@@ -91,8 +92,19 @@ def test_guidance_modes(egt, tiny, tmp_path, mode, plain, guided):
 
 
 def test_values_can_be_set(egt, tiny, tmp_path):
-    result = egt("train", "--config", tiny, "--set", "training.epochs=1", "--set", "episode.shots=1",
-                 "--set", "data.image_size=16", "--run", "here")
+    result = egt(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "episode.shots=1",
+        "--set",
+        "data.image_size=16",
+        "--run",
+        "here",
+    )
     assert result.exit_code == 0, result.output
     assert "epoch 1/1" in result.stdout and "run folder: here" in result.stdout
     config = load_config(tmp_path / "here" / "config.yaml")
@@ -107,8 +119,17 @@ def test_the_same_seed_gives_the_same_weights(egt, tiny, trained, tmp_path, equa
 
 
 def test_own_images(egt, tiny, drawn, tmp_path):
-    result = egt("train", "--config", tiny, "--set", f"data.train=folder:{drawn}", "--set", "training.epochs=1",
-                 "--set", "data.augmentation=full")
+    result = egt(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        f"data.train=folder:{drawn}",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "data.augmentation=full",
+    )
     assert result.exit_code == 0, result.output
     # The novel classes of 12 are 3, 7 and 11.
     stored = sorted(path.name for path in (tmp_path / "runs" / "tiny" / "support").iterdir())
@@ -130,9 +151,12 @@ def test_a_complete_run_says_so(egt, run, snapshot):
 
 
 def test_what_is_missing_on_the_command_line(egt, run):
-    for arguments, words in [((), "--config"), (("--run", "new"), "--config"),
-                             (("--run", "nwe", "--resume"), "nwe holds no run"),
-                             (("--run", "runs/tiny", "--resume", "--set", "training.epochs=3"), "--set")]:
+    for arguments, words in [
+        ((), "--config"),
+        (("--run", "new"), "--config"),
+        (("--run", "nwe", "--resume"), "nwe holds no run"),
+        (("--run", "runs/tiny", "--resume", "--set", "training.epochs=3"), "--set"),
+    ]:
         result = egt("train", *arguments)
         assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
 
@@ -174,36 +198,39 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
 # === Bad configurations ===
 
 
-@pytest.mark.parametrize("override, words", [
-    ("training.epohcs=3", ["'training.epohcs'", "did you mean 'training.epochs'"]),
-    ("trainnig.epochs=3", ["'trainnig'", "did you mean 'training'"]),
-    ("training.epochs=ten", ["training.epochs", "'ten'"]),
-    ("training.epochs", ["section.key=value", "'training.epochs'"]),
-    ("guidance.mode=guidde", ["guidance.mode", "guided_only", "'guidde'"]),
-    ("guidance.composite=fcs", ["unknown composite 'fcs'", "did you mean 'fsc'"]),
-    ("model.head=relatoin", ["unknown head 'relatoin'", "did you mean 'relation'"]),
-    ("model.backbone=conv5", ["unknown backbone 'conv5'", "did you mean 'conv4'"]),
-    ("model.backbone.wdith=8", ["'wdith'", "did you mean 'width'"]),
-    ("model.backbone.width=ten", ["width", "'ten'"]),
-    ("model.backbone.image_size=48", ["model.backbone.image_size", "data.image_size", "48"]),
-    ("model.head.feature_shape=[1,1,8]", ["model.head.feature_shape", "[1, 1, 8]"]),
-    ("training.episodes_per_step=3", ["episodes_per_epoch", "multiple", "2 and 3"]),
-    ("data.train=synthetic:shpaes", ["'shpaes'"]),
-    ("data.train=folder:missing", ["cannot read the folder missing"]),
-    ("data.train=[synthetic:shapes,folder:missing]", ["cannot read the folder missing"]),
-    ("data.train=[synthetic:shapes,synthetic:shapes]", ["`data.train`", "list of different sources"]),
-    ("data.train=[{source: synthetic:shapes, weight: 0}]", ["`data.train`", "weight: > 0", "0"]),
-    ("training.schedule=cosin", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
-    ("training.schedule.factr=2", ["takes no argument 'factr'"]),
-    ("training.schedule.total_steps=9", ["training.schedule.total_steps", "left out", "9"]),
-    ("training.schedule={name: warmup_cosine, warmup_epochs: 2}", ["warmup_epochs", "2 of 2 epochs"]),
-    ("training.clip_norm=0", ["training.clip_norm", "> 0, or null"]),
-    ("training.checkpoint_every=-1", ["training.checkpoint_every", ">= 0"]),
-    ("training.keep_checkpoints=0", ["training.keep_checkpoints", ">= 1"]),
-    ("data.unreadable=black", ["`data.unreadable`", "stop, skip", "'black'"]),
-    ("episode.ways=60", ["60-way", "synthetic:shapes", "fewer ways"]),
-    ("episode.shots=500", ["500 shots", "class '", "fewer shots"]),
-])
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("training.epohcs=3", ["'training.epohcs'", "did you mean 'training.epochs'"]),
+        ("trainnig.epochs=3", ["'trainnig'", "did you mean 'training'"]),
+        ("training.epochs=ten", ["training.epochs", "'ten'"]),
+        ("training.epochs", ["section.key=value", "'training.epochs'"]),
+        ("guidance.mode=guidde", ["guidance.mode", "guided_only", "'guidde'"]),
+        ("guidance.composite=fcs", ["unknown composite 'fcs'", "did you mean 'fsc'"]),
+        ("model.head=relatoin", ["unknown head 'relatoin'", "did you mean 'relation'"]),
+        ("model.backbone=conv5", ["unknown backbone 'conv5'", "did you mean 'conv4'"]),
+        ("model.backbone.wdith=8", ["'wdith'", "did you mean 'width'"]),
+        ("model.backbone.width=ten", ["width", "'ten'"]),
+        ("model.backbone.image_size=48", ["model.backbone.image_size", "data.image_size", "48"]),
+        ("model.head.feature_shape=[1,1,8]", ["model.head.feature_shape", "[1, 1, 8]"]),
+        ("training.episodes_per_step=3", ["episodes_per_epoch", "multiple", "2 and 3"]),
+        ("data.train=synthetic:shpaes", ["'shpaes'"]),
+        ("data.train=folder:missing", ["cannot read the folder missing"]),
+        ("data.train=[synthetic:shapes,folder:missing]", ["cannot read the folder missing"]),
+        ("data.train=[synthetic:shapes,synthetic:shapes]", ["`data.train`", "list of different sources"]),
+        ("data.train=[{source: synthetic:shapes, weight: 0}]", ["`data.train`", "weight: > 0", "0"]),
+        ("training.schedule=cosin", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
+        ("training.schedule.factr=2", ["takes no argument 'factr'"]),
+        ("training.schedule.total_steps=9", ["training.schedule.total_steps", "left out", "9"]),
+        ("training.schedule={name: warmup_cosine, warmup_epochs: 2}", ["warmup_epochs", "2 of 2 epochs"]),
+        ("training.clip_norm=0", ["training.clip_norm", "> 0, or null"]),
+        ("training.checkpoint_every=-1", ["training.checkpoint_every", ">= 0"]),
+        ("training.keep_checkpoints=0", ["training.keep_checkpoints", ">= 1"]),
+        ("data.unreadable=black", ["`data.unreadable`", "stop, skip", "'black'"]),
+        ("episode.ways=60", ["60-way", "synthetic:shapes", "fewer ways"]),
+        ("episode.shots=500", ["500 shots", "class '", "fewer shots"]),
+    ],
+)
 def test_a_bad_value_is_named(fails, tiny, override, words):
     fails("train", "--config", tiny, "--set", override, says=words)
 
@@ -278,8 +305,14 @@ def test_a_full_disk_after_an_epoch_can_be_made_up_for(fails, egt, tiny, trained
 
 def test_a_disk_that_really_refuses(process, tiny, tmp_path):
     limit = 4096
-    trial = process("train", "--config", tiny, "--run", tmp_path / "run",
-                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    trial = process(
+        "train",
+        "--config",
+        tiny,
+        "--run",
+        tmp_path / "run",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
     _, stderr = trial.communicate(timeout=60)
     assert (trial.returncode, stderr) == (2, f"Error: File too large: {tmp_path}/run/checkpoints/000000.npz\n")
     assert not (tmp_path / "run").exists()
@@ -307,7 +340,9 @@ def _failing_tensorboard():
 def test_a_tensorboard_folder_that_is_a_file(fails, tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").write_text("")
-    fails("train", "--config", tiny, "--run", "run", writes=True, says=["TensorBoard", "run/tensorboard", "File exists"])
+    fails(
+        "train", "--config", tiny, "--run", "run", writes=True, says=["TensorBoard", "run/tensorboard", "File exists"]
+    )
 
 
 def damage(path):
@@ -319,24 +354,53 @@ def test_a_damaged_training_image_is_named(fails, tiny, drawn, tmp_path):
     for image in (tmp_path / "images" / "class02").iterdir():
         damage(image)
     # Nothing is left behind: no epoch was done that one could go on from.
-    fails("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "training.episodes_per_epoch=8",
-          "--run", "run", says=["cannot read image images/class02/"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "data.train=folder:images",
+        "--set",
+        "training.episodes_per_epoch=8",
+        "--run",
+        "run",
+        says=["cannot read image images/class02/"],
+    )
 
 
 def test_a_damaged_support_image_is_named_and_nothing_written(fails, tiny, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "images")
     for image in (tmp_path / "images" / "class07").iterdir():
         damage(image)
-    fails("train", "--config", tiny, "--set", "data.train=folder:images", "--run", "run",
-          says=["cannot read image images/class07/"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "data.train=folder:images",
+        "--run",
+        "run",
+        says=["cannot read image images/class07/"],
+    )
 
 
 def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "images")
     for image in (tmp_path / "images").glob("class*/0.png"):
         damage(image)
-    result = egt("train", "--config", tiny, "--set", "data.train=folder:images", "--set", "data.unreadable=skip",
-                 "--set", "training.episodes_per_epoch=8", "--run", "run")
+    result = egt(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "data.train=folder:images",
+        "--set",
+        "data.unreadable=skip",
+        "--set",
+        "training.episodes_per_epoch=8",
+        "--run",
+        "run",
+    )
     assert result.exit_code == 0, result.output
     found = [line for line in result.stdout.splitlines() if line.startswith("left out ")]
     # All six classes of the training and all three of the validation, each image once.
@@ -344,11 +408,20 @@ def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
 
 
 def test_several_sources_but_one(egt, tiny, tmp_path):
-    result = egt("train", "--config", tiny, "--set", "data.train=[synthetic:shapes,{source: synthetic:fog, weight: 2}]",
-                 "--run", "run")
+    result = egt(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "data.train=[synthetic:shapes,{source: synthetic:fog, weight: 2}]",
+        "--run",
+        "run",
+    )
     assert result.exit_code == 0, result.output
     assert [each.source for each in load_config(tmp_path / "run" / "config.yaml").data.train_sources] == [
-        "synthetic:shapes", "synthetic:fog"]
+        "synthetic:shapes",
+        "synthetic:fog",
+    ]
     result = egt("evaluate", "run", "--data", "synthetic:sketch", "--episodes", 2)
     assert result.exit_code == 0, result.output
 
@@ -358,14 +431,32 @@ def test_a_damaged_validation_image_is_named(fails, tiny, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "images")
     for image in (tmp_path / "images").glob("class0[159]/*"):
         damage(image)
-    fails("train", "--config", tiny, "--set", "data.train=folder:images", writes=True,
-          says=["cannot read image images/class0"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "data.train=folder:images",
+        writes=True,
+        says=["cannot read image images/class0"],
+    )
 
 
 def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_path, arrays):
-    fails("train", "--config", tiny, "--set", "training.learning_rate=1e30", writes=True,
-          says=["must be finite", ", step 2;", "after step 0 is kept in runs/tiny/checkpoints/000000.npz",
-                "training.learning_rate"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "training.learning_rate=1e30",
+        writes=True,
+        says=[
+            "must be finite",
+            ", step 2;",
+            "after step 0 is kept in runs/tiny/checkpoints/000000.npz",
+            "training.learning_rate",
+        ],
+    )
     run = tmp_path / "runs" / "tiny"
     state = arrays(run / "checkpoints" / "000000.npz")
     assert all(np.isfinite(value).all() for value in state.values() if value.dtype.kind == "f")
@@ -375,8 +466,17 @@ def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_pa
 
 def test_weights_spoilt_by_the_last_step_of_an_epoch_are_not_stored(fails, tiny, tmp_path):
     # One step: its loss is that of the first weights, which are finite.
-    fails("train", "--config", tiny, "--set", "training.learning_rate=1e39", "--set", "training.episodes_per_epoch=1",
-          writes=True, says=["must be finite. Received: NaN or infinity in weight backbone/", ", step 1;", "000000.npz"])
+    fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "training.learning_rate=1e39",
+        "--set",
+        "training.episodes_per_epoch=1",
+        writes=True,
+        says=["must be finite. Received: NaN or infinity in weight backbone/", ", step 1;", "000000.npz"],
+    )
     assert not (tmp_path / "runs" / "tiny" / "best.npz").exists()
 
 
@@ -385,8 +485,15 @@ def test_a_layer_without_a_rule_is_named(fails, tiny, monkeypatch):
 
     gappy = Composite([entry for entry in COMPOSITES.get("fsc").entries if entry.kind != "dense"], "gappy")
     monkeypatch.setitem(COMPOSITES._table, "gappy", lambda: gappy)
-    result = fails("train", "--config", tiny, "--set", "guidance.composite=gappy", writes=True,
-                   says=["no rule of composite 'gappy' fits layer 'fc2' of class Dense"])
+    result = fails(
+        "train",
+        "--config",
+        tiny,
+        "--set",
+        "guidance.composite=gappy",
+        writes=True,
+        says=["no rule of composite 'gappy' fits layer 'fc2' of class Dense"],
+    )
     assert "in user code" not in result.stderr
 
 

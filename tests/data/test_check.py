@@ -40,15 +40,23 @@ def test_unreadable_images_are_found_with_path_and_reason(folder):
     assert all(source.describe(index) in reason for index, reason in found.items())
     assert [str(one) for one in check_source(source, 2).unreadable] == [
         f"{folder}/class2/1.png: not a PNG, JPEG, BMP or GIF image",
-        f"{folder}/class5/0.png: not a PNG, JPEG, BMP or GIF image"]
+        f"{folder}/class5/0.png: not a PNG, JPEG, BMP or GIF image",
+    ]
 
 
 def test_only_the_images_asked_for_are_decoded(folder):
     (folder / "class2" / "1.png").write_bytes(b"")
     source = open_source(f"folder:{folder}")
     seen, steps = [], []
-    assert find_unreadable(source, [0, 3], on_image=lambda i, image: seen.append((i, image.shape)),
-                           progress=lambda *step: steps.append(step)) == {}
+    assert (
+        find_unreadable(
+            source,
+            [0, 3],
+            on_image=lambda i, image: seen.append((i, image.shape)),
+            progress=lambda *step: steps.append(step),
+        )
+        == {}
+    )
     assert seen == [(0, (20, 24, 3)), (3, (20, 24, 3))] and steps == [(0, 2), (1, 2), (2, 2)]
     assert list(find_unreadable(source, iter([7]))) == [7]
 
@@ -66,8 +74,9 @@ def test_duplicates_across_splits_are_wrong_and_within_one_are_notes(folder):
     Image.open(folder / "class4" / "1.png").save(folder / "class6" / "copy.png", compress_level=0)
     report = check(folder)
     (across,), (within,) = report.duplicates, report.notes
-    assert str(across) == (f"{folder}/class0/0.png: of class0 (base), has the same pixels as "
-                           f"{folder}/class3/copy.bmp of class3 (novel)")
+    assert str(across) == (
+        f"{folder}/class0/0.png: of class0 (base), has the same pixels as {folder}/class3/copy.bmp of class3 (novel)"
+    )
     assert within.where == f"{folder}/class4/1.png" and "class6 (base)" in within.reason
     assert report.wrong
 

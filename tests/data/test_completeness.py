@@ -18,15 +18,26 @@ def encode(file_format: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-WHOLE = {"PNG": encode("PNG"), "JPEG": encode("JPEG"), "progressive": encode("JPEG", progressive=True),
-         "restart": encode("JPEG", restart_marker_rows=1), "GIF": encode("GIF"), "BMP": encode("BMP")}
+WHOLE = {
+    "PNG": encode("PNG"),
+    "JPEG": encode("JPEG"),
+    "progressive": encode("JPEG", progressive=True),
+    "restart": encode("JPEG", restart_marker_rows=1),
+    "GIF": encode("GIF"),
+    "BMP": encode("BMP"),
+}
 
 
-@pytest.mark.parametrize("kind, behind", [
-    (kind, behind) for kind in WHOLE for behind in (b"", b"\0" * 9, b"a note", b"a note\0")
-    # Not told from a cut one.
-    if (kind, behind) != ("GIF", b"a note\0")
-])
+@pytest.mark.parametrize(
+    "kind, behind",
+    [
+        (kind, behind)
+        for kind in WHOLE
+        for behind in (b"", b"\0" * 9, b"a note", b"a note\0")
+        # Not told from a cut one.
+        if (kind, behind) != ("GIF", b"a note\0")
+    ],
+)
 def test_whole_files_pass_whatever_stands_behind_them(kind, behind):
     assert hidden_damage(WHOLE[kind] + behind) is None
 

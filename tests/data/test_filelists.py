@@ -28,8 +28,10 @@ def content(source: Source) -> dict:
     found = {}
     for split in ("base", "val", "novel"):
         images = source.split(split)
-        found[split] = {name: [source.read(i).tobytes() for i in members]
-                        for name, members in zip(images.class_names, images.members)}
+        found[split] = {
+            name: [source.read(i).tobytes() for i in members]
+            for name, members in zip(images.class_names, images.members)
+        }
     return found
 
 
@@ -60,8 +62,14 @@ def test_the_format_is_the_published(folder, tmp_path):
 
 def test_copied_images_are_listed_relative_to_the_lists(tmp_path):
     class_names = ("a/b", "..", "c", "d")
-    source = Source("mine", class_names, np.repeat(np.arange(4), 2), {"base": (0, 2), "val": (1,), "novel": (3,)},
-                    read=lambda i: np.full((3, 3, 3), i, np.uint8), describe=str)
+    source = Source(
+        "mine",
+        class_names,
+        np.repeat(np.arange(4), 2),
+        {"base": (0, 2), "val": (1,), "novel": (3,)},
+        read=lambda i: np.full((3, 3, 3), i, np.uint8),
+        describe=str,
+    )
     export_filelists(source, tmp_path / "lists", copy_images=True)
     names = json.loads((tmp_path / "lists" / "base.json").read_text())["image_names"]
     assert names == [f"images/{c:04d}/{i:07d}.png" for c, i in ((0, 0), (0, 1), (2, 4), (2, 5))]

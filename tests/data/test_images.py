@@ -30,8 +30,7 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and has no pixels."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
     body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -189,8 +188,10 @@ def test_sixteen_bit_colour_and_grey_with_alpha():
     def png(colour_type, levels):
         rows = b"".join(b"\0" + np.asarray(row, ">u2").tobytes() for row in levels)
         head = struct.pack(">IIBBBBB", len(levels[0]), len(levels), 16, colour_type, 0, 0, 0)
-        body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-                        for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+        body = b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        )
         return b"\x89PNG\r\n\x1a\n" + body
 
     colour = decode_image(png(2, [[(65535, 32896, 0), (257, 0, 514)]]))
@@ -223,18 +224,25 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
         decode_image(path)
 
 
-@pytest.mark.parametrize("image, file_format, options, phrase", [
-    (Image.new("RGB", (40, 30)), "PNG", {}, None),
-    (Image.new("L", (40, 30)), "JPEG", {}, None),
-    (Image.new("RGB", (1, 1)), "PNG", {}, "1 x 1 pixels"),
-    (Image.new("1", (5000, 4001)), "PNG", {}, "5000 x 4001 pixels"),
-    (Image.new("CMYK", (40, 30)), "JPEG", {}, "CMYK, converted to RGB"),
-    (Image.fromarray(np.zeros((30, 40), np.uint16)), "PNG", {}, "more than 8 bits a channel, scaled to 8"),
-    (Image.new("LA", (40, 30)), "PNG", {}, "transparent, laid over white"),
-    (Image.new("P", (40, 30)), "PNG", {"transparency": 0}, "transparent, laid over white"),
-    (Image.new("L", (40, 30)), "GIF", {"save_all": True, "append_images": [Image.new("L", (40, 30), 9)]},
-     "2 frames, the first is taken"),
-])
+@pytest.mark.parametrize(
+    "image, file_format, options, phrase",
+    [
+        (Image.new("RGB", (40, 30)), "PNG", {}, None),
+        (Image.new("L", (40, 30)), "JPEG", {}, None),
+        (Image.new("RGB", (1, 1)), "PNG", {}, "1 x 1 pixels"),
+        (Image.new("1", (5000, 4001)), "PNG", {}, "5000 x 4001 pixels"),
+        (Image.new("CMYK", (40, 30)), "JPEG", {}, "CMYK, converted to RGB"),
+        (Image.fromarray(np.zeros((30, 40), np.uint16)), "PNG", {}, "more than 8 bits a channel, scaled to 8"),
+        (Image.new("LA", (40, 30)), "PNG", {}, "transparent, laid over white"),
+        (Image.new("P", (40, 30)), "PNG", {"transparency": 0}, "transparent, laid over white"),
+        (
+            Image.new("L", (40, 30)),
+            "GIF",
+            {"save_all": True, "append_images": [Image.new("L", (40, 30), 9)]},
+            "2 frames, the first is taken",
+        ),
+    ],
+)
 def test_oddities(image, file_format, options, phrase):
     encoded = encode(image, file_format, **options)
     assert images.oddities(encoded) == (() if phrase is None else (phrase,))

@@ -28,8 +28,13 @@ def _seeds() -> dict[str, list[bytes]]:
     exif = Image.Exif()
     exif[0x0112] = 6
     variants = {
-        "PNG": [(colour, {}), (colour.convert("P"), {"transparency": 0}), (colour.convert("LA"), {}),
-                (Image.fromarray((x * 2000).astype(np.uint16)), {}), (colour, {"exif": exif})],
+        "PNG": [
+            (colour, {}),
+            (colour.convert("P"), {"transparency": 0}),
+            (colour.convert("LA"), {}),
+            (Image.fromarray((x * 2000).astype(np.uint16)), {}),
+            (colour, {"exif": exif}),
+        ],
         "JPEG": [(colour, {}), (colour.convert("CMYK"), {}), (colour, {"progressive": True}), (colour, {"exif": exif})],
         "GIF": [(colour, {}), (colour, {"save_all": True, "append_images": [colour.rotate(180)] * 2})],
         "BMP": [(colour, {}), (colour.convert("P"), {}), (colour.convert("1"), {})],
@@ -60,13 +65,13 @@ def _overwrite(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(rng.integers(1, 4)):
         start = int(rng.integers(min(len(damaged), 60) if rng.uniform() < 0.7 else len(damaged)))
         value = (b"\x00", b"\xff", b"\x7f")[rng.integers(3)] * int(rng.integers(1, 5))
-        damaged[start:start + len(value)] = value
+        damaged[start : start + len(value)] = value
     return bytes(damaged)
 
 
 def _splice(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     """The head of one file, perhaps of another format, before the rest of a second."""
-    return other[: rng.integers(1, min(len(other), 64))] + data[rng.integers(len(data)):]
+    return other[: rng.integers(1, min(len(other), 64))] + data[rng.integers(len(data)) :]
 
 
 MUTATIONS = {"cut": _cut, "flip": _flip_bits, "overwrite": _overwrite, "splice": _splice}

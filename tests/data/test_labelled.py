@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.data.labelled import (evaluation_batches, hold_out, indices_and_labels, labelled_batches,
-                                  steps_per_epoch)
+from egt_tf.data.labelled import evaluation_batches, hold_out, indices_and_labels, labelled_batches, steps_per_epoch
 from egt_tf.data.pipeline import data_errors
 from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.sources import ImageSet
@@ -19,15 +18,22 @@ def flat_image(index: int) -> np.ndarray:
 
 def image_set(sizes=(5, 4, 6), read=flat_image) -> ImageSet:
     bounds = np.cumsum([0, *sizes])
-    return ImageSet(name="test", class_names=tuple(f"class{c}" for c in range(len(sizes))),
-                    members=tuple(map(np.arange, bounds, bounds[1:])), read=read, describe=str)
+    return ImageSet(
+        name="test",
+        class_names=tuple(f"class{c}" for c in range(len(sizes))),
+        members=tuple(map(np.arange, bounds, bounds[1:])),
+        read=read,
+        describe=str,
+    )
 
 
 def batches(images=None, **changes) -> list[tuple[list[int], list[int]]]:
     """For each batch the numbers of its images and their labels."""
     options = {"image_size": 4, "augmentation": "flip", "batch_size": 4, "seed": 3, "count": 2} | changes
-    return [(denormalize(x).numpy()[:, 0, 0, 0].tolist(), y.numpy().tolist())
-            for x, y in labelled_batches(images or image_set(), **options)]
+    return [
+        (denormalize(x).numpy()[:, 0, 0, 0].tolist(), y.numpy().tolist())
+        for x, y in labelled_batches(images or image_set(), **options)
+    ]
 
 
 def test_an_epoch_shows_every_image_once_with_its_class():
@@ -50,9 +56,18 @@ def test_what_makes_no_whole_batch_is_left_out():
 def test_a_stream_is_a_function_of_its_seed_and_goes_on_anywhere():
     assert batches(count=3) == batches(count=3) != batches(count=3, seed=4)
     assert batches(start=1, count=2) == batches(count=3)[3:]
-    augmented = [labelled_batches(image_set(read=lambda i: np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)),
-                                  image_size=4, augmentation="full", batch_size=4, seed=3, start=start, count=3 - start)
-                 for start in (0, 2)]
+    augmented = [
+        labelled_batches(
+            image_set(read=lambda i: np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)),
+            image_size=4,
+            augmentation="full",
+            batch_size=4,
+            seed=3,
+            start=start,
+            count=3 - start,
+        )
+        for start in (0, 2)
+    ]
     whole, rest = ([x.numpy() for x, _ in each] for each in augmented)
     np.testing.assert_array_equal(whole[6:], rest)
 
@@ -63,8 +78,11 @@ def test_held_out_images_are_of_every_class_and_not_trained_on():
     for both, one, other in zip(image_set().members, training.members, validation.members):
         assert sorted([*one, *other]) == both.tolist()
     again, other = hold_out(image_set(), 0.3, 1)[1], hold_out(image_set(), 0.3, 2)[1]
-    assert [m.tolist() for m in again.members] == [m.tolist() for m in validation.members] != [
-        m.tolist() for m in other.members]
+    assert (
+        [m.tolist() for m in again.members]
+        == [m.tolist() for m in validation.members]
+        != [m.tolist() for m in other.members]
+    )
 
 
 @pytest.mark.parametrize("share, counts", [(0.001, [1, 1, 1]), (0.999, [4, 3, 5])])
@@ -88,8 +106,10 @@ def test_an_unknown_augmentation():
 
 
 def test_evaluation_shows_all_in_order():
-    drawn = [(denormalize(x).numpy()[:, 0, 0, 0].tolist(), y.numpy().tolist())
-             for x, y in evaluation_batches(image_set(), image_size=4, batch_size=4)]
+    drawn = [
+        (denormalize(x).numpy()[:, 0, 0, 0].tolist(), y.numpy().tolist())
+        for x, y in evaluation_batches(image_set(), image_size=4, batch_size=4)
+    ]
     assert [n for numbers, _ in drawn for n in numbers] == list(range(15))
     assert [label for _, labels in drawn for label in labels] == [0] * 5 + [1] * 4 + [2] * 6
 

@@ -13,9 +13,13 @@ from egt_tf.errors import ConfigError, DataError
 def image_set(name: str, classes: int = 4, per_class: int = 6, first: int = 0, mask=None) -> ImageSet:
     """`first`: a split's images need not begin at 0."""
     return ImageSet(
-        name=name, class_names=tuple(f"{name}{c}" for c in range(classes)),
+        name=name,
+        class_names=tuple(f"{name}{c}" for c in range(classes)),
         members=tuple(np.arange(first + c * per_class, first + (c + 1) * per_class) for c in range(classes)),
-        read=lambda index: np.full((4, 4, 3), index, np.uint8), describe=lambda index: f"{name}/{index}", mask=mask)
+        read=lambda index: np.full((4, 4, 3), index, np.uint8),
+        describe=lambda index: f"{name}/{index}",
+        mask=mask,
+    )
 
 
 SETS = [image_set("a"), image_set("b", classes=5, first=30), image_set("c", classes=3, first=7)]
@@ -47,8 +51,18 @@ def test_masks_are_there_if_every_set_has_them():
     assert mix([*with_masks, image_set("c")]).mask is None
 
 
-@pytest.mark.parametrize("sets, weights", [([], None), (SETS, [1, 2]), (SETS, [1, 0, 2]), (SETS, [1, -1, 2]),
-                                           (SETS, [1, float("nan"), 2]), (SETS[:1], [0]), (SETS, [1, float("inf"), 1])])
+@pytest.mark.parametrize(
+    "sets, weights",
+    [
+        ([], None),
+        (SETS, [1, 2]),
+        (SETS, [1, 0, 2]),
+        (SETS, [1, -1, 2]),
+        (SETS, [1, float("nan"), 2]),
+        (SETS[:1], [0]),
+        (SETS, [1, float("inf"), 1]),
+    ],
+)
 def test_weights_that_do_not_fit(sets, weights):
     with pytest.raises(ConfigError, match="a weight > 0 for each of at least one image set"):
         mix(sets, weights)
@@ -126,8 +140,15 @@ def domain_of(images, episode) -> int:
 def test_a_counterpart_comes_from_another_domain():
     images = mix(SETS, [1, 2, 5])
     others = counterpart(images, 3)
-    pairs = np.array([[domain_of(images, draw_episode(images, SPEC, 3, number)[0]),
-                       domain_of(images, draw_episode(others, SPEC, 4, number)[0])] for number in range(900)])
+    pairs = np.array(
+        [
+            [
+                domain_of(images, draw_episode(images, SPEC, 3, number)[0]),
+                domain_of(images, draw_episode(others, SPEC, 4, number)[0]),
+            ]
+            for number in range(900)
+        ]
+    )
     assert np.all(pairs[:, 0] != pairs[:, 1])
     # Beside domain 0 the others come with weights 2 and 5; four standard deviations of a share.
     beside = pairs[pairs[:, 0] == 0, 1]

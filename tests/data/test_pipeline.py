@@ -155,8 +155,17 @@ def test_threads_do_not_matter():
 
 
 @pytest.mark.parametrize("augmentation", ["flip", "full"])
-@pytest.mark.parametrize("changes", [{"parallel_calls": 1}, {"parallel_calls": 7}, {"cache_mb": 0}, {"cache_mb": 0.001},
-                                     {"episodes_per_step": 2}, {"episodes_per_step": 6}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parallel_calls": 1},
+        {"parallel_calls": 7},
+        {"cache_mb": 0},
+        {"cache_mb": 0.001},
+        {"episodes_per_step": 2},
+        {"episodes_per_step": 6},
+    ],
+)
 def test_an_episode_depends_on_its_number_alone(augmentation, changes):
     def passes(**options):
         images = image_set(read=gradient)
@@ -242,7 +251,7 @@ def test_data_errors_show_the_original_message():
     with pytest.raises(DataError) as caught, data_errors():
         list(dataset)
     assert str(caught.value).startswith("cannot read image /photos/'")
-    assert str(caught.value).endswith("'.png: truncated, \"cut\"")
+    assert str(caught.value).endswith('\'.png: truncated, "cut"')
 
 
 def test_data_errors_reach_through_fit():
@@ -297,8 +306,10 @@ def test_unreadable_images_are_left_out(augmentation):
     found = UnreadableImages(images)
     options = {"augmentation": augmentation, "count": 12}
     dataset = episodes(spec, images, unreadable=found, **options)
-    numbers = [image_numbers(np.concatenate([inputs["support_images"][0], inputs["query_images"][0]]))
-               for inputs, *_ in dataset]
+    numbers = [
+        image_numbers(np.concatenate([inputs["support_images"][0], inputs["query_images"][0]]))
+        for inputs, *_ in dataset
+    ]
     used = set(np.concatenate(numbers))
     if augmentation == "none":
         # Every image but those, none of them black: image 0 would be, and its number is its grey level.
@@ -318,8 +329,10 @@ def test_episodes_without_unreadable_images_stay_as_they_were():
     without = [i for i in range(12) if 7 not in sample_episode(images.members, spec, episode_generator(5, i)).images]
     assert 0 < len(without) < 12
     for number in range(12):
-        same = all((a.numpy() == b.numpy()).all() for a, b in
-                   zip(tf.nest.flatten(left_out[number]), tf.nest.flatten(whole[number])))
+        same = all(
+            (a.numpy() == b.numpy()).all()
+            for a, b in zip(tf.nest.flatten(left_out[number]), tf.nest.flatten(whole[number]))
+        )
         assert same == (number in without)
 
 

@@ -174,9 +174,7 @@ def test_crop_places_the_first_attempt_that_fits():
     assert random_crop_box(tf.constant(80), tf.constant(80), uniforms).numpy().tolist() == [0, 52, 28, 28]
 
 
-@pytest.mark.parametrize(
-    "height, width, box", [(30, 300, [0, 130, 30, 40]), (300, 30, [130, 0, 40, 30])]
-)
+@pytest.mark.parametrize("height, width, box", [(30, 300, [0, 130, 30, 40]), (300, 30, [130, 0, 40, 30])])
 def test_crop_falls_back_to_the_centre(height, width, box):
     # The largest areas at the middle ratio never fit a ribbon.
     uniforms = np.full(22, 0.9, np.float32)
@@ -196,7 +194,7 @@ def test_erasing_changes_a_rectangle_in_half_of_the_images_and_nothing_else():
         if changed.any():
             erased += 1
             rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
-            box = result[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+            box = result[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             np.testing.assert_allclose(box, np.broadcast_to((0.4914, 0.4822, 0.4465), box.shape), rtol=1e-6)
             areas.append(len(rows) * len(columns) / 84**2)
     assert 70 < erased < 130

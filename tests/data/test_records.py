@@ -22,20 +22,25 @@ def data_folder(tmp_path, monkeypatch, no_network):
 
 
 def features(**others):
-    return {"image": tfds.features.Image(encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=["ant", "bee", "cat", "dog"]), **others}
+    return {
+        "image": tfds.features.Image(encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat", "dog"]),
+        **others,
+    }
 
 
 def make(name, examples, feature_types, supervised=("image", "label"), **preparation):
     """Prepares a set of the given examples of its split "train", and returns its builder."""
+
     class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """A set made for a test."""
 
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(feature_types),
-                                         supervised_keys=supervised)
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(feature_types), supervised_keys=supervised
+            )
 
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples()}
@@ -47,7 +52,8 @@ def make(name, examples, feature_types, supervised=("image", "label"), **prepara
     builder = Made(data_dir=os.environ["TFDS_DATA_DIR"])
     builder.download_and_prepare(
         file_format=preparation.pop("file_format", "tfrecord"),
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False, **preparation))
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False, **preparation),
+    )
     return builder
 
 
@@ -66,8 +72,9 @@ def test_every_example_is_found_over_all_files():
 
 
 def test_nothing_is_kept_in_memory_but_places():
-    examples = [{"image": np.random.default_rng(c).integers(0, 256, (90, 90, 3), np.uint8), "label": c % 4}
-                for c in range(8)]
+    examples = [
+        {"image": np.random.default_rng(c).integers(0, 256, (90, 90, 3), np.uint8), "label": c % 4} for c in range(8)
+    ]
     records = read_records("tfds:big", make("big", examples, features()))
     assert records.places.shape == (8, 3) and not any(isinstance(value, bytes) for value in vars(records).values())
     assert len(records.image(0)) > 20_000
@@ -84,7 +91,8 @@ def test_texts_and_numbers_are_kept_on_demand():
     examples = [{"image": grey(c), "label": c, "file": f"é{c}", "kind": c % 2} for c in range(4)]
     records = read_records("tfds:kept", make("kept", examples, types), keep=("file", "kind"))
     assert sorted(zip(records.labels.tolist(), records.kept["file"], records.kept["kind"])) == [
-        (c, f"é{c}", c % 2) for c in range(4)]
+        (c, f"é{c}", c % 2) for c in range(4)
+    ]
 
 
 def test_supervised_keys_name_the_features():
@@ -103,11 +111,19 @@ def test_grey_and_sixteen_bit_images():
     assert decode_image(records.image(0)).tolist() == grey(100).tolist()
 
 
-@pytest.mark.parametrize("types, received", [
-    ({"image": tfds.features.Image(), "target": tfds.features.ClassLabel(num_classes=2)}, "image, target"),
-    ({"image": tfds.features.Tensor(shape=(2, 2, 3), dtype=np.uint8), "label": tfds.features.ClassLabel(num_classes=2)},
-     "image, label"),
-])
+@pytest.mark.parametrize(
+    "types, received",
+    [
+        ({"image": tfds.features.Image(), "target": tfds.features.ClassLabel(num_classes=2)}, "image, target"),
+        (
+            {
+                "image": tfds.features.Tensor(shape=(2, 2, 3), dtype=np.uint8),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            },
+            "image, label",
+        ),
+    ],
+)
 def test_other_features_are_refused(types, received):
     pixels = np.zeros((2, 2, 3), np.uint8)
     example = {key: pixels if key == "image" else 0 for key in types}
@@ -148,7 +164,8 @@ def test_a_configuration_is_chosen_after_a_colon():
 
     for config in ("dark", "light"):
         EgtPaints(config=config, data_dir=os.environ["TFDS_DATA_DIR"]).download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
     for suffix, level in ((":light", 103), ("/light", 103), ("/light:1.0.0", 103), (":dark", 3), ("", 3)):
         images = open_source(f"tfds:egt_paints{suffix}").split("novel")
         assert [int(images.read(i)[0, 0, 0]) for i in images.members[0]] == [level]

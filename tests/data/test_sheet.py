@@ -27,8 +27,8 @@ def test_columns_are_classes_and_rows_images(images):
         for row in range(2):
             top, left = 47 + 48 * row, 8 + 48 * c
             # In its own proportions: a band of half the height.
-            assert (sheet[top + 10:top + 30, left:left + 40] == (60 * c, 0, 9)).all()
-            assert not (sheet[top + 8, left:left + 40] == (60 * c, 0, 9)).all(axis=-1).any()
+            assert (sheet[top + 10 : top + 30, left : left + 40] == (60 * c, 0, 9)).all()
+            assert not (sheet[top + 8, left : left + 40] == (60 * c, 0, 9)).all(axis=-1).any()
     header = sheet[:47, 8:48]
     assert (header < 128).any(), "the class has no name"
 
@@ -43,7 +43,7 @@ def test_the_seed_chooses(images):
 
 def test_a_class_with_few_images_leaves_the_rest_empty(images):
     sheet = np.asarray(contact_sheet(images, classes=1, images_per_class=5, tile=40))
-    assert (sheet[-48:] == 255).all() and not (sheet[-48 * 3:-48 * 2] == 255).all()
+    assert (sheet[-48:] == 255).all() and not (sheet[-48 * 3 : -48 * 2] == 255).all()
 
 
 def test_errors(images):

@@ -51,8 +51,12 @@ def test_unknown_kinds_list_the_known(specification):
 
 
 def test_what_was_meant_is_suggested(animals, monkeypatch):
-    for received, meant in (("foldr:birds", "folder:birds"), ("cub", "domain:cub"), (str(animals), f"folder:{animals}"),
-                            ("tdfs:mnist", "tfds:mnist")):
+    for received, meant in (
+        ("foldr:birds", "folder:birds"),
+        ("cub", "domain:cub"),
+        (str(animals), f"folder:{animals}"),
+        ("tdfs:mnist", "tfds:mnist"),
+    ):
         with pytest.raises(DataError) as caught:
             open_source(received)
         assert str(caught.value).endswith(f"Received: '{received}'; did you mean '{meant}'?")
@@ -286,9 +290,7 @@ def test_filelist_errors(tmp_path, label_names, image_names, labels, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "content, message", [("[1]", "JSON object"), ("{", "not valid JSON"), ("{}", "no such key")]
-)
+@pytest.mark.parametrize("content, message", [("[1]", "JSON object"), ("{", "not valid JSON"), ("{}", "no such key")])
 def test_filelist_that_is_none(tmp_path, content, message):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(DataError, match=message):

@@ -20,9 +20,7 @@ def test_published_rule_by_hand():
     assert published_split_rule(9) == {"base": (0, 2, 4, 6, 8), "val": (1, 5), "novel": (3, 7)}
 
 
-@pytest.mark.parametrize(
-    "n_classes, counts", [(196, (98, 49, 49)), (200, (100, 50, 50)), (100, (50, 25, 25))]
-)
+@pytest.mark.parametrize("n_classes, counts", [(196, (98, 49, 49)), (200, (100, 50, 50)), (100, (50, 25, 25))])
 def test_published_rule_covers_every_class_once(n_classes, counts):
     splits = published_split_rule(n_classes)
     assert tuple(len(splits[s]) for s in ("base", "val", "novel")) == counts

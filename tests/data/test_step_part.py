@@ -11,8 +11,17 @@ from egt_tf.errors import ConfigError
 
 def elements(part: StepPart, per_step: int = 4, count: int = 8) -> list[np.ndarray]:
     """The query images of each element."""
-    dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeSpec(2, 1, 1), image_size=16,
-                              augmentation="flip", seed=3, start=2, count=count, episodes_per_step=per_step, part=part)
+    dataset = episode_dataset(
+        open_source("synthetic:shapes").split("base"),
+        EpisodeSpec(2, 1, 1),
+        image_size=16,
+        augmentation="flip",
+        seed=3,
+        start=2,
+        count=count,
+        episodes_per_step=per_step,
+        part=part,
+    )
     return [inputs["query_images"].numpy() for inputs, _, _ in dataset]
 
 
@@ -21,7 +30,7 @@ def test_parts_of_workers_and_replicas_make_up_the_steps():
     workers = [elements(StepPart(replicas=4, workers=2, worker=worker)) for worker in (0, 1)]
     assert len(whole) == 2 and [len(parts) for parts in workers] == [4, 4]
     for step, expected in enumerate(whole):
-        replicas = [part for parts in workers for part in parts[2 * step:2 * step + 2]]
+        replicas = [part for parts in workers for part in parts[2 * step : 2 * step + 2]]
         np.testing.assert_array_equal(np.concatenate(replicas), expected)
 
 

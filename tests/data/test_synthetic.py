@@ -60,9 +60,7 @@ def test_the_same_arguments_give_the_same_pixels(domain):
     np.testing.assert_array_equal(first[1], second[1])
 
 
-@pytest.mark.parametrize(
-    "other", [("sketch", 7, 3, 5), ("shapes", 9, 3, 5), ("shapes", 7, 4, 5), ("shapes", 7, 3, 6)]
-)
+@pytest.mark.parametrize("other", [("sketch", 7, 3, 5), ("shapes", 9, 3, 5), ("shapes", 7, 4, 5), ("shapes", 7, 3, 6)])
 def test_every_argument_changes_the_mask_and_the_image(other):
     image, mask = draw("shapes", 7, 3, 5)
     other_image, other_mask = draw(*other)

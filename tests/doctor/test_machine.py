@@ -6,8 +6,18 @@ import pytest
 
 from egt_tf.doctor import machine
 from egt_tf.doctor.findings import State
-from egt_tf.doctor.machine import (GIB, Gpu, available_memory, cpu_flags, examine_cluster, examine_devices,
-                                   examine_precision, examine_room, installed_gpus, parse_gpus)
+from egt_tf.doctor.machine import (
+    GIB,
+    Gpu,
+    available_memory,
+    cpu_flags,
+    examine_cluster,
+    examine_devices,
+    examine_precision,
+    examine_room,
+    installed_gpus,
+    parse_gpus,
+)
 
 H100 = Gpu("NVIDIA H100", (9, 0), 80 * GIB)
 
@@ -15,8 +25,11 @@ H100 = Gpu("NVIDIA H100", (9, 0), 80 * GIB)
 def test_what_the_driver_says():
     text = "NVIDIA H100 80GB HBM3, 9.0, 81559\nTesla V100, 7.0, [N/A]\nQuadro, [N/A], 4096\nOdd\n"
     assert parse_gpus(text) == [
-        Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559 * 2**20), Gpu("Tesla V100", (7, 0)), Gpu("Quadro", None, GIB * 4),
-        Gpu("Odd")]
+        Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559 * 2**20),
+        Gpu("Tesla V100", (7, 0)),
+        Gpu("Quadro", None, GIB * 4),
+        Gpu("Odd"),
+    ]
     assert parse_gpus("") == []
 
 
@@ -52,7 +65,9 @@ def test_number_formats():
         "has units for float32, bfloat16; float16 works, but gains nothing",
         "has units for float32, float16, bfloat16",
         "has units for float32, float16; bfloat16 works, but gains nothing",
-        "has units for float32; float16 and bfloat16 work, but gain nothing", "not known"]
+        "has units for float32; float16 and bfloat16 work, but gain nothing",
+        "not known",
+    ]
 
 
 def test_flags_of_the_processor(tmp_path):
@@ -74,8 +89,9 @@ def test_memory_within_the_limit_of_a_container(tmp_path):
     assert available_memory(file, tmp_path) is None
 
 
-@pytest.mark.parametrize("memory, state", [(None, State.OK), (8 * GIB, State.OK), (2 * GIB, State.NOTE),
-                                           (GIB // 2, State.WRONG)])
+@pytest.mark.parametrize(
+    "memory, state", [(None, State.OK), (8 * GIB, State.OK), (2 * GIB, State.NOTE), (GIB // 2, State.WRONG)]
+)
 def test_room(tmp_path, memory, state):
     found = {each.subject: each for each in examine_room(tmp_path, memory)}
     assert found["memory"].state is state and bool(found["memory"].advice) == (state is not State.OK)
@@ -93,17 +109,25 @@ def test_a_full_disk_and_a_folder_of_others(tmp_path, monkeypatch):
 WORKERS = ["a:1", "b:2"]
 
 
-@pytest.mark.parametrize("config, words", [
-    ("{", "no JSON"), ("[]", "no `cluster`"), ({"cluster": {"worker": WORKERS}}, "no `task`"),
-    ({"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}, "lists of HOST:PORT"),
-    ({"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}, "'a' is no HOST:PORT"),
-    ({"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}, "'a:99999' is no HOST:PORT"),
-    ({"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}, "occurs twice"),
-    ({"cluster": {"worker": WORKERS}, "task": {"type": "chief", "index": 0}}, "'chief', which `cluster` does not have"),
-    ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": 2}}, "must be in 0..1, it is 2"),
-    ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": "0"}}, "it is '0'"),
-    ({"cluster": {"worker": WORKERS}, "task": {"type": ["worker"], "index": 0}}, "type ['worker']"),
-])
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ("{", "no JSON"),
+        ("[]", "no `cluster`"),
+        ({"cluster": {"worker": WORKERS}}, "no `task`"),
+        ({"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}, "lists of HOST:PORT"),
+        ({"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}, "'a' is no HOST:PORT"),
+        ({"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}, "'a:99999' is no HOST:PORT"),
+        ({"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}, "occurs twice"),
+        (
+            {"cluster": {"worker": WORKERS}, "task": {"type": "chief", "index": 0}},
+            "'chief', which `cluster` does not have",
+        ),
+        ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": 2}}, "must be in 0..1, it is 2"),
+        ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": "0"}}, "it is '0'"),
+        ({"cluster": {"worker": WORKERS}, "task": {"type": ["worker"], "index": 0}}, "type ['worker']"),
+    ],
+)
 def test_a_cluster_that_cannot_start(config, words):
     (found,) = examine_cluster({"TF_CONFIG": config if isinstance(config, str) else json.dumps(config)})
     assert found.state is State.WRONG and words in found.found and "HOST:PORT" in found.advice

@@ -27,11 +27,16 @@ def test_a_sound_result():
     assert (found.state, found.subject) == (State.OK, "GPU:0") and "loss 0.5000, 12 steps/s" in found.found
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"loss": float("nan")}, "the loss is nan"), ({"relevance": np.array([np.inf])}, "relevance is not finite"),
-    ({"relevance": np.zeros(2)}, "all relevance is 0"), ({"weights": np.array([2.5])}, "weights are not in [0, 2]"),
-    ({"weights": np.array([np.nan])}, "weights are not in [0, 2]"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"loss": float("nan")}, "the loss is nan"),
+        ({"relevance": np.array([np.inf])}, "relevance is not finite"),
+        ({"relevance": np.zeros(2)}, "all relevance is 0"),
+        ({"weights": np.array([2.5])}, "weights are not in [0, 2]"),
+        ({"weights": np.array([np.nan])}, "weights are not in [0, 2]"),
+    ],
+)
 def test_a_result_that_no_sound_device_gives(change, words):
     found = judged("GPU:0", dataclasses.replace(SOUND, **change))
     assert found.state is State.WRONG and words in found.found and found.advice

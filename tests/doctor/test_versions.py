@@ -9,15 +9,27 @@ from egt_tf.doctor import versions
 from egt_tf.doctor.findings import State
 from egt_tf.doctor.versions import examine_versions, extra_findings, python_finding, version_findings
 
-REQUIREMENTS = [Requirement(line) for line in (
-    "click>=8", "numpy<2,>=1.23", "matplotlib", 'torch>=2.10; extra == "convert"', 'scipy; extra == "data"',
-    'opencv-python-headless; extra == "data"', 'old; python_version < "3"')]
+REQUIREMENTS = [
+    Requirement(line)
+    for line in (
+        "click>=8",
+        "numpy<2,>=1.23",
+        "matplotlib",
+        'torch>=2.10; extra == "convert"',
+        'scipy; extra == "data"',
+        'opencv-python-headless; extra == "data"',
+        'old; python_version < "3"',
+    )
+]
 
 
 def test_what_is_as_needed():
     found = version_findings(REQUIREMENTS, {"click": "8.1", "numpy": "1.26.4", "matplotlib": "3.8"}.get)
     assert [(each.subject, each.state) for each in found] == [
-        ("click", State.OK), ("numpy", State.OK), ("matplotlib", State.OK)]
+        ("click", State.OK),
+        ("numpy", State.OK),
+        ("matplotlib", State.OK),
+    ]
     assert found[1].found == "1.26.4 (<2,>=1.23)" and found[1].advice == ""
 
 
@@ -28,8 +40,9 @@ def test_what_is_not_says_what_to_type(version, found):
 
 
 def test_extras_are_present_or_not_and_never_wrong():
-    convert, data, other = extra_findings(["convert", "data", "other"], REQUIREMENTS,
-                                          {"torch": "2.9", "scipy": "1.1", "opencv-python-headless": "4"}.get)
+    convert, data, other = extra_findings(
+        ["convert", "data", "other"], REQUIREMENTS, {"torch": "2.9", "scipy": "1.1", "opencv-python-headless": "4"}.get
+    )
     assert (convert.state, convert.found) == (State.NOTE, "torch 2.9, needed: >=2.10")
     assert convert.advice == "pip install 'egt-tf[convert]', if you want it"
     assert (data.state, data.found, data.advice) == (State.OK, "installed", "")
@@ -46,7 +59,8 @@ def test_python(version, state):
 def test_this_installation_is_sound():
     found = examine_versions()
     assert {"egt-tf", "python", "tensorflow", "keras", "numpy", "tensorflow-datasets", "innvestigate"} <= {
-        each.subject for each in found}
+        each.subject for each in found
+    }
     assert [each for each in found if each.state is State.WRONG] == []
 
 

@@ -98,8 +98,10 @@ def test_stored_features_give_what_the_model_gives_on_images(head):
     expected = []
     for index in range(episodes):
         episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
-        support, query = (np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()])
-                          for part in (episode.support, episode.query))
+        support, query = (
+            np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()])
+            for part in (episode.support, episode.query)
+        )
         labels = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 2)]
         scores = model({"support_images": support[None], "support_labels": labels[None], "query_images": query[None]})
         expected.append(np.mean(np.argmax(scores[0], -1) == np.repeat(np.arange(4), 3)))
@@ -108,8 +110,9 @@ def test_stored_features_give_what_the_model_gives_on_images(head):
 
 
 def test_the_weights_are_left_alone():
-    model = EpisodicModel.build_from({"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False},
-                                     SIZE)
+    model = EpisodicModel.build_from(
+        {"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False}, SIZE
+    )
     before = model.get_weights()
     evaluate(model, NOISE, SPEC, episodes=2, seed=0)
     for old, new in zip(before, model.get_weights()):
@@ -136,8 +139,10 @@ def test_transductive_accuracy(duplicates):
     expected = []
     for index in range(episodes):
         episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
-        support, query = (model.backbone(np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()]))
-                          for part in (episode.support, episode.query))
+        support, query = (
+            model.backbone(np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()]))
+            for part in (episode.support, episode.query)
+        )
         labels = tf.constant(np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 2)])
         scores = transductive_scores(model.head, support[None], labels[None], query[None], transduction)
         expected.append(np.mean(np.argmax(scores[0], -1) == np.repeat(np.arange(4), 3)))
@@ -148,8 +153,9 @@ def test_one_evaluator_measures_both_ways():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     evaluator = Evaluator(model)
     options = (None, Transduction(2, 6), Transduction(rounds=0), None)
-    plain, grown, without_rounds, again = (evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes
-                                           for each in options)
+    plain, grown, without_rounds, again = (
+        evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes for each in options
+    )
     np.testing.assert_array_equal(plain, without_rounds)
     np.testing.assert_array_equal(plain, again)
     assert np.any(plain != grown)
@@ -199,8 +205,15 @@ def test_a_small_memory_changes_nothing_but_the_reading():
     images, told = [], []
     # One episode has 20 images of 16 bytes.
     table = FeatureTable(limit_mb=25 * 16 / 2**20)
-    parts = Evaluator(model)(NOISE, SPEC, episodes=9, seed=5, features=table, progress=lambda *done: told.append(done),
-                             image_progress=lambda *done: images.append(done))
+    parts = Evaluator(model)(
+        NOISE,
+        SPEC,
+        episodes=9,
+        seed=5,
+        features=table,
+        progress=lambda *done: told.append(done),
+        image_progress=lambda *done: images.append(done),
+    )
     np.testing.assert_array_equal(whole.episodes, parts.episodes)
     assert len(table.indices) <= 25
     assert images == sorted(images) and images[-1][0] == images[-1][1] > 42
@@ -235,8 +248,15 @@ def test_embed_keeps_the_order_over_several_batches():
 
 def test_progress_reaches_the_end():
     episodes, images = [], []
-    evaluate(colour_model(), COLOURS, SPEC, episodes=6, seed=0, progress=lambda *done: episodes.append(done),
-             image_progress=lambda *done: images.append(done))
+    evaluate(
+        colour_model(),
+        COLOURS,
+        SPEC,
+        episodes=6,
+        seed=0,
+        progress=lambda *done: episodes.append(done),
+        image_progress=lambda *done: images.append(done),
+    )
     assert episodes == sorted(episodes) and episodes[-1] == (6, 6) and len(episodes) >= 3
     assert images[-1][0] == images[-1][1] <= 42
 
@@ -244,10 +264,13 @@ def test_progress_reaches_the_end():
 # === errors ===
 
 
-@pytest.mark.parametrize("spec, message", [
-    (EpisodeSpec(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
-    (EpisodeSpec(7, 1, 1), "7-way episode needs 7 classes"),
-])
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        (EpisodeSpec(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
+        (EpisodeSpec(7, 1, 1), "7-way episode needs 7 classes"),
+    ],
+)
 def test_too_few_images_or_classes(spec, message):
     with pytest.raises(DataError, match=message):
         evaluate(colour_model(), COLOURS, spec, episodes=1, seed=0)

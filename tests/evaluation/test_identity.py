@@ -38,12 +38,17 @@ def test_twelve_hexadecimal_digits():
 
 
 def test_everything_that_changes_the_episodes_changes_it():
-    found = [identity("synthetic:shapes"), identity("synthetic:fog"), identity("synthetic:shapes", seed=1),
-             identity("synthetic:shapes", episodes=6), identity("synthetic:shapes", split="novel"),
-             identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)),
-             identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
-             episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
-             episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0)]
+    found = [
+        identity("synthetic:shapes"),
+        identity("synthetic:fog"),
+        identity("synthetic:shapes", seed=1),
+        identity("synthetic:shapes", episodes=6),
+        identity("synthetic:shapes", split="novel"),
+        identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)),
+        identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
+        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
+        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0),
+    ]
     assert len(set(found)) == len(found)
 
 

@@ -15,8 +15,9 @@ from egt_tf.evaluation.transductive import Transduction
 ACCURACY = Accuracy(np.array([0.5, 0.75, 1.0], np.float32))
 
 
-def record(source: str = "synthetic:sketch", split: str = "novel", seed: int = 7,
-           transduction: Transduction | None = None) -> dict:
+def record(
+    source: str = "synthetic:sketch", split: str = "novel", seed: int = 7, transduction: Transduction | None = None
+) -> dict:
     return evaluation_record("runs/demo", source, split, EpisodeSpec(5, 1, 15), seed, ACCURACY, transduction)
 
 
@@ -25,10 +26,22 @@ DIGEST = hashlib.sha256(b"synthetic:sketch-novel-5way-1shot-15query-3episodes-se
 
 def test_record():
     assert record() == {
-        "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7-" + DIGEST, "run": "runs/demo", "source": "synthetic:sketch",
-        "split": "novel", "ways": 5, "shots": 1, "queries": 15, "seed": 7, "episodes": 3, "episodes_id": None,
-        "inference": "inductive", "transduction": None, "accuracy": 0.75,
-        "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)), "episode_accuracies": [0.5, 0.75, 1.0]}
+        "name": "synthetic_sketch-novel-5way-1shot-15query-3episodes-seed7-" + DIGEST,
+        "run": "runs/demo",
+        "source": "synthetic:sketch",
+        "split": "novel",
+        "ways": 5,
+        "shots": 1,
+        "queries": 15,
+        "seed": 7,
+        "episodes": 3,
+        "episodes_id": None,
+        "inference": "inductive",
+        "transduction": None,
+        "accuracy": 0.75,
+        "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)),
+        "episode_accuracies": [0.5, 0.75, 1.0],
+    }
 
 
 @pytest.mark.parametrize("source", ["folder:/home/a b/../birds", "folder:Vögel", "filelist:C:\\lists\\base.json"])
@@ -48,7 +61,9 @@ def test_transductive_inference_has_a_name_of_its_own_and_says_how():
     records = [record(transduction=each) for each in options]
     assert len({each["name"] for each in records}) == 5 and all(len(each["name"]) < 120 for each in records)
     assert (records[1]["inference"], records[1]["transduction"]) == (
-        "transductive", {"rounds": 2, "candidates": 35, "duplicates": True})
+        "transductive",
+        {"rounds": 2, "candidates": 35, "duplicates": True},
+    )
     assert not records[4]["transduction"]["duplicates"] and "without_duplicates" in records[4]["name"]
     json.dumps(records)
 

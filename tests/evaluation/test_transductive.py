@@ -30,8 +30,10 @@ def episodes(rng, spread=1.0):
     centres = rng.normal(size=(EPISODES, WAYS, 1, *SHAPE))
     support, query = (centres + spread * rng.normal(size=(EPISODES, WAYS, n, *SHAPE)) for n in (SHOTS, QUERIES))
     labels = np.tile(np.repeat(np.eye(WAYS), SHOTS, axis=0), (EPISODES, 1, 1))
-    return [array.astype(np.float32).reshape(EPISODES, -1, *shape)
-            for array, shape in ((support, SHAPE), (labels, (WAYS,)), (query, SHAPE))]
+    return [
+        array.astype(np.float32).reshape(EPISODES, -1, *shape)
+        for array, shape in ((support, SHAPE), (labels, (WAYS,)), (query, SHAPE))
+    ]
 
 
 def scores_of(head, prototypes, query):
@@ -50,7 +52,7 @@ def slow_scores(head, support, labels, query, rounds, candidates, duplicates):
         if number == rounds:
             return scores
         order = sorted(range(len(query)), key=lambda j: (-scores[j].max(), j))
-        chosen = [(query[j], int(scores[j].argmax())) for j in order[:candidates * (number + 1)]]
+        chosen = [(query[j], int(scores[j].argmax())) for j in order[: candidates * (number + 1)]]
         added = added + chosen if duplicates else chosen
 
 
@@ -58,8 +60,9 @@ def slow_scores(head, support, labels, query, rounds, candidates, duplicates):
 @pytest.mark.parametrize("rounds, candidates", [(0, 35), (1, 5), (2, 3), (3, 4), (1, 12)])
 def test_against_one_image_at_a_time(head, rounds, candidates, duplicates):
     support, labels, query = episodes(np.random.default_rng(rounds))
-    scores = transductive_scores(head, *map(tf.constant, (support, labels, query)),
-                                 Transduction(rounds, candidates, duplicates))
+    scores = transductive_scores(
+        head, *map(tf.constant, (support, labels, query)), Transduction(rounds, candidates, duplicates)
+    )
     expected = [slow_scores(head, s, y, q, rounds, candidates, duplicates) for s, y, q in zip(support, labels, query)]
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
@@ -73,8 +76,10 @@ def test_no_round_is_inductive_and_a_round_is_not(head):
 
 def test_duplicates_matter_from_the_second_round_on(head):
     inputs = [tf.constant(array) for array in episodes(np.random.default_rng(8))]
-    once, twice = ([transductive_scores(head, *inputs, Transduction(rounds, 3, duplicates))
-                    for duplicates in (True, False)] for rounds in (1, 2))
+    once, twice = (
+        [transductive_scores(head, *inputs, Transduction(rounds, 3, duplicates)) for duplicates in (True, False)]
+        for rounds in (1, 2)
+    )
     np.testing.assert_array_equal(*once)
     assert np.abs(twice[0] - twice[1]).max() > 1e-5
 
@@ -82,8 +87,10 @@ def test_duplicates_matter_from_the_second_round_on(head):
 def test_episodes_do_not_mix(head):
     inputs = episodes(np.random.default_rng(9))
     together = transductive_scores(head, *map(tf.constant, inputs), Transduction(2, 4))
-    alone = [transductive_scores(head, *(tf.constant(array[e:e + 1]) for array in inputs), Transduction(2, 4))[0]
-             for e in range(EPISODES)]
+    alone = [
+        transductive_scores(head, *(tf.constant(array[e : e + 1]) for array in inputs), Transduction(2, 4))[0]
+        for e in range(EPISODES)
+    ]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -95,11 +102,14 @@ def test_the_options_are_said():
 # === errors ===
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"rounds": -1}, "`rounds` must be an integer >= 0. Received: rounds=-1"),
-    ({"candidates": 0}, "`candidates` must be an integer >= 1. Received: candidates=0"),
-    ({"candidates": 2.5}, "`candidates` must be an integer >= 1"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"rounds": -1}, "`rounds` must be an integer >= 0. Received: rounds=-1"),
+        ({"candidates": 0}, "`candidates` must be an integer >= 1. Received: candidates=0"),
+        ({"candidates": 2.5}, "`candidates` must be an integer >= 1"),
+    ],
+)
 def test_numbers_that_make_no_sense(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Transduction(**arguments)

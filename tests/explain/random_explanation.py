@@ -20,4 +20,7 @@ def random_explanation(ways=5, shots=5, explained=2, size=12, names=None, seed=0
         query_relevance=rng.normal(size=(explained, size, size)),
         support_images=rng.integers(0, 256, (ways, shots, size, size, 3), dtype=np.uint8),
         support_relevance=rng.normal(size=(explained, ways, shots, size, size)),
-        image_name="bird.jpg", run_name="cub-5way", method_name="fsc")
+        image_name="bird.jpg",
+        run_name="cub-5way",
+        method_name="fsc",
+    )

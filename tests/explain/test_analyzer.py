@@ -20,8 +20,16 @@ L = keras.layers
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(3)
-    return keras.Sequential([keras.Input((8, 8, 2)), L.Conv2D(4, 3, name="c"), L.Activation("relu"), L.MaxPooling2D(2),
-                             L.Flatten(), L.Dense(3, name="d")])
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            L.Conv2D(4, 3, name="c"),
+            L.Activation("relu"),
+            L.MaxPooling2D(2),
+            L.Flatten(),
+            L.Dense(3, name="d"),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +61,16 @@ def test_all_is_the_sum_over_the_indices(model, images):
     np.testing.assert_allclose(LRP(model, neuron_selection_mode="all").analyze(images), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode, selection, message", [
-    ("index", None, "must be given"), ("all", 1, "in no other"), ("index", [0, 1], "1 or 3"), ("index", 3, "0..2"),
-    ("index", -1, "0..2")])
+@pytest.mark.parametrize(
+    "mode, selection, message",
+    [
+        ("index", None, "must be given"),
+        ("all", 1, "in no other"),
+        ("index", [0, 1], "1 or 3"),
+        ("index", 3, "0..2"),
+        ("index", -1, "0..2"),
+    ],
+)
 def test_selections_are_checked(model, images, mode, selection, message):
     with pytest.raises(ExplainError, match=message):
         LRP(model, neuron_selection_mode=mode).analyze(images, selection)
@@ -123,9 +138,16 @@ def test_configurations_make_equal_analyzers(model, images):
 def test_an_episode_is_a_model_with_three_inputs():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", 16, seed=1)
     rng = np.random.default_rng(0)
-    given = {"support_images": rng.normal(size=(1, 4, 16, 16, 3)), "support_labels": np.eye(2)[None, [0, 0, 1, 1]],
-             "query_images": rng.normal(size=(1, 3, 16, 16, 3))}
-    relevance = dict(zip(model.input_names, LRP(model, neuron_selection_mode="all").analyze(
-        [given[name] for name in model.input_names])))
+    given = {
+        "support_images": rng.normal(size=(1, 4, 16, 16, 3)),
+        "support_labels": np.eye(2)[None, [0, 0, 1, 1]],
+        "query_images": rng.normal(size=(1, 3, 16, 16, 3)),
+    }
+    relevance = dict(
+        zip(
+            model.input_names,
+            LRP(model, neuron_selection_mode="all").analyze([given[name] for name in model.input_names]),
+        )
+    )
     assert {name: r.shape for name, r in relevance.items()} == {name: a.shape for name, a in given.items()}
     assert np.any(relevance["support_images"]) and np.any(relevance["query_images"])

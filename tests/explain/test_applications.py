@@ -11,8 +11,11 @@ from egt_tf.explain import COMPOSITES, LRP, record, reverse
 from egt_tf.explain.linear_rules import Flat
 
 SIDE, CLASSES = 64, 10
-NETWORKS = {"vgg16": (keras.applications.VGG16, {}), "resnet50": (keras.applications.ResNet50, {}),
-            "mobilenet_v2": (keras.applications.MobileNetV2, {"alpha": 0.35})}
+NETWORKS = {
+    "vgg16": (keras.applications.VGG16, {}),
+    "resnet50": (keras.applications.ResNet50, {}),
+    "mobilenet_v2": (keras.applications.MobileNetV2, {"alpha": 0.35}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,9 @@ def _start(trace):
     return scores * tf.one_hot(tf.argmax(scores, axis=1), CLASSES)
 
 
-@pytest.mark.parametrize("composite",
-                         ["fsc", "fsc_can", "epsilon_plus", "epsilon_gamma_box", "lrp.sequential_preset_a"])
+@pytest.mark.parametrize(
+    "composite", ["fsc", "fsc_can", "epsilon_plus", "epsilon_gamma_box", "lrp.sequential_preset_a"]
+)
 def test_relevance_reaches_the_pixels(model, images, composite):
     trace = record(model, [tf.constant(images)])
     assert len(trace.steps) == len(model.layers) - 1
@@ -56,9 +60,16 @@ def test_relevance_reaches_the_pixels(model, images, composite):
 
 # The epsilon rule without biases lets relevance grow wherever a sum nearly cancels, which fifty layers with batch
 # normalisation take out of float32; z+ loses that of depthwise units without a positive product.
-@pytest.mark.parametrize("model, composite, down_to", [
-    ("vgg16", "epsilon", "pixels"), ("vgg16", "epsilon_plus", "pixels"), ("resnet50", "epsilon_plus", "pixels"),
-    ("mobilenet_v2", "epsilon", "block_16_project_BN")], indirect=["model"])
+@pytest.mark.parametrize(
+    "model, composite, down_to",
+    [
+        ("vgg16", "epsilon", "pixels"),
+        ("vgg16", "epsilon_plus", "pixels"),
+        ("resnet50", "epsilon_plus", "pixels"),
+        ("mobilenet_v2", "epsilon", "block_16_project_BN"),
+    ],
+    indirect=["model"],
+)
 def test_relevance_is_conserved_without_biases(model, images, composite, down_to):
     trace = record(model, [tf.constant(images)])
     start = _start(trace)

@@ -20,8 +20,12 @@ def _with_random_statistics(model, seed=0):
     rng = np.random.default_rng(seed)
     for layer in model.submodules:
         if isinstance(layer, keras.layers.Layer) and is_kind(layer, "batch_norm"):
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) if "mean" not in name else rng.normal(size=w.shape)
-                               for w, name in zip(layer.get_weights(), (v.name for v in layer.weights))])
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, w.shape) if "mean" not in name else rng.normal(size=w.shape)
+                    for w, name in zip(layer.get_weights(), (v.name for v in layer.weights))
+                ]
+            )
     return model
 
 
@@ -29,8 +33,9 @@ def _norms(model):
     return [layer.name for layer in model.layers if is_kind(layer, "batch_norm")]
 
 
-@pytest.mark.parametrize("build", [lambda: conv4(16, width=4, seed=0),
-                                   lambda: resnet10(32, stem="small", widths=(4, 6, 8, 10), seed=0)])
+@pytest.mark.parametrize(
+    "build", [lambda: conv4(16, width=4, seed=0), lambda: resnet10(32, stem="small", widths=(4, 6, 8, 10), seed=0)]
+)
 def test_backbones_keep_their_outputs_and_lose_their_norms(build):
     model = _with_random_statistics(build())
     images = tf.random.stateless_normal((2, *model.input_shape[1:]), (1, 2))
@@ -86,9 +91,11 @@ def test_what_is_folded_and_what_is_kept(case):
 def test_nested_and_few_shot_models():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, {"name": "relation", "batch_statistics": False}, 16)
     _with_random_statistics(model)
-    inputs = {"support_images": tf.random.stateless_normal((1, 4, 16, 16, 3), (1, 1)),
-              "support_labels": tf.one_hot([[0, 0, 1, 1]], 2),
-              "query_images": tf.random.stateless_normal((1, 3, 16, 16, 3), (1, 2))}
+    inputs = {
+        "support_images": tf.random.stateless_normal((1, 4, 16, 16, 3), (1, 1)),
+        "support_labels": tf.one_hot([[0, 0, 1, 1]], 2),
+        "query_images": tf.random.stateless_normal((1, 3, 16, 16, 3), (1, 2)),
+    }
     folded = fold_batch_norm(model)
     np.testing.assert_allclose(folded(inputs), model(inputs), rtol=1e-4, atol=1e-5)
     assert not _norms(folded.backbone) and not _norms(folded.head.score_model)

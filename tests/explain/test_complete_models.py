@@ -12,16 +12,28 @@ from egt_tf.explain import COMPOSITES, record, reverse
 from egt_tf.explain.canonize import fold_batch_norm
 
 SIZE, WAYS, SHOTS, QUERIES = 32, 3, 2, 6
-HEADS = {"relation": {}, "graph": {"ways": WAYS}, "graph of one query": {"ways": WAYS, "queries_per_graph": "one"},
-         "cross_attention": {}, "prototype": {}, "cosine": {}}
-BACKBONES = {"conv4": {"width": 16}, "resnet10": {"stem": "small", "widths": (16, 16, 16, 16)},
-             "resnet12": {"widths": (32, 32, 32, 32)}}
+HEADS = {
+    "relation": {},
+    "graph": {"ways": WAYS},
+    "graph of one query": {"ways": WAYS, "queries_per_graph": "one"},
+    "cross_attention": {},
+    "prototype": {},
+    "cosine": {},
+}
+BACKBONES = {
+    "conv4": {"width": 16},
+    "resnet10": {"stem": "small", "widths": (16, 16, 16, 16)},
+    "resnet12": {"widths": (32, 32, 32, 32)},
+}
 
 
 def _model(head: str, backbone: str) -> EpisodicModel:
     """With folded normalisations, and no biases in the backbone: no unit fires that has no inputs to thank for it."""
-    model = fold_batch_norm(EpisodicModel.build_from({"name": backbone, **BACKBONES[backbone]},
-                                                     {"name": head.split()[0], **HEADS[head]}, SIZE, seed=3))
+    model = fold_batch_norm(
+        EpisodicModel.build_from(
+            {"name": backbone, **BACKBONES[backbone]}, {"name": head.split()[0], **HEADS[head]}, SIZE, seed=3
+        )
+    )
     for weight in model.backbone.weights:
         if "bias" in weight.name:
             weight.assign(tf.zeros_like(weight))
@@ -30,9 +42,11 @@ def _model(head: str, backbone: str) -> EpisodicModel:
 
 def _inputs(model: EpisodicModel) -> list[tf.Tensor]:
     rng, dtype = np.random.default_rng(5), keras.backend.floatx()
-    arrays = {"support_images": rng.uniform(-1, 1, size=(1, WAYS * SHOTS, SIZE, SIZE, 3)),
-              "support_labels": np.eye(WAYS)[np.repeat(np.arange(WAYS), SHOTS)][None],
-              "query_images": rng.uniform(-1, 1, size=(1, QUERIES, SIZE, SIZE, 3))}
+    arrays = {
+        "support_images": rng.uniform(-1, 1, size=(1, WAYS * SHOTS, SIZE, SIZE, 3)),
+        "support_labels": np.eye(WAYS)[np.repeat(np.arange(WAYS), SHOTS)][None],
+        "query_images": rng.uniform(-1, 1, size=(1, QUERIES, SIZE, SIZE, 3)),
+    }
     return [tf.constant(arrays[name], dtype) for name in model.input_names]
 
 

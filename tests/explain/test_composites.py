@@ -38,9 +38,18 @@ def test_entries_are_checked(arguments):
         Entry(Pass(), **arguments)
 
 
-@pytest.mark.parametrize("layer, kind", [
-    (L.Activation("relu"), "relu"), (L.ReLU(), "relu"), (MapMaxPooling2D(2), "max_pool"), (L.Flatten(), "route"),
-    (L.GlobalAveragePooling2D(), "mean"), (L.Conv2D(1, 1), "convolution"), (L.Dense(1), "dense")])
+@pytest.mark.parametrize(
+    "layer, kind",
+    [
+        (L.Activation("relu"), "relu"),
+        (L.ReLU(), "relu"),
+        (MapMaxPooling2D(2), "max_pool"),
+        (L.Flatten(), "route"),
+        (L.GlobalAveragePooling2D(), "mean"),
+        (L.Conv2D(1, 1), "convolution"),
+        (L.Dense(1), "dense"),
+    ],
+)
 def test_kinds(layer, kind):
     assert is_kind(layer, kind) and kind in KINDS
 

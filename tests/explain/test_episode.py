@@ -57,8 +57,9 @@ def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support,
     pixels = reverse(backbone, tf.constant(at_features), FSC)[0].numpy()
 
     np.testing.assert_allclose(whole.query[0], pixels[6], rtol=1e-3, atol=1e-5 * np.abs(pixels).max())
-    np.testing.assert_allclose(whole.support[0].reshape(-1, SIZE, SIZE, 3), pixels[:6], rtol=1e-3,
-                               atol=1e-5 * np.abs(pixels).max())
+    np.testing.assert_allclose(
+        whole.support[0].reshape(-1, SIZE, SIZE, 3), pixels[:6], rtol=1e-3, atol=1e-5 * np.abs(pixels).max()
+    )
 
 
 def test_only_the_explained_class_has_support_relevance(model, support, image):
@@ -73,7 +74,9 @@ def _queries(model, support, image):
 
 
 def test_a_head_without_batch_statistics_is_asked_about_the_query_alone(support, image):
-    model = EpisodicModel.build_from({"name": "conv4", "width": 8}, {"name": "relation", "batch_statistics": False}, SIZE)
+    model = EpisodicModel.build_from(
+        {"name": "conv4", "width": 8}, {"name": "relation", "batch_statistics": False}, SIZE
+    )
     assert _queries(model, support, image) == 1
 
 

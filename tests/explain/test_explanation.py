@@ -16,23 +16,26 @@ def test_ranking_predicted_and_runner_up():
     assert (explanation.predicted, explanation.runner_up) == (1, 0)
 
 
-@pytest.mark.parametrize("field, value, message", [
-    ("class_names", ("one",), "at least two"),
-    ("probabilities", np.ones(4) / 4, "probabilities"),
-    ("probabilities", np.array([0.5, 0.5, 0.5, 0.5, -0.1]), "in \\[0, 1\\]"),
-    ("probabilities", np.full(5, np.nan), "in \\[0, 1\\]"),
-    ("explained", (), "at least one"),
-    ("explained", (1, 1), "different"),
-    ("explained", (1, 5), "0..4"),
-    ("explained", (1,), "query_relevance"),
-    ("query_image", np.zeros((12, 12, 3)), "uint8"),
-    ("query_image", np.zeros((12, 11, 3), np.uint8), "query_relevance"),
-    ("support_images", np.zeros((4, 5, 12, 12, 3), np.uint8), "5 classes"),
-    ("support_images", np.zeros((5, 0, 12, 12, 3), np.uint8), "support_images"),
-    ("support_relevance", np.zeros((2, 5, 4, 12, 12)), "support_relevance"),
-    ("query_relevance", np.full((2, 12, 12), np.inf), "finite"),
-    ("support_relevance", np.full((2, 5, 5, 12, 12), np.nan), "finite"),
-])
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("class_names", ("one",), "at least two"),
+        ("probabilities", np.ones(4) / 4, "probabilities"),
+        ("probabilities", np.array([0.5, 0.5, 0.5, 0.5, -0.1]), "in \\[0, 1\\]"),
+        ("probabilities", np.full(5, np.nan), "in \\[0, 1\\]"),
+        ("explained", (), "at least one"),
+        ("explained", (1, 1), "different"),
+        ("explained", (1, 5), "0..4"),
+        ("explained", (1,), "query_relevance"),
+        ("query_image", np.zeros((12, 12, 3)), "uint8"),
+        ("query_image", np.zeros((12, 11, 3), np.uint8), "query_relevance"),
+        ("support_images", np.zeros((4, 5, 12, 12, 3), np.uint8), "5 classes"),
+        ("support_images", np.zeros((5, 0, 12, 12, 3), np.uint8), "support_images"),
+        ("support_relevance", np.zeros((2, 5, 4, 12, 12)), "support_relevance"),
+        ("query_relevance", np.full((2, 12, 12), np.inf), "finite"),
+        ("support_relevance", np.full((2, 5, 5, 12, 12), np.nan), "finite"),
+    ],
+)
 def test_what_does_not_fit_together_is_refused(field, value, message):
     with pytest.raises(ExplainError, match=message):
         dataclasses.replace(make(), **{field: value})
@@ -58,8 +61,11 @@ def test_to_json_holds_the_numbers():
     assert content["image"] == "bird.jpg" and content["run"] == "cub-5way" and content["method"] == "fsc"
     assert content["class_names"] == list(explanation.class_names)
     assert content["probabilities"] == explanation.probabilities.tolist()
-    assert content["predicted"] == {"index": 1, "name": "001.Kind_of_Bird_1",
-                                    "probability": explanation.probabilities[1]}
+    assert content["predicted"] == {
+        "index": 1,
+        "name": "001.Kind_of_Bird_1",
+        "probability": explanation.probabilities[1],
+    }
     assert content["runner_up"]["index"] == 0
     assert content["explained"] == [1, 0]
     assert content["query_relevance_sums"][1] == pytest.approx(explanation.query_relevance[1].sum())

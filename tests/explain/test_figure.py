@@ -54,14 +54,16 @@ def drawn_maps(monkeypatch):
     return lambda: [one for one in maps if one.shape[0] == one.shape[1]]
 
 
-@pytest.mark.parametrize("probability, words", [
-    (0.0, "<1 %"), (0.004, "<1 %"), (0.01, "1 %"), (0.624, "62 %"), (0.994, "99 %"), (0.996, ">99 %"),
-    (1.0, ">99 %")])
+@pytest.mark.parametrize(
+    "probability, words",
+    [(0.0, "<1 %"), (0.004, "<1 %"), (0.01, "1 %"), (0.624, "62 %"), (0.994, "99 %"), (0.996, ">99 %"), (1.0, ">99 %")],
+)
 def test_percent_claims_no_certainty(probability, words):
     assert figure.percent(probability) == words
 
 
 # === The places on the page ===
+
 
 class Places(NamedTuple):
     """Where things lie on a page, in pixels: arrays `(n, 4)` of left, bottom, right and top."""
@@ -79,17 +81,33 @@ BROAD = ("{}", "{}_" + "W" * 80, "n015328{:02d}_house_finch")
 WORDS = ("039.Bentley_Continental_Supersports_Conv_Convertible_2012_{}",)
 
 
-@pytest.fixture(scope="module", params=[
-    (2, 1, 1, BROAD), (2, 10, 2, WORDS), (3, 2, 3, BROAD), (3, 40, 1, WORDS), (5, 1, 2, WORDS),
-    (5, 5, 5, BROAD), (7, 3, 1, WORDS), (8, 3, 8, BROAD), (20, 1, 20, BROAD), (20, 10, 2, WORDS)],
-    ids=lambda param: "{}-way {}-shot {} explained".format(*param))
+@pytest.fixture(
+    scope="module",
+    params=[
+        (2, 1, 1, BROAD),
+        (2, 10, 2, WORDS),
+        (3, 2, 3, BROAD),
+        (3, 40, 1, WORDS),
+        (5, 1, 2, WORDS),
+        (5, 5, 5, BROAD),
+        (7, 3, 1, WORDS),
+        (8, 3, 8, BROAD),
+        (20, 1, 20, BROAD),
+        (20, 10, 2, WORDS),
+    ],
+    ids=lambda param: "{}-way {}-shot {} explained".format(*param),
+)
 def places(request, tmp_path_factory):
     """The places on a page of long names and percentages, which is drawn once, as sharp as for a user."""
     ways, shots, explained, patterns = request.param
     names = tuple(patterns[i % len(patterns)].format(i) for i in range(ways))
     sure = np.where(np.arange(ways) == 1, 0.996, 0.004 / ways)
-    explanation = dataclasses.replace(make(ways, shots, explained, size=4, names=names), probabilities=sure,
-                                      image_name="long_" * 40 + ".jpg", run_name="run/" * 40)
+    explanation = dataclasses.replace(
+        make(ways, shots, explained, size=4, names=names),
+        probabilities=sure,
+        image_name="long_" * 40 + ".jpg",
+        run_name="run/" * 40,
+    )
     with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
         warnings.simplefilter("error")
         sheets = keep_sheets(monkeypatch)
@@ -99,10 +117,14 @@ def places(request, tmp_path_factory):
 
 def places_on(sheet, explanation):
     axes = sheet.axes
-    return Places(explanation, sheet.figure.bbox.extents,
-                  extents(text for text in axes.texts if text.get_text()), extents(axes.images),
-                  extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TRACK),
-                  extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TINT))
+    return Places(
+        explanation,
+        sheet.figure.bbox.extents,
+        extents(text for text in axes.texts if text.get_text()),
+        extents(axes.images),
+        extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TRACK),
+        extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == page.TINT),
+    )
 
 
 def extents(artists):
@@ -140,7 +162,7 @@ def test_no_picture_or_bar_overlaps_another(places):
 
 
 def test_the_bars_of_probabilities_are_long_enough_to_compare(places):
-    bars = places.tracks[:len(places.explanation.class_names)][:20]
+    bars = places.tracks[: len(places.explanation.class_names)][:20]
     widths = bars[:, 2] - bars[:, 0]
     assert widths.min() > 0.05 * places.page[2]
 
@@ -157,6 +179,7 @@ def test_a_support_row_holds_its_label_its_images_and_their_bars(places):
 
 
 # === What the page shows ===
+
 
 def test_every_picture_is_on_the_page(sheets, tmp_path):
     figure.draw(make(ways=5, shots=3, explained=4), tmp_path / "page.png")
@@ -197,8 +220,11 @@ def test_support_maps_are_those_of_their_own_class(drawn_maps, tmp_path):
 
 def test_zero_relevance_gives_a_neutral_page(drawn_maps, tmp_path):
     explanation = make()
-    zero = dataclasses.replace(explanation, query_relevance=np.zeros_like(explanation.query_relevance),
-                               support_relevance=np.zeros_like(explanation.support_relevance))
+    zero = dataclasses.replace(
+        explanation,
+        query_relevance=np.zeros_like(explanation.query_relevance),
+        support_relevance=np.zeros_like(explanation.support_relevance),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.draw(zero, tmp_path / "page.png")
@@ -226,6 +252,7 @@ def test_only_the_first_twenty_classes_get_a_bar(sheets, tmp_path):
 
 
 # === Files ===
+
 
 def test_save_writes_four_files(tmp_path):
     explanation = make(ways=3, shots=2)

@@ -55,8 +55,9 @@ def test_neighbourhood_shares_what_it_summed(epsilon, exact_identity, float64):
     for i in range(4):
         for c in range(3):
             own = r[i, c] if exact_identity else r[i, c] * x[i, c] / stabilised(x[i, c])
-            shared = sum(a[j, i] * x[i, c] * r[j, 3 + c] / stabilised(sum(a[j, k] * x[k, c] for k in range(4)))
-                         for j in range(4))
+            shared = sum(
+                a[j, i] * x[i, c] * r[j, 3 + c] / stabilised(sum(a[j, k] * x[k, c] for k in range(4))) for j in range(4)
+            )
             expected[i, c] = own + shared
     np.testing.assert_allclose(relevance[0], expected, rtol=1e-10)
 
@@ -138,8 +139,10 @@ def test_the_head_against_numpy(skip_relevance, per_graph, float64):
 def test_what_the_skip_brings_makes_a_difference():
     head, inputs = jittered(small()), episodes()
     trace = _recorded(head, inputs)
-    results = [reverse(trace, trace.outputs[0], COMPOSITES.get({"name": "fsc", "skip_relevance": keep}))[0].numpy()
-               for keep in (False, True)]
+    results = [
+        reverse(trace, trace.outputs[0], COMPOSITES.get({"name": "fsc", "skip_relevance": keep}))[0].numpy()
+        for keep in (False, True)
+    ]
     assert np.abs(results[0] - results[1]).max() > 0.01 * np.abs(results[1]).max()
 
 
@@ -148,13 +151,15 @@ def test_episodes_are_explained_as_each_alone():
     together = _recorded(head, inputs)
     both = reverse(together, together.outputs[0], COMPOSITES.get("fsc"))[0]
     for e in range(2):
-        alone = _recorded(head, [x[e:e + 1] for x in inputs])
+        alone = _recorded(head, [x[e : e + 1] for x in inputs])
         (one, _) = reverse(alone, alone.outputs[0], COMPOSITES.get("fsc"))
-        np.testing.assert_allclose(both[e:e + 1], one, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+        np.testing.assert_allclose(both[e : e + 1], one, rtol=1e-3, atol=1e-4 * np.abs(one).max())
 
 
-CONSERVING = {"epsilon": {"name": "epsilon", "epsilon": 1e-9, "bias": False},
-              "epsilon_plus": {"name": "epsilon_plus", "bias": False}}
+CONSERVING = {
+    "epsilon": {"name": "epsilon", "epsilon": 1e-9, "bias": False},
+    "epsilon_plus": {"name": "epsilon_plus", "bias": False},
+}
 
 
 @pytest.mark.parametrize("name", CONSERVING)
@@ -237,9 +242,15 @@ def test_grad_cam_finds_the_maps_of_the_backbone(support, image):
         assert np.isfinite(maps).all() and np.all(maps >= 0) and np.any(maps)
 
 
-@pytest.mark.parametrize("head, count", [
-    ({}, 9), ({"queries_per_graph": "one"}, 7), ({"batch_statistics": False}, 9),
-    ({"batch_statistics": False, "queries_per_graph": "one"}, 1)])
+@pytest.mark.parametrize(
+    "head, count",
+    [
+        ({}, 9),
+        ({"queries_per_graph": "one"}, 7),
+        ({"batch_statistics": False}, 9),
+        ({"batch_statistics": False, "queries_per_graph": "one"}, 1),
+    ],
+)
 def test_support_images_fill_up_the_queries(head, count, support, image):
     model = _model(**head)
     queries = dict(zip(model.input_names, query_inputs(model, support, image)))["query_images"][0].numpy()

@@ -106,8 +106,9 @@ def test_products(float64, normalize):
             np.testing.assert_allclose(got, part * r)
 
 
-@pytest.mark.parametrize("rule", [Fraction(), Fraction(0.0), AttendedFraction(0.5), AttentionGate(),
-                                  ShareProduct(1.0, 0.0)], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [Fraction(), Fraction(0.0), AttendedFraction(0.5), AttentionGate(), ShareProduct(1.0, 0.0)], ids=repr
+)
 def test_rules_survive_being_written_down(rule):
     again = RULES.get(json.loads(json.dumps(rule.to_json())))
     assert again == rule and hash(again) == hash(rule)
@@ -119,14 +120,29 @@ def test_negative_stabilisers_are_refused(rule):
         rule(-0.1)
 
 
-@pytest.mark.parametrize("name, epsilon, parts", [
-    ("fsc", 0.01, (1.0, 1.0)), ("fsc_gamma", 0.01, (1.0, 1.0)), ("fsc_can", 0.01, (1.0, 1.0)),
-    ("epsilon", 1e-6, (0.5, 0.5)), ("epsilon_plus", 1e-6, (0.5, 0.5)), ("epsilon_gamma_box", 1e-6, (0.5, 0.5)),
-    ("lrp.z", 0.0, (0.5, 0.5)), ("lrp.sequential_preset_a", 0.0, (0.5, 0.5))])
+@pytest.mark.parametrize(
+    "name, epsilon, parts",
+    [
+        ("fsc", 0.01, (1.0, 1.0)),
+        ("fsc_gamma", 0.01, (1.0, 1.0)),
+        ("fsc_can", 0.01, (1.0, 1.0)),
+        ("epsilon", 1e-6, (0.5, 0.5)),
+        ("epsilon_plus", 1e-6, (0.5, 0.5)),
+        ("epsilon_gamma_box", 1e-6, (0.5, 0.5)),
+        ("lrp.z", 0.0, (0.5, 0.5)),
+        ("lrp.sequential_preset_a", 0.0, (0.5, 0.5)),
+    ],
+)
 def test_which_rule_a_layer_gets(name, epsilon, parts):
-    layers = {AxisMean(-1): Fraction(epsilon), AxisSum(-1): Fraction(epsilon), PairProduct(): ShareProduct(*parts),
-              Scale(2.0): Pass(), Square(): Pass(), AttendedQuery(): AttentionGate(),
-              AttendedPrototypeMean(): AttendedFraction(epsilon)}
+    layers = {
+        AxisMean(-1): Fraction(epsilon),
+        AxisSum(-1): Fraction(epsilon),
+        PairProduct(): ShareProduct(*parts),
+        Scale(2.0): Pass(),
+        Square(): Pass(),
+        AttendedQuery(): AttentionGate(),
+        AttendedPrototypeMean(): AttendedFraction(epsilon),
+    }
     composite = COMPOSITES.get(name)
     assert [composite.rule_for(layer) for layer in layers] == list(layers.values())
 
@@ -210,8 +226,13 @@ def test_attention_itself_is_not_walked(float64):
     _, model = whole_head("cross_attention")
     trace = record(model, [tf.constant(np.asarray(x, np.float64)) for x in episodes()], raw=False)
     # Without rules for anything that leads to the attention.
-    composite = Composite([entry for entry in COMPOSITES.get("fsc_can").entries
-                           if entry.kind not in ("convolution", "dense", "batch_norm", "relu", "activation", "add")])
+    composite = Composite(
+        [
+            entry
+            for entry in COMPOSITES.get("fsc_can").entries
+            if entry.kind not in ("convolution", "dense", "batch_norm", "relu", "activation", "add")
+        ]
+    )
     wanted = [trace.output_of(name) for name in ("cosines", "support_attention", "query_attention", "prototypes")]
     *attention, prototypes = reverse(trace, trace.outputs[0], composite, wanted)
     assert not any(np.any(r) for r in attention) and np.any(prototypes)
@@ -236,8 +257,9 @@ def image():
     return np.random.default_rng(2).normal(size=(32, 32, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient",
-                                    "guided_backprop", "smoothgrad"])
+@pytest.mark.parametrize(
+    "method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient", "guided_backprop", "smoothgrad"]
+)
 def test_pixels_of_query_and_support(model, support, image, method):
     explanation = explain_image(model, support, image, target="bee", method=method)
     assert explanation.explained[0] == 1

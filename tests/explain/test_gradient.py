@@ -16,8 +16,18 @@ L = keras.layers
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(5)
-    return keras.Sequential([keras.Input((8, 8, 2)), L.Conv2D(4, 3, name="c"), L.BatchNormalization(), L.Activation("relu"),
-                             L.MaxPooling2D(2), L.Conv2D(3, 2, activation="relu"), L.Flatten(), L.Dense(3)])
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            L.Conv2D(4, 3, name="c"),
+            L.BatchNormalization(),
+            L.Activation("relu"),
+            L.MaxPooling2D(2),
+            L.Conv2D(3, 2, activation="relu"),
+            L.Flatten(),
+            L.Dense(3),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +48,9 @@ def _tape(model, x):
 
 def test_gradient_is_the_tapes(model, images):
     np.testing.assert_allclose(methods.gradient(model, [images], _first)[0], _tape(model, images), rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(methods.input_times_gradient(model, [images], _first)[0], images * _tape(model, images),
-                               rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        methods.input_times_gradient(model, [images], _first)[0], images * _tape(model, images), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_guided_backprop_lets_nothing_negative_back(model, images):

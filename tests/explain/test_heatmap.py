@@ -118,15 +118,16 @@ def test_shared_scale_refuses_no_maps_and_a_wrong_percentile():
 
 
 def test_normalize_is_symmetric_and_clipped():
-    np.testing.assert_array_equal(heatmap.normalize(np.array([-4.0, -1.0, 0.0, 1.0, 4.0]), 2.0),
-                                  [-1.0, -0.5, 0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(
+        heatmap.normalize(np.array([-4.0, -1.0, 0.0, 1.0, 4.0]), 2.0), [-1.0, -0.5, 0.0, 0.5, 1.0]
+    )
     with pytest.raises(ExplainError, match="`scale` must be > 0"):
         heatmap.normalize(np.ones(2), 0.0)
 
 
 def test_overlay_is_red_for_and_blue_against():
     picture = heatmap.overlay(np.full((1, 3, 3), 128, np.uint8), np.array([[1.0, 0.0, -1.0]])).astype(int)
-    (red, neutral, blue), = picture
+    ((red, neutral, blue),) = picture
     assert red[0] > red[2] + 80 and blue[2] > blue[0] + 80
     assert np.ptp(neutral) == 0
 
@@ -150,17 +151,21 @@ def test_overlay_of_zero_is_the_greyed_photograph(rng):
 
 def test_overlay_smooths_the_map_it_draws(rng):
     image, relevance = np.full((20, 20, 3), 128, np.uint8), rng.uniform(-1, 1, size=(20, 20))
-    np.testing.assert_array_equal(heatmap.overlay(image, relevance, sigma=1.5),
-                                  heatmap.overlay(image, heatmap.smooth(relevance, 1.5)))
+    np.testing.assert_array_equal(
+        heatmap.overlay(image, relevance, sigma=1.5), heatmap.overlay(image, heatmap.smooth(relevance, 1.5))
+    )
 
 
-@pytest.mark.parametrize("image, relevance, message", [
-    (np.zeros((4, 4, 3)), np.zeros((4, 4)), "uint8"),
-    (np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4)), "uint8"),
-    (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5)), "shape"),
-    (np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1.5), "-1, 1"),
-    (np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan), "-1, 1"),
-])
+@pytest.mark.parametrize(
+    "image, relevance, message",
+    [
+        (np.zeros((4, 4, 3)), np.zeros((4, 4)), "uint8"),
+        (np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4)), "uint8"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5)), "shape"),
+        (np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1.5), "-1, 1"),
+        (np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan), "-1, 1"),
+    ],
+)
 def test_overlay_refuses_what_it_cannot_draw(image, relevance, message):
     with pytest.raises(ExplainError, match=message):
         heatmap.overlay(image, relevance)

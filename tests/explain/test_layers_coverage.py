@@ -26,8 +26,12 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 def _filled(model: keras.Model, rng) -> keras.Model:
     """The model with random weights, none at a neutral value; variances are positive."""
-    model.set_weights([rng.normal(size=v.shape) if "variance" not in v.name else rng.uniform(0.5, 2.0, v.shape)
-                       for v in model.weights])
+    model.set_weights(
+        [
+            rng.normal(size=v.shape) if "variance" not in v.name else rng.uniform(0.5, 2.0, v.shape)
+            for v in model.weights
+        ]
+    )
     return model
 
 
@@ -66,18 +70,27 @@ class Sum:
 
 
 def _convolution_1d(strides, padding, dilation):
-    return Sum(lambda: L.Conv1D(3, 3, strides, padding, dilation_rate=dilation), (7, 2),
-               lambda kernel: ref.conv1d_matrix(kernel, (7, 2), strides, padding, dilation))
+    return Sum(
+        lambda: L.Conv1D(3, 3, strides, padding, dilation_rate=dilation),
+        (7, 2),
+        lambda kernel: ref.conv1d_matrix(kernel, (7, 2), strides, padding, dilation),
+    )
 
 
 def _depthwise(strides, padding, dilation, multiplier):
-    return Sum(lambda: L.DepthwiseConv2D(3, strides, padding, multiplier, dilation_rate=dilation), (6, 7, 2),
-               lambda kernel: ref.depthwise_conv2d_matrix(kernel, (6, 7, 2), strides, padding, dilation))
+    return Sum(
+        lambda: L.DepthwiseConv2D(3, strides, padding, multiplier, dilation_rate=dilation),
+        (6, 7, 2),
+        lambda kernel: ref.depthwise_conv2d_matrix(kernel, (6, 7, 2), strides, padding, dilation),
+    )
 
 
 def _transposed(size, strides, padding):
-    return Sum(lambda: L.Conv2DTranspose(3, size, strides, padding), (3, 4, 2),
-               lambda kernel: ref.conv2d_transpose_matrix(kernel, (3, 4, 2), strides, padding))
+    return Sum(
+        lambda: L.Conv2DTranspose(3, size, strides, padding),
+        (3, 4, 2),
+        lambda kernel: ref.conv2d_transpose_matrix(kernel, (3, 4, 2), strides, padding),
+    )
 
 
 def _one_row(matrix_2d):
@@ -89,27 +102,45 @@ SUMS = {
     "Conv1D": _convolution_1d(1, "same", 1),
     "Conv1D strides": _convolution_1d(2, "same", 1),
     "Conv1D dilation": _convolution_1d(1, "valid", 2),
-    "Conv3D": Sum(lambda: L.Conv3D(2, 2, 2, "same"), (3, 2, 3, 2),
-                  lambda kernel: ref.conv_matrix(kernel, (3, 2, 3, 2), 2, "same")),
+    "Conv3D": Sum(
+        lambda: L.Conv3D(2, 2, 2, "same"), (3, 2, 3, 2), lambda kernel: ref.conv_matrix(kernel, (3, 2, 3, 2), 2, "same")
+    ),
     "DepthwiseConv2D": _depthwise(1, "same", 1, 1),
     "DepthwiseConv2D strides": _depthwise(2, "same", 1, 2),
     "DepthwiseConv2D dilation": _depthwise(1, "same", 2, 2),
     "DepthwiseConv2D valid": _depthwise(2, "valid", 1, 3),
-    "DepthwiseConv1D": Sum(lambda: L.DepthwiseConv1D(3, 2, "same", 2), (7, 2), _one_row(
-        lambda kernel: ref.depthwise_conv2d_matrix(kernel, (1, 7, 2), (1, 2), "same"))),
-    "DepthwiseConv1D dilation": Sum(lambda: L.DepthwiseConv1D(3, 1, "same", dilation_rate=2), (7, 2), _one_row(
-        lambda kernel: ref.depthwise_conv2d_matrix(kernel, (1, 7, 2), 1, "same", (1, 2)))),
+    "DepthwiseConv1D": Sum(
+        lambda: L.DepthwiseConv1D(3, 2, "same", 2),
+        (7, 2),
+        _one_row(lambda kernel: ref.depthwise_conv2d_matrix(kernel, (1, 7, 2), (1, 2), "same")),
+    ),
+    "DepthwiseConv1D dilation": Sum(
+        lambda: L.DepthwiseConv1D(3, 1, "same", dilation_rate=2),
+        (7, 2),
+        _one_row(lambda kernel: ref.depthwise_conv2d_matrix(kernel, (1, 7, 2), 1, "same", (1, 2))),
+    ),
     "Conv2DTranspose": _transposed(3, 1, "same"),
     "Conv2DTranspose strides": _transposed(3, 2, "same"),
     "Conv2DTranspose valid": _transposed((3, 2), 2, "valid"),
     "Conv2DTranspose strides beyond the kernel": _transposed(2, 3, "valid"),
-    "Conv1DTranspose": Sum(lambda: L.Conv1DTranspose(2, 3, 2, "same"), (4, 2), _one_row(
-        lambda kernel: ref.conv2d_transpose_matrix(kernel, (1, 4, 2), (1, 2), "same"))),
+    "Conv1DTranspose": Sum(
+        lambda: L.Conv1DTranspose(2, 3, 2, "same"),
+        (4, 2),
+        _one_row(lambda kernel: ref.conv2d_transpose_matrix(kernel, (1, 4, 2), (1, 2), "same")),
+    ),
     "Dense on maps": Sum(lambda: L.Dense(2), (3, 2, 4), lambda kernel: np.kron(np.eye(6), kernel)),
 }
 # One rule of each family; all of them meet Dense and Conv2D in test_rules.
-FEW_RULES = [Z(), Epsilon(0.25, bias=False), AlphaBeta(2.0, 1.0), AlphaBeta(2.0, 1.0, whole_bias=True), ZPlus(),
-             WSquare(bias=True), Flat(), *(rule for rule in RULES if type(rule).__name__ in ("Gamma", "Bounded"))]
+FEW_RULES = [
+    Z(),
+    Epsilon(0.25, bias=False),
+    AlphaBeta(2.0, 1.0),
+    AlphaBeta(2.0, 1.0, whole_bias=True),
+    ZPlus(),
+    WSquare(bias=True),
+    Flat(),
+    *(rule for rule in RULES if type(rule).__name__ in ("Gamma", "Bounded")),
+]
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -129,8 +160,10 @@ def test_weighted_sums(name):
 
 def test_output_padding_and_three_dimensions_of_transposed_convolutions():
     """The matrix is read off the layer itself, one input at a time."""
-    for layer, shape in ((L.Conv2DTranspose(2, 3, 2, "same", output_padding=0), (3, 3, 2)),
-                         (L.Conv3DTranspose(2, 2, 2), (2, 1, 2, 2))):
+    for layer, shape in (
+        (L.Conv2DTranspose(2, 3, 2, "same", output_padding=0), (3, 3, 2)),
+        (L.Conv3DTranspose(2, 2, 2), (2, 1, 2, 2)),
+    ):
         model = _model(layer, shape)
         size = int(np.prod(shape))
         offset = model(np.zeros((1, *shape))).numpy().reshape(-1)
@@ -167,14 +200,19 @@ def test_separable_convolution_of_sequences_is_that_of_images_of_one_row():
     _close(_relevance(sequences, Epsilon(0.1), [x], r), expected)
 
 
-@pytest.mark.parametrize("layer, shape", [
-    (L.Conv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
-    (L.Conv2D(2, 3, groups=2, name="odd"), (5, 5, 2)),
-    (L.Conv1D(2, 3, padding="causal", name="odd"), (5, 2)),
-    (L.Conv2DTranspose(2, 3, dilation_rate=2, name="odd"), (5, 5, 2)),
-    (L.DepthwiseConv2D(3, data_format="channels_first", name="odd"), (2, 5, 5)),
-    (L.SeparableConv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
-    (L.BatchNormalization(axis=1, name="odd"), (2, 5, 5))], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (L.Conv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
+        (L.Conv2D(2, 3, groups=2, name="odd"), (5, 5, 2)),
+        (L.Conv1D(2, 3, padding="causal", name="odd"), (5, 2)),
+        (L.Conv2DTranspose(2, 3, dilation_rate=2, name="odd"), (5, 5, 2)),
+        (L.DepthwiseConv2D(3, data_format="channels_first", name="odd"), (2, 5, 5)),
+        (L.SeparableConv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
+        (L.BatchNormalization(axis=1, name="odd"), (2, 5, 5)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_cannot_be_explained_is_named(layer, shape):
     layer = _double(layer)
     layer.build((None, *shape))
@@ -211,8 +249,10 @@ def test_batch_normalisation_with_rules_of_its_own(options):
     for rule in FEW_RULES:
         _close(_relevance(model, rule, [x], r)[0], RULES[rule](flat_x, matrix, bias, flat_r))
     _close(_relevance(model, Magnitude(), [x], r)[0], ref.batch_norm_alphabetax(flat_x, np.diag(matrix), bias, flat_r))
-    _close(_relevance(model, AlphaBetaX(), [x], r)[0],
-           ref.alpha_beta_x(flat_x, matrix, bias, flat_r, (2.0, 0.0), (1.0, 0.0)))
+    _close(
+        _relevance(model, AlphaBetaX(), [x], r)[0],
+        ref.alpha_beta_x(flat_x, matrix, bias, flat_r, (2.0, 0.0), (1.0, 0.0)),
+    )
 
 
 def test_each_pair_of_signs_has_its_own_denominator():
@@ -270,14 +310,22 @@ def test_means(name):
         matrix = ref.average_pool_matrix(shape, pool, strides, padding)
         _close(model(x[None]).numpy().reshape(-1), x.reshape(-1) @ matrix)
         _close(_relevance(model, Share(), [x], r)[0], ref.z(x.reshape(-1), matrix, None, r.reshape(-1)))
-        _close(_relevance(model, Share(1e-3), [x], r)[0],
-               ref.z(x.reshape(-1), matrix, None, r.reshape(-1), ref.signed(1e-3)))
+        _close(
+            _relevance(model, Share(1e-3), [x], r)[0],
+            ref.z(x.reshape(-1), matrix, None, r.reshape(-1), ref.signed(1e-3)),
+        )
 
 
-@pytest.mark.parametrize("layer, shape, pool", [
-    (L.MaxPooling1D(2, padding="same"), (5, 2), 2), (L.MaxPooling2D((2, 1)), (4, 3, 2), (2, 1)),
-    (L.GlobalMaxPooling2D(), (3, 2, 2), (3, 2)), (L.GlobalMaxPooling3D(), (2, 1, 3, 2), (2, 1, 3))],
-    ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "layer, shape, pool",
+    [
+        (L.MaxPooling1D(2, padding="same"), (5, 2), 2),
+        (L.MaxPooling2D((2, 1)), (4, 3, 2), (2, 1)),
+        (L.GlobalMaxPooling2D(), (3, 2, 2), (3, 2)),
+        (L.GlobalMaxPooling3D(), (2, 1, 3, 2), (2, 1, 3)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_the_winner_takes_all(layer, shape, pool):
     model = _model(_double(layer), shape)
     rng = np.random.default_rng(11)
@@ -345,15 +393,23 @@ def test_a_gated_signal_keeps_its_relevance():
 # === Copies ===
 
 COPIES = {
-    "Flatten": (L.Flatten(), (2, 3, 2)), "Reshape": (L.Reshape((3, -1)), (2, 3, 2)),
-    "Permute": (L.Permute((3, 1, 2)), (2, 3, 2)), "RepeatVector": (L.RepeatVector(3), (4,)),
-    "ZeroPadding1D": (L.ZeroPadding1D((1, 2)), (3, 2)), "ZeroPadding2D": (L.ZeroPadding2D(((1, 0), (0, 2))), (3, 2, 2)),
+    "Flatten": (L.Flatten(), (2, 3, 2)),
+    "Reshape": (L.Reshape((3, -1)), (2, 3, 2)),
+    "Permute": (L.Permute((3, 1, 2)), (2, 3, 2)),
+    "RepeatVector": (L.RepeatVector(3), (4,)),
+    "ZeroPadding1D": (L.ZeroPadding1D((1, 2)), (3, 2)),
+    "ZeroPadding2D": (L.ZeroPadding2D(((1, 0), (0, 2))), (3, 2, 2)),
     "ZeroPadding3D": (L.ZeroPadding3D(1), (1, 2, 1, 2)),
-    "Cropping1D": (L.Cropping1D((1, 1)), (4, 2)), "Cropping2D": (L.Cropping2D(((1, 0), (0, 1))), (3, 3, 2)),
-    "Cropping3D": (L.Cropping3D(1), (3, 3, 3, 1)), "UpSampling1D": (L.UpSampling1D(2), (3, 2)),
-    "UpSampling2D": (L.UpSampling2D((2, 3)), (2, 2, 2)), "UpSampling3D": (L.UpSampling3D(2), (1, 2, 1, 2)),
-    "Dropout": (L.Dropout(0.5), (6,)), "SpatialDropout1D": (L.SpatialDropout1D(0.5), (3, 2)),
-    "SpatialDropout2D": (L.SpatialDropout2D(0.5), (2, 2, 2)), "Concatenate": (L.Concatenate(axis=1), (2, 3), (4, 3)),
+    "Cropping1D": (L.Cropping1D((1, 1)), (4, 2)),
+    "Cropping2D": (L.Cropping2D(((1, 0), (0, 1))), (3, 3, 2)),
+    "Cropping3D": (L.Cropping3D(1), (3, 3, 3, 1)),
+    "UpSampling1D": (L.UpSampling1D(2), (3, 2)),
+    "UpSampling2D": (L.UpSampling2D((2, 3)), (2, 2, 2)),
+    "UpSampling3D": (L.UpSampling3D(2), (1, 2, 1, 2)),
+    "Dropout": (L.Dropout(0.5), (6,)),
+    "SpatialDropout1D": (L.SpatialDropout1D(0.5), (3, 2)),
+    "SpatialDropout2D": (L.SpatialDropout2D(0.5), (2, 2, 2)),
+    "Concatenate": (L.Concatenate(axis=1), (2, 3), (4, 3)),
 }
 
 
@@ -377,10 +433,21 @@ def test_copies_bring_their_relevance_home(name, composite):
 # === Activations ===
 
 
-@pytest.mark.parametrize("layer, masks", [
-    (L.ReLU(), True), (L.ReLU(max_value=6.0), True), (L.Activation("relu"), True), (L.LeakyReLU(), False),
-    (L.ELU(), False), (L.ReLU(negative_slope=0.1), False), (L.PReLU(), False), (L.Activation("tanh"), False), (L.Softmax(), False)],
-    ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize(
+    "layer, masks",
+    [
+        (L.ReLU(), True),
+        (L.ReLU(max_value=6.0), True),
+        (L.Activation("relu"), True),
+        (L.LeakyReLU(), False),
+        (L.ELU(), False),
+        (L.ReLU(negative_slope=0.1), False),
+        (L.PReLU(), False),
+        (L.Activation("tanh"), False),
+        (L.Softmax(), False),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
 def test_activations_of_their_own(layer, masks):
     x, r = np.array([-2.0, 0.0, 0.5, 7.0]), np.array([1.0, 2.0, 3.0, 4.0])
     trace = record(_model(_double(layer), (4,)), [tf.constant(x[None])])
@@ -391,6 +458,7 @@ def test_activations_of_their_own(layer, masks):
 
 def _two_models(activation):
     """The same network with activations inside and behind its layers; relevance of zeros reaches all of them."""
+
     def build(inside):
         def weighted(layer_class, *arguments):
             if inside:
@@ -429,8 +497,10 @@ def test_masks_inside_layers_matter():
     """Batch normalisation that hands relevance on unchanged gives some to units that did not fire."""
     model, _ = _two_models("relu")
     trace = record(model, [tf.constant(np.random.default_rng(16).normal(size=(2, 6, 6, 2)))])
-    masked, passed = (reverse(trace, trace.outputs[0], composite)[0].numpy() for composite in (
-        COMPOSITES.get("fsc"), COMPOSITES.get("fsc").prepend(Entry(Pass(), kind="relu"))))
+    masked, passed = (
+        reverse(trace, trace.outputs[0], composite)[0].numpy()
+        for composite in (COMPOSITES.get("fsc"), COMPOSITES.get("fsc").prepend(Entry(Pass(), kind="relu")))
+    )
     assert np.abs(masked - passed).max() > 1e-3 * np.abs(passed).max()
 
 

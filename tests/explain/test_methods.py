@@ -42,8 +42,18 @@ def test_every_method_has_a_name_and_a_line():
         assert method.summary and "\n" not in method.summary and "`" not in method.summary
 
 
-@pytest.mark.parametrize("name", [*COMPOSITES.names(), "gradient", "input_times_gradient", "guided_backprop",
-                                  "integrated_gradients", "smoothgrad", "grad_cam"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *COMPOSITES.names(),
+        "gradient",
+        "input_times_gradient",
+        "guided_backprop",
+        "integrated_gradients",
+        "smoothgrad",
+        "grad_cam",
+    ],
+)
 def test_every_method_of_ours_explains_an_episode(name, model, support, image):
     explanation = explain_image(model, support, image, method=name)
     assert explanation.method_name == name
@@ -51,8 +61,10 @@ def test_every_method_of_ours_explains_an_episode(name, model, support, image):
     assert np.isfinite(explanation.support_relevance).all()
 
 
-@pytest.mark.parametrize("name, message", [("grad_camm", "did you mean 'grad_cam'"), ("innvestigate:lrp.zz", "innvestigate:lrp.z"),
-                                           ("nonsense", "Known:")])
+@pytest.mark.parametrize(
+    "name, message",
+    [("grad_camm", "did you mean 'grad_cam'"), ("innvestigate:lrp.zz", "innvestigate:lrp.z"), ("nonsense", "Known:")],
+)
 def test_unknown_methods_are_refused(name, message):
     with pytest.raises(ExplainError, match=message):
         get_method(name)
@@ -63,8 +75,9 @@ def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
     assert theirs.query_relevance.shape == (2, SIZE, SIZE) and np.any(theirs.query_relevance)
     # Ours goes through the statistics of the episode as well; theirs sees the backbone alone, as our read-out does.
     ours = explain_image(model, support, image, target="ant", method="gradient")
-    np.testing.assert_allclose(theirs.query_relevance, ours.query_relevance, rtol=1e-3,
-                               atol=1e-4 * np.abs(ours.query_relevance).max())
+    np.testing.assert_allclose(
+        theirs.query_relevance, ours.query_relevance, rtol=1e-3, atol=1e-4 * np.abs(ours.query_relevance).max()
+    )
 
 
 def test_innvestigates_reason_is_handed_on(model, support, image):
@@ -102,8 +115,9 @@ def test_several_classes_share_one_forward_pass_and_one_folding(model, support, 
         monkeypatch.setattr(methods, name, lambda *args, n=name, f=function: calls.append(n) or f(*args))
     explanation = explain_image(model, support, image, target="all", method="epsilon_plus")
     assert calls == ["fold_batch_norm", "record"] and len(explanation.explained) == 2
-    one = explain_image(model, support, image, target=support.class_names[explanation.explained[1]],
-                        method="epsilon_plus")
+    one = explain_image(
+        model, support, image, target=support.class_names[explanation.explained[1]], method="epsilon_plus"
+    )
     np.testing.assert_allclose(one.query_relevance[0], explanation.query_relevance[1], rtol=1e-4, atol=1e-6)
 
 

@@ -16,15 +16,19 @@ def sheet():
 
 # === Names ===
 
-@pytest.mark.parametrize("name, readable", [
-    ("n01532829_house_finch", "house finch"),
-    ("013.Bobolink", "Bobolink"),
-    ("039.Audi_A5__Coupe_2012", "Audi A5 Coupe 2012"),
-    ("2012", "2012"),
-    ("007.", "007."),
-    ("3d_shape", "3d shape"),
-    ("", ""),
-])
+
+@pytest.mark.parametrize(
+    "name, readable",
+    [
+        ("n01532829_house_finch", "house finch"),
+        ("013.Bobolink", "Bobolink"),
+        ("039.Audi_A5__Coupe_2012", "Audi A5 Coupe 2012"),
+        ("2012", "2012"),
+        ("007.", "007."),
+        ("3d_shape", "3d shape"),
+        ("", ""),
+    ],
+)
 def test_readable_name(name, readable):
     assert page.readable_name(name) == readable
 
@@ -33,12 +37,15 @@ def test_short_names_leave_out_the_middle():
     assert page.short_names([CARS], 25) == ("Bentley Continental… 2012",)
 
 
-@pytest.mark.parametrize("names", [
-    ("001.cat", "002.cat"),
-    ("a_b", "a b"),
-    ("Aston_Martin_V8_Vantage_Convertible_2012", "Aston_Martin_V8_Vantage_Coupe_2012"),
-    tuple("x" * 30 + str(i) + "y" * 30 for i in range(20)),
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("001.cat", "002.cat"),
+        ("a_b", "a b"),
+        ("Aston_Martin_V8_Vantage_Convertible_2012", "Aston_Martin_V8_Vantage_Coupe_2012"),
+        tuple("x" * 30 + str(i) + "y" * 30 for i in range(20)),
+    ],
+)
 @pytest.mark.parametrize("limit", [8, 12, 20])
 def test_short_names_stay_short_and_different(names, limit):
     short = page.short_names(names, limit)
@@ -47,6 +54,7 @@ def test_short_names_stay_short_and_different(names, limit):
 
 
 # === Sheet ===
+
 
 def test_lengths_are_inches_from_the_top_left_corner(sheet):
     sheet.rectangle(page.Box(1.0, 0.5, 2.0, 1.0), fill=page.INK)

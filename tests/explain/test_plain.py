@@ -16,10 +16,19 @@ from egt_tf.explain.rules import RULES, Derivative, Mask, Route, Share
 from egt_tf.heads.layers import MapMaxPooling2D, PairConcat, PrototypeMean
 
 # (window, steps, padding)
-POOLS = [(2, 2, "valid"), (3, 2, "valid"), (3, 2, "same"), ((2, 3), (1, 2), "same"), (2, 3, "valid"),
-         ((3, 1), 1, "valid")]
-VALUES = {"apart": lambda rng, shape: rng.permutation(np.prod(shape)).reshape(shape) - 60.0,
-          "with ties": lambda rng, shape: rng.integers(-1, 2, shape), "zero": lambda rng, shape: np.zeros(shape)}
+POOLS = [
+    (2, 2, "valid"),
+    (3, 2, "valid"),
+    (3, 2, "same"),
+    ((2, 3), (1, 2), "same"),
+    (2, 3, "valid"),
+    ((3, 1), 1, "valid"),
+]
+VALUES = {
+    "apart": lambda rng, shape: rng.permutation(np.prod(shape)).reshape(shape) - 60.0,
+    "with ties": lambda rng, shape: rng.integers(-1, 2, shape),
+    "zero": lambda rng, shape: np.zeros(shape),
+}
 
 
 def both(layer, rule, xs, rng):

@@ -37,8 +37,9 @@ def example():
     x = L.Dropout(0.5)(L.Flatten()(L.Multiply()([x, gate])))
     model = keras.Model(images, L.Dense(3)(L.LeakyReLU()(L.Dense(5)(x))))
     rng = np.random.default_rng(6)
-    model.set_weights([rng.uniform(0.5, 1.5, v.shape) if "variance" in v.name else rng.normal(0, 0.5, v.shape)
-                       for v in model.weights])
+    model.set_weights(
+        [rng.uniform(0.5, 1.5, v.shape) if "variance" in v.name else rng.normal(0, 0.5, v.shape) for v in model.weights]
+    )
     return record(model, [tf.constant(rng.normal(size=(2, 8, 8, 3)), tf.float32)])
 
 
@@ -59,11 +60,16 @@ def test_a_composite_survives_being_written_down(example, name):
 
 # On batch normalisation they share k^2 / k^2 or max(x k, 0) / max(x k, 0): the same however k is understood.
 BLIND_TO_SCALE = ("lrp.flat", "lrp.w_square", "lrp.z_plus")
-ARGUMENTS = [{"name": "fsc_gamma", "gamma": 1.0}, {"name": "epsilon", "epsilon": 0.25, "bias": False},
-             {"name": "epsilon_plus", "bias": False}, {"name": "epsilon_alpha2_beta1_flat", "bias": False},
-             {"name": "epsilon_gamma_box", "low": [-3.0, -2.0, -1.0], "high": 3.0},
-             {"name": "lrp.epsilon", "epsilon": 0.5}, {"name": "lrp.sequential_preset_b", "epsilon": 0.5},
-             *({"name": name, "innvestigate_batch_norm": True} for name in PRESETS)]
+ARGUMENTS = [
+    {"name": "fsc_gamma", "gamma": 1.0},
+    {"name": "epsilon", "epsilon": 0.25, "bias": False},
+    {"name": "epsilon_plus", "bias": False},
+    {"name": "epsilon_alpha2_beta1_flat", "bias": False},
+    {"name": "epsilon_gamma_box", "low": [-3.0, -2.0, -1.0], "high": 3.0},
+    {"name": "lrp.epsilon", "epsilon": 0.5},
+    {"name": "lrp.sequential_preset_b", "epsilon": 0.5},
+    *({"name": name, "innvestigate_batch_norm": True} for name in PRESETS),
+]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
@@ -94,11 +100,22 @@ def test_names_and_arguments_are_checked():
 # === Rules by layer ===
 
 S = ZENNIT_STABILIZER
-LAYERS = {"first": (L.Conv2D(1, 1), True), "convolution": (L.DepthwiseConv2D(1), False), "dense": (L.Dense(1), False),
-          "relu": (L.ReLU(), False), "max_pool": (L.GlobalMaxPooling2D(), False), "add": (L.Add(), False),
-          "mean": (L.AveragePooling2D(), False)}
-PUBLISHED = {"dense": Epsilon(0.01, bias=False), "relu": Mask(), "max_pool": Share(), "add": ShareSum(0.01),
-             "mean": Share()}
+LAYERS = {
+    "first": (L.Conv2D(1, 1), True),
+    "convolution": (L.DepthwiseConv2D(1), False),
+    "dense": (L.Dense(1), False),
+    "relu": (L.ReLU(), False),
+    "max_pool": (L.GlobalMaxPooling2D(), False),
+    "add": (L.Add(), False),
+    "mean": (L.AveragePooling2D(), False),
+}
+PUBLISHED = {
+    "dense": Epsilon(0.01, bias=False),
+    "relu": Mask(),
+    "max_pool": Share(),
+    "add": ShareSum(0.01),
+    "mean": Share(),
+}
 ZENNIT = {"dense": Epsilon(S), "relu": Pass(), "max_pool": Route(), "add": ShareSum(S), "mean": Share(S)}
 INNVESTIGATE = {"dense": Epsilon(0.1), "relu": Pass(), "max_pool": Route(), "add": Share(), "mean": Share()}
 BOX, FLAT = Bounded(DARKEST, BRIGHTEST, S), Flat(S)
@@ -131,8 +148,9 @@ NETWORKS = {
     "conv": Network("conv", (8, 7, 2), units=(5,), dtype="float64"),
     "dense": Network("dense", (6,), units=(5, 4), dtype="float64"),
     "residual": Network("residual", (7, 6, 2), 3, pooling="average", dtype="float64"),
-    "padded": Network("padded", (6, 6, 2), strides=2, padding="valid", pool_padding="same", inline_activation=True,
-                      dtype="float64"),
+    "padded": Network(
+        "padded", (6, 6, 2), strides=2, padding="valid", pool_padding="same", inline_activation=True, dtype="float64"
+    ),
 }
 # innvestigate looks for the first layer through reshaping, ours through padding too.
 SEEN_OTHERWISE = ("lrp.sequential_preset_a_flat", "lrp.sequential_preset_b_flat")
@@ -142,8 +160,16 @@ SEEN_OTHERWISE = ("lrp.sequential_preset_a_flat", "lrp.sequential_preset_b_flat"
 def oracle():
     """Jobs and innvestigate's answers by network, all from one subprocess."""
     rng = np.random.default_rng(8)
-    jobs = {name: Job(network, random_weights(network, seed=9), rng.normal(size=(2, *network.input_shape)),
-                      named(*PRESETS), [0, 2]) for name, network in NETWORKS.items()}
+    jobs = {
+        name: Job(
+            network,
+            random_weights(network, seed=9),
+            rng.normal(size=(2, *network.input_shape)),
+            named(*PRESETS),
+            [0, 2],
+        )
+        for name, network in NETWORKS.items()
+    }
     return {name: (job, answer) for (name, job), answer in zip(jobs.items(), run_oracle(list(jobs.values())))}
 
 
@@ -162,9 +188,15 @@ def _same(got, expected):
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name, network", [
-    (name, network) for name in PRESETS for network in ("conv", "dense", "padded")
-    if network != "padded" or name not in SEEN_OTHERWISE])
+@pytest.mark.parametrize(
+    "name, network",
+    [
+        (name, network)
+        for name in PRESETS
+        for network in ("conv", "dense", "padded")
+        if network != "padded" or name not in SEEN_OTHERWISE
+    ],
+)
 def test_a_preset_gives_innvestigates_numbers(float64, oracle, name, network):
     job, answer = oracle[network]
     _same(_ours(job, name), answer.relevance[name])

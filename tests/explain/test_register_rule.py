@@ -108,12 +108,18 @@ def test_a_layer_nobody_knows_is_named_with_the_way_out():
     for name in ("fsc", "epsilon_plus", "lrp.z"):
         with pytest.raises(ExplainError) as raised:
             _relevance(Unheard(name="odd_one"), name, x, x)
-        for part in (f"composite {name!r}", "layer 'odd_one'", "class Unheard",
-                     "egt_tf.explain.register_rule(Unheard, rule)", "Entry(rule, layer='odd_one')"):
+        for part in (
+            f"composite {name!r}",
+            "layer 'odd_one'",
+            "class Unheard",
+            "egt_tf.explain.register_rule(Unheard, rule)",
+            "Entry(rule, layer='odd_one')",
+        ):
             assert part in str(raised.value)
     # Both ways out lead out.
-    np.testing.assert_array_equal(_relevance(Unheard(name="odd_one"), COMPOSITES.get("fsc").prepend(
-        Entry(Pass(), layer="odd_one")), x, x), x)
+    np.testing.assert_array_equal(
+        _relevance(Unheard(name="odd_one"), COMPOSITES.get("fsc").prepend(Entry(Pass(), layer="odd_one")), x, x), x
+    )
     register_rule(Unheard, Pass())
     np.testing.assert_array_equal(_relevance(Unheard(name="odd_one"), "fsc", x, x), x)
 

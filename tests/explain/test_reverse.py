@@ -21,7 +21,9 @@ FSC = COMPOSITES.get("fsc")
 def _residual_model():
     """Every structural trait at once: a nested model, a residual sum, batch normalisation, dropout, pooling."""
     maps = keras.Input((6, 6, 4))
-    branch = keras.Model(maps, L.BatchNormalization(name="inner_bn")(L.Conv2D(4, 3, padding="same", name="inner")(maps)))
+    branch = keras.Model(
+        maps, L.BatchNormalization(name="inner_bn")(L.Conv2D(4, 3, padding="same", name="inner")(maps))
+    )
     images = keras.Input((6, 6, 3))
     x = L.Activation("relu", name="stem_relu")(L.Conv2D(4, 3, padding="same", name="stem")(images))
     x = L.Activation("relu", name="sum_relu")(L.Add(name="sum")([x, branch(x)]))
@@ -85,8 +87,14 @@ def test_the_number_of_inputs_is_checked():
 
 def test_relevance_is_conserved_without_biases():
     model = _residual_model()
-    rules = Composite([Entry(Epsilon(1e-7, bias=False), kind="dense"), Entry(ZPlus(), kind="convolution"),
-                       Entry(Pass(), kind="batch_norm"), *FSC.entries])
+    rules = Composite(
+        [
+            Entry(Epsilon(1e-7, bias=False), kind="dense"),
+            Entry(ZPlus(), kind="convolution"),
+            Entry(Pass(), kind="batch_norm"),
+            *FSC.entries,
+        ]
+    )
     trace = record(model, [_images()])
     start = tf.one_hot([1, 2], 3) * trace.outputs[0]
     flat, pool = reverse(trace, start, rules, [trace.output_of("flat"), trace.output_of("pool")])

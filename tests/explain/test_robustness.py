@@ -13,10 +13,27 @@ from hypothesis import strategies as st
 from tensorflow import keras
 
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, record, reverse
-from egt_tf.explain.fsc_rules import (AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, RouteWithout,
-                                      ShareProduct)
-from egt_tf.explain.linear_rules import (AlphaBeta, AlphaBetaX, Bounded, Epsilon, Flat, Gamma, InnvestigateBatchNorm,
-                                         Magnitude, WSquare, Z, ZPlus)
+from egt_tf.explain.fsc_rules import (
+    AttendedFraction,
+    AttentionGate,
+    Fraction,
+    NeighbourhoodShare,
+    RouteWithout,
+    ShareProduct,
+)
+from egt_tf.explain.linear_rules import (
+    AlphaBeta,
+    AlphaBetaX,
+    Bounded,
+    Epsilon,
+    Flat,
+    Gamma,
+    InnvestigateBatchNorm,
+    Magnitude,
+    WSquare,
+    Z,
+    ZPlus,
+)
 from egt_tf.explain.plain import PlainDerivative, PlainMask
 from egt_tf.explain.rules import RULES, Derivative, Gate, Guided, Mask, Pass, Route, Share, ShareSum
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
@@ -26,14 +43,33 @@ from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 
-SUM_RULES = [Z(), Z(bias=False), Epsilon(0.01), Epsilon(1e-7, bias=False), AlphaBeta(), AlphaBeta(2.0, 1.0),
-             AlphaBeta(2.0, 1.0, bias=False), AlphaBeta(1.5, 0.5, whole_bias=True), ZPlus(), ZPlus(True, 1e-6), Gamma(),
-             Gamma(0.5, bias=False, stabilizer=1e-6), WSquare(), WSquare(bias=True), Flat(), Bounded(-2.0, 3.0),
-             AlphaBetaX(), AlphaBetaX((0.5, 0.5), (0.5, 0.5))]
+SUM_RULES = [
+    Z(),
+    Z(bias=False),
+    Epsilon(0.01),
+    Epsilon(1e-7, bias=False),
+    AlphaBeta(),
+    AlphaBeta(2.0, 1.0),
+    AlphaBeta(2.0, 1.0, bias=False),
+    AlphaBeta(1.5, 0.5, whole_bias=True),
+    ZPlus(),
+    ZPlus(True, 1e-6),
+    Gamma(),
+    Gamma(0.5, bias=False, stabilizer=1e-6),
+    WSquare(),
+    WSquare(bias=True),
+    Flat(),
+    Bounded(-2.0, 3.0),
+    AlphaBetaX(),
+    AlphaBetaX((0.5, 0.5), (0.5, 0.5)),
+]
 SUMS = {
-    "dense": lambda: L.Dense(4), "convolution": lambda: L.Conv2D(3, 3, padding="same"),
-    "depthwise": lambda: L.DepthwiseConv2D(3, strides=2), "separable": lambda: L.SeparableConv2D(3, 3),
-    "transposed": lambda: L.Conv2DTranspose(2, 3, strides=2), "batch_norm": L.BatchNormalization,
+    "dense": lambda: L.Dense(4),
+    "convolution": lambda: L.Conv2D(3, 3, padding="same"),
+    "depthwise": lambda: L.DepthwiseConv2D(3, strides=2),
+    "separable": lambda: L.SeparableConv2D(3, 3),
+    "transposed": lambda: L.Conv2DTranspose(2, 3, strides=2),
+    "batch_norm": L.BatchNormalization,
 }
 # Layer -> the rules for it, and its number of inputs.
 OTHERS = {
@@ -52,18 +88,32 @@ SHAPE = (5, 4, 2)
 FEW_SHOT = {
     "mean of an axis": (lambda: AxisMean(-2), [Fraction(), Fraction(0.0)], [SHAPE]),
     "sum of axes": (lambda: AxisSum((-3, -2)), [Fraction(), Fraction(1e-6)], [SHAPE]),
-    "product of unit vectors": (lambda: PairProduct(normalize=True), [ShareProduct(), ShareProduct(1.0, 1.0)], 2 * [SHAPE]),
+    "product of unit vectors": (
+        lambda: PairProduct(normalize=True),
+        [ShareProduct(), ShareProduct(1.0, 1.0)],
+        2 * [SHAPE],
+    ),
     "neighbourhood": (Neighbourhood, [NeighbourhoodShare(), NeighbourhoodShare(0.0, True)], [(4, 3), (4, 4)]),
     "skip": (SkipConcatenate, [RouteWithout((1,))], 3 * [SHAPE]),
     "attended query": (AttendedQuery, [AttentionGate()], [(3, 2, 2, 4), (3, 5, 2, 2, 1)]),
-    "attended prototype": (AttendedPrototypeMean, [AttendedFraction(), AttendedFraction(0.0)],
-                           [(5, 2, 2, 4), (3, 5, 2, 2, 1)]),
+    "attended prototype": (
+        AttendedPrototypeMean,
+        [AttendedFraction(), AttendedFraction(0.0)],
+        [(5, 2, 2, 4), (3, 5, 2, 2, 1)],
+    ),
 }
 # The sizes that inputs, weights and relevance can have in float32 before a product of three of them leaves its range.
 SIZES = st.sampled_from([0.0, 1e-12, 1e-6, 1.0, 1e6, 1e12])
-CASES = st.fixed_dictionaries({
-    "seed": st.integers(0, 99), "inputs": SIZES, "relevance": st.sampled_from([0.0, 1e-9, 1.0, 1e6]),
-    "weights": st.sampled_from([0.0, 1e-6, 1.0, 1e6]), "zeros": st.sampled_from([0.0, 0.5]), "positive": st.booleans()})
+CASES = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 99),
+        "inputs": SIZES,
+        "relevance": st.sampled_from([0.0, 1e-9, 1.0, 1e6]),
+        "weights": st.sampled_from([0.0, 1e-6, 1.0, 1e6]),
+        "zeros": st.sampled_from([0.0, 0.5]),
+        "positive": st.booleans(),
+    }
+)
 
 
 @functools.cache
@@ -89,8 +139,12 @@ def _values(rng, size, case):
 
 def _check_finite(model, rule, case):
     rng = np.random.default_rng(case["seed"])
-    model.set_weights([rng.uniform(0.5, 2.0, v.shape) if "variance" in v.name
-                       else case["weights"] * rng.normal(size=v.shape) for v in model.weights])
+    model.set_weights(
+        [
+            rng.uniform(0.5, 2.0, v.shape) if "variance" in v.name else case["weights"] * rng.normal(size=v.shape)
+            for v in model.weights
+        ]
+    )
     xs = [_values(rng, x.shape[1:], case) for x in model.inputs]
     r = (case["relevance"] * rng.normal(size=model.output_shape[1:])).astype(np.float32)
     for relevance in _relevance(model, rule, xs, r, nonnegative=case["positive"]):
@@ -106,16 +160,18 @@ def test_weighted_sums_stay_finite(rule, name, case):
     _check_finite(_single(name), rule, case)
 
 
-@pytest.mark.parametrize("rule", [Magnitude(), InnvestigateBatchNorm(Z()), InnvestigateBatchNorm(AlphaBetaX())],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "rule", [Magnitude(), InnvestigateBatchNorm(Z()), InnvestigateBatchNorm(AlphaBetaX())], ids=repr
+)
 @FEW
 @given(case=CASES)
 def test_normalisation_stays_finite(rule, case):
     _check_finite(_single("batch_norm"), rule, case)
 
 
-@pytest.mark.parametrize("name, rule", [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items()
-                                        for rule in rules], ids=str)
+@pytest.mark.parametrize(
+    "name, rule", [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items() for rule in rules], ids=str
+)
 @FEW
 @given(case=CASES)
 def test_other_layers_stay_finite(name, rule, case):
@@ -123,14 +179,28 @@ def test_other_layers_stay_finite(name, rule, case):
 
 
 def test_every_rule_is_tried():
-    tried = {type(rule) for rules in (SUM_RULES, *(rules for _, rules, _ in (*OTHERS.values(), *FEW_SHOT.values()))) for rule in rules}
+    tried = {
+        type(rule)
+        for rules in (SUM_RULES, *(rules for _, rules, _ in (*OTHERS.values(), *FEW_SHOT.values())))
+        for rule in rules
+    }
     assert {RULES.name_of(rule) for rule in tried | {Magnitude, InnvestigateBatchNorm}} == set(RULES.names())
 
 
 # === Conservation ===
 
-CONSERVING = [Z(bias=False), Epsilon(1e-12, bias=False), AlphaBeta(bias=False), AlphaBeta(2.0, 1.0, bias=False), ZPlus(),
-              Gamma(0.25, bias=False), Gamma(2.0), WSquare(), Flat(), Bounded(-3.0, 3.0)]
+CONSERVING = [
+    Z(bias=False),
+    Epsilon(1e-12, bias=False),
+    AlphaBeta(bias=False),
+    AlphaBeta(2.0, 1.0, bias=False),
+    ZPlus(),
+    Gamma(0.25, bias=False),
+    Gamma(2.0),
+    WSquare(),
+    Flat(),
+    Bounded(-3.0, 3.0),
+]
 
 
 @pytest.mark.parametrize("rule", CONSERVING, ids=repr)
@@ -150,9 +220,23 @@ def test_relevance_is_conserved_where_no_bias_takes_its_share(rule, data, seed):
     np.testing.assert_allclose(got.sum(), r.sum(), rtol=0, atol=1e-6 * np.abs(got).sum())
 
 
-@pytest.mark.parametrize("name, rule", [(name, rule) for name, rules in (
-    ("mean", [Share()]), ("mean of the map", [Share(1e-12)]), ("max_pool", [Share(), Route()]),
-    ("max of the map", [Share()]), ("add", [Share(), ShareSum(1e-12)]), ("average", [Share()]), ("gate", [Gate()])) for rule in rules], ids=str)
+@pytest.mark.parametrize(
+    "name, rule",
+    [
+        (name, rule)
+        for name, rules in (
+            ("mean", [Share()]),
+            ("mean of the map", [Share(1e-12)]),
+            ("max_pool", [Share(), Route()]),
+            ("max of the map", [Share()]),
+            ("add", [Share(), ShareSum(1e-12)]),
+            ("average", [Share()]),
+            ("gate", [Gate()]),
+        )
+        for rule in rules
+    ],
+    ids=str,
+)
 @FEW
 @given(seed=st.integers(0, 99))
 def test_layers_without_weights_conserve_relevance(name, rule, seed):
@@ -267,8 +351,13 @@ def test_the_analyzer_explains_models_in_half_precision(network, images, half):
 @pytest.mark.parametrize("composite", ALL)
 def test_explaining_leaves_no_trace(composite, network, images):
     def state():
-        return (network.to_json(), [layer.trainable for layer in network.layers], [v.name for v in network.variables],
-                [len(layer.inbound_nodes) for layer in network.layers], network.losses)
+        return (
+            network.to_json(),
+            [layer.trainable for layer in network.layers],
+            [v.name for v in network.variables],
+            [len(layer.inbound_nodes) for layer in network.layers],
+            network.losses,
+        )
 
     weights, output, before = network.get_weights(), network(images).numpy(), state()
     LRP(network, composite).analyze(images)

@@ -39,7 +39,8 @@ RULES = {
     ZPlus(bias=True, stabilizer=1e-6): lambda x, m, b, r: ref.zplus(x, m, b, r, ref.signed(1e-6)),
     Gamma(0.25): lambda x, m, b, r: ref.gamma(x, m, b, r, 0.25),
     Gamma(1.0, bias=False): lambda x, m, b, r: ref.gamma(
-        x, m, None, r, 1.0, pre_activation=x @ m + (0 if b is None else b)),
+        x, m, None, r, 1.0, pre_activation=x @ m + (0 if b is None else b)
+    ),
     WSquare(): lambda x, m, b, r: ref.wsquare(x, m, None, r),
     WSquare(bias=True): ref.wsquare,
     Flat(): lambda x, m, b, r: ref.flat(x, m, None, r),
@@ -154,16 +155,20 @@ def test_pooling(padding):
     out = 2 if padding == "valid" else 3
     r = rng.normal(size=(out, out, 2))
     (got,) = _layer_relevance(keras.layers.MaxPooling2D(2, padding=padding), Share(), [x], r)
-    np.testing.assert_allclose(got.ravel(), ref.max_pool_published(x.ravel(), x.shape, r.ravel(), 2, None, padding).ravel(), rtol=1e-9)
+    np.testing.assert_allclose(
+        got.ravel(), ref.max_pool_published(x.ravel(), x.shape, r.ravel(), 2, None, padding).ravel(), rtol=1e-9
+    )
     (got,) = _layer_relevance(keras.layers.AveragePooling2D(2, padding=padding), Share(), [x], r)
-    np.testing.assert_allclose(got.ravel(), ref.average_pool(x.ravel(), x.shape, r.ravel(), 2, None, padding).ravel(), rtol=1e-9)
+    np.testing.assert_allclose(
+        got.ravel(), ref.average_pool(x.ravel(), x.shape, r.ravel(), 2, None, padding).ravel(), rtol=1e-9
+    )
 
 
 def test_sum_shares_by_contribution_and_splits_zeros_evenly():
     a, b, r = np.array([1.0, 0.0, 3.0, 0.0]), np.array([3.0, 0.0, -1.0, 2.0]), np.array([4.0, 6.0, 2.0, 1.0])
     got = _layer_relevance(keras.layers.Add(), ShareSum(1e-12), [a, b], r)
     np.testing.assert_allclose(got, [[1.0, 3.0, 3.0, 0.0], [3.0, 3.0, -1.0, 1.0]], rtol=1e-9)
-    published = [ref.add_published(a[i:i + 1], b[i:i + 1], r[i:i + 1], 0.01) for i in range(4)]
+    published = [ref.add_published(a[i : i + 1], b[i : i + 1], r[i : i + 1], 0.01) for i in range(4)]
     np.testing.assert_allclose(np.array(got).T, np.array(published).reshape(4, 2), rtol=0.02)
 
 
@@ -183,30 +188,49 @@ def test_mask_and_pass():
 
 # === innvestigate ===
 
-NETWORKS = [Network("conv", (8, 8, 2), units=(6,), dtype="float64"),
-            Network("conv", (9, 9, 2), strides=2, padding="valid", pooling="average", use_bias=False, dtype="float64"),
-            Network("dense", (6,), units=(5, 4), dtype="float64")]
+NETWORKS = [
+    Network("conv", (8, 8, 2), units=(6,), dtype="float64"),
+    Network("conv", (9, 9, 2), strides=2, padding="valid", pooling="average", use_bias=False, dtype="float64"),
+    Network("dense", (6,), units=(5, 4), dtype="float64"),
+]
 
 # innvestigate's analyzer -> our rule for every layer with weights.
-SAME_RULES = {"lrp.z": Z(), "lrp.epsilon": Epsilon(1e-7), "lrp.w_square": WSquare(), "lrp.flat": Flat(),
-              "lrp.z_plus": ZPlus(), "lrp.alpha_2_beta_1": AlphaBeta(2.0, 1.0, whole_bias=True),
-              "lrp.alpha_1_beta_0": AlphaBeta(1.0, 0.0, whole_bias=True),
-              "lrp.alpha_2_beta_1_IB": AlphaBeta(2.0, 1.0, bias=False)}
+SAME_RULES = {
+    "lrp.z": Z(),
+    "lrp.epsilon": Epsilon(1e-7),
+    "lrp.w_square": WSquare(),
+    "lrp.flat": Flat(),
+    "lrp.z_plus": ZPlus(),
+    "lrp.alpha_2_beta_1": AlphaBeta(2.0, 1.0, whole_bias=True),
+    "lrp.alpha_1_beta_0": AlphaBeta(1.0, 0.0, whole_bias=True),
+    "lrp.alpha_2_beta_1_IB": AlphaBeta(2.0, 1.0, bias=False),
+}
 
 
 @pytest.fixture(scope="module")
 def oracle_answers():
     rng = np.random.default_rng(7)
-    analyzers = named(*SAME_RULES) | {"bounded": Analyzer("lrp", {"rule": "Z", "input_layer_rule": {"tuple": [-3.0, 3.0]}})}
-    jobs = [Job(network, random_weights(network, seed=1), rng.uniform(-1, 1, (2, *network.input_shape)), analyzers, [0, 2])
-            for network in NETWORKS]
+    analyzers = named(*SAME_RULES) | {
+        "bounded": Analyzer("lrp", {"rule": "Z", "input_layer_rule": {"tuple": [-3.0, 3.0]}})
+    }
+    jobs = [
+        Job(network, random_weights(network, seed=1), rng.uniform(-1, 1, (2, *network.input_shape)), analyzers, [0, 2])
+        for network in NETWORKS
+    ]
     return list(zip(jobs, run_oracle(jobs)))
 
 
 def _innvestigate_composite(rule):
     # innvestigate moves relevance through pooling by the gradient; activations pass it on unmasked.
-    return Composite([Entry(rule, kind="dense"), Entry(rule, kind="convolution"), Entry(Pass(), kind="activation"),
-                      Entry(Route(), kind="max_pool"), *structural_entries()])
+    return Composite(
+        [
+            Entry(rule, kind="dense"),
+            Entry(rule, kind="convolution"),
+            Entry(Pass(), kind="activation"),
+            Entry(Route(), kind="max_pool"),
+            *structural_entries(),
+        ]
+    )
 
 
 def _ours(job, composite):
@@ -265,9 +289,18 @@ def test_a_padding_layer_gets_no_share(rule, strides):
 # === Transposed convolutions to few channels ===
 
 
-@pytest.mark.parametrize("size, kernel, strides, padding", [
-    ((9, 9), 7, 2, "valid"), ((10, 11), 7, 2, "valid"), ((8, 9), 3, 2, "same"), ((11, 7), 5, 3, "same"),
-    ((12, 9), 2, 3, "valid"), ((13, 13), 4, 4, "same"), ((7, 7), 1, 2, "same")])
+@pytest.mark.parametrize(
+    "size, kernel, strides, padding",
+    [
+        ((9, 9), 7, 2, "valid"),
+        ((10, 11), 7, 2, "valid"),
+        ((8, 9), 3, 2, "same"),
+        ((11, 7), 5, 3, "same"),
+        ((12, 9), 2, 3, "valid"),
+        ((13, 13), 4, 4, "same"),
+        ((7, 7), 1, 2, "same"),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_transposed_convolution_by_phases_is_the_derivative(size, kernel, strides, padding, channels):
     rng = np.random.default_rng(5)

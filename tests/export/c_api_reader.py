@@ -18,8 +18,16 @@ import numpy as np  # noqa: E402
 LIBRARIES, MODEL, REQUEST, NAMES, ANSWER = sys.argv[1:]
 TYPES = {1: np.float32, 3: np.int32, 9: np.int64}
 STRING, STRING_SIZE = 7, 24
-POINTERS = ("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_LoadSessionFromSavedModel", "TF_AllocateTensor",
-            "TF_TensorData", "TF_GraphOperationByName", "TF_StringGetDataPointer")
+POINTERS = (
+    "TF_NewStatus",
+    "TF_NewGraph",
+    "TF_NewSessionOptions",
+    "TF_LoadSessionFromSavedModel",
+    "TF_AllocateTensor",
+    "TF_TensorData",
+    "TF_GraphOperationByName",
+    "TF_StringGetDataPointer",
+)
 
 ctypes.CDLL(os.path.join(LIBRARIES, "libtensorflow_framework.so.2"), mode=ctypes.RTLD_GLOBAL)
 TF = ctypes.CDLL(os.path.join(LIBRARIES, "libtensorflow_cc.so.2"), mode=ctypes.RTLD_GLOBAL)
@@ -76,8 +84,9 @@ def to_array(tensor):
 assert "tensorflow" not in sys.modules and "egt_tf" not in sys.modules
 status, graph = TF.TF_NewStatus(), TF.TF_NewGraph()
 tags = (c_char_p * 1)(b"serve")
-session = TF.TF_LoadSessionFromSavedModel(c_void_p(TF.TF_NewSessionOptions()), None, MODEL.encode(), tags, 1,
-                                          c_void_p(graph), None, c_void_p(status))
+session = TF.TF_LoadSessionFromSavedModel(
+    c_void_p(TF.TF_NewSessionOptions()), None, MODEL.encode(), tags, 1, c_void_p(graph), None, c_void_p(status)
+)
 checked(status)
 with open(NAMES, encoding="utf-8") as file:
     names = json.load(file)
@@ -86,8 +95,9 @@ with np.load(REQUEST, allow_pickle=False) as request:
 feeds = (Output * len(tensors))(*(output(graph, name) for name in names["inputs"].values()))
 fetches = (Output * len(names["outputs"]))(*(output(graph, name) for name in names["outputs"].values()))
 given, got = (c_void_p * len(feeds))(*tensors), (c_void_p * len(fetches))()
-TF.TF_SessionRun(c_void_p(session), None, feeds, given, len(feeds), fetches, got, len(fetches), None, 0, None,
-                 c_void_p(status))
+TF.TF_SessionRun(
+    c_void_p(session), None, feeds, given, len(feeds), fetches, got, len(fetches), None, 0, None, c_void_p(status)
+)
 checked(status)
 answer = {key: to_array(value) for key, value in zip(names["outputs"], got)}
 np.savez(ANSWER, version=TF.TF_Version().decode(), **answer)

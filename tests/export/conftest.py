@@ -116,8 +116,15 @@ def served_alone(tmp_path):
         program = _CLEAN + textwrap.dedent(code) + "\nnp.savez(sys.argv[1], **out)\n"
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         result = tmp_path / "out.npz"
-        done = subprocess.run([sys.executable, "-I", "-c", program, str(result), *map(str, arguments)],
-                              cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", program, str(result), *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         with np.load(result) as archive:
             return dict(archive)

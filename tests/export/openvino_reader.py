@@ -1,6 +1,6 @@
 """Asks a portable SavedModel through OpenVINO, an engine that shares no code with TensorFlow.
 
-    python -I openvino_reader.py VERSION_FOLDER REQUEST.npz ANSWER.npz
+python -I openvino_reader.py VERSION_FOLDER REQUEST.npz ANSWER.npz
 """
 
 import importlib.util

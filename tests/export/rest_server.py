@@ -28,7 +28,6 @@ if importlib.util.find_spec("egt_tf") is not None:
 import tensorflow as tf  # noqa: E402
 
 
-
 def loaded(folder):
     """The newest version of a model and its number."""
     version = max(int(entry) for entry in os.listdir(folder) if entry.isdecimal())
@@ -55,8 +54,11 @@ def encoded(value, binary):
 def columns(request, names):
     """The inputs by name. A row is a value by name, or the value itself where there is one input."""
     if "inputs" in request:
-        return request["inputs"] if isinstance(request["inputs"], dict) and set(request["inputs"]) == set(names) else {
-            names[0]: request["inputs"]}
+        return (
+            request["inputs"]
+            if isinstance(request["inputs"], dict) and set(request["inputs"]) == set(names)
+            else {names[0]: request["inputs"]}
+        )
     rows = request["instances"]
     named = isinstance(rows[0], dict) and set(rows[0]) != {"b64"}
     return {name: [row[name] if named else row for row in rows] for name in names}
@@ -70,8 +72,9 @@ def answer(model, request):
     specs = function.structured_input_signature[1]
     inputs = columns(request, list(specs))
     tensors = {name: tf.constant(decoded(inputs[name]), spec.dtype) for name, spec in specs.items()}
-    outputs = {name: encoded(value.numpy().tolist(), name.endswith("_bytes"))
-               for name, value in function(**tensors).items()}
+    outputs = {
+        name: encoded(value.numpy().tolist(), name.endswith("_bytes")) for name, value in function(**tensors).items()
+    }
     if "inputs" in request:
         return {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))}
     sizes = {len(value) for value in outputs.values()}
@@ -84,8 +87,10 @@ def answer(model, request):
 def metadata(name):
     """Of the metadata only the names of the signatures: who needs their shapes reads the model card."""
     model, version = MODELS[name]
-    return {"model_spec": {"name": name, "signature_name": "", "version": str(version)},
-            "metadata": {"signature_def": {"signature_def": {signature: {} for signature in model.signatures}}}}
+    return {
+        "model_spec": {"name": name, "signature_name": "", "version": str(version)},
+        "metadata": {"signature_def": {"signature_def": {signature: {} for signature in model.signatures}}},
+    }
 
 
 def named(path, verb):

@@ -22,7 +22,6 @@ from egt_tf.export.loading import ExportedModel
 from egt_tf.export.saved_model import served, write_version
 
 
-
 ASKED = {"serving_default", "explain", "classify_episode", "explain_episode"}
 
 
@@ -83,9 +82,15 @@ def test_an_explanation(url, model, query_files):
 @pytest.mark.parametrize("name", ["first", "bare"])
 def test_a_support_set_in_the_request(url, models, brought, query_files, support_files, name):
     classifier = RemoteClassifier(ModelServer(url, name), read_support_files(brought))
-    expected = ExportedModel(models / name).ask("explain_episode", {
-        "support_images": support_files, "support_labels": [0, 0, 1, 1, 2, 2], "query_images": query_files[:1],
-        "targets": [-1]})
+    expected = ExportedModel(models / name).ask(
+        "explain_episode",
+        {
+            "support_images": support_files,
+            "support_labels": [0, 0, 1, 1, 2, 2],
+            "query_images": query_files[:1],
+            "targets": [-1],
+        },
+    )
     for answer in (classifier.classify(query_files[0]), classifier.explain(query_files[0])):
         assert answer.class_names == ("ant", "bee", "cow")
         np.testing.assert_allclose(answer.probabilities, expected["probabilities"][0], atol=1e-5)
@@ -118,11 +123,14 @@ def test_signatures(url, model):
         server.ask("other", {})
 
 
-@pytest.mark.parametrize("name, version, says", [
-    ("nobody", None, "must have the model 'nobody'. It answers: Servable not found for request: Latest"),
-    ("first", 7, "must have the model 'first' in version 7. It answers: Servable not found"),
-    ("../first", None, "must have the model '../first'. It answers: Servable not found"),
-])
+@pytest.mark.parametrize(
+    "name, version, says",
+    [
+        ("nobody", None, "must have the model 'nobody'. It answers: Servable not found for request: Latest"),
+        ("first", 7, "must have the model 'first' in version 7. It answers: Servable not found"),
+        ("../first", None, "must have the model '../first'. It answers: Servable not found"),
+    ],
+)
 def test_no_such_model(url, query_files, name, version, says):
     with pytest.raises(ServerError, match=says.replace(".", r"\.").replace("(", r"\(")):
         RemoteClassifier(ModelServer(url, name, version)).classify(query_files[0])
@@ -130,18 +138,39 @@ def test_no_such_model(url, query_files, name, version, says):
 
 def test_a_refused_request_has_the_words_of_the_graph(url, support_files):
     server = ModelServer(url, "first")
-    with pytest.raises(RequestRefusedError, match=r"\(400 Bad Request\): an image must be the bytes of a JPEG or PNG "
-                                                  r"file. Received: 4 bytes of something else$"):
+    with pytest.raises(
+        RequestRefusedError,
+        match=r"\(400 Bad Request\): an image must be the bytes of a JPEG or PNG "
+        r"file. Received: 4 bytes of something else$",
+    ):
         RemoteClassifier(server).classify(b"junk")
     with pytest.raises(RequestRefusedError, match=r"one label. Received: 1 images and 2 labels$"):
-        server.ask("classify_episode", {"support_images": [b64(support_files[0])], "support_labels": [0, 1],
-                                        "query_images": [b64(support_files[0])]})
+        server.ask(
+            "classify_episode",
+            {
+                "support_images": [b64(support_files[0])],
+                "support_labels": [0, 1],
+                "query_images": [b64(support_files[0])],
+            },
+        )
 
 
-@pytest.mark.parametrize("url", [
-    "", "localhost:8501", "ftp://localhost", "file:///etc/passwd", "http://", "http://host:port", "http://host:99999",
-    "http://localhost:8501/v1/models/first", "http://localhost:8501?x=1", "http://local host:8501", "http://[::1",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8501",
+        "ftp://localhost",
+        "file:///etc/passwd",
+        "http://",
+        "http://host:port",
+        "http://host:99999",
+        "http://localhost:8501/v1/models/first",
+        "http://localhost:8501?x=1",
+        "http://local host:8501",
+        "http://[::1",
+    ],
+)
 def test_an_address_that_is_none(url):
     with pytest.raises(ServerError, match="must be http://HOST:PORT"):
         ModelServer(url, "first")
@@ -180,26 +209,39 @@ def misbehaving(status: int = 200, content: bytes = b"", seconds: float = 0.0, l
 
 
 def overlay(file: bytes) -> bytes:
-    return json.dumps({"outputs": {"probabilities": [[1.0]], "class_names": [["ant"]], "overlay_bytes": [
-        {"b64": base64.b64encode(file).decode()}]}}).encode()
+    return json.dumps(
+        {
+            "outputs": {
+                "probabilities": [[1.0]],
+                "class_names": [["ant"]],
+                "overlay_bytes": [{"b64": base64.b64encode(file).decode()}],
+            }
+        }
+    ).encode()
 
 
-@pytest.mark.parametrize("answer, says", [
-    ({"content": b"<html>"}, "must answer with a JSON object, .* Received: 200 OK, 6 bytes of something else"),
-    ({"content": b"[1]"}, "must answer with a JSON object"),
-    ({"content": b"\xff\xfe{"}, "must answer with a JSON object"),
-    ({"content": b"{}"}, "the outputs by name, .* Received: nothing"),
-    ({"content": b'{"outputs": [[1.0]]}'}, "the outputs by name, .* Received: outputs"),
-    ({"content": b'{"outputs": {"y": [1]}}'}, "a probability for each class, .* Received: y"),
-    ({"content": b'{"outputs": {"probabilities": [[1.0, 0.0]], "class_names": [["ant"]]}}'}, "a probability for each"),
-    ({"content": b'{"outputs": {"probabilities": [[]], "class_names": [[]]}}'}, "a probability for each"),
-    ({"content": b'{"outputs": {"probabilities": [["x"]], "class_names": [["ant"]]}}'}, "a probability for each"),
-    ({"content": overlay(b"GIF89a")}, "a PNG file as overlay_bytes"),
-    ({"status": 404, "content": b"<html>"}, "a JSON object, .* Received: 404 Not Found"),
-    ({"status": 503, "content": b'{"error": "busy"}'}, r"failed \(503 Service Unavailable\): busy"),
-    ({"status": 400, "content": b'{"error": "strange"}'}, r"refuses the request \(400 Bad Request\): strange"),
-    ({"content": b"{", "length": 5}, "cannot ask"),
-])
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        ({"content": b"<html>"}, "must answer with a JSON object, .* Received: 200 OK, 6 bytes of something else"),
+        ({"content": b"[1]"}, "must answer with a JSON object"),
+        ({"content": b"\xff\xfe{"}, "must answer with a JSON object"),
+        ({"content": b"{}"}, "the outputs by name, .* Received: nothing"),
+        ({"content": b'{"outputs": [[1.0]]}'}, "the outputs by name, .* Received: outputs"),
+        ({"content": b'{"outputs": {"y": [1]}}'}, "a probability for each class, .* Received: y"),
+        (
+            {"content": b'{"outputs": {"probabilities": [[1.0, 0.0]], "class_names": [["ant"]]}}'},
+            "a probability for each",
+        ),
+        ({"content": b'{"outputs": {"probabilities": [[]], "class_names": [[]]}}'}, "a probability for each"),
+        ({"content": b'{"outputs": {"probabilities": [["x"]], "class_names": [["ant"]]}}'}, "a probability for each"),
+        ({"content": overlay(b"GIF89a")}, "a PNG file as overlay_bytes"),
+        ({"status": 404, "content": b"<html>"}, "a JSON object, .* Received: 404 Not Found"),
+        ({"status": 503, "content": b'{"error": "busy"}'}, r"failed \(503 Service Unavailable\): busy"),
+        ({"status": 400, "content": b'{"error": "strange"}'}, r"refuses the request \(400 Bad Request\): strange"),
+        ({"content": b"{", "length": 5}, "cannot ask"),
+    ],
+)
 def test_answers_of_another_server(answer, says):
     with misbehaving(**answer) as url, pytest.raises(ServerError, match=says) as found:
         RemoteClassifier(ModelServer(url, "first", timeout=30)).explain(b"")
@@ -220,11 +262,20 @@ def test_nobody_there():
 
 def test_asking_does_not_import_tensorflow(url, models, brought, query_files, tmp_path):
     (tmp_path / "query.png").write_bytes(query_files[0])
-    code = ("import sys\nfrom egt_tf_cli.main import cli\n"
-            "try:\n    cli()\nfinally:\n    assert not {'tensorflow', 'keras'} & set(sys.modules)\n")
+    code = (
+        "import sys\nfrom egt_tf_cli.main import cli\n"
+        "try:\n    cli()\nfinally:\n    assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
     for more in ([], ["--explain", "--json"], ["--support", str(brought)]):
         command = [sys.executable, "-c", code, "client", "--url", url, "--model", "first", "query.png", *more]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-                              env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])})
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+        )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "query-overlay.png").read_bytes().startswith(b"\x89PNG")

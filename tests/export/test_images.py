@@ -45,6 +45,7 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
 
 def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
     """A PNG with a header of one's own; by default it promises pixels that are not there."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -52,11 +53,23 @@ def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("form, mode, options", [
-    ("PNG", "RGB", {}), ("PNG", "L", {}), ("PNG", "P", {}), ("PNG", "RGBA", {}), ("PNG", "LA", {}), ("PNG", "1", {}),
-    ("PNG", "I;16", {}), ("JPEG", "RGB", {}), ("JPEG", "RGB", {"quality": 30, "subsampling": 2}),
-    ("JPEG", "RGB", {"progressive": True}), ("JPEG", "L", {}), ("JPEG", "CMYK", {}),
-])
+@pytest.mark.parametrize(
+    "form, mode, options",
+    [
+        ("PNG", "RGB", {}),
+        ("PNG", "L", {}),
+        ("PNG", "P", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "LA", {}),
+        ("PNG", "1", {}),
+        ("PNG", "I;16", {}),
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"quality": 30, "subsampling": 2}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "L", {}),
+        ("JPEG", "CMYK", {}),
+    ],
+)
 def test_pixels_are_those_of_the_package(form, mode, options):
     file = encoded(photograph(mode), form, **options)
     expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
@@ -105,17 +118,27 @@ def test_images_of_different_sizes_come_in_one_request():
     assert prepare(files).shape == (3, SIZE, SIZE, 3)
 
 
-@pytest.mark.parametrize("file, says", [
-    (b"", "JPEG or PNG"), (b"GIF89a" + bytes(100), "JPEG or PNG"), (b"\x89PNG\r\n\x1a\n", "JPEG or PNG"),
-    (png_of_size(100_000, 100_000), "50 megapixels"), (png_of_size(20_000, 20_000, 16, 6), "50 megapixels"),
-    (png_of_size(20_000, 20_000, 8, 0), "50 megapixels"), (png_of_size(20_000, 20_000, 8, 4), "50 megapixels"),
-    (b"BM" + bytes(100), "JPEG or PNG"), (b"RIFF\0\0\0\0WEBP" + bytes(100), "JPEG or PNG"),
-    (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
-    (png_of_size(2**32 - 1, 5), "must have pixels"), (png_of_size(0, 5), "must have pixels"),
-    (png_of_size(4, 4), "Invalid PNG"), (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
-    (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
-    (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
-])
+@pytest.mark.parametrize(
+    "file, says",
+    [
+        (b"", "JPEG or PNG"),
+        (b"GIF89a" + bytes(100), "JPEG or PNG"),
+        (b"\x89PNG\r\n\x1a\n", "JPEG or PNG"),
+        (png_of_size(100_000, 100_000), "50 megapixels"),
+        (png_of_size(20_000, 20_000, 16, 6), "50 megapixels"),
+        (png_of_size(20_000, 20_000, 8, 0), "50 megapixels"),
+        (png_of_size(20_000, 20_000, 8, 4), "50 megapixels"),
+        (b"BM" + bytes(100), "JPEG or PNG"),
+        (b"RIFF\0\0\0\0WEBP" + bytes(100), "JPEG or PNG"),
+        (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
+        (png_of_size(2**32 - 1, 5), "must have pixels"),
+        (png_of_size(0, 5), "must have pixels"),
+        (png_of_size(4, 4), "Invalid PNG"),
+        (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
+        (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
+        (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
+    ],
+)
 def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
     good = encoded(photograph("RGB"), "PNG")
     before = prepare([good]).numpy()
@@ -128,7 +151,7 @@ def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
 def test_a_large_jpeg_is_refused_by_its_header(mode):
     file = bytearray(encoded(photograph(mode), "JPEG"))
     start = file.index(b"\xff\xc0")
-    file[start + 5:start + 9] = struct.pack(">HH", 65000, 65000)
+    file[start + 5 : start + 9] = struct.pack(">HH", 65000, 65000)
     with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels.*65000"):
         prepare([bytes(file)])
 
@@ -150,8 +173,9 @@ def test_no_image_is_refused():
 def test_decoded_images_are_normalised():
     image = denormalize(evaluation_image(decode_image(encoded(photograph("RGB"), "PNG")), SIZE))
     floats = tf.function(prepared_floats)
-    np.testing.assert_allclose(floats(tf.cast(image, tf.float32)[None])[0],
-                               prepare([encoded(photograph("RGB"), "PNG")])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        floats(tf.cast(image, tf.float32)[None])[0], prepare([encoded(photograph("RGB"), "PNG")])[0], atol=1e-6
+    )
     for value in (-1.0, 256.0, float("nan")):
         with pytest.raises(tf.errors.InvalidArgumentError, match="grey levels"):
             floats(tf.fill([1, SIZE, SIZE, 3], value))

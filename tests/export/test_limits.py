@@ -16,12 +16,15 @@ from egt_tf.export.saved_model import served, served_portably
 NOTHING = [b""]
 
 
-@pytest.mark.parametrize("given, says", [
-    ({"max_pixels": 1023}, "`max_pixels` must be between 1024 and 134217727. Received: max_pixels=1023"),
-    ({"max_pixels": 2**27}, "Received: max_pixels=134217728"),
-    ({"max_images": 2}, "`max_images` must be between 3 and 65536. Received: max_images=2"),
-    ({"max_images": 65_537}, "Received: max_images=65537"),
-])
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"max_pixels": 1023}, "`max_pixels` must be between 1024 and 134217727. Received: max_pixels=1023"),
+        ({"max_pixels": 2**27}, "Received: max_pixels=134217728"),
+        ({"max_images": 2}, "`max_images` must be between 3 and 65536. Received: max_images=2"),
+        ({"max_images": 65_537}, "Received: max_images=65537"),
+    ],
+)
 def test_limits_have_a_range(given, says):
     with pytest.raises(ExportError, match=re.escape(says)):
         RequestLimits(**given)
@@ -37,10 +40,15 @@ def test_a_request_must_hold_an_episode_of_the_head(build):
         served(build({"name": "graph", "ways": 3}), None, limits=RequestLimits(max_images=3))
 
 
-@pytest.mark.parametrize("signature, inputs", [
-    ("serving_default", {"images": 257 * NOTHING}), ("explain", {"images": 257 * NOTHING, "targets": 257 * [-1]}),
-    ("embed", {"images": 257 * NOTHING}), ("embed_floats", {"images": np.zeros((257, 32, 32, 3), np.float32)}),
-])
+@pytest.mark.parametrize(
+    "signature, inputs",
+    [
+        ("serving_default", {"images": 257 * NOTHING}),
+        ("explain", {"images": 257 * NOTHING, "targets": 257 * [-1]}),
+        ("embed", {"images": 257 * NOTHING}),
+        ("embed_floats", {"images": np.zeros((257, 32, 32, 3), np.float32)}),
+    ],
+)
 def test_too_many_images_are_refused_before_they_are_decoded(model, query_files, signature, inputs):
     with pytest.raises(ExportError, match="a request may hold at most 256 images. Received: 257") as raised:
         model.ask(signature, inputs)
@@ -51,18 +59,25 @@ def test_too_many_images_are_refused_before_they_are_decoded(model, query_files,
 @pytest.mark.parametrize("held, asked", [(256, 1), (6, 251), (300, 0)])
 @pytest.mark.parametrize("signature", ["classify_episode", "explain_episode"])
 def test_support_images_and_queries_count_together(model, signature, held, asked):
-    request = {"support_images": held * NOTHING, "support_labels": [k % 2 for k in range(held)],
-               "query_images": asked * NOTHING}
+    request = {
+        "support_images": held * NOTHING,
+        "support_labels": [k % 2 for k in range(held)],
+        "query_images": asked * NOTHING,
+    }
     targets = {"targets": asked * [-1]} if signature == "explain_episode" else {}
-    with pytest.raises(ExportError, match="at most 256 images, support images and queries together. "
-                                          f"Received: {held} support images and {asked} queries"):
+    with pytest.raises(
+        ExportError,
+        match="at most 256 images, support images and queries together. "
+        f"Received: {held} support images and {asked} queries",
+    ):
         model.ask(signature, {**request, **targets})
 
 
 def test_a_limit_of_ones_own_also_for_prototypes(build):
     signatures = served(build("cosine"), None, limits=RequestLimits(max_images=4)).signatures
-    prototypes, classify = (tf.function(signatures[name].function)
-                            for name in ("prototypes_floats", "classify_with_prototypes_floats"))
+    prototypes, classify = (
+        tf.function(signatures[name].function) for name in ("prototypes_floats", "classify_with_prototypes_floats")
+    )
     images, labels = tf.fill([5, 32, 32, 3], 9.0), tf.constant([0, 1, 0, 1, 1], tf.int64)
     maps = prototypes(support_images=images[:4], support_labels=labels[:4])["prototypes"]
     assert classify(prototypes=maps, query_images=images[:2])["probabilities"].shape == (2, 2)

@@ -46,7 +46,7 @@ def test_a_load_on_nothing_is_one_line(tmp_path):
 
 def damaged(file: bytes, rng) -> bytes:
     """A file cut short, with some bytes changed, or both."""
-    changed = bytearray(file[:rng.integers(1, len(file) + 1)] if rng.random() < 0.4 else file)
+    changed = bytearray(file[: rng.integers(1, len(file) + 1)] if rng.random() < 0.4 else file)
     for _ in range(rng.integers(1, 6)):
         # Headers decide what is allocated: half of the damage is there.
         end = min(len(changed), 64) if rng.random() < 0.5 else len(changed)
@@ -76,6 +76,7 @@ def test_damaged_images_are_answered_or_refused(model, query_files, form):
 
 def bomb(side: int = 20_000) -> bytes:
     """A PNG of one bit a pixel that is whole, small, and larger than what is allowed once decoded."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -42,8 +42,11 @@ def compare(actual, expected):
 
 def deviations(actual, expected) -> str:
     """The largest difference of each array of numbers, as a share of the largest value."""
-    return ", ".join(f"{key} {np.abs(actual[key] - wanted).max() / max(np.abs(wanted).max(), 1e-30):.1e}"
-                     for key, wanted in expected.items() if wanted.dtype.kind == "f")
+    return ", ".join(
+        f"{key} {np.abs(actual[key] - wanted).max() / max(np.abs(wanted).max(), 1e-30):.1e}"
+        for key, wanted in expected.items()
+        if wanted.dtype.kind == "f"
+    )
 
 
 # === TensorFlow's C interface ===
@@ -56,8 +59,16 @@ def ask_in_c(libraries: Path, version: Path, request: dict, folder: Path) -> dic
     names = {part: {key: info.name for key, info in getattr(signature, part).items()} for part in ("inputs", "outputs")}
     (folder / "names.json").write_text(json.dumps(names))
     np.savez(folder / "request.npz", **request)
-    run(sys.executable, "-I", Path(__file__).with_name("c_api_reader.py"), libraries, version, folder / "request.npz",
-        folder / "names.json", folder / "answer.npz")
+    run(
+        sys.executable,
+        "-I",
+        Path(__file__).with_name("c_api_reader.py"),
+        libraries,
+        version,
+        folder / "request.npz",
+        folder / "names.json",
+        folder / "answer.npz",
+    )
     with np.load(folder / "answer.npz", allow_pickle=False) as archive:
         return dict(archive)
 
@@ -106,7 +117,8 @@ def check_messages(folder, model, query_files, served_alone, tmp_path, *paths):
     inputs = {"images": query_files, "targets": TARGETS}
     request = predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(name="first", signature_name="explain"),
-        inputs={"images": tf.make_tensor_proto(query_files), "targets": tf.make_tensor_proto(TARGETS, tf.int64)})
+        inputs={"images": tf.make_tensor_proto(query_files), "targets": tf.make_tensor_proto(TARGETS, tf.int64)},
+    )
     (tmp_path / "request.pb").write_bytes(request.SerializeToString())
     out = served_alone(ANSWER_MESSAGE, folder / "1", tmp_path / "request.pb", *paths)
     response = predict_pb2.PredictResponse.FromString(out["response"].tobytes())
@@ -141,8 +153,12 @@ def portable_answer(model, query_files) -> dict[str, np.ndarray]:
     answer = model.ask("explain", {"images": query_files, "targets": TARGETS})
     number = {name: index for index, name in enumerate(answer["class_names"][0])}
     predicted, explained = ([number[name] for name in answer[key]] for key in ("top_class", "explained_class"))
-    return {"probabilities": answer["probabilities"], "relevance": answer["relevance"],
-            "predicted": np.array(predicted), "explained": np.array(explained)}
+    return {
+        "probabilities": answer["probabilities"],
+        "relevance": answer["relevance"],
+        "predicted": np.array(predicted),
+        "explained": np.array(explained),
+    }
 
 
 def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_files, prepared):
@@ -165,8 +181,14 @@ def test_openvino(portable, model, query_files, prepared, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", OPENVINO)
     np.savez(tmp_path / "request.npz", **portable_request(query_files, prepared))
-    run(python, "-I", Path(__file__).with_name("openvino_reader.py"), portable, tmp_path / "request.npz",
-        tmp_path / "answer.npz")
+    run(
+        python,
+        "-I",
+        Path(__file__).with_name("openvino_reader.py"),
+        portable,
+        tmp_path / "request.npz",
+        tmp_path / "answer.npz",
+    )
     with np.load(tmp_path / "answer.npz", allow_pickle=False) as archive:
         answer, expected = dict(archive), portable_answer(model, query_files)
     compare(answer, expected)

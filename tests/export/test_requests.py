@@ -40,23 +40,29 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(model, query_files, 
 
 def test_any_number_of_classes_and_shots(model, query_files, support_files):
     for labels in ([0, 1], [1, 0, 1, 1], [0, 1, 2, 3, 4, 5]):
-        request = {"support_images": support_files[:len(labels)], "support_labels": labels,
-                   "query_images": query_files[:2]}
+        request = {
+            "support_images": support_files[: len(labels)],
+            "support_labels": labels,
+            "query_images": query_files[:2],
+        }
         answer = model.ask("classify_episode", request)
         assert answer["probabilities"].shape == (2, max(labels) + 1)
         np.testing.assert_allclose(answer["probabilities"].sum(-1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("changed, says", [
-    ({"support_labels": [0, 0, 1, 1, 2]}, "one label. Received: 6 images and 5 labels"),
-    ({"support_labels": [0, 0, 1, 1, 2, -1]}, "support labels must be 0, 1"),
-    ({"support_labels": [0, 0, 1, 1, 2, 10**15]}, "support labels must be 0, 1"),
-    ({"support_labels": [0, 0, 1, 1, 3, 3]}, "every class from 0 to the largest"),
-    ({"support_labels": 6 * [0]}, "at least two classes. Received: 1"),
-    ({"support_images": [], "support_labels": []}, "at least one support image"),
-    ({"query_images": []}, "at least one image"),
-    ({"query_images": [b"no image"]}, "JPEG or PNG"),
-])
+@pytest.mark.parametrize(
+    "changed, says",
+    [
+        ({"support_labels": [0, 0, 1, 1, 2]}, "one label. Received: 6 images and 5 labels"),
+        ({"support_labels": [0, 0, 1, 1, 2, -1]}, "support labels must be 0, 1"),
+        ({"support_labels": [0, 0, 1, 1, 2, 10**15]}, "support labels must be 0, 1"),
+        ({"support_labels": [0, 0, 1, 1, 3, 3]}, "every class from 0 to the largest"),
+        ({"support_labels": 6 * [0]}, "at least two classes. Received: 1"),
+        ({"support_images": [], "support_labels": []}, "at least one support image"),
+        ({"query_images": []}, "at least one image"),
+        ({"query_images": [b"no image"]}, "JPEG or PNG"),
+    ],
+)
 @pytest.mark.parametrize("signature", ["classify_episode", "explain_episode"])
 def test_a_bad_request_is_refused_and_the_next_one_answered(model, episode, signature, changed, says):
     targets = {"targets": len(episode["query_images"]) * [-1]} if signature == "explain_episode" else {}
@@ -68,8 +74,10 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(model, episode, sign
     np.testing.assert_array_equal(model.ask("classify_episode", episode)["probabilities"], before)
 
 
-@pytest.mark.parametrize("targets, says", [([0, 1], "one target. Received: 3 queries and 2"),
-                                           ([0, 1, 3], "class index"), ([0, -2, 1], "class index")])
+@pytest.mark.parametrize(
+    "targets, says",
+    [([0, 1], "one target. Received: 3 queries and 2"), ([0, 1, 3], "class index"), ([0, -2, 1], "class index")],
+)
 def test_targets_are_classes(model, query_files, targets, says):
     with pytest.raises(ExportError, match=says):
         model.ask("explain", {"images": query_files, "targets": targets})
@@ -85,15 +93,17 @@ def test_signatures(model, build, support):
     assert set(model.signatures) == NAMES | {f"{name}_floats" for name in NAMES}
     without = served(build("cosine"), None).signatures
     assert {name for name in without if not name.endswith("_floats")} == (
-        NAMES - {"serving_default", "explain"}) | WITH_PROTOTYPES
+        NAMES - {"serving_default", "explain"}
+    ) | WITH_PROTOTYPES
     independent = served(build({"name": "relation", "batch_statistics": False}), support).signatures
     assert WITH_PROTOTYPES <= set(independent)
 
 
 def test_prototypes_answer_as_their_support_images_do(build, episode, tmp_path):
     ready = served(build("cross_attention"), None)
-    wanted = {name: ready.signatures[name] for name in ("prototypes", "classify_with_prototypes", "classify_episode",
-                                                        "embed")}
+    wanted = {
+        name: ready.signatures[name] for name in ("prototypes", "classify_with_prototypes", "classify_episode", "embed")
+    }
     model = ExportedModel(write_version(dataclasses.replace(ready, signatures=wanted), tmp_path / "attention"))
     prototypes = model.ask("prototypes", {key: episode[key] for key in ("support_images", "support_labels")})
     answer = model.ask("classify_with_prototypes", {**prototypes, "query_images": episode["query_images"]})
@@ -114,7 +124,10 @@ def test_no_python_functions_and_no_objects_of_this_package(folder):
     assert not [name for name in operations(message) if "Py" in name]
     nodes = message.meta_graphs[0].object_graph_def.nodes
     assert {node.user_object.identifier for node in nodes if node.HasField("user_object")} <= {
-        "_generic_user_object", "trackable_list_wrapper", "signature_map"}
+        "_generic_user_object",
+        "trackable_list_wrapper",
+        "signature_map",
+    }
     assert (folder / "1" / "assets" / "class_names.txt").read_text().split() == ["ant", "bee", "cow"]
 
 

@@ -52,17 +52,28 @@ def writing(x):
     return {"y": x}
 
 
-@pytest.mark.parametrize("function, says", [
-    (python, "without Python functions. Received: operations EagerPyFunc"),
-    (in_a_branch(python), "EagerPyFunc"), (in_a_function(python), "EagerPyFunc"),
-    (lambda x: {"y": tf.numpy_function(lambda y: y, [x], tf.string)}, "PyFunc"),
-    (lambda x: {"y": tf.io.read_file(x)}, "reads and writes no files. Received: operations ReadFile"),
-    (in_a_function(lambda x: {"y": tf.io.read_file(x)}), "ReadFile"),
-    (writing, "WriteFile"), (in_a_branch(writing), "WriteFile"), (printing, "PrintV2"),
-    (overwriting, "SaveV2"), (in_a_branch(overwriting), "SaveV2"),
-    (lambda x: {"y": tf.raw_ops.RestoreV2(prefix=x, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.string])[0]},
-     "RestoreV2"),
-])
+@pytest.mark.parametrize(
+    "function, says",
+    [
+        (python, "without Python functions. Received: operations EagerPyFunc"),
+        (in_a_branch(python), "EagerPyFunc"),
+        (in_a_function(python), "EagerPyFunc"),
+        (lambda x: {"y": tf.numpy_function(lambda y: y, [x], tf.string)}, "PyFunc"),
+        (lambda x: {"y": tf.io.read_file(x)}, "reads and writes no files. Received: operations ReadFile"),
+        (in_a_function(lambda x: {"y": tf.io.read_file(x)}), "ReadFile"),
+        (writing, "WriteFile"),
+        (in_a_branch(writing), "WriteFile"),
+        (printing, "PrintV2"),
+        (overwriting, "SaveV2"),
+        (in_a_branch(overwriting), "SaveV2"),
+        (
+            lambda x: {
+                "y": tf.raw_ops.RestoreV2(prefix=x, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.string])[0]
+            },
+            "RestoreV2",
+        ),
+    ],
+)
 def test_operations_that_reach_out_of_the_graph(tmp_path, function, says):
     with pytest.raises(ExportError, match=says) as raised:
         ExportedModel(save(tmp_path / "1", function))

@@ -33,23 +33,36 @@ ASK = """
             out[f"{name}.{key}"] = np.frombuffer(value[0], np.uint8) if key == "overlay_bytes" else value
     out = {key: value.astype("U") if value.dtype == object else value for key, value in out.items()}
 """
-HEADS = ["relation", *(pytest.param(head, marks=pytest.mark.slow) for head in (
-    {"name": "relation", "batch_statistics": False}, {"name": "graph", "ways": 3}, "cross_attention", "prototype"))]
+HEADS = [
+    "relation",
+    *(
+        pytest.param(head, marks=pytest.mark.slow)
+        for head in (
+            {"name": "relation", "batch_statistics": False},
+            {"name": "graph", "ways": 3},
+            "cross_attention",
+            "prototype",
+        )
+    ),
+]
 
 
 @pytest.fixture
 def requests(tmp_path, query_files, support_files):
     """The images of a request as a file."""
-    arrays = {f"{part}{index}": np.frombuffer(file, np.uint8)
-              for part, files in (("query", query_files), ("support", support_files))
-              for index, file in enumerate(files)}
+    arrays = {
+        f"{part}{index}": np.frombuffer(file, np.uint8)
+        for part, files in (("query", query_files), ("support", support_files))
+        for index, file in enumerate(files)
+    }
     np.savez(tmp_path / "files.npz", labels=np.array([0, 0, 1, 1, 2, 2]), **arrays)
     return tmp_path / "files.npz"
 
 
 @pytest.mark.parametrize("head", HEADS, ids=str)
-def test_answers_alone_are_those_of_the_model(head, build, support, query_files, requests, prepared, served_alone,
-                                               relation, folder, tmp_path):
+def test_answers_alone_are_those_of_the_model(
+    head, build, support, query_files, requests, prepared, served_alone, relation, folder, tmp_path
+):
     if head == "relation":
         model, folder = relation, folder / "1"
     else:
@@ -74,8 +87,9 @@ def test_answers_alone_are_those_of_the_model(head, build, support, query_files,
         expected = relevance_of_query(model, support, inputs, [target], method)
         for name in ("explain.relevance", "explain_episode.relevance"):
             close(out[name][index], expected.query[0].sum(-1))
-        close(out["explain_episode.support_relevance"][index],
-              expected.support[0].sum(-1).reshape(-1, *image.shape[:2]))
+        close(
+            out["explain_episode.support_relevance"][index], expected.support[0].sum(-1).reshape(-1, *image.shape[:2])
+        )
         if index == 0:
             check_picture(out["explain.overlay_bytes"], image, expected.query[0].sum(-1))
 

@@ -68,8 +68,14 @@ def test_columns_as_documented(post, model, query_files, support_files):
     for name in ("support_images", "query_images"):
         request["inputs"][name] = [b64(next(files)) for _ in request["inputs"][name]]
     status, answer = post("/v1/models/first:predict", request)
-    expected = model.ask("classify_episode", {"support_images": [support_files[0], support_files[2]],
-                                              "support_labels": [0, 1], "query_images": query_files[:1]})
+    expected = model.ask(
+        "classify_episode",
+        {
+            "support_images": [support_files[0], support_files[2]],
+            "support_labels": [0, 1],
+            "query_images": query_files[:1],
+        },
+    )
     assert status == 200
     np.testing.assert_allclose(answer["outputs"]["probabilities"], expected["probabilities"], atol=1e-5)
     assert answer["outputs"]["predicted"] == expected["predicted"].tolist()
@@ -77,8 +83,9 @@ def test_columns_as_documented(post, model, query_files, support_files):
 
 def test_numbers_in_place_of_files(post, model, query_files, prepared):
     images = np.stack([denormalize(prepared(file)).numpy() for file in query_files])
-    status, answer = post("/v1/models/first:predict", {"signature_name": "serving_default_floats",
-                                                       "instances": images.tolist()})
+    status, answer = post(
+        "/v1/models/first:predict", {"signature_name": "serving_default_floats", "instances": images.tolist()}
+    )
     expected = model.ask("serving_default", {"images": query_files})["probabilities"]
     assert status == 200
     np.testing.assert_allclose([row["probabilities"] for row in answer["predictions"]], expected, atol=1e-5)
@@ -94,13 +101,31 @@ def test_bad_requests_are_answered_and_do_no_harm(post, query_files, instances, 
 def test_saved_model_cli(folder, model, query_files, prepared, tmp_path):
     images = np.stack([denormalize(prepared(file)).numpy() for file in query_files]).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    program = ("import sys; sys.argv[0] = 'saved_model_cli'; "
-               "from tensorflow.python.tools.saved_model_cli import main; sys.exit(main())")
-    environment = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-                   "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-I", "-c", program, "run", "--dir", folder / "1", "--tag_set", "serve",
-               "--signature_def", "serving_default_floats", "--inputs", f"images={tmp_path / 'images.npy'}",
-               "--outdir", tmp_path]
+    program = (
+        "import sys; sys.argv[0] = 'saved_model_cli'; "
+        "from tensorflow.python.tools.saved_model_cli import main; sys.exit(main())"
+    )
+    environment = {
+        **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        program,
+        "run",
+        "--dir",
+        folder / "1",
+        "--tag_set",
+        "serve",
+        "--signature_def",
+        "serving_default_floats",
+        "--inputs",
+        f"images={tmp_path / 'images.npy'}",
+        "--outdir",
+        tmp_path,
+    ]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = model.ask("serving_default", {"images": query_files})["probabilities"]

@@ -14,8 +14,11 @@ WAYS, SHOTS, QUERIES = 3, 1, 3
 SIZES = {"conv4": (84, 224), "conv4np": (84,), "resnet10": (84, 224), "resnet12": (84, 224), "resnet18": (84, 224)}
 
 
-@pytest.fixture(scope="module", params=[(name, size) for name, sizes in SIZES.items() for size in sizes],
-                ids=lambda case: f"{case[0]}-{case[1]}px")
+@pytest.fixture(
+    scope="module",
+    params=[(name, size) for name, sizes in SIZES.items() for size in sizes],
+    ids=lambda case: f"{case[0]}-{case[1]}px",
+)
 def feature_shape(request):
     name, size = request.param
     return BACKBONES.get(name, image_size=size, seed=0).output_shape[1:]
@@ -26,7 +29,9 @@ def test_scores(head, feature_shape):
     arguments = {"ways": WAYS} if HEADS.member(head).needs_ways else {}
     head = HEADS.get({"name": head, **arguments}, feature_shape=feature_shape, seed=0)
     rng = np.random.default_rng(1)
-    support, query = (tf.constant(rng.uniform(size=(1, n, *feature_shape)), tf.float32) for n in (WAYS * SHOTS, QUERIES))
+    support, query = (
+        tf.constant(rng.uniform(size=(1, n, *feature_shape)), tf.float32) for n in (WAYS * SHOTS, QUERIES)
+    )
     scores = head([support, tf.one_hot([np.repeat(np.arange(WAYS), SHOTS)], WAYS), query], training=False)
     assert scores.shape == (1, QUERIES, WAYS) and np.isfinite(scores).all()
     assert np.ptp(scores) > 0

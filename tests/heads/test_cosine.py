@@ -12,12 +12,18 @@ from tests.layer_harness import check_layer
 
 
 def test_layer(tmp_path):
-    check_layer(lambda: CosineHead((4, 3, 5), scale=4.0, seed=1), episodes((4, 3, 5)), [[1], [1, 2], [1]], tmp_path,
-                differentiable=(0, 2))
+    check_layer(
+        lambda: CosineHead((4, 3, 5), scale=4.0, seed=1),
+        episodes((4, 3, 5)),
+        [[1], [1, 2], [1]],
+        tmp_path,
+        differentiable=(0, 2),
+    )
 
 
-@pytest.mark.parametrize("shape, ways, shots, queries",
-                         [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)])
+@pytest.mark.parametrize(
+    "shape, ways, shots, queries", [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
+)
 @pytest.mark.parametrize("scale", [10, 0.5])
 def test_scores_are_cosines(shape, ways, shots, queries, scale):
     inputs = episodes(shape, ways=ways, shots=shots, queries=queries)

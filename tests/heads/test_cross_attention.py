@@ -31,8 +31,14 @@ def make(shape=(4, 4, 5), warm: bool = True, **arguments) -> CrossAttentionHead:
     if warm:
         rng = np.random.default_rng(7)
         norm = head.relate_model.get_layer("fusion").get_layer("bn")
-        norm.set_weights([rng.uniform(0.6, 1.4, w.shape) if "beta" not in w.name and "mean" not in w.name
-                          else rng.normal(0, 0.2, w.shape) for w in norm.weights])
+        norm.set_weights(
+            [
+                rng.uniform(0.6, 1.4, w.shape)
+                if "beta" not in w.name and "mean" not in w.name
+                else rng.normal(0, 0.2, w.shape)
+                for w in norm.weights
+            ]
+        )
     return head
 
 
@@ -45,12 +51,24 @@ def uniform(*shape: int) -> np.ndarray:
 
 CASES = {
     "cosines": (lambda: PositionCosines(), [uniform(2, 3, 2, 4, 5), uniform(2, 6, 2, 4, 5)], [[1], [1]], (0, 1)),
-    "attention": (lambda: FusedAttention((2, 4), temperature=0.1), [uniform(2, 6, 3, 8, 8), uniform(2, 6, 3, 8)],
-                  [[1, 2], [1, 2]], (0, 1)),
-    "attended query": (lambda: AttendedQuery(), [uniform(2, 6, 2, 4, 5), uniform(2, 6, 3, 2, 4, 1)], [[1], [1, 2]],
-                       (0, 1)),
-    "attended prototype": (lambda: AttendedPrototypeMean(), [uniform(2, 3, 2, 4, 5), uniform(2, 6, 3, 2, 4, 1)],
-                           [[1], [1, 2]], (0, 1)),
+    "attention": (
+        lambda: FusedAttention((2, 4), temperature=0.1),
+        [uniform(2, 6, 3, 8, 8), uniform(2, 6, 3, 8)],
+        [[1, 2], [1, 2]],
+        (0, 1),
+    ),
+    "attended query": (
+        lambda: AttendedQuery(),
+        [uniform(2, 6, 2, 4, 5), uniform(2, 6, 3, 2, 4, 1)],
+        [[1], [1, 2]],
+        (0, 1),
+    ),
+    "attended prototype": (
+        lambda: AttendedPrototypeMean(),
+        [uniform(2, 3, 2, 4, 5), uniform(2, 6, 3, 2, 4, 1)],
+        [[1], [1, 2]],
+        (0, 1),
+    ),
 }
 
 
@@ -62,8 +80,14 @@ def test_layers_of_attention(case, tmp_path):
 
 @pytest.mark.parametrize("arguments", [{}, {"scale": 5.0, "temperature": 0.1}])
 def test_layer(arguments, tmp_path):
-    check_layer(lambda: make(warm=False, **arguments), episodes(), [[1], [1, 2], [1]], tmp_path, rtol=1e-4,
-                differentiable=(0, 2))
+    check_layer(
+        lambda: make(warm=False, **arguments),
+        episodes(),
+        [[1], [1, 2], [1]],
+        tmp_path,
+        rtol=1e-4,
+        differentiable=(0, 2),
+    )
 
 
 # === forward ===
@@ -84,16 +108,21 @@ class Reference:
     def __init__(self, head: CrossAttentionHead, inputs, training: bool):
         labels, query = (np.asarray(x, np.float64) for x in inputs[1:])
         fusion = head.relate_model.get_layer("fusion")
-        self.dense = [[w.astype(np.float64) for w in fusion.get_layer(name).get_weights()]
-                      for name in ("conv1", "conv2")]
+        self.dense = [
+            [w.astype(np.float64) for w in fusion.get_layer(name).get_weights()] for name in ("conv1", "conv2")
+        ]
         self.norm = [w.numpy().astype(np.float64) for w in fusion.get_layer("bn").weights]
         self.temperature, self.training = head.temperature, training
         count, queries, (height, width, channels) = len(query), query.shape[1], head.feature_shape
         ways, self.shape = labels.shape[-1], head.feature_shape
         maps = query.reshape(count, queries, -1, channels)
         self.prototypes = prototypes_of(inputs).reshape(count, ways, -1, channels)
-        cosines = np.array([[[unit(self.prototypes[e, k]) @ unit(maps[e, j]).T for k in range(ways)]
-                             for j in range(queries)] for e in range(count)])
+        cosines = np.array(
+            [
+                [[unit(self.prototypes[e, k]) @ unit(maps[e, j]).T for k in range(ways)] for j in range(queries)]
+                for e in range(count)
+            ]
+        )
         self.of_support = self.attention(cosines)
         self.of_query = self.attention(cosines.swapaxes(-1, -2))
         attended = maps[:, :, None] * self.of_query[..., None]
@@ -165,7 +194,7 @@ def test_running_statistics_follow_the_support_and_then_the_query():
 def test_several_episodes_equal_each_alone_and_each_query_alone():
     head, inputs = make(), episodes(count=3)
     together = head(inputs)
-    alone = [head([x[e:e + 1] for x in inputs]) for e in range(3)]
+    alone = [head([x[e : e + 1] for x in inputs]) for e in range(3)]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
     support, labels, query = inputs
     np.testing.assert_allclose(together[:, 2:3], head([support, labels, query[:, 2:3]]), rtol=1e-4, atol=1e-5)
@@ -194,8 +223,9 @@ def test_loss_is_half_the_mean_cross_entropy_with_positions_and_without():
     head, scores = make(), np.random.default_rng(0).normal(size=(2, 4, 3, 5, 3)).astype(np.float32)
     expected = 0.5 * cross_entropy(np.broadcast_to(LABELS[:, :, None, None], scores.shape[:-1]), scores).mean((1, 2, 3))
     np.testing.assert_allclose(head.loss(scores, LABELS), expected, rtol=1e-5)
-    np.testing.assert_allclose(head.loss(scores[:, :, 0, 0], LABELS), 0.5 * cross_entropy(
-        LABELS, scores[:, :, 0, 0]).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        head.loss(scores[:, :, 0, 0], LABELS), 0.5 * cross_entropy(LABELS, scores[:, :, 0, 0]).mean(1), rtol=1e-5
+    )
     assert head.loss(tf.cast(scores, tf.float16), LABELS).dtype == tf.float32
 
 
@@ -336,8 +366,11 @@ def step_data(seed: int = 0):
         chosen = np.take_along_axis(colours, classes[:, :, None, None, None], 1)
         return (chosen + 0.5 * rng.normal(size=(2, classes.shape[1], SIZE, SIZE, 3))).astype(np.float32)
 
-    inputs = {"support_images": images(queries), "support_labels": np.eye(WAYS, dtype=np.float32)[queries],
-              "query_images": images(labels)}
+    inputs = {
+        "support_images": images(queries),
+        "support_labels": np.eye(WAYS, dtype=np.float32)[queries],
+        "query_images": images(labels),
+    }
     return inputs, labels, labels + np.array([[0], [3]], np.int32)
 
 
@@ -345,9 +378,15 @@ def classifier(**head) -> EpisodicModel:
     return EpisodicModel.build_from({"name": "conv4", "width": 8}, {"name": "cross_attention", **head}, SIZE, seed=0)
 
 
-@pytest.mark.parametrize("arguments", [
-    {"plain_weight": 0.0, "guided_weight": 1.0, "detach": False}, {"plain_weight": 1.0, "guided_weight": 0.5},
-    {"plain_weight": 1.0, "guided_weight": 0.0}], ids=["published", "sum", "plain"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"plain_weight": 0.0, "guided_weight": 1.0, "detach": False},
+        {"plain_weight": 1.0, "guided_weight": 0.5},
+        {"plain_weight": 1.0, "guided_weight": 0.0},
+    ],
+    ids=["published", "sum", "plain"],
+)
 def test_training_lowers_every_loss(arguments):
     model = GuidedModel(classifier(base_classes=BASE_CLASSES), composite="fsc_can", **arguments)
     model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True))
@@ -358,8 +397,11 @@ def test_training_lowers_every_loss(arguments):
     names = ["loss", "plain_loss", "auxiliary_loss"] + ["guided_loss"] * (arguments["guided_weight"] > 0)
     for name in names:
         assert 0 <= last[name][0] < first[name][0], name
-    total = (arguments["plain_weight"] * last["plain_loss"][0] + arguments["guided_weight"] * last["guided_loss"][0]
-             + last["auxiliary_loss"][0])
+    total = (
+        arguments["plain_weight"] * last["plain_loss"][0]
+        + arguments["guided_weight"] * last["guided_loss"][0]
+        + last["auxiliary_loss"][0]
+    )
     assert last["loss"][0] == pytest.approx(total, rel=1e-4)
     assert all(np.any(before[w.name] != w.numpy()) for w in model.classifier.trainable_variables if "kernel" in w.name)
     assert np.isfinite(model.evaluate(data.take(1), verbose=0, return_dict=True)["loss"])
@@ -374,8 +416,13 @@ def test_every_weight_has_a_name_and_survives_a_file(tmp_path):
         weight.assign(weight + 1)
     names = named_weights(model)
     assert len(names) == len(model.weights) == len({id(w) for w in names.values()})
-    assert {"relate/fusion/conv1/kernel", "relate/fusion/bn/moving_variance", "relate/fusion/conv2/bias",
-            "auxiliary/base_scores/kernel", "auxiliary/base_scores/bias"} <= set(names)
+    assert {
+        "relate/fusion/conv1/kernel",
+        "relate/fusion/bn/moving_variance",
+        "relate/fusion/conv2/bias",
+        "auxiliary/base_scores/kernel",
+        "auxiliary/base_scores/bias",
+    } <= set(names)
     save_arrays(tmp_path / "weights.npz", weight_arrays(model))
     assign_weights(other, load_arrays(tmp_path / "weights.npz"), "test")
     for a, b in zip(model.weights, other.weights):
@@ -404,13 +451,20 @@ def test_initial_weights_follow_the_seed():
     assert np.abs(a.auxiliary_model.get_layer("base_scores").kernel).max() <= 8**-0.5
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"base_classes": -1}, "`base_classes` must be an integer >= 0"),
-    ({"base_classes": "64"}, "`base_classes` must be"),
-    ({"scale": 0}, "`scale` must be a number > 0. Received: scale=0"), ({"scale": "7"}, "`scale` must be"),
-    ({"temperature": -1.0}, "`temperature` must be"), ({"temperature": float("nan")}, "`temperature` must be"),
-    ({"temperature": True}, "`temperature` must be"), ({"seed": -1}, "`seed` must be"),
-    ({"feature_shape": (0, 6, 4)}, "`feature_shape` must be")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"base_classes": -1}, "`base_classes` must be an integer >= 0"),
+        ({"base_classes": "64"}, "`base_classes` must be"),
+        ({"scale": 0}, "`scale` must be a number > 0. Received: scale=0"),
+        ({"scale": "7"}, "`scale` must be"),
+        ({"temperature": -1.0}, "`temperature` must be"),
+        ({"temperature": float("nan")}, "`temperature` must be"),
+        ({"temperature": True}, "`temperature` must be"),
+        ({"seed": -1}, "`seed` must be"),
+        ({"feature_shape": (0, 6, 4)}, "`feature_shape` must be"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         HEADS.get({"name": "cross_attention", "feature_shape": (6, 6, 4), **arguments})

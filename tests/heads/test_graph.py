@@ -15,9 +15,13 @@ from tests import graph_reference as reference
 from tests.layer_harness import check_layer, close
 
 # A softmax does not see a constant, nor does a normalisation by the statistics of the call.
-IDLE = [*(f"graph{i}_adjacency_last/bias" for i in (1, 2, 3)),
-        *(f"graph{i}_adjacency{step}/bias" for i in (1, 2, 3) for step in (1, 2, 3, 4)),
-        "embedding/bias", "graph1/bias", "graph2/bias"]
+IDLE = [
+    *(f"graph{i}_adjacency_last/bias" for i in (1, 2, 3)),
+    *(f"graph{i}_adjacency{step}/bias" for i in (1, 2, 3) for step in (1, 2, 3, 4)),
+    "embedding/bias",
+    "graph1/bias",
+    "graph2/bias",
+]
 SMALL = {"embedding": 6, "adjacency_width": 4, "growth": 3}
 
 
@@ -46,18 +50,28 @@ def jittered(head: GraphHead) -> GraphHead:
     return head
 
 
-@pytest.mark.parametrize("arguments", [
-    pytest.param({}, marks=pytest.mark.slow), {"batch_statistics": False, "queries_per_graph": "one"}])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param({}, marks=pytest.mark.slow), {"batch_statistics": False, "queries_per_graph": "one"}]
+)
 def test_layer(arguments, tmp_path):
-    check_layer(lambda: small(**arguments), episodes(count=2), [[1], [1, 2], [1]], tmp_path, rtol=1e-4,
-                differentiable=(0, 2), idle=IDLE)
+    check_layer(
+        lambda: small(**arguments),
+        episodes(count=2),
+        [[1], [1, 2], [1]],
+        tmp_path,
+        rtol=1e-4,
+        differentiable=(0, 2),
+        idle=IDLE,
+    )
 
 
 # === shapes ===
 
 
-@pytest.mark.parametrize("ways, shots, queries, per_graph", [
-    (2, 1, 2, "ways"), (3, 2, 9, "ways"), (5, 5, 5, "ways"), (3, 2, 1, "one"), (2, 3, 7, "one")])
+@pytest.mark.parametrize(
+    "ways, shots, queries, per_graph",
+    [(2, 1, 2, "ways"), (3, 2, 9, "ways"), (5, 5, 5, "ways"), (3, 2, 1, "one"), (2, 3, 7, "one")],
+)
 def test_any_shots_and_queries(ways, shots, queries, per_graph):
     head = small(ways, queries_per_graph=per_graph)
     inputs = episodes(count=2, ways=ways, shots=shots, queries=queries)
@@ -87,19 +101,34 @@ def test_parameters_are_those_published():
     assert head.needs_ways and HEADS.get({"name": "graph", "ways": 3}, feature_shape=(1, 1, 4)).ways == 3
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"ways": 1}, "`ways` must be"), ({"ways": 5.0}, "`ways` must be"), ({"embedding": 0}, "`embedding` must be"),
-    ({"adjacency_width": "96"}, "`adjacency_width` must be"), ({"growth": -1}, "`growth` must be"),
-    ({"queries_per_graph": "all"}, "`queries_per_graph` must be one of ways, one. Received: queries_per_graph='all'"),
-    ({"batch_statistics": 1}, "`batch_statistics` must be"), ({"seed": -1}, "`seed` must be")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"ways": 1}, "`ways` must be"),
+        ({"ways": 5.0}, "`ways` must be"),
+        ({"embedding": 0}, "`embedding` must be"),
+        ({"adjacency_width": "96"}, "`adjacency_width` must be"),
+        ({"growth": -1}, "`growth` must be"),
+        (
+            {"queries_per_graph": "all"},
+            "`queries_per_graph` must be one of ways, one. Received: queries_per_graph='all'",
+        ),
+        ({"batch_statistics": 1}, "`batch_statistics` must be"),
+        ({"seed": -1}, "`seed` must be"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         GraphHead((5, 5, 4), **arguments)
 
 
-@pytest.mark.parametrize("sizes, message", [
-    ({"ways": 4, "queries": 8}, "made for episodes of 3 ways. Received: 4 ways"),
-    ({"queries": 7}, "a multiple of 3 queries in an episode.* Received: 7 queries")])
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({"ways": 4, "queries": 8}, "made for episodes of 3 ways. Received: 4 ways"),
+        ({"queries": 7}, "a multiple of 3 queries in an episode.* Received: 7 queries"),
+    ],
+)
 def test_other_episodes_are_refused_in_one_line(sizes, message):
     with pytest.raises(ConfigError, match=message) as raised:
         small().relate(*episodes(**sizes))
@@ -148,7 +177,7 @@ def test_several_episodes_at_once_equal_each_alone(batch_statistics, training, p
     inputs = episodes(count=3)
     head = warmed(small(batch_statistics=batch_statistics, queries_per_graph=per_graph), inputs)
     together = head(inputs, training=training)
-    alone = [head([x[e:e + 1] for x in inputs], training=training) for e in range(3)]
+    alone = [head([x[e : e + 1] for x in inputs], training=training) for e in range(3)]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 
@@ -217,12 +246,16 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     # Support nodes are explained and weighted too.
     assert (np.abs(result.weights[0] - 1).max(axis=-1) > 0.99).all()
     np.testing.assert_allclose(result.plain, head.score(features, training=True), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(result.guided, head.score([nodes * result.weights[0], labels], training=True), rtol=1e-4,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        result.guided, head.score([nodes * result.weights[0], labels], training=True), rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("arguments", [
-    {}, pytest.param({"queries_per_graph": "one", "batch_statistics": False}, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, pytest.param({"queries_per_graph": "one", "batch_statistics": False}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_guided_training_lowers_both_losses(arguments):
     size, ways, shots, queries = 32, 3, 1, 2
     head = {"name": "graph", "ways": ways, **SMALL, "embedding": 16, **arguments}

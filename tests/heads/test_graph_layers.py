@@ -6,8 +6,16 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError, original_error
-from egt_tf.heads.graph_layers import (GraphNodes, Neighbourhood, NeighbourSoftmax, PairBatchNormalization,
-                                       PairDifferences, PairMatrix, QueryScores, SkipConcatenate)
+from egt_tf.heads.graph_layers import (
+    GraphNodes,
+    Neighbourhood,
+    NeighbourSoftmax,
+    PairBatchNormalization,
+    PairDifferences,
+    PairMatrix,
+    QueryScores,
+    SkipConcatenate,
+)
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from tests.layer_harness import check_layer
 
@@ -26,13 +34,20 @@ CASES = {
     "differences of an odd number": (lambda: PairDifferences(), [normal(2, 3, 5, 2)], [[1, 2]], (0,)),
     "normalisation": (lambda: PairBatchNormalization(epsilon=1e-3), [normal(2, 3, 5, 3, 2)], [[1, 2, 3]], (0,)),
     "normalisation with averages": (
-        lambda: PairBatchNormalization(batch_statistics=False, momentum=0.7), [normal(2, 3, 4, 3, 2)], [[1, 2, 3]],
-        (0,)),
+        lambda: PairBatchNormalization(batch_statistics=False, momentum=0.7),
+        [normal(2, 3, 4, 3, 2)],
+        [[1, 2, 3]],
+        (0,),
+    ),
     "matrix": (lambda: PairMatrix(), [normal(2, 3, 4, 3)], [[1, 2, 3]], (0,)),
     "softmax": (lambda: NeighbourSoftmax(), [normal(2, 3, 4, 4)], [[1, 2, 3]], (0,)),
     "neighbourhood": (lambda: Neighbourhood(), [normal(2, 3, 4, 5), normal(2, 3, 4, 4)], [[1, 2], [1, 2, 3]], (0, 1)),
-    "skip": (lambda: SkipConcatenate(), [normal(2, 3, 4, 5), normal(2, 3, 4, 1), normal(2, 3, 4, 2)],
-             [[1, 2], [1, 2], [1, 2]], (0, 1, 2)),
+    "skip": (
+        lambda: SkipConcatenate(),
+        [normal(2, 3, 4, 5), normal(2, 3, 4, 1), normal(2, 3, 4, 2)],
+        [[1, 2], [1, 2], [1, 2]],
+        (0, 1, 2),
+    ),
     "scores": (lambda: QueryScores(3), [normal(2, 4, 7, 3)], [[1, 2]], (0,)),
 }
 

@@ -5,8 +5,16 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.layers import (DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMaxPooling2D, MapMean,
-                                 PairConcat, PairConvolution2D, PrototypeMean)
+from egt_tf.heads.layers import (
+    DropLastAxis,
+    EpisodeBatchNormalization,
+    FlattenMap,
+    MapMaxPooling2D,
+    MapMean,
+    PairConcat,
+    PairConvolution2D,
+    PrototypeMean,
+)
 from tests.layer_harness import check_layer, close
 
 RNG = np.random.default_rng(3)
@@ -24,20 +32,38 @@ def one_hot(labels: list[list[int]], ways: int) -> np.ndarray:
 
 
 CASES = {
-    "prototypes": (lambda: PrototypeMean(name="p"),
-                   [normal(2, 6, 3, 4, 5), one_hot([[0, 0, 1, 1, 2, 2], [2, 0, 1, 1, 1, 1]], 3)], [[1], [1, 2]], (0,)),
-    "prototypes of vectors": (lambda: PrototypeMean(), [normal(2, 4, 5), one_hot([[0, 0, 1, 1], [1, 0, 1, 1]], 2)],
-                              [[1], [1, 2]], (0,)),
+    "prototypes": (
+        lambda: PrototypeMean(name="p"),
+        [normal(2, 6, 3, 4, 5), one_hot([[0, 0, 1, 1, 2, 2], [2, 0, 1, 1, 1, 1]], 3)],
+        [[1], [1, 2]],
+        (0,),
+    ),
+    "prototypes of vectors": (
+        lambda: PrototypeMean(),
+        [normal(2, 4, 5), one_hot([[0, 0, 1, 1], [1, 0, 1, 1]], 2)],
+        [[1], [1, 2]],
+        (0,),
+    ),
     "pairs": (lambda: PairConcat(), [normal(2, 3, 4, 4, 5), normal(2, 7, 4, 4, 5)], [[1], [1]], (0, 1)),
-    "convolution of pairs": (lambda: PairConvolution2D(3, 2, padding="same"),
-                             [normal(2, 7, 3, 4, 4, 10), normal(2, 3, 4, 4, 5), normal(2, 7, 4, 4, 5)],
-                             [[1, 2], [1], [1]], (1, 2)),
-    "convolution of changed pairs": (lambda: PairConvolution2D(3, 2, activation="tanh", use_bias=False),
-                                     [normal(2, 7, 3, 4, 4, 10)], [[1, 2]], (0,)),
+    "convolution of pairs": (
+        lambda: PairConvolution2D(3, 2, padding="same"),
+        [normal(2, 7, 3, 4, 4, 10), normal(2, 3, 4, 4, 5), normal(2, 7, 4, 4, 5)],
+        [[1, 2], [1], [1]],
+        (1, 2),
+    ),
+    "convolution of changed pairs": (
+        lambda: PairConvolution2D(3, 2, activation="tanh", use_bias=False),
+        [normal(2, 7, 3, 4, 4, 10)],
+        [[1, 2]],
+        (0,),
+    ),
     "normalisation": (lambda: EpisodeBatchNormalization(epsilon=1e-3), [normal(2, 3, 4, 4, 5)], [[1, 2]], (0,)),
     "normalisation with averages": (
         lambda: EpisodeBatchNormalization(epsilon=1e-3, batch_statistics=False, momentum=0.7),
-        [normal(2, 3, 4, 5)], [[1, 2]], (0,)),
+        [normal(2, 3, 4, 5)],
+        [[1, 2]],
+        (0,),
+    ),
     "pooling": (lambda: MapMaxPooling2D(3, 2, padding="same"), [normal(2, 3, 4, 7, 6, 5)], [[1, 2]], (0,)),
     "mean": (lambda: MapMean(), [normal(2, 3, 4, 5, 6)], [[1, 2]], (0,)),
     "flatten": (lambda: FlattenMap(), [normal(2, 3, 4, 5, 6)], [[1]], (0,)),
@@ -78,8 +104,10 @@ def test_class_without_support_is_zero_and_not_nan():
 # === PairConcat and PairConvolution2D ===
 
 
-@pytest.mark.parametrize("arguments", [{"padding": "same"}, {"activation": "relu"}, {"use_bias": False},
-                                       {"strides": 2}, {"dilation_rate": 2}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"padding": "same"}, {"activation": "relu"}, {"use_bias": False}, {"strides": 2}, {"dilation_rate": 2}],
+)
 def test_the_convolution_of_pairs_is_that_of_each_pair(arguments):
     prototypes, queries = normal(2, 3, 6, 5, 4), normal(2, 4, 6, 5, 4)
     pairs = PairConcat()([prototypes, queries])
@@ -90,7 +118,6 @@ def test_the_convolution_of_pairs_is_that_of_each_pair(arguments):
     plain.set_weights(layer.get_weights())
     close(by_parts, plain(pairs), 1e-5)
     close(layer(pairs), plain(pairs), 1e-5)
-
 
 
 def test_pairs_have_the_prototype_first_and_queries_in_the_outer_axis():
@@ -129,13 +156,14 @@ def test_batch_statistics_are_those_of_the_episode_in_training_and_inference(tra
     together = layer(episodes, training=training)
     np.testing.assert_allclose(together, [normalised(x) for x in episodes], atol=2e-5)
     for e in range(2):
-        np.testing.assert_allclose(together[e:e + 1], layer(episodes[e:e + 1], training=training), atol=1e-6)
+        np.testing.assert_allclose(together[e : e + 1], layer(episodes[e : e + 1], training=training), atol=1e-6)
     assert len(layer.weights) == 2
 
 
 def test_a_channel_without_variance_gives_its_beta():
-    np.testing.assert_allclose(built()(np.full((1, 4, 2, 3), 5.0, np.float32)),
-                               np.broadcast_to([1.0, 0.0, 3.0], (1, 4, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(
+        built()(np.full((1, 4, 2, 3), 5.0, np.float32)), np.broadcast_to([1.0, 0.0, 3.0], (1, 4, 2, 3)), atol=1e-5
+    )
 
 
 def test_running_averages_follow_torch():

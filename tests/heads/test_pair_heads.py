@@ -27,7 +27,7 @@ def make(name: str, shape=(4, 4, 5)):
 def test_several_episodes_equal_each_alone_and_each_query_alone(name):
     head, inputs = make(name), episodes(count=3)
     together = head(inputs)
-    alone = [head([x[e:e + 1] for x in inputs]) for e in range(3)]
+    alone = [head([x[e : e + 1] for x in inputs]) for e in range(3)]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
     support, labels, query = inputs
     np.testing.assert_allclose(together[:, 2:3], head([support, labels, query[:, 2:3]]), rtol=1e-4, atol=1e-5)
@@ -75,8 +75,11 @@ def test_guided_training_lowers_the_loss(name):
     shell = GuidedModel(model)
     shell.compile(optimizer=keras.optimizers.Adam(0.01))
     images = [rng.normal(size=(2, count, 16, 16, 3)).astype(np.float32) for count in (3, 4)]
-    inputs = {"support_images": images[0], "support_labels": np.tile(np.eye(3, dtype=np.float32), (2, 1, 1)),
-              "query_images": images[1]}
+    inputs = {
+        "support_images": images[0],
+        "support_labels": np.tile(np.eye(3, dtype=np.float32), (2, 1, 1)),
+        "query_images": images[1],
+    }
     data = tf.data.Dataset.from_tensors((inputs, LABELS.astype(np.int32))).repeat(8)
     first, last = (shell.fit(data, verbose=0).history for _ in range(2))
     for loss in ("loss", "plain_loss", "guided_loss"):

@@ -12,12 +12,18 @@ from tests.layer_harness import check_layer
 
 
 def test_layer(tmp_path):
-    check_layer(lambda: PrototypeHead((4, 3, 5), seed=1), episodes((4, 3, 5)), [[1], [1, 2], [1]], tmp_path,
-                differentiable=(0, 2))
+    check_layer(
+        lambda: PrototypeHead((4, 3, 5), seed=1),
+        episodes((4, 3, 5)),
+        [[1], [1, 2], [1]],
+        tmp_path,
+        differentiable=(0, 2),
+    )
 
 
-@pytest.mark.parametrize("shape, ways, shots, queries",
-                         [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)])
+@pytest.mark.parametrize(
+    "shape, ways, shots, queries", [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
+)
 def test_scores_are_squared_distances_but_for_what_the_classes_share(shape, ways, shots, queries):
     inputs = episodes(shape, ways=ways, shots=shots, queries=queries)
     prototypes, query = (x.mean((2, 3)) for x in (prototypes_of(inputs), inputs[2].astype(np.float64)))

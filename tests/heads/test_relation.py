@@ -27,15 +27,22 @@ def warmed(head: RelationHead, inputs) -> RelationHead:
 
 @pytest.mark.parametrize("arguments", [{}, {"batch_statistics": False, "hidden": 5, "loss": "cross_entropy"}])
 def test_layer(arguments, tmp_path):
-    check_layer(lambda: RelationHead((5, 5, 4), seed=1, **arguments), episodes(count=2), [[1], [1, 2], [1]], tmp_path,
-                rtol=1e-4, differentiable=(0, 2))
+    check_layer(
+        lambda: RelationHead((5, 5, 4), seed=1, **arguments),
+        episodes(count=2),
+        [[1], [1, 2], [1]],
+        tmp_path,
+        rtol=1e-4,
+        differentiable=(0, 2),
+    )
 
 
 # === shapes ===
 
 
-@pytest.mark.parametrize("shape", [(5, 5, 2), (7, 7, 3), (3, 3, 2), (1, 1, 4), (2, 2, 2), (19, 19, 2), (10, 10, 2),
-                                   (4, 6, 2)])
+@pytest.mark.parametrize(
+    "shape", [(5, 5, 2), (7, 7, 3), (3, 3, 2), (1, 1, 4), (2, 2, 2), (19, 19, 2), (10, 10, 2), (4, 6, 2)]
+)
 @pytest.mark.parametrize("ways, shots, queries", [(2, 1, 1), (5, 3, 7)])
 def test_any_map_ways_shots_and_queries(shape, ways, shots, queries):
     head = RelationHead(shape, seed=0)
@@ -46,8 +53,9 @@ def test_any_map_ways_shots_and_queries(shape, ways, shots, queries):
     assert np.isfinite(head(inputs)).all()
 
 
-@pytest.mark.parametrize("side, flat", [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 4), (10, 1),
-                                        (19, 9)])
+@pytest.mark.parametrize(
+    "side, flat", [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 4), (10, 1), (19, 9)]
+)
 def test_the_map_before_the_dense_layers(side, flat):
     # Two blocks halve the side; from 10 on they lose two more before that.
     head = RelationHead((side, side, 3), seed=0)
@@ -63,15 +71,18 @@ def test_parameters_are_those_published():
     assert len(head.trainable_weights) == len(head.weights) == 12
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"feature_shape": (10, 2, 4)}, "at least 3x3"),
-    ({"feature_shape": (12, 5, 4)}, "at least 3x3"),
-    ({"loss": "bce"}, "`loss` must be one of mse, cross_entropy. Received: loss='bce'"),
-    ({"hidden": 0}, "`hidden` must be"),
-    ({"hidden": "8"}, "`hidden` must be"),
-    ({"batch_statistics": "no"}, "`batch_statistics` must be"),
-    ({"seed": -1}, "`seed` must be"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"feature_shape": (10, 2, 4)}, "at least 3x3"),
+        ({"feature_shape": (12, 5, 4)}, "at least 3x3"),
+        ({"loss": "bce"}, "`loss` must be one of mse, cross_entropy. Received: loss='bce'"),
+        ({"hidden": 0}, "`hidden` must be"),
+        ({"hidden": "8"}, "`hidden` must be"),
+        ({"batch_statistics": "no"}, "`batch_statistics` must be"),
+        ({"seed": -1}, "`seed` must be"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         RelationHead(**{"feature_shape": (5, 5, 4), **arguments})
@@ -91,11 +102,11 @@ def test_score_model_computes_the_published_formula():
         kernel, bias = weights[f"{block}_conv/kernel"], weights[f"{block}_conv/bias"]
         side = x.shape[1]
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        x = sum(padded[:, i:i + side, j:j + side] @ kernel[i, j] for i in range(3) for j in range(3)) + bias
+        x = sum(padded[:, i : i + side, j : j + side] @ kernel[i, j] for i in range(3) for j in range(3)) + bias
         x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
         x = np.maximum(x * weights[f"{block}_bn/gamma"] + weights[f"{block}_bn/beta"], 0)
         half = side // 2
-        x = x[:, :2 * half, :2 * half].reshape(6, half, 2, half, 2, 2).max((2, 4))
+        x = x[:, : 2 * half, : 2 * half].reshape(6, half, 2, half, 2, 2).max((2, 4))
     x = np.maximum(x.reshape(6, -1) @ weights["fc1/kernel"] + weights["fc1/bias"], 0)
     x = x @ weights["fc2/kernel"] + weights["fc2/bias"]
     np.testing.assert_allclose(head(inputs)[0], x.reshape(3, 2), atol=1e-5)
@@ -157,7 +168,7 @@ def test_several_episodes_at_once_equal_each_alone(batch_statistics, training):
     inputs = episodes(count=3)
     head = warmed(RelationHead((5, 5, 4), batch_statistics=batch_statistics, seed=0), inputs)
     together = head(inputs, training=training)
-    alone = [head([x[e:e + 1] for x in inputs], training=training) for e in range(3)]
+    alone = [head([x[e : e + 1] for x in inputs], training=training) for e in range(3)]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 

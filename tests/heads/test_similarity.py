@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from egt_tf.heads.similarity import (AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square, cross_entropy,
-                                     pair_model, unit)
+from egt_tf.heads.similarity import (
+    AxisMean,
+    AxisSum,
+    PairProduct,
+    PairSplit,
+    Scale,
+    Square,
+    cross_entropy,
+    pair_model,
+    unit,
+)
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(5)
@@ -20,8 +29,12 @@ CASES = {
     "mean of two axes": (lambda: AxisMean((-3, -2)), [normal(2, 3, 4, 5, 6)], [[1]], (0,)),
     "sum": (lambda: AxisSum(-1), [normal(2, 3, 4)], [[1]], (0,)),
     "product": (lambda: PairProduct(), [normal(2, 3, 4, 5), normal(2, 3, 4, 5)], [[1, 2], [1, 2]], (0, 1)),
-    "product of unit vectors": (lambda: PairProduct(normalize=True), [normal(2, 3, 4, 5), normal(2, 3, 4, 5)],
-                                [[1, 2], [1, 2]], (0, 1)),
+    "product of unit vectors": (
+        lambda: PairProduct(normalize=True),
+        [normal(2, 3, 4, 5), normal(2, 3, 4, 5)],
+        [[1, 2], [1, 2]],
+        (0, 1),
+    ),
     "scale": (lambda: Scale(-3.5), [normal(2, 3, 4)], [[1]], (0,)),
     "square": (lambda: Square(), [normal(2, 3, 4)], [[1]], (0,)),
     "halves": (lambda: PairSplit(), [normal(2, 3, 4, 6)], [[1, 2]], (0,)),

@@ -20,8 +20,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # At least five classes in every split of the folder rule, and enough images for 5 shots and the queries below.
 CLASSES, IMAGES = 24, 8
 SHORTER = {
-    "train": ["training.epochs=1", "training.episodes_per_epoch=2", "training.validation_episodes=2",
-              "data.image_size=32", "episode.queries=2", "model.backbone.width=8"],
+    "train": [
+        "training.epochs=1",
+        "training.episodes_per_epoch=2",
+        "training.validation_episodes=2",
+        "data.image_size=32",
+        "episode.queries=2",
+        "model.backbone.width=8",
+    ],
     "pretrain": ["pretrain.epochs=1", "data.image_size=32", "model.backbone.width=8"],
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
@@ -44,8 +50,11 @@ def commands() -> list[str]:
 def shortened(command: str) -> list[str]:
     program, name, *arguments = shlex.split(command)
     extra = SHORTER[name]
-    return [name, *arguments, *([part for value in extra for part in ("--set", value)] if name in ("train", "pretrain")
-                                  else extra)]
+    return [
+        name,
+        *arguments,
+        *([part for value in extra for part in ("--set", value)] if name in ("train", "pretrain") else extra),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,9 @@ def _save(path: Path, class_index: int, instance: int) -> None:
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
-    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def _globbed(arguments: list[str], folder: Path) -> list[str]:

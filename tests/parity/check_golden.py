@@ -107,18 +107,31 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
     rows = (-1, height, width, 2 * channels)
     relevance, weight = (tf.reshape(x, rows) for x in (scores.relevance[0], scores.weights[0]))
     forward = {
-        "prototype": channels_first(features[0][0]), "raw_relations": scores.plain[0],
-        "raw_relations_eval": plain_eval[0], "scores": tf.sigmoid(scores.plain[0]), "start_relevance": scores.start[0],
-        "loss_standard": plain, "eval_scores": tf.sigmoid(plain_eval[0]), "eval_loss": head.loss(plain_eval, labels)[0]}
+        "prototype": channels_first(features[0][0]),
+        "raw_relations": scores.plain[0],
+        "raw_relations_eval": plain_eval[0],
+        "scores": tf.sigmoid(scores.plain[0]),
+        "start_relevance": scores.start[0],
+        "loss_standard": plain,
+        "eval_scores": tf.sigmoid(plain_eval[0]),
+        "eval_loss": head.loss(plain_eval, labels)[0],
+    }
     explained = {
-        "relevance": channels_first(relevance), "lrp_weight": channels_first(weight),
+        "relevance": channels_first(relevance),
+        "lrp_weight": channels_first(weight),
         "lrp_weight_proto_only": channels_first(relevance_weights(relevance[..., :channels])),
         "lrp_weight_query_only": channels_first(relevance_weights(relevance[..., channels:])),
-        "raw_relations_lrp": scores.guided[0], "scores_lrp": tf.sigmoid(scores.guided[0]), "loss_lrp": guided,
-        "loss_total": total, **_relation_trace(head, features, scores.start, composite)}
-    slopes = {"grad_support": channels_first(gradients[0]).reshape(golden["support"].shape),
-              "grad_query": channels_first(gradients[1]).reshape(golden["query"].shape),
-              **_relation_weight_gradients(head.score_model, variables, gradients[2:])}
+        "raw_relations_lrp": scores.guided[0],
+        "scores_lrp": tf.sigmoid(scores.guided[0]),
+        "loss_lrp": guided,
+        "loss_total": total,
+        **_relation_trace(head, features, scores.start, composite),
+    }
+    slopes = {
+        "grad_support": channels_first(gradients[0]).reshape(golden["support"].shape),
+        "grad_query": channels_first(gradients[1]).reshape(golden["query"].shape),
+        **_relation_weight_gradients(head.score_model, variables, gradients[2:]),
+    }
     values = {**_all(forward, FORWARD), **_all(explained, RELEVANCE), **_all(slopes, GRADIENT)}
     for name in ("grad_weight/layer1.C", "grad_weight/layer2.C"):
         values[f"{name}.bias"] = Value(slopes[f"{name}.bias"], GRADIENT, scale=f"{name}.weight")
@@ -130,8 +143,13 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
 
 def _relation_trace(head, features, start, composite) -> dict[str, np.ndarray]:
     trace = record(head.score_model, features, training=True)
-    names = {"fc2_in": "fc1_relu", "fc1_in": "flatten", "layer2.pool_in": "block2_relu",
-             "layer2.conv_in": "block1_pool", "layer1.pool_in": "block1_relu"}
+    names = {
+        "fc2_in": "fc1_relu",
+        "fc1_in": "flatten",
+        "layer2.pool_in": "block2_relu",
+        "layer2.conv_in": "block1_pool",
+        "layer1.pool_in": "block1_relu",
+    }
     wanted = [trace.output_of(layer) for layer in [*names.values(), "pairs"]]
     values = {}
     for name, r in zip([*names, "layer1.conv_in"], reverse(trace, start, composite, wanted)):
@@ -186,18 +204,31 @@ def graph_values(golden: Mapping[str, np.ndarray]) -> Values:
     trace = record(head.score_model, features, training=True)
     plain_eval = head.score(features, training=False)
     forward = {
-        "nodes": trace.output_of("level0").numpy()[0][:, order], "scores": scores.plain[0],
+        "nodes": trace.output_of("level0").numpy()[0][:, order],
+        "scores": scores.plain[0],
         "node_scores": trace.output_of("node_scores").numpy()[0][:, order],
-        "start_relevance": scores.start.numpy()[0][:, order], "loss_standard": plain, "eval_scores": plain_eval[0],
+        "start_relevance": scores.start.numpy()[0][:, order],
+        "loss_standard": plain,
+        "eval_scores": plain_eval[0],
         "eval_loss": head.loss(plain_eval, labels)[0],
-        **{name: trace.output_of(f"{layer}_adjacency").numpy()[0][:, order][:, :, order]
-           for name, layer in (("adjacency0", "graph1"), ("adjacency1", "graph2"), ("adjacency_last", "graph3"))}}
+        **{
+            name: trace.output_of(f"{layer}_adjacency").numpy()[0][:, order][:, :, order]
+            for name, layer in (("adjacency0", "graph1"), ("adjacency1", "graph2"), ("adjacency_last", "graph3"))
+        },
+    }
     explained = {
-        "relevance": scores.relevance[0].numpy()[0][:, order], "lrp_weight": scores.weights[0].numpy()[0][:, order],
-        "scores_lrp": scores.guided[0], "loss_lrp": guided, "loss_total": total,
-        **_graph_trace(trace, scores.start, order)}
-    values = {**_all(forward, FORWARD), **_all(explained, RELEVANCE),
-              **_graph_weight_gradients(golden, layers, dict(zip(map(id, variables), slopes)))}
+        "relevance": scores.relevance[0].numpy()[0][:, order],
+        "lrp_weight": scores.weights[0].numpy()[0][:, order],
+        "scores_lrp": scores.guided[0],
+        "loss_lrp": guided,
+        "loss_total": total,
+        **_graph_trace(trace, scores.start, order),
+    }
+    values = {
+        **_all(forward, FORWARD),
+        **_all(explained, RELEVANCE),
+        **_graph_weight_gradients(golden, layers, dict(zip(map(id, variables), slopes))),
+    }
     for name, slope in (("support", support_slope), ("query", query_slope)):
         values[f"grad_{name}"] = Value(slope.numpy().reshape(golden[name].shape), GRADIENT, euclidean=True)
     if keras.backend.floatx() == "float64":
@@ -216,8 +247,11 @@ def _graph_trace(trace, start, order) -> dict[str, np.ndarray]:
     relevance = reverse(trace, start, COMPOSITES.get("fsc"), wanted, trace.output_of("node_scores"))
     total, first, second = (r.numpy()[0][:, order] for r in relevance)
     width = total.shape[-1]
-    return {"relevance_nodes0": total - first[..., :width] - second[..., :width], "relevance_nodes1": first,
-            "relevance_nodes2": second}
+    return {
+        "relevance_nodes0": total - first[..., :width] - second[..., :width],
+        "relevance_nodes1": first,
+        "relevance_nodes2": second,
+    }
 
 
 def _graph_weight_gradients(golden, layers, slopes) -> Values:
@@ -232,8 +266,9 @@ def _graph_weight_gradients(golden, layers, slopes) -> Values:
             values[f"{name}.weight"] = Value(slope, tolerance, euclidean=True)
             # Neither a normalisation nor a softmax sees a constant; the scores do.
             without_effect = not is_norm and prefix != "gnn.layer_last.fc"
-            values[f"{name}.bias"] = Value(np.asarray(slopes[id(bias)]), tolerance,
-                                           f"{name}.weight" if without_effect else None, euclidean=True)
+            values[f"{name}.bias"] = Value(
+                np.asarray(slopes[id(bias)]), tolerance, f"{name}.weight" if without_effect else None, euclidean=True
+            )
     return values
 
 
@@ -246,8 +281,14 @@ def cross_attention_values(golden: Mapping[str, np.ndarray]) -> Values:
     inference = episodes.inference()
     published_step = episodes.guided_step(detach=False)
     detached = {name: value for name, value in episodes.guided_step(detach=True).items() if name in FEATURE_GRADIENTS}
-    return _as_exact({**inference, **published_step, **_named("detached/", detached),
-                      **_named("standard/", episodes.standard_step())})
+    return _as_exact(
+        {
+            **inference,
+            **published_step,
+            **_named("detached/", detached),
+            **_named("standard/", episodes.standard_step()),
+        }
+    )
 
 
 class CrossAttentionEpisodes:
@@ -256,8 +297,9 @@ class CrossAttentionEpisodes:
     def __init__(self, head: CrossAttentionHead, golden: Mapping[str, np.ndarray]):
         self.layers = published.set_cross_attention_weights(head, _weights(golden))
         self.head = head
-        self.support, self.query = (tf.constant(published.to_channels_last(golden[name]))
-                                    for name in ("support", "query"))
+        self.support, self.query = (
+            tf.constant(published.to_channels_last(golden[name])) for name in ("support", "query")
+        )
         classes = golden["support_labels"]
         self.classes = tf.one_hot(classes, classes.max() + 1, dtype=self.support.dtype)
         self.labels, self.base_labels = golden["query_labels"], golden["query_global_labels"]
@@ -274,12 +316,24 @@ class CrossAttentionEpisodes:
             features = self.head.relate(self.support, self.classes, self.query, training=True)
             scores = guided_scores(self.head, features, COMPOSITES.get("fsc_can"), PUBLISHED_BETA, detach=detach)
             base, ways, total = self._losses(features, scores.guided)
-        forward = {**self._attention(), "attended_query": channels_first(features[0]),
-                   "attended_support_pooled": features[1], "cosine": scores.plain / self.head.scale,
-                   "global_scores": self._base_scores(features), "loss_global": base, "start_relevance": scores.start}
-        explained = {"relevance_query": channels_first(scores.relevance[0]), "relevance_channel": scores.relevance[1],
-                     "weight_query": channels_first(scores.weights[0]), "weight_channel": scores.weights[1],
-                     "cls_scores": _position_scores(scores.guided), "loss_nn": ways, "loss_total": total}
+        forward = {
+            **self._attention(),
+            "attended_query": channels_first(features[0]),
+            "attended_support_pooled": features[1],
+            "cosine": scores.plain / self.head.scale,
+            "global_scores": self._base_scores(features),
+            "loss_global": base,
+            "start_relevance": scores.start,
+        }
+        explained = {
+            "relevance_query": channels_first(scores.relevance[0]),
+            "relevance_channel": scores.relevance[1],
+            "weight_query": channels_first(scores.weights[0]),
+            "weight_channel": scores.weights[1],
+            "cls_scores": _position_scores(scores.guided),
+            "loss_nn": ways,
+            "loss_total": total,
+        }
         values = {**_all(forward, FORWARD), **_all(explained, RELEVANCE), **self._gradients(tape, total)}
         if keras.backend.floatx() == "float64":
             values["loss_total_float64"] = Value(np.asarray(total), DOUBLE)
@@ -303,8 +357,11 @@ class CrossAttentionEpisodes:
         return base, 2 * ways, base + ways
 
     def _gradients(self, tape, loss) -> Values:
-        variables = {f"{prefix}.{name}": variable for prefix, layer in self.layers.items()
-                     for name, variable in zip(("weight", "bias"), layer.trainable_weights)}
+        variables = {
+            f"{prefix}.{name}": variable
+            for prefix, layer in self.layers.items()
+            for name, variable in zip(("weight", "bias"), layer.trainable_weights)
+        }
         slopes = tape.gradient(loss, [self.support, self.query, *variables.values()])
         values = {name: channels_first(slope) for name, slope in zip(FEATURE_GRADIENTS, slopes)}
         for name, slope in zip(variables, slopes[2:]):
@@ -391,8 +448,10 @@ def conv4np_values(golden: Mapping[str, np.ndarray]) -> Values:
 
 
 def _backbone_values(backbone, images, layers) -> Values:
-    values = {"features_eval": channels_first(backbone(images, training=False)),
-              "features_train": channels_first(backbone(images, training=True))}
+    values = {
+        "features_eval": channels_first(backbone(images, training=False)),
+        "features_train": channels_first(backbone(images, training=True)),
+    }
     for name, prefix in layers.items():
         layer = backbone.get_layer(name)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -402,9 +461,14 @@ def _backbone_values(backbone, images, layers) -> Values:
 
 
 def _each_weighted_sum(convolution: Rule, dense: Rule) -> Composite:
-    return Composite([Entry(convolution, kind="convolution"), Entry(dense, kind="dense"),
-                      Entry(Share(ZENNIT_STABILIZER), kind="mean"),
-                      *structural_entries(max_pool=Route(), relu=Pass())])
+    return Composite(
+        [
+            Entry(convolution, kind="convolution"),
+            Entry(dense, kind="dense"),
+            Entry(Share(ZENNIT_STABILIZER), kind="mean"),
+            *structural_entries(max_pool=Route(), relu=Pass()),
+        ]
+    )
 
 
 def zennit_composites() -> dict[str, Composite]:
@@ -429,8 +493,10 @@ def zennit_composites() -> dict[str, Composite]:
         "composite_epsilon_gamma_box_low-3_high3": {"name": "epsilon_gamma_box", "low": -3.0, "high": 3.0},
         "composite_epsilon_alpha2_beta1_flat": "epsilon_alpha2_beta1_flat",
     }
-    return {**{case: _each_weighted_sum(*rules) for case, rules in pairs.items()},
-            **{case: COMPOSITES.get(identifier) for case, identifier in named.items()}}
+    return {
+        **{case: _each_weighted_sum(*rules) for case, rules in pairs.items()},
+        **{case: COMPOSITES.get(identifier) for case, identifier in named.items()},
+    }
 
 
 def zennit_model(golden: Mapping[str, np.ndarray]) -> keras.Model:
@@ -460,8 +526,10 @@ def zennit_values(golden: Mapping[str, np.ndarray]) -> Values:
     trace = record(zennit_model(golden), [tf.constant(published.to_channels_last(golden["input"]))])
     output = trace.outputs[0]
     start = output * tf.one_hot(golden["target"], output.shape[1], dtype=output.dtype)
-    values = {f"relevance/{case}": channels_first(reverse(trace, start, composite)[0])
-              for case, composite in zennit_composites().items()}
+    values = {
+        f"relevance/{case}": channels_first(reverse(trace, start, composite)[0])
+        for case, composite in zennit_composites().items()
+    }
     if keras.backend.floatx() == "float64":
         return _all({"output": output, **values}, ZENNIT_DOUBLE)
     near_zero = "relevance/epsilon_1e-6_nobias"
@@ -469,11 +537,25 @@ def zennit_values(golden: Mapping[str, np.ndarray]) -> Values:
 
 
 KINDS: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
-    "rn_": relation_values, "gnn_": graph_values, "can_": cross_attention_values,
-    "backbone_can_resnet12": resnet12_values, "backbone_resnet": resnet_values, "backbone_conv4np": conv4np_values,
-    "zennit_": zennit_values}
-INPUTS = ("support", "query", "images", "lrp/feature_relevance", "input", "target",
-          "support_labels", "query_labels", "query_global_labels")
+    "rn_": relation_values,
+    "gnn_": graph_values,
+    "can_": cross_attention_values,
+    "backbone_can_resnet12": resnet12_values,
+    "backbone_resnet": resnet_values,
+    "backbone_conv4np": conv4np_values,
+    "zennit_": zennit_values,
+}
+INPUTS = (
+    "support",
+    "query",
+    "images",
+    "lrp/feature_relevance",
+    "input",
+    "target",
+    "support_labels",
+    "query_labels",
+    "query_global_labels",
+)
 
 
 def _weights(golden) -> dict[str, np.ndarray]:
@@ -529,10 +611,11 @@ def check(path: Path) -> bool:
         reference = reference_of(name, golden, double or value.euclidean)
         if reference is not None:
             tolerance = DOUBLE if double and f"f64/{name}" in golden else value.tolerance
-            error = error_of(value.array, reference, golden[value.scale] if value.scale else reference,
-                             value.euclidean)
+            error = error_of(value.array, reference, golden[value.scale] if value.scale else reference, value.euclidean)
             good &= error <= tolerance
-            print(f"  {name:42s} error {error:8.1e}  tolerance {tolerance:.0e}  {'ok' if error <= tolerance else 'FAIL'}")
+            print(
+                f"  {name:42s} error {error:8.1e}  tolerance {tolerance:.0e}  {'ok' if error <= tolerance else 'FAIL'}"
+            )
     given = sum(name in INPUTS or name.startswith("w/") for name in golden)
     print(f"  {given} arrays are inputs and weights: given, not compared")
     return _report_rest(golden, values, double) and good

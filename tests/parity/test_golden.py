@@ -19,7 +19,9 @@ IN_DOUBLE = ("rn_", "gnn_", "can_", "backbone_can_", "zennit_")
 def _files() -> list[Path]:
     """The files of this folder and, where EGT_TF_GOLDEN_DIR is set, the others of the same kinds."""
     folders = [HERE, *filter(Path.is_dir, [Path(os.environ.get("EGT_TF_GOLDEN_DIR", "-"))])]
-    found = {file.name: file for folder in folders for file in sorted(folder.glob("*.npz")) if file.name.startswith(KINDS)}
+    found = {
+        file.name: file for folder in folders for file in sorted(folder.glob("*.npz")) if file.name.startswith(KINDS)
+    }
     return list(found.values())
 
 
@@ -35,7 +37,9 @@ def test_published_numbers(file, capsys):
     assert check_golden.check(file), capsys.readouterr().out
 
 
-@pytest.mark.parametrize("file", [file for file in _files() if file.name.startswith(IN_DOUBLE)], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [file for file in _files() if file.name.startswith(IN_DOUBLE)], ids=lambda file: file.stem
+)
 def test_published_numbers_in_float64(file, precision, capsys):
     precision("float64")
     assert check_golden.check(file), capsys.readouterr().out

@@ -33,8 +33,10 @@ class PublishedArrays:
         return arrays
 
     def resnet(self, blocks=(1, 1, 1, 1), widths=(4, 5, 6, 7), prefix="feature."):
-        arrays = {f"{prefix}trunk.0.weight": self._draw(widths[0], 3, 7, 7),
-                  **self._norm(f"{prefix}trunk.1", widths[0])}
+        arrays = {
+            f"{prefix}trunk.0.weight": self._draw(widths[0], 3, 7, 7),
+            **self._norm(f"{prefix}trunk.1", widths[0]),
+        }
         number, inputs = 4, widths[0]
         for count, width in zip(blocks, widths):
             for _ in range(count):
@@ -55,9 +57,13 @@ class PublishedArrays:
             arrays[f"{name}.layer{layer}.C.weight"] = self._draw(channels, inputs, 3, 3)
             arrays[f"{name}.layer{layer}.C.bias"] = self._draw(channels)
             arrays.update(self._norm(f"{name}.layer{layer}.BN", channels, running=False))
-        return {**arrays, f"{name}.fc1.weight": self._draw(hidden, channels * positions),
-                f"{name}.fc1.bias": self._draw(hidden), f"{name}.fc2.weight": self._draw(1, hidden),
-                f"{name}.fc2.bias": self._draw(1)}
+        return {
+            **arrays,
+            f"{name}.fc1.weight": self._draw(hidden, channels * positions),
+            f"{name}.fc1.bias": self._draw(hidden),
+            f"{name}.fc2.weight": self._draw(1, hidden),
+            f"{name}.fc2.bias": self._draw(1),
+        }
 
     def resnet12(self, widths=(4, 5, 6, 7), prefix="base."):
         arrays = {f"{prefix}conv1.weight": self._draw(widths[0], 3, 3, 3), **self._norm(f"{prefix}bn1", widths[0])}

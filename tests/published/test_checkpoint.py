@@ -34,10 +34,16 @@ def save(path, arrays):
 
 def test_names_are_brought_to_one_form(tmp_path):
     kernel, bias = np.ones((2, 3)), np.zeros(2)
-    path = save(tmp_path / "a.npz", {
-        "module.feature.trunk.0.C.weight": kernel, "module.feature.trunk.0.trunk.0.weight": kernel,
-        "relation_module.layer1.trunk.1.bias": bias, "feature.trunk.0.BN.num_batches_tracked": np.array(3),
-        "feature.trunk.4.C1.weight": kernel})
+    path = save(
+        tmp_path / "a.npz",
+        {
+            "module.feature.trunk.0.C.weight": kernel,
+            "module.feature.trunk.0.trunk.0.weight": kernel,
+            "relation_module.layer1.trunk.1.bias": bias,
+            "feature.trunk.0.BN.num_batches_tracked": np.array(3),
+            "feature.trunk.4.C1.weight": kernel,
+        },
+    )
     arrays = load_checkpoint(path)
     assert sorted(arrays) == ["feature.trunk.0.C.weight", "feature.trunk.4.C1.weight", "relation_module.layer1.BN.bias"]
 
@@ -96,17 +102,23 @@ def torch():
 
 @pytest.fixture
 def state(torch):
-    return {"module.feature.trunk.0.weight": torch.arange(6.0).reshape(2, 3),
-            "fc.0.bias": torch.ones(2, dtype=torch.bfloat16), "feature.trunk.1.num_batches_tracked": torch.tensor(5)}
+    return {
+        "module.feature.trunk.0.weight": torch.arange(6.0).reshape(2, 3),
+        "fc.0.bias": torch.ones(2, dtype=torch.bfloat16),
+        "feature.trunk.1.num_batches_tracked": torch.tensor(5),
+    }
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-@pytest.mark.parametrize("wrap", [
-    lambda state: state,
-    lambda state: {"epoch": 3, "state": state},
-    lambda state: {"state_dict": state, "acc": 0.5, "epoch": 3},
-    lambda state: {"epoch": 1, "model_state": state, "aux_classifier_state": dict(state), "model_optim_state": {}},
-])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"epoch": 3, "state": state},
+        lambda state: {"state_dict": state, "acc": 0.5, "epoch": 3},
+        lambda state: {"epoch": 1, "model_state": state, "aux_classifier_state": dict(state), "model_optim_state": {}},
+    ],
+)
 def test_files_of_torch(torch, state, tmp_path, wrap, new_format):
     torch.save(wrap(state), tmp_path / "a.tar", _use_new_zipfile_serialization=new_format)
     arrays = load_checkpoint(tmp_path / "a.tar")

@@ -24,13 +24,15 @@ def set_directly(model: EpisodicModel, arrays) -> None:
         name = f"feature.trunk.{block}"
         layers = [model.backbone.get_layer(f"block{block + 1}_{part}") for part in ("conv", "bn")]
         layers[0].set_weights([arrays[f"{name}.C.weight"].transpose(2, 3, 1, 0), arrays[f"{name}.C.bias"]])
-        layers[1].set_weights([arrays[f"{name}.BN.{part}"]
-                               for part in ("weight", "bias", "running_mean", "running_var")])
+        layers[1].set_weights(
+            [arrays[f"{name}.BN.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+        )
     score = model.head.score_model
     for layer in (1, 2):
         name = f"relation_module.layer{layer}"
         score.get_layer(f"block{layer}_conv").set_weights(
-            [arrays[f"{name}.C.weight"].transpose(2, 3, 1, 0), arrays[f"{name}.C.bias"]])
+            [arrays[f"{name}.C.weight"].transpose(2, 3, 1, 0), arrays[f"{name}.C.bias"]]
+        )
         score.get_layer(f"block{layer}_bn").set_weights([arrays[f"{name}.BN.weight"], arrays[f"{name}.BN.bias"]])
     height, width, channels = score.get_layer("flatten").input_shape[-3:]
     rows = arrays["relation_module.fc1.weight"]
@@ -47,7 +49,7 @@ def episode(size, ways=2, shots=1, queries=3):
     rng = np.random.default_rng(1)
     images = rng.normal(size=(1, ways * shots + queries, size, size, 3)).astype(np.float32)
     labels = np.repeat(np.eye(ways, dtype=np.float32), shots, axis=0)[None]
-    support, query = images[:, :ways * shots], images[:, ways * shots:]
+    support, query = images[:, : ways * shots], images[:, ways * shots :]
     return {"support_images": support, "support_labels": labels, "query_images": query}
 
 
@@ -141,12 +143,19 @@ def test_a_graph_network(published, golden_dir):
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
     converted = convert_arrays(arrays, Choices(shots=1))
     assert converted.config.model.head == {
-        "name": "graph", "ways": 5, "embedding": 128, "adjacency_width": 96, "growth": 48}
+        "name": "graph",
+        "ways": 5,
+        "embedding": 128,
+        "adjacency_width": 96,
+        "growth": 48,
+    }
     assert (converted.config.episode.ways, converted.config.episode.shots) == (5, 1)
     shape = converted.model.head.feature_shape
     # The head takes the mean over the map.
-    support, query = (np.broadcast_to(golden[part].reshape(1, -1, 1, 1, 64), (1, golden[part].size // 64, *shape))
-                      for part in ("support", "query"))
+    support, query = (
+        np.broadcast_to(golden[part].reshape(1, -1, 1, 1, 64), (1, golden[part].size // 64, *shape))
+        for part in ("support", "query")
+    )
     head = converted.model.head
     scores = head.score(head.relate(support, np.eye(5, dtype=np.float32)[None], query), training=False)
     np.testing.assert_allclose(scores[0], golden["eval_scores"], atol=1e-4)
@@ -179,8 +188,9 @@ def test_cross_attention(published, golden_dir):
 @pytest.mark.parametrize("file", ["gnn_3w1s_f64_offsets_generalised", "can_3w1s_c16"])
 def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_path, file):
     weights, _ = golden_arrays(golden_dir, file)
-    backbone = (published.resnet(widths=(4, 5, 6, 64)) if file.startswith("gnn") else
-                published.resnet12(widths=(4, 5, 6, 16)))
+    backbone = (
+        published.resnet(widths=(4, 5, 6, 64)) if file.startswith("gnn") else published.resnet12(widths=(4, 5, 6, 16))
+    )
     np.savez(tmp_path / "model.npz", **{**backbone, **weights})
     run = RunFolder(tmp_path / "run")
     convert(tmp_path / "model.npz", run, Choices(image_size=84, ways=3, shots=2))
@@ -198,18 +208,28 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
 # === arrays that do not fit ===
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"relation_module.fc2.bias": None}, ["missing relation_module.fc2.bias"]),
-    ({"feature.trunk.1.BN.running_var": None, "surprise": np.zeros(2, np.float32)},
-     ["missing feature.trunk.1.BN.running_var", "unknown surprise"]),
-    ({"relation_module.layer1.C.weight": np.zeros((4, 7, 3, 3), np.float32)},
-     ["relation_module.layer1.C.weight is (4, 7, 3, 3), not (4, 8, 3, 3)"]),
-    ({"relation_module.fc1.weight": np.zeros((3, 35), np.float32)}, ["fc1.weight is (3, 35), not (3, "]),
-    ({"feature.trunk.0.C.weight": None}, ["missing feature.trunk.0.C.weight"]),
-    ({"feature.trunk.0.C.weight": np.zeros((), np.float32)}, ["feature.trunk.0.C.weight is (), not"]),
-    ({"feature.trunk.2.C.bias": np.zeros(4, np.int64)}, ["feature.trunk.2.C.bias is int64, not floating point"]),
-    ({"feature.trunk.2.C.bias": np.full(4, np.nan, np.float32)}, ["trunk.2.C.bias holds values that are not finite"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"relation_module.fc2.bias": None}, ["missing relation_module.fc2.bias"]),
+        (
+            {"feature.trunk.1.BN.running_var": None, "surprise": np.zeros(2, np.float32)},
+            ["missing feature.trunk.1.BN.running_var", "unknown surprise"],
+        ),
+        (
+            {"relation_module.layer1.C.weight": np.zeros((4, 7, 3, 3), np.float32)},
+            ["relation_module.layer1.C.weight is (4, 7, 3, 3), not (4, 8, 3, 3)"],
+        ),
+        ({"relation_module.fc1.weight": np.zeros((3, 35), np.float32)}, ["fc1.weight is (3, 35), not (3, "]),
+        ({"feature.trunk.0.C.weight": None}, ["missing feature.trunk.0.C.weight"]),
+        ({"feature.trunk.0.C.weight": np.zeros((), np.float32)}, ["feature.trunk.0.C.weight is (), not"]),
+        ({"feature.trunk.2.C.bias": np.zeros(4, np.int64)}, ["feature.trunk.2.C.bias is int64, not floating point"]),
+        (
+            {"feature.trunk.2.C.bias": np.full(4, np.nan, np.float32)},
+            ["trunk.2.C.bias holds values that are not finite"],
+        ),
+    ],
+)
 def test_arrays_that_do_not_fit_are_named(published, change, words):
     arrays = {**without_counters({**published.conv4(), **published.relation()}), **change}
     with pytest.raises(RunError) as error:
@@ -220,8 +240,13 @@ def test_arrays_that_do_not_fit_are_named(published, change, words):
 
 def test_many_problems_are_counted(published):
     with pytest.raises(RunError, match="missing relation_module.layer1.C.weight.* and [0-9]+ more"):
-        convert_arrays({**without_counters(published.conv4()), "relation_module.x": np.zeros(1, np.float32),
-                        **{f"extra{number}": np.zeros(1, np.float32) for number in range(20)}})
+        convert_arrays(
+            {
+                **without_counters(published.conv4()),
+                "relation_module.x": np.zeros(1, np.float32),
+                **{f"extra{number}": np.zeros(1, np.float32) for number in range(20)},
+            }
+        )
 
 
 @pytest.mark.parametrize("names", [(), ("weight",), ("model.encoder.0.weight", "head.bias")])
@@ -238,10 +263,13 @@ def test_unknown_choices_list_the_known(published):
         convert_arrays(arrays, Choices(head="matching"))
 
 
-@pytest.mark.parametrize("choices, message", [
-    (Choices(image_size=15), "`data.image_size` in .* >= 16. Received: 15"),
-    (Choices(ways=1), "`episode.ways` in .* >= 2. Received: 1"),
-])
+@pytest.mark.parametrize(
+    "choices, message",
+    [
+        (Choices(image_size=15), "`data.image_size` in .* >= 16. Received: 15"),
+        (Choices(ways=1), "`episode.ways` in .* >= 2. Received: 1"),
+    ],
+)
 def test_choices_that_no_run_can_have(published, choices, message):
     with pytest.raises(ConfigError, match=message):
         convert_arrays(without_counters(published.resnet()), choices)

@@ -7,9 +7,13 @@ from egt_tf.published import names
 from egt_tf.published.layouts import origins
 
 TABLES = {
-    "rn_": names.relation_layers(prefix=""), "gnn_": names.graph_layers(), "can_": names.cross_attention_layers(),
-    "backbone_can_resnet12": names.resnet12_layers(), "backbone_conv4np": names.conv_layers(),
-    "backbone_resnet": names.resnet_layers((1, 1, 1, 1))}
+    "rn_": names.relation_layers(prefix=""),
+    "gnn_": names.graph_layers(),
+    "can_": names.cross_attention_layers(),
+    "backbone_can_resnet12": names.resnet12_layers(),
+    "backbone_conv4np": names.conv_layers(),
+    "backbone_resnet": names.resnet_layers((1, 1, 1, 1)),
+}
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -35,8 +39,10 @@ def test_no_module_is_used_twice(kind):
 def test_convolutions_and_vectors():
     found = origins({"a/kernel": (3, 5, 2, 4), "a/bias": (4,), "n/moving_variance": (4,)}, {"a": "x.C", "n": "x.BN"})
     assert {ours: (origin.name, origin.shapes) for ours, origin in found.items()} == {
-        "a/kernel": ("x.C.weight", ((4, 2, 3, 5),)), "a/bias": ("x.C.bias", ((4,),)),
-        "n/moving_variance": ("x.BN.running_var", ((4,),))}
+        "a/kernel": ("x.C.weight", ((4, 2, 3, 5),)),
+        "a/bias": ("x.C.bias", ((4,),)),
+        "n/moving_variance": ("x.BN.running_var", ((4,),)),
+    }
     theirs = np.arange(120.0).reshape(4, 2, 3, 5)
     ours = found["a/kernel"].read(theirs)
     assert ours[2, 4, 1, 3] == theirs[3, 1, 2, 4] and ours.shape == (3, 5, 2, 4)

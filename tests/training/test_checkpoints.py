@@ -98,18 +98,25 @@ def test_the_loss_scale_is_restored(tmp_path):
 
 
 def truncate(content: bytes) -> bytes:
-    return content[:len(content) // 2]
+    return content[: len(content) // 2]
 
 
 def damages(seed: int = 5, flips: int = 12):
     """Ways to damage a file, flipped bits at random places among them."""
-    yield from (truncate, lambda content: content[:-1], lambda content: b"", lambda content: b"garbage" * 40,
-                lambda content: content + b"x")
+    yield from (
+        truncate,
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: b"garbage" * 40,
+        lambda content: content + b"x",
+    )
     for place, bit in np.random.default_rng(seed).uniform(size=(flips, 2)):
+
         def flip(content, place=place, bit=bit):
             changed = bytearray(content)
             changed[int(place * len(content))] ^= 1 << int(8 * bit)
             return bytes(changed)
+
         yield flip
 
 
@@ -177,7 +184,10 @@ def test_weights_that_are_not_finite_are_not_written(checkpoints):
     spoilt = build()
     kernel = spoilt.classifier.trainable_variables[0]
     kernel.assign(kernel * np.inf)
-    with pytest.raises(RunError, match="Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
-                                       "state after step 3 is kept in .*000003.npz"):
+    with pytest.raises(
+        RunError,
+        match="Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
+        "state after step 3 is kept in .*000003.npz",
+    ):
         checkpoints.save(spoilt, Progress())
     assert len(checkpoints.files()) == 3

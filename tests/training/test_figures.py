@@ -26,11 +26,22 @@ SPEC = EpisodeSpec(3, 2, 2)
 
 
 def config(figure_every: int, **training) -> RunConfig:
-    return config_from_dict({
-        "data": {"image_size": 32}, "episode": {"ways": 3, "shots": 2, "queries": 2},
-        "model": {"backbone": {"name": "conv4", "width": 2}}, "guidance": {"mode": "none"},
-        "training": {"epochs": 3, "episodes_per_epoch": 2, "validation_episodes": 2, "figure_every": figure_every,
-                     **training}}, "the test")
+    return config_from_dict(
+        {
+            "data": {"image_size": 32},
+            "episode": {"ways": 3, "shots": 2, "queries": 2},
+            "model": {"backbone": {"name": "conv4", "width": 2}},
+            "guidance": {"mode": "none"},
+            "training": {
+                "epochs": 3,
+                "episodes_per_epoch": 2,
+                "validation_episodes": 2,
+                "figure_every": figure_every,
+                **training,
+            },
+        },
+        "the test",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +67,9 @@ def images_in(folder) -> dict[tuple[str, int], np.ndarray]:
 def callback(run, method="fsc", **keywords) -> tuple[ExplanationFigures, list, list]:
     shown, lines = [], []
     images = keywords.pop("images", open_source("synthetic:shapes").split("val"))
-    made = ExplanationFigures(run, images, SPEC, 0, 1, method, lambda *each: shown.append(each), report=lines.append,
-                              **keywords)
+    made = ExplanationFigures(
+        run, images, SPEC, 0, 1, method, lambda *each: shown.append(each), report=lines.append, **keywords
+    )
     return made, shown, lines
 
 
@@ -71,7 +83,7 @@ def test_the_picture_is_a_file_and_in_tensorboard(drawn):
         picture = np.asarray(file)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and min(picture.shape[:2]) > 1000
     # White paper with red and blue on it, in both halves.
-    for half in np.split(picture[:len(picture) // 2 * 2].astype(int), 2):
+    for half in np.split(picture[: len(picture) // 2 * 2].astype(int), 2):
         assert (half.min(axis=2) == 255).mean() > 0.3
         assert ((half[..., 0] - half[..., 2]) > 60).sum() > 1000
     found = images_in(drawn.path / "tensorboard")

@@ -16,7 +16,9 @@ FSC = COMPOSITES.get("fsc")
 
 def head_and_features(count=2, queries=4, ways=3, shape=(4, 4, 3), **head) -> tuple[RelationHead, list[tf.Tensor]]:
     rng = np.random.default_rng(3)
-    features = [np.maximum(rng.normal(size=(count, number, *shape)), 0).astype(np.float32) for number in (ways, queries)]
+    features = [
+        np.maximum(rng.normal(size=(count, number, *shape)), 0).astype(np.float32) for number in (ways, queries)
+    ]
     return RelationHead(shape, seed=1, **head), [tf.constant(x) for x in features]
 
 
@@ -62,9 +64,15 @@ def test_weights_along_another_axis():
 # === log_odds ===
 
 
-@pytest.mark.parametrize("p, beta, expected", [
-    (1.0, 4.0, np.log(4 * 1.01 / 0.01)), (0.0, 4.0, np.log(4 * 0.01 / 1.01)), (0.2, 4.0, np.log(0.84 / 0.81)),
-    (0.5, 1.0, 0.0)])
+@pytest.mark.parametrize(
+    "p, beta, expected",
+    [
+        (1.0, 4.0, np.log(4 * 1.01 / 0.01)),
+        (0.0, 4.0, np.log(4 * 0.01 / 1.01)),
+        (0.2, 4.0, np.log(0.84 / 0.81)),
+        (0.5, 1.0, 0.0),
+    ],
+)
 def test_log_odds_numbers(p, beta, expected):
     np.testing.assert_allclose(log_odds(tf.constant([p]), beta=beta), [expected], rtol=1e-5, atol=1e-7)
 
@@ -90,8 +98,9 @@ def test_the_five_parts(batch_statistics):
     result = guided_scores(head, features, FSC, training=False)
     np.testing.assert_allclose(result.plain, head.score(features), rtol=1e-5, atol=1e-6)
     probabilities = np.exp(result.plain) / np.exp(result.plain).sum(-1, keepdims=True)
-    np.testing.assert_allclose(result.start, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        result.start, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4, atol=1e-5
+    )
     pairs = pairs_of(features)
     assert result.relevance[0].shape == result.weights[0].shape == pairs.shape
     np.testing.assert_array_equal(result.weights[0], relevance_weights(result.relevance[0]))
@@ -104,7 +113,9 @@ def test_features_that_are_zero_get_no_relevance():
     head, features = head_and_features()
     result = guided_scores(head, features, FSC)
     zero = pairs_of(features).numpy() == 0
-    assert zero.any() and (result.relevance[0].numpy()[zero] == 0).all() and (result.weights[0].numpy()[zero] == 1).all()
+    assert (
+        zero.any() and (result.relevance[0].numpy()[zero] == 0).all() and (result.weights[0].numpy()[zero] == 1).all()
+    )
 
 
 def test_a_head_without_any_relevance_is_not_guided():
@@ -149,9 +160,9 @@ def test_several_episodes_equal_each_alone():
     head, features = head_and_features(count=3)
     together = guided_scores(head, features, FSC)
     for e in range(3):
-        alone = guided_scores(head, [x[e:e + 1] for x in features], FSC)
+        alone = guided_scores(head, [x[e : e + 1] for x in features], FSC)
         for a, b in zip(parts(together), parts(alone)):
-            np.testing.assert_allclose(a[e:e + 1], b, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(a[e : e + 1], b, rtol=1e-3, atol=1e-4)
 
 
 def test_graph_equals_eager():
@@ -175,22 +186,39 @@ def test_knowing_that_features_are_not_negative_changes_nothing():
 # === loss weights ===
 
 
-@pytest.mark.parametrize("mode, plain, guided, shots, expected", [
-    ("none", 1.0, None, 5, (1.0, 0.0)), ("none", 0.7, 3.0, 1, (0.7, 0.0)),
-    ("guided", 1.0, None, 1, (1.0, 0.5)), ("guided", 1.0, None, 5, (1.0, 1.0)), ("guided", 1.0, None, 2, (1.0, 1.0)),
-    ("guided", 0.2, 0.3, 1, (0.2, 0.3)), ("guided", 1.0, 0.0, 5, (1.0, 0.0)), ("guided", 0.0, 2.0, 5, (0.0, 2.0)),
-    ("guided_only", 1.0, None, 1, (0.0, 0.5)), ("guided_only", 1.0, 2.0, 5, (0.0, 2.0))])
+@pytest.mark.parametrize(
+    "mode, plain, guided, shots, expected",
+    [
+        ("none", 1.0, None, 5, (1.0, 0.0)),
+        ("none", 0.7, 3.0, 1, (0.7, 0.0)),
+        ("guided", 1.0, None, 1, (1.0, 0.5)),
+        ("guided", 1.0, None, 5, (1.0, 1.0)),
+        ("guided", 1.0, None, 2, (1.0, 1.0)),
+        ("guided", 0.2, 0.3, 1, (0.2, 0.3)),
+        ("guided", 1.0, 0.0, 5, (1.0, 0.0)),
+        ("guided", 0.0, 2.0, 5, (0.0, 2.0)),
+        ("guided_only", 1.0, None, 1, (0.0, 0.5)),
+        ("guided_only", 1.0, 2.0, 5, (0.0, 2.0)),
+    ],
+)
 def test_loss_weights(mode, plain, guided, shots, expected):
     weights = loss_weights(mode, plain, guided, shots)
     assert (weights.plain, weights.guided) == expected
 
 
-@pytest.mark.parametrize("mode, plain, guided, message", [
-    ("lrp", 1.0, None, "`guidance.mode` must be one of none, guided, guided_only. Received: 'lrp'"),
-    ("none", 0.0, 1.0, "not both 0. Received: plain=0.0, guided=0.0"),
-    ("guided", 0.0, 0.0, "not both 0"), ("guided_only", 1.0, 0.0, "not both 0"),
-    ("guided", -1.0, 1.0, "must be >= 0"), ("guided", 1.0, -1.0, "must be >= 0"),
-    ("guided", float("nan"), 1.0, "must be >= 0"), ("guided", 1.0, float("inf"), "finite")])
+@pytest.mark.parametrize(
+    "mode, plain, guided, message",
+    [
+        ("lrp", 1.0, None, "`guidance.mode` must be one of none, guided, guided_only. Received: 'lrp'"),
+        ("none", 0.0, 1.0, "not both 0. Received: plain=0.0, guided=0.0"),
+        ("guided", 0.0, 0.0, "not both 0"),
+        ("guided_only", 1.0, 0.0, "not both 0"),
+        ("guided", -1.0, 1.0, "must be >= 0"),
+        ("guided", 1.0, -1.0, "must be >= 0"),
+        ("guided", float("nan"), 1.0, "must be >= 0"),
+        ("guided", 1.0, float("inf"), "finite"),
+    ],
+)
 def test_bad_loss_weights(mode, plain, guided, message):
     with pytest.raises(ConfigError, match=message):
         loss_weights(mode, plain, guided, 5)

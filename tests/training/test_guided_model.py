@@ -32,8 +32,11 @@ def step_data(count: int = 2, shots: int = 2, per_class: int = 2, seed: int = 0)
         return (colours + 0.5 * noise).reshape(count, WAYS * number, SIZE, SIZE, 3).astype(np.float32)
 
     labels = np.eye(WAYS, dtype=np.float32)[np.repeat(np.arange(WAYS), shots)]
-    inputs = {"support_images": images(shots), "support_labels": np.tile(labels, (count, 1, 1)),
-              "query_images": images(per_class)}
+    inputs = {
+        "support_images": images(shots),
+        "support_labels": np.tile(labels, (count, 1, 1)),
+        "query_images": images(per_class),
+    }
     return inputs, np.tile(np.repeat(np.arange(WAYS, dtype=np.int32), per_class), (count, 1))
 
 
@@ -68,8 +71,13 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
         scores = head.score(features, training=True)
         probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         start = np.log((WAYS - 1) * (probabilities + 0.01) / (1.01 - probabilities))
-        pairs = tf.concat([tf.repeat(features[0][:, None], features[1].shape[1], axis=1),
-                           tf.repeat(features[1][:, :, None], WAYS, axis=2)], axis=-1)
+        pairs = tf.concat(
+            [
+                tf.repeat(features[0][:, None], features[1].shape[1], axis=1),
+                tf.repeat(features[1][:, :, None], WAYS, axis=2),
+            ],
+            axis=-1,
+        )
         relevance = analyzer.relevance(tf.constant(pairs.numpy()), tf.constant(start), training=True).numpy()
         largest = np.abs(relevance).max(-1, keepdims=True)
         weights = 1 + relevance / np.where(largest == 0, 1, largest)
@@ -79,8 +87,13 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
         loss = plain_weight * plain + guided_weight * weighted
     adam().apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
     accuracy = (np.argmax(scores, -1) == labels).mean()
-    return {"loss": float(loss), "plain_loss": float(plain), "guided_loss": float(weighted),
-            "auxiliary_loss": 0.0, "accuracy": accuracy}
+    return {
+        "loss": float(loss),
+        "plain_loss": float(plain),
+        "guided_loss": float(weighted),
+        "auxiliary_loss": 0.0,
+        "accuracy": accuracy,
+    }
 
 
 # === one step ===
@@ -122,7 +135,7 @@ def test_several_episodes_average_their_losses():
     data = step_data(count=3)
     alone = []
     for e in range(3):
-        one = ({name: x[e:e + 1] for name, x in data[0].items()}, data[1][e:e + 1])
+        one = ({name: x[e : e + 1] for name, x in data[0].items()}, data[1][e : e + 1])
         alone.append(guided(classifier()).test_on_batch(*one, return_dict=True))
     together = guided(classifier()).test_on_batch(*data, return_dict=True)
     for key in together:
@@ -134,7 +147,13 @@ def test_metrics():
     history = shell.fit(steps(step_data(), 3), verbose=0, validation_data=steps(step_data(seed=5))).history
     names = {"loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy"}
     assert set(history) == names | {f"val_{name}" for name in names}
-    assert [metric.name for metric in shell.metrics] == ["loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy"]
+    assert [metric.name for metric in shell.metrics] == [
+        "loss",
+        "plain_loss",
+        "guided_loss",
+        "auxiliary_loss",
+        "accuracy",
+    ]
     assert history["loss"][0] == pytest.approx(history["plain_loss"][0] + 0.5 * history["guided_loss"][0], rel=1e-5)
     assert history["val_guided_loss"] == [0.0] and history["val_loss"] == history["val_plain_loss"]
     assert 0 <= history["accuracy"][0] <= 1
@@ -189,8 +208,14 @@ def test_ways_may_change_between_steps():
     shell = guided(classifier())
     inputs, labels = step_data()
     shell.train_on_batch(inputs, labels)
-    fewer = ({"support_images": inputs["support_images"][:, :4], "support_labels": inputs["support_labels"][:, :4, :2],
-              "query_images": inputs["query_images"][:, :4]}, labels[:, :4])
+    fewer = (
+        {
+            "support_images": inputs["support_images"][:, :4],
+            "support_labels": inputs["support_labels"][:, :4, :2],
+            "query_images": inputs["query_images"][:, :4],
+        },
+        labels[:, :4],
+    )
     assert np.isfinite(shell.train_on_batch(*fewer)).all()
 
 
@@ -229,9 +254,14 @@ def test_calling_it_is_calling_the_classifier():
     np.testing.assert_array_equal(GuidedModel(model)(inputs), model(inputs))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"plain_weight": -1.0}, "must be >= 0"), ({"plain_weight": 0.0, "guided_weight": 0.0}, "not both 0"),
-    ({"composite": "fcs"}, "unknown composite 'fcs'; did you mean 'fsc'")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"plain_weight": -1.0}, "must be >= 0"),
+        ({"plain_weight": 0.0, "guided_weight": 0.0}, "not both 0"),
+        ({"composite": "fcs"}, "unknown composite 'fcs'; did you mean 'fsc'"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         GuidedModel(classifier(), **arguments)

@@ -19,8 +19,9 @@ SIZE, WAYS = 16, 2
 
 
 def model(loss_scale: float | None = None, **options) -> GuidedModel:
-    classifier = EpisodicModel.build_from({"name": "conv4", "width": 2},
-                                          {"name": "relation", "batch_statistics": False}, SIZE, seed=0)
+    classifier = EpisodicModel.build_from(
+        {"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False}, SIZE, seed=0
+    )
     result = GuidedModel(classifier)
     optimizer = keras.optimizers.Adam(0.01)
     if loss_scale:
@@ -97,8 +98,11 @@ def _spoils_gradient(x):
 def test_a_gradient_is_named_though_the_loss_is_finite(monkeypatch):
     shell = model(run_eagerly=True)
     relate = shell.classifier.relate
-    monkeypatch.setattr(shell.classifier, "relate", lambda *args, **kwargs: tf.nest.map_structure(
-        _spoils_gradient, relate(*args, **kwargs)))
+    monkeypatch.setattr(
+        shell.classifier,
+        "relate",
+        lambda *args, **kwargs: tf.nest.map_structure(_spoils_gradient, relate(*args, **kwargs)),
+    )
     before = shell.classifier.get_weights()
     shell.fit(episodes(count=1), verbose=0)
     name, step = shell.health.failure()
@@ -140,8 +144,9 @@ def test_a_loss_that_is_not_finite_is_never_excused():
 
 def test_a_sum_that_overflows_is_no_failure():
     health = Health()
-    assert health.check({}, {"large": tf.constant([3e38, 3e38])}, {"half": tf.constant([6e4] * 9, tf.float16)},
-                        tf.constant(1))
+    assert health.check(
+        {}, {"large": tf.constant([3e38, 3e38])}, {"half": tf.constant([6e4] * 9, tf.float16)}, tf.constant(1)
+    )
     assert health.failure() is None
 
 

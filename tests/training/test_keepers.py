@@ -21,10 +21,18 @@ EPOCHS, STEPS = 2, 5
 
 def small_config(head="prototype", **changes) -> RunConfig:
     """Two epochs of five steps on augmented images of 16 pixels, with guidance and a checkpoint every second step."""
-    parts = {"data": {"image_size": 16, "augmentation": "full"}, "episode": {"ways": 2, "shots": 1, "queries": 1},
-             "model": {"backbone": {"name": "conv4", "width": 2}, "head": head},
-             "training": {"epochs": EPOCHS, "episodes_per_epoch": STEPS, "validation_episodes": 3,
-                          "checkpoint_every": 2, "learning_rate": 0.01}}
+    parts = {
+        "data": {"image_size": 16, "augmentation": "full"},
+        "episode": {"ways": 2, "shots": 1, "queries": 1},
+        "model": {"backbone": {"name": "conv4", "width": 2}, "head": head},
+        "training": {
+            "epochs": EPOCHS,
+            "episodes_per_epoch": STEPS,
+            "validation_episodes": 3,
+            "checkpoint_every": 2,
+            "learning_rate": 0.01,
+        },
+    }
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
@@ -61,8 +69,10 @@ def expect_equal(one: RunFolder, other: RunFolder) -> None:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-OPTIMIZERS = {"adam": {"optimizer": "adam", "schedule": "cosine"},
-              "sgd": {"optimizer": {"name": "sgd", "weight_decay": 1e-3}, "clip_norm": 0.1}}
+OPTIMIZERS = {
+    "adam": {"optimizer": "adam", "schedule": "cosine"},
+    "sgd": {"optimizer": {"name": "sgd", "weight_decay": 1e-3}, "clip_norm": 0.1},
+}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
@@ -119,8 +129,9 @@ def test_no_checkpoint_within_an_epoch_if_so_configured(tmp_path):
     assert checkpoints(run) == [0, 5, 10]
 
 
-@pytest.mark.parametrize("together, expected", [
-    pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])])
+@pytest.mark.parametrize(
+    "together, expected", [pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])]
+)
 def test_where_several_steps_are_one_call_a_checkpoint_waits_for_them(tmp_path, together, expected):
     run = RunFolder(tmp_path / "run")
     train(small_config(training={"keep_checkpoints": 9, "episodes_per_epoch": 6, "steps_per_execution": together}), run)
@@ -137,8 +148,10 @@ def test_an_epoch_that_became_shorter_cannot_go_on(tmp_path):
 
 def test_two_ways_to_let_the_rate_drop_are_one_too_many(tmp_path):
     with pytest.raises(ConfigError, match="`training.schedule` must not both be given"):
-        train(small_config(training={"learning_rate_drops": [[1, 0.1]], "schedule": "cosine"}),
-              RunFolder(tmp_path / "run"))
+        train(
+            small_config(training={"learning_rate_drops": [[1, 0.1]], "schedule": "cosine"}),
+            RunFolder(tmp_path / "run"),
+        )
 
 
 def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
@@ -149,8 +162,10 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
                 kernel.assign(kernel * np.nan)
 
     run = RunFolder(tmp_path / "run")
-    message = ("Received: NaN or infinity in weight backbone/block1_conv/kernel, step 7; the state after step 6 is "
-               "kept in .*000006.npz")
+    message = (
+        "Received: NaN or infinity in weight backbone/block1_conv/kernel, step 7; the state after step 6 is "
+        "kept in .*000006.npz"
+    )
     with pytest.raises(RunError, match=message):
         train(small_config(), run, callbacks=[Spoil()])
     alone = RunFolder(tmp_path / "alone")

@@ -119,8 +119,9 @@ def test_single_precision_gives_the_gradient_of_double_precision():
     finally:
         keras.backend.set_floatx("float32")
     assert loss == pytest.approx(expected_loss, rel=1e-4)
-    np.testing.assert_allclose(np.concatenate(moved), np.concatenate(expected), rtol=0.02,
-                               atol=0.01 * np.abs(np.concatenate(expected)).max())
+    np.testing.assert_allclose(
+        np.concatenate(moved), np.concatenate(expected), rtol=0.02, atol=0.01 * np.abs(np.concatenate(expected)).max()
+    )
 
 
 @pytest.mark.parametrize("head, eagerly", [("relation", False), *((head, True) for head in HEADS)])
@@ -134,8 +135,9 @@ def test_one_step_with_guidance(head, eagerly):
     seen = tf.data.Dataset.from_tensors(episode(1))
     logs = shell.fit(tf.data.Dataset.zip((seen, tf.data.Dataset.from_tensors(episode(2)))), verbose=0).history
     expected = plain.fit(seen, verbose=0).history
-    assert {key: logs[key] for key in expected} == {key: pytest.approx(value, rel=1e-4)
-                                                    for key, value in expected.items()}
+    assert {key: logs[key] for key in expected} == {
+        key: pytest.approx(value, rel=1e-4) for key, value in expected.items()
+    }
     assert np.isfinite(logs["unseen_loss"][0]) and logs["guided_loss"][0] > 0
     for a, b in zip(model.trainable_variables, other.trainable_variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

@@ -23,9 +23,13 @@ from egt_tf.weights import load_arrays
 
 def small_config(**changes) -> RunConfig:
     """Seconds: three epochs of two steps on images of 16 pixels."""
-    parts = {"data": {"image_size": 16}, "episode": {"ways": 3, "shots": 2, "queries": 2},
-             "model": {"backbone": {"name": "conv4", "width": 2}}, "guidance": {"mode": "none"},
-             "training": {"epochs": 3, "episodes_per_epoch": 2, "validation_episodes": 5, "learning_rate": 0.01}}
+    parts = {
+        "data": {"image_size": 16},
+        "episode": {"ways": 3, "shots": 2, "queries": 2},
+        "model": {"backbone": {"name": "conv4", "width": 2}},
+        "guidance": {"mode": "none"},
+        "training": {"epochs": 3, "episodes_per_epoch": 2, "validation_episodes": 5, "learning_rate": 0.01},
+    }
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
@@ -88,8 +92,16 @@ def expect_equal_states(a: RunFolder, b: RunFolder) -> None:
 
 
 def test_files(finished):
-    assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "best.npz", "checkpoints",
-            "support", "queries"} == set(os.listdir(finished.path))
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "best.npz",
+        "checkpoints",
+        "support",
+        "queries",
+    } == set(os.listdir(finished.path))
     assert finished.config() == small_config(guidance={"mode": "guided"})
     environment = json.loads((finished.path / "environment.json").read_text())
     assert environment["seed"] == 1
@@ -204,17 +216,23 @@ def refused(error, message, run: RunFolder):
     assert not run.path.exists()
 
 
-@pytest.mark.parametrize("changes, error, message", [
-    ({"training": {"episodes_per_epoch": 3, "episodes_per_step": 2}}, ConfigError,
-     "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: 3 and 2"),
-    ({"data": {"train": "synthetic:shape"}}, DataError, "shape"),
-    ({"data": {"validation": "folder:/gone"}}, DataError, "/gone"),
-    ({"episode": {"ways": 40}}, DataError, "40-way episode needs 40 classes"),
-    ({"model": {"backbone": {"name": "conv5"}}}, ConfigError, "unknown backbone 'conv5'"),
-    ({"model": {"head": {"name": "relation", "los": "mse"}}}, ConfigError, "did you mean 'loss'"),
-    ({"guidance": {"mode": "guided", "composite": "fcs"}}, ConfigError, "unknown composite 'fcs'"),
-    ({"guidance": {"mode": "guided_only", "guided_weight": 0.0}}, ConfigError, "not both 0"),
-])
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        (
+            {"training": {"episodes_per_epoch": 3, "episodes_per_step": 2}},
+            ConfigError,
+            "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: 3 and 2",
+        ),
+        ({"data": {"train": "synthetic:shape"}}, DataError, "shape"),
+        ({"data": {"validation": "folder:/gone"}}, DataError, "/gone"),
+        ({"episode": {"ways": 40}}, DataError, "40-way episode needs 40 classes"),
+        ({"model": {"backbone": {"name": "conv5"}}}, ConfigError, "unknown backbone 'conv5'"),
+        ({"model": {"head": {"name": "relation", "los": "mse"}}}, ConfigError, "did you mean 'loss'"),
+        ({"guidance": {"mode": "guided", "composite": "fcs"}}, ConfigError, "unknown composite 'fcs'"),
+        ({"guidance": {"mode": "guided_only", "guided_weight": 0.0}}, ConfigError, "not both 0"),
+    ],
+)
 def test_a_configuration_that_cannot_be_trained_writes_nothing(tmp_path, changes, error, message):
     run = RunFolder(tmp_path / "run")
     with refused(error, message, run):
@@ -262,8 +280,11 @@ def test_stored_images_are_those_of_the_source(tmp_path):
         assert np.asarray(image).shape == images.read(int(images.members[0][0])).shape
     drawn = [np.asarray(Image.open(path)).tobytes() for path in stored]
     assert len(set(drawn)) == 6
-    class_of = {images.class_names[c]: {images.read(int(i)).tobytes() for i in images.members[c]}
-                for c, name in enumerate(images.class_names) if (run.support_folder / name).is_dir()}
+    class_of = {
+        images.class_names[c]: {images.read(int(i)).tobytes() for i in images.members[c]}
+        for c, name in enumerate(images.class_names)
+        if (run.support_folder / name).is_dir()
+    }
     for path, content in zip(stored, drawn):
         assert content in class_of[path.parent.name]
 
@@ -319,7 +340,9 @@ def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, as_file):
 
 
 def test_a_warm_start_from_another_backbone_is_refused_and_leaves_nothing(tmp_path, finished):
-    config = small_config(model={"backbone": {"name": "conv4", "width": 3}}, training={"warm_start": str(finished.path)})
+    config = small_config(
+        model={"backbone": {"name": "conv4", "width": 3}}, training={"warm_start": str(finished.path)}
+    )
     with pytest.raises(RunError, match="backbone/block1_conv/kernel is"):
         train(config, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -333,8 +356,12 @@ DOMAINS = [{"source": "synthetic:shapes", "weight": 1}, {"source": "synthetic:fo
 
 
 def test_several_sources_train_one_model_and_resume_exactly(tmp_path):
-    config = small_config(data={"train": DOMAINS, "augmentation": "full"}, model={"head": "cross_attention"},
-                          episode={"queries": 1}, training={"episodes_per_epoch": 4, "episodes_per_step": 2})
+    config = small_config(
+        data={"train": DOMAINS, "augmentation": "full"},
+        model={"head": "cross_attention"},
+        episode={"queries": 1},
+        training={"episodes_per_epoch": 4, "episodes_per_step": 2},
+    )
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(config, whole)
     with pytest.raises(KeyboardInterrupt):
@@ -353,30 +380,45 @@ def test_validation_is_on_the_val_splits_of_all_sources(tmp_path):
     config = small_config(data={"train": DOMAINS}, training={"epochs": 1})
     train(config, run)
     seed = config.training.seed + VALIDATION_STREAM
-    expected = evaluate(run.load_model(), open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
-                        EpisodeSpec(3, 2, 2), 5, seed)
+    expected = evaluate(
+        run.load_model(),
+        open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
+        EpisodeSpec(3, 2, 2),
+        5,
+        seed,
+    )
     assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
 
 
 def test_validation_sources_may_be_others(tmp_path):
     run = RunFolder(tmp_path / "run")
-    config = small_config(data={"train": DOMAINS, "validation": ["synthetic:sketch", "synthetic:texture"]},
-                          training={"epochs": 1})
+    config = small_config(
+        data={"train": DOMAINS, "validation": ["synthetic:sketch", "synthetic:texture"]}, training={"epochs": 1}
+    )
     train(config, run)
     seed = config.training.seed + VALIDATION_STREAM
-    expected = evaluate(run.load_model(), open_mixture(["synthetic:sketch", "synthetic:texture"], "val"),
-                        EpisodeSpec(3, 2, 2), 5, seed)
+    expected = evaluate(
+        run.load_model(), open_mixture(["synthetic:sketch", "synthetic:texture"], "val"), EpisodeSpec(3, 2, 2), 5, seed
+    )
     assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
 
 
 def test_the_stored_support_set_is_of_the_first_source_with_enough_classes(tmp_path):
     small = photos(tmp_path / "small", classes=7)  # 4 base classes, and fewer than 4 for validation and testing
-    train(small_config(data={"train": ["synthetic:fog", f"folder:{small}"], "validation": "synthetic:fog"},
-                       training={"epochs": 1}), RunFolder(tmp_path / "a"))
+    train(
+        small_config(
+            data={"train": ["synthetic:fog", f"folder:{small}"], "validation": "synthetic:fog"}, training={"epochs": 1}
+        ),
+        RunFolder(tmp_path / "a"),
+    )
     fog = open_source("synthetic:fog")
     assert set(os.listdir(tmp_path / "a" / "support")) <= {fog.class_names[c] for c in fog.splits["novel"]}
-    train(small_config(data={"train": [f"folder:{small}", "synthetic:fog"], "validation": "synthetic:fog"},
-                       training={"epochs": 1}), RunFolder(tmp_path / "b"))
+    train(
+        small_config(
+            data={"train": [f"folder:{small}", "synthetic:fog"], "validation": "synthetic:fog"}, training={"epochs": 1}
+        ),
+        RunFolder(tmp_path / "b"),
+    )
     assert set(os.listdir(tmp_path / "b" / "support")) <= {f"class{c}" for c in (0, 2, 4, 6)}
 
 
@@ -461,8 +503,9 @@ TRANSFORMED = {"model": {"backbone": {"name": "conv4", "width": 2, "feature_tran
 
 @pytest.mark.parametrize("learned", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_transformation_resumes_exactly(tmp_path, learned):
-    config = small_config(data={"train": ["synthetic:shapes", "synthetic:fog"]}, **TRANSFORMED,
-                          training={"learn_transformation": learned})
+    config = small_config(
+        data={"train": ["synthetic:shapes", "synthetic:fog"]}, **TRANSFORMED, training={"learn_transformation": learned}
+    )
     alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
     train(config, alone)
     with contextlib.suppress(KeyboardInterrupt):
@@ -477,11 +520,23 @@ def test_the_transformation_resumes_exactly(tmp_path, learned):
     assert all(("unseen_loss" in row) == learned for row in alone.metrics())
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({}, "at least two sources"),
-    ({"data": {"train": ["synthetic:shapes", "synthetic:fog"]}, "model": {"backbone": {"name": "conv4", "width": 2}}},
-     "the backbone must have one"),
-    ({"training": {"learn_transformation": True, "episodes_per_step": 2}}, "`training.episodes_per_step` must be 1")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "at least two sources"),
+        (
+            {
+                "data": {"train": ["synthetic:shapes", "synthetic:fog"]},
+                "model": {"backbone": {"name": "conv4", "width": 2}},
+            },
+            "the backbone must have one",
+        ),
+        (
+            {"training": {"learn_transformation": True, "episodes_per_step": 2}},
+            "`training.episodes_per_step` must be 1",
+        ),
+    ],
+)
 def test_a_transformation_that_cannot_be_learned_writes_nothing(tmp_path, changes, message):
     parts = {**TRANSFORMED, "training": {"learn_transformation": True}, **changes}
     with pytest.raises(ConfigError, match=message):

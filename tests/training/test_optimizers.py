@@ -19,11 +19,14 @@ def published_sgd(weight, gradients, rate, momentum, nesterov, decay):
     return weight
 
 
-@pytest.mark.parametrize("momentum, nesterov, decay", [(0.9, True, 5e-2), (0.9, False, 5e-2), (0.0, False, 0.3), (0.9, True, 0.0)])
+@pytest.mark.parametrize(
+    "momentum, nesterov, decay", [(0.9, True, 5e-2), (0.9, False, 5e-2), (0.0, False, 0.3), (0.9, True, 0.0)]
+)
 def test_decaying_sgd_is_pytorchs(momentum, nesterov, decay):
     gradients = np.random.default_rng(0).normal(size=6)
-    optimizer = OPTIMIZERS.get({"name": "sgd", "momentum": momentum, "nesterov": nesterov, "weight_decay": decay},
-                               learning_rate=0.1)
+    optimizer = OPTIMIZERS.get(
+        {"name": "sgd", "momentum": momentum, "nesterov": nesterov, "weight_decay": decay}, learning_rate=0.1
+    )
     variable = tf.Variable(2.0)
     for gradient in gradients:
         optimizer.apply_gradients([(tf.constant(gradient, tf.float32), variable)])

@@ -15,13 +15,26 @@ HEADS = ("relation", "graph", "cross_attention", "prototype", "cosine")
 LOSSES = ("plain_loss", "guided_loss", "auxiliary_loss")
 
 
-def config(head: str = "relation", epochs: int = 1, steps: int = 1, width: int = 4, size: int = 32,
-           **training) -> RunConfig:
-    training = {"epochs": epochs, "episodes_per_epoch": steps, "validation_episodes": 2, "learning_rate": 0.01,
-                "optimizer": {"name": "sgd", "momentum": 0.0}, **training}
-    return config_from_dict({"data": {"image_size": size}, "episode": {"ways": 3, "shots": 2, "queries": 2},
-                             "model": {"backbone": {"name": "conv4", "width": width}, "head": head},
-                             "training": training}, "the test")
+def config(
+    head: str = "relation", epochs: int = 1, steps: int = 1, width: int = 4, size: int = 32, **training
+) -> RunConfig:
+    training = {
+        "epochs": epochs,
+        "episodes_per_epoch": steps,
+        "validation_episodes": 2,
+        "learning_rate": 0.01,
+        "optimizer": {"name": "sgd", "momentum": 0.0},
+        **training,
+    }
+    return config_from_dict(
+        {
+            "data": {"image_size": size},
+            "episode": {"ways": 3, "shots": 2, "queries": 2},
+            "model": {"backbone": {"name": "conv4", "width": width}, "head": head},
+            "training": training,
+        },
+        "the test",
+    )
 
 
 def losses(run: RunFolder) -> list[float]:

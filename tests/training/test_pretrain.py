@@ -26,10 +26,13 @@ def source(tmp_path_factory) -> str:
 
 
 def small_config(source: str, **changes) -> RunConfig:
-    parts = {"data": {"train": source, "image_size": 16}, "episode": {"ways": 2, "shots": 1, "queries": 2},
-             "model": {"backbone": {"name": "conv4", "width": 2, "feature_transformation": True}},
-             "training": {"epochs": 1, "episodes_per_epoch": 1, "validation_episodes": 2, "learning_rate": 0.01},
-             "pretrain": {"epochs": 3, "batch_size": 10, "validation_share": 0.2}}
+    parts = {
+        "data": {"train": source, "image_size": 16},
+        "episode": {"ways": 2, "shots": 1, "queries": 2},
+        "model": {"backbone": {"name": "conv4", "width": 2, "feature_transformation": True}},
+        "training": {"epochs": 1, "episodes_per_epoch": 1, "validation_episodes": 2, "learning_rate": 0.01},
+        "pretrain": {"epochs": 3, "batch_size": 10, "validation_share": 0.2},
+    }
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
@@ -60,8 +63,13 @@ def expect_equal(a: RunFolder, b: RunFolder) -> None:
 
 
 def test_files(finished, source):
-    assert set(os.listdir(finished.path)) == {"config.yaml", "environment.json", "metrics.jsonl", "backbone.npz",
-                                              "last.npz"}
+    assert set(os.listdir(finished.path)) == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "backbone.npz",
+        "last.npz",
+    }
     assert finished.config() == small_config(source)
 
 
@@ -75,8 +83,9 @@ def test_metrics(finished):
 
 
 def test_a_training_starts_from_its_backbone(finished, source, tmp_path):
-    pretrained = {name: array for name, array in load_arrays(finished.backbone_file).items()
-                  if name.startswith("backbone/")}
+    pretrained = {
+        name: array for name, array in load_arrays(finished.backbone_file).items() if name.startswith("backbone/")
+    }
     assert len(pretrained) == 4 * 6
     for origin in (finished.path, finished.backbone_file):
         run = RunFolder(tmp_path / origin.name)
@@ -90,8 +99,12 @@ def test_a_training_starts_from_its_backbone(finished, source, tmp_path):
 
 
 def test_a_backbone_without_transformation_starts_from_one_with_it(finished, source, tmp_path):
-    config = small_config(source, training={"warm_start": str(finished.path)}, guidance={"mode": "none"},
-                          model={"backbone": {"name": "conv4", "width": 2}})
+    config = small_config(
+        source,
+        training={"warm_start": str(finished.path)},
+        guidance={"mode": "none"},
+        model={"backbone": {"name": "conv4", "width": 2}},
+    )
     train(config, RunFolder(tmp_path / "run"))
 
 
@@ -144,11 +157,15 @@ def test_it_is_no_run_of_a_few_shot_model(finished):
         pretrain(finished.config(), finished)
 
 
-@pytest.mark.parametrize("changes, error, message", [
-    ({"pretrain": {"batch_size": 99}}, ConfigError, "batch_size=99"),
-    ({"model": {"backbone": {"name": "conv4", "image_size": 16}}}, ConfigError, "model.backbone.image_size"),
-    ({"training": {"warm_start": "nowhere"}}, RunError, "nowhere must exist"),
-    ({"data": {"train": "folder:missing"}}, DataError, "missing")])
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"pretrain": {"batch_size": 99}}, ConfigError, "batch_size=99"),
+        ({"model": {"backbone": {"name": "conv4", "image_size": 16}}}, ConfigError, "model.backbone.image_size"),
+        ({"training": {"warm_start": "nowhere"}}, RunError, "nowhere must exist"),
+        ({"data": {"train": "folder:missing"}}, DataError, "missing"),
+    ],
+)
 def test_what_cannot_be_trained_writes_nothing(source, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         pretrain(small_config(source, **changes), RunFolder(tmp_path / "run"))
@@ -185,6 +202,11 @@ def test_classifier_config_round_trip():
     np.testing.assert_array_equal(copy(x), model(x))
     assert model(x).shape == (2, 5) and set(weight_arrays(model)) == {
         *(f"backbone/block{b}_conv/{w}" for b in range(1, 5) for w in ("kernel", "bias")),
-        *(f"backbone/block{b}_bn/{w}" for b in range(1, 5)
-          for w in ("gamma", "beta", "moving_mean", "moving_variance")),
-        "classifier/scores/kernel", "classifier/scores/bias"}
+        *(
+            f"backbone/block{b}_bn/{w}"
+            for b in range(1, 5)
+            for w in ("gamma", "beta", "moving_mean", "moving_variance")
+        ),
+        "classifier/scores/kernel",
+        "classifier/scores/bias",
+    }

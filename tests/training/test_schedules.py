@@ -16,8 +16,9 @@ EPOCHS, STEPS, RATE = 10, 5, 0.1
 
 
 def make(name: str, **arguments):
-    return SCHEDULES.get({"name": name, **arguments}, learning_rate=RATE, total_steps=EPOCHS * STEPS,
-                         steps_per_epoch=STEPS)
+    return SCHEDULES.get(
+        {"name": name, **arguments}, learning_rate=RATE, total_steps=EPOCHS * STEPS, steps_per_epoch=STEPS
+    )
 
 
 # Written down again, in plain Python.
@@ -27,8 +28,10 @@ FORMULAS = {
     "exponential": ({"factor": 0.5}, lambda step: RATE * 0.5 ** (step // 5)),
     "linear": ({"final_rate": 0.02}, lambda step: RATE - 0.08 * step / 50),
     "cosine": ({"final_rate": 0.01}, lambda step: 0.01 + 0.09 * (1 + math.cos(math.pi * step / 50)) / 2),
-    "warmup_cosine": ({"warmup_epochs": 2}, lambda step: RATE * (step + 1) / 10 if step < 10 else
-                      RATE * (1 + math.cos(math.pi * (step - 10) / 40)) / 2),
+    "warmup_cosine": (
+        {"warmup_epochs": 2},
+        lambda step: RATE * (step + 1) / 10 if step < 10 else RATE * (1 + math.cos(math.pi * (step - 10) / 40)) / 2,
+    ),
 }
 
 
@@ -61,19 +64,22 @@ def test_numbers_that_yaml_reads_as_strings():
     assert float(make("cosine", final_rate="1e-3")(50)) == pytest.approx(1e-3)
 
 
-@pytest.mark.parametrize("name, arguments, message", [
-    ("cosine", {"final_rate": -1.0}, "`final_rate` must be >= 0"),
-    ("linear", {"final_rate": "fast"}, "`final_rate` must be a number. Received: final_rate='fast'"),
-    ("exponential", {"factor": 0}, "`factor` must be above 0"),
-    ("exponential", {"factor": 1.5}, "`factor` must be above 0 and at most 1"),
-    ("warmup_cosine", {"warmup_epochs": 10}, "below `training.epochs`. Received: warmup_epochs=10 of 10 epochs"),
-    ("warmup_cosine", {"warmup_epochs": 0.5}, "`warmup_epochs` must be an integer"),
-    ("drops", {"drops": [[7, 0.1], [6, 0.01]]}, "ascending epochs"),
-    ("drops", {"drops": [[7, -0.1]]}, "rates > 0"),
-    ("drops", {"drops": 7}, "list of \\[epochs, rate\\] pairs"),
-    ("drops", {"drops": [[0.5, 0.1]]}, "must be an integer"),
-    ("cosine", {"final": 0.1}, "did you mean 'final_rate'"),
-])
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("cosine", {"final_rate": -1.0}, "`final_rate` must be >= 0"),
+        ("linear", {"final_rate": "fast"}, "`final_rate` must be a number. Received: final_rate='fast'"),
+        ("exponential", {"factor": 0}, "`factor` must be above 0"),
+        ("exponential", {"factor": 1.5}, "`factor` must be above 0 and at most 1"),
+        ("warmup_cosine", {"warmup_epochs": 10}, "below `training.epochs`. Received: warmup_epochs=10 of 10 epochs"),
+        ("warmup_cosine", {"warmup_epochs": 0.5}, "`warmup_epochs` must be an integer"),
+        ("drops", {"drops": [[7, 0.1], [6, 0.01]]}, "ascending epochs"),
+        ("drops", {"drops": [[7, -0.1]]}, "rates > 0"),
+        ("drops", {"drops": 7}, "list of \\[epochs, rate\\] pairs"),
+        ("drops", {"drops": [[0.5, 0.1]]}, "must be an integer"),
+        ("cosine", {"final": 0.1}, "did you mean 'final_rate'"),
+    ],
+)
 def test_what_is_refused(name, arguments, message):
     with pytest.raises(ConfigError, match=message):
         make(name, **arguments)

@@ -16,8 +16,9 @@ METRICS = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-9}]
 
 
 def build(width: int = 2, seed: int = 0):
-    model = EpisodicModel.build_from({"name": "conv4", "width": width}, {"name": "relation", "batch_statistics": False},
-                                     16, seed=seed)
+    model = EpisodicModel.build_from(
+        {"name": "conv4", "width": width}, {"name": "relation", "batch_statistics": False}, 16, seed=seed
+    )
     return model, keras.optimizers.Adam(0.01)
 
 
@@ -83,8 +84,7 @@ def test_other_contents_are_refused_and_change_nothing(tmp_path):
     expect_refusal(path, "last.npz must exist")
     saved(path)
     expect_refusal(path, "must hold the state of a training with this model", width=3)
-    expect_refusal(path, "must hold the state of a training with this model",
-                   optimizer=keras.optimizers.SGD(0.1))
+    expect_refusal(path, "must hold the state of a training with this model", optimizer=keras.optimizers.SGD(0.1))
     save_arrays(path, weight_arrays(build()[0]))
     expect_refusal(path, "must hold the state of a training with this model")
     path.write_bytes(b"damaged")

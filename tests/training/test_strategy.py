@@ -25,19 +25,32 @@ ROOT = PROGRAM.parents[2]
 
 def content(head: str = "relation", guidance: dict | None = None, **training) -> dict:
     """Two epochs of two steps of two episodes."""
-    training = {"epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2, "validation_episodes": 4,
-                # Adam would turn rounding errors of tiny gradients into steps of full size.
-                "optimizer": {"name": "sgd", "momentum": 0.0}, "learning_rate": 0.1, **training}
-    return {"data": {"image_size": 32}, "episode": {"ways": 3, "shots": 2, "queries": 2}, "guidance": guidance or {},
-            "model": {"backbone": {"name": "conv4", "width": 4}, "head": head}, "training": training}
+    training = {
+        "epochs": 2,
+        "episodes_per_epoch": 4,
+        "episodes_per_step": 2,
+        "validation_episodes": 4,
+        # Adam would turn rounding errors of tiny gradients into steps of full size.
+        "optimizer": {"name": "sgd", "momentum": 0.0},
+        "learning_rate": 0.1,
+        **training,
+    }
+    return {
+        "data": {"image_size": 32},
+        "episode": {"ways": 3, "shots": 2, "queries": 2},
+        "guidance": guidance or {},
+        "model": {"backbone": {"name": "conv4", "width": 4}, "head": head},
+        "training": training,
+    }
 
 
 def config(**training) -> RunConfig:
     return config_from_dict(content(**training), "the test")
 
 
-def start(folder: Path, devices: int, configurations: dict[str, dict], cluster: dict | None = None,
-          floatx: str = "float32") -> subprocess.Popen:
+def start(
+    folder: Path, devices: int, configurations: dict[str, dict], cluster: dict | None = None, floatx: str = "float32"
+) -> subprocess.Popen:
     """A process that trains all of them, into sub-folders of `folder`."""
     folder.mkdir(parents=True)
     (folder / "configurations.json").write_text(json.dumps(configurations))
@@ -62,8 +75,17 @@ def on_two_devices(folder: Path, configurations: dict[str, dict], floatx: str = 
 def on_two_workers(folder: Path, configurations: dict[str, dict]) -> None:
     """The chief's runs are in `folder / "0"`."""
     workers = [f"localhost:{port}" for port in free_ports(2)]
-    wait(*[start(folder / str(index), 1, configurations,
-                 {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}) for index in (0, 1)])
+    wait(
+        *[
+            start(
+                folder / str(index),
+                1,
+                configurations,
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}},
+            )
+            for index in (0, 1)
+        ]
+    )
 
 
 def free_ports(number: int) -> list[int]:
@@ -99,8 +121,9 @@ def expect_equal_metrics(a: RunFolder, b: RunFolder, tolerance: float) -> None:
 
 
 def runs(heads, *strategies, **changes) -> dict[str, dict]:
-    return {f"{head}-{strategy}": content(head, strategy=strategy, **changes)
-            for head in heads for strategy in strategies}
+    return {
+        f"{head}-{strategy}": content(head, strategy=strategy, **changes) for head in heads for strategy in strategies
+    }
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +152,22 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
     chief = RunFolder(tmp_path / "0" / "relation-multiworker")
     expect_equal_runs(RunFolder(devices / "relation-default"), chief)
     assert {file.name for file in chief.path.iterdir()} == {
-        file.name for file in (devices / "relation-default").iterdir()}
+        file.name for file in (devices / "relation-default").iterdir()
+    }
     assert [file.name for file in (tmp_path / "1").iterdir()] == ["configurations.json"]
     assert chief.load_model().head.name == "relation"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head, guidance, tolerance", [
-    ("cross_attention", {}, 1e-5),
-    # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the weights
-    # differed by 1.1e-4.
-    ("graph", {"mode": "none"}, 5e-4)])
+@pytest.mark.parametrize(
+    "head, guidance, tolerance",
+    [
+        ("cross_attention", {}, 1e-5),
+        # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the weights
+        # differed by 1.1e-4.
+        ("graph", {"mode": "none"}, 5e-4),
+    ],
+)
 def test_other_heads_train_as_on_one_replica(tmp_path, head, guidance, tolerance):
     on_two_devices(tmp_path / "devices", runs([head], "default", "mirrored", guidance=guidance))
     on_two_workers(tmp_path, runs([head], "multiworker", guidance=guidance))
@@ -167,7 +195,8 @@ def test_a_guided_graph_trains_as_on_one_replica_in_double_precision(tmp_path):
     expect_equal_states(one, two, tolerance=1e-9, leave_out="moving_")
     for row, other in zip(one.metrics(), two.metrics(), strict=True):
         assert [row[name] for name in ("plain_loss", "guided_loss")] == pytest.approx(
-            [other[name] for name in ("plain_loss", "guided_loss")], rel=1e-6)
+            [other[name] for name in ("plain_loss", "guided_loss")], rel=1e-6
+        )
 
 
 # === a worker that is killed ===
@@ -181,8 +210,13 @@ STEPS = 60
 def many_steps(tmp_path) -> Path:
     """Two epochs of 60 steps, with a checkpoint after every seventh step."""
     path = tmp_path / "many.yaml"
-    changes = {"episodes_per_epoch": 2 * STEPS, "checkpoint_every": 7, "optimizer": {"name": "adam"},
-               "learning_rate": 0.001, "strategy": "multiworker"}
+    changes = {
+        "episodes_per_epoch": 2 * STEPS,
+        "checkpoint_every": 7,
+        "optimizer": {"name": "adam"},
+        "learning_rate": 0.001,
+        "strategy": "multiworker",
+    }
     # JSON is YAML.
     path.write_text(json.dumps({**content(**changes), "data": {"image_size": 32, "augmentation": "full"}}))
     return path
@@ -197,10 +231,16 @@ def two_workers(many_steps):
         workers = [f"localhost:{port}" for port in free_ports(2)]
         command = [sys.executable, "-m", "egt_tf_cli", "train", "--config", many_steps, "--run", run.path, "--resume"]
         for index in (0, 1):
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})}
-            started.append(subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.PIPE, text=True))
+            environment = {
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}),
+            }
+            started.append(
+                subprocess.Popen(
+                    [*map(str, command)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                )
+            )
         return started[-2:]
 
     yield start_both
@@ -259,8 +299,10 @@ def no_cluster(monkeypatch):
 
 
 def cluster(monkeypatch, workers=("localhost:1", "localhost:2"), task=None, **others):
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": list(workers), **others},
-                                                "task": task or {"type": "worker", "index": 0}}))
+    monkeypatch.setenv(
+        "TF_CONFIG",
+        json.dumps({"cluster": {"worker": list(workers), **others}, "task": task or {"type": "worker", "index": 0}}),
+    )
 
 
 @pytest.mark.parametrize("name", ["auto", "default"])
@@ -285,13 +327,20 @@ def test_several_machines_need_a_cluster(no_cluster):
         open_strategy("multiworker")
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "must be JSON"), ("[1]", "must be a JSON object"),
-    ('{"cluster": {"worker": "a:1"}}', "must list the addresses"),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}}', "the task in TF_CONFIG"),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "the task in TF_CONFIG"),
-    ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "the task in TF_C"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "must be JSON"),
+        ("[1]", "must be a JSON object"),
+        ('{"cluster": {"worker": "a:1"}}', "must list the addresses"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}}', "the task in TF_CONFIG"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "the task in TF_CONFIG"),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}',
+            "the task in TF_C",
+        ),
+    ],
+)
 def test_a_wrong_cluster_is_refused(monkeypatch, text, message):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ConfigError, match=message):
@@ -352,9 +401,15 @@ class Worker:
         self.cluster_resolver = Resolver(*arguments)
 
 
-@pytest.mark.parametrize("worker, expected", [
-    (("worker", 0), True), (("worker", 1), False), (("chief", 0, ("chief", "worker")), True),
-    (("worker", 0, ("chief", "worker")), False)])
+@pytest.mark.parametrize(
+    "worker, expected",
+    [
+        (("worker", 0), True),
+        (("worker", 1), False),
+        (("chief", 0, ("chief", "worker")), True),
+        (("worker", 0, ("chief", "worker")), False),
+    ],
+)
 def test_the_chief(worker, expected):
     assert is_chief(Worker(*worker)) is expected
 

@@ -44,8 +44,9 @@ DOMAINS: dict[str, Domain] = {
     for domain in (
         Domain("mini_imagenet", "100 classes of ImageNet, split 64/16/20", "1.0.0", (64, 16, 20), None, None),
         Domain("cub", "200 birds (CUB-200-2011)", "1.0.0", (100, 50, 50), 11_788, "caltech_birds2011", ("cv2",)),
-        Domain("cars", "196 cars (Stanford Cars, training images)", "1.0.0", (98, 49, 49), 8_144, "cars196",
-               ("scipy",)),
+        Domain(
+            "cars", "196 cars (Stanford Cars, training images)", "1.0.0", (98, 49, 49), 8_144, "cars196", ("scipy",)
+        ),
         Domain("places", "365 scenes (Places365, 200 images each)", "1.0.0", (183, 91, 91), 73_000, "places365_small"),
         Domain("plantae", "200 plants (iNaturalist 2018)", "1.0.0", (100, 50, 50), None, "i_naturalist2018"),
     )

@@ -52,14 +52,16 @@ class DomainBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The classes of base, val and novel."""
         return published_split_rule(self.info.features["label"].num_classes)
 
-    def domain_info(self, *, description: str, label: tfds.features.ClassLabel, homepage: str, citation: str,
-                    licence: str) -> tfds.core.DatasetInfo:
+    def domain_info(
+        self, *, description: str, label: tfds.features.ClassLabel, homepage: str, citation: str, licence: str
+    ) -> tfds.core.DatasetInfo:
         """What TensorFlow Datasets wants to know."""
         return tfds.core.DatasetInfo(
             builder=self,
             description=description,
             features=tfds.features.FeaturesDict(
-                {"image": tfds.features.Image(), "label": label, "origin": tfds.features.Text()}),
+                {"image": tfds.features.Image(), "label": label, "origin": tfds.features.Text()}
+            ),
             supervised_keys=("image", "label"),
             homepage=homepage,
             citation=citation,
@@ -78,8 +80,9 @@ class DomainBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for one in pictures:
             yield one.origin, {"image": io.BytesIO(one.read()), "label": one.label, "origin": one.origin}
 
-    def origin_records(self, dl_manager: tfds.download.DownloadManager, splits: Sequence[str],
-                       keep: Sequence[str]) -> tuple[Any, Records]:
+    def origin_records(
+        self, dl_manager: tfds.download.DownloadManager, splits: Sequence[str], keep: Sequence[str]
+    ) -> tuple[Any, Records]:
         """Prepares the set that the images come from, unless it is, and indexes it.
 
         This is the only place of the package that may download anything.

@@ -30,8 +30,12 @@ class Cars(DomainBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.domain_info(
-            description=_DESCRIPTION, label=tfds.features.ClassLabel(),
-            homepage="https://ai.stanford.edu/~jkrause/cars/car_dataset.html", citation=_CITATION, licence=_LICENCE)
+            description=_DESCRIPTION,
+            label=tfds.features.ClassLabel(),
+            homepage="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
+            citation=_CITATION,
+            licence=_LICENCE,
+        )
 
     def pictures(self, dl_manager: tfds.download.DownloadManager) -> list[Picture]:
         """The training images."""

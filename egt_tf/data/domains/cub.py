@@ -31,8 +31,12 @@ class Cub(DomainBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.domain_info(
-            description=_DESCRIPTION, label=tfds.features.ClassLabel(),
-            homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/", citation=_CITATION, licence=_LICENCE)
+            description=_DESCRIPTION,
+            label=tfds.features.ClassLabel(),
+            homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
+            citation=_CITATION,
+            licence=_LICENCE,
+        )
 
     def pictures(self, dl_manager: tfds.download.DownloadManager) -> list[Picture]:
         """All images of both splits; the names of the classes are known only from them."""

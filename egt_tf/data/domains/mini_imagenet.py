@@ -66,8 +66,12 @@ class MiniImagenet(DomainBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.domain_info(
-            description=_DESCRIPTION, label=tfds.features.ClassLabel(names=_SYNSETS), homepage="https://image-net.org/",
-            citation=_CITATION, licence=_LICENCE)
+            description=_DESCRIPTION,
+            label=tfds.features.ClassLabel(names=_SYNSETS),
+            homepage="https://image-net.org/",
+            citation=_CITATION,
+            licence=_LICENCE,
+        )
 
     def class_splits(self) -> Mapping[str, Sequence[int]]:
         """The 64, 16 and 20 classes."""

@@ -34,8 +34,12 @@ class Places(DomainBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.domain_info(
-            description=_DESCRIPTION, label=tfds.features.ClassLabel(), homepage="http://places2.csail.mit.edu/",
-            citation=_CITATION, licence=_LICENCE)
+            description=_DESCRIPTION,
+            label=tfds.features.ClassLabel(),
+            homepage="http://places2.csail.mit.edu/",
+            citation=_CITATION,
+            licence=_LICENCE,
+        )
 
     def pictures(self, dl_manager: tfds.download.DownloadManager) -> list[Picture]:
         """The first 200 training images of each class."""

@@ -42,8 +42,12 @@ class Plantae(DomainBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.domain_info(
-            description=_DESCRIPTION, label=tfds.features.ClassLabel(),
-            homepage="https://github.com/visipedia/inat_comp/tree/master/2018", citation=_CITATION, licence=_LICENCE)
+            description=_DESCRIPTION,
+            label=tfds.features.ClassLabel(),
+            homepage="https://github.com/visipedia/inat_comp/tree/master/2018",
+            citation=_CITATION,
+            licence=_LICENCE,
+        )
 
     def pictures(self, dl_manager: tfds.download.DownloadManager) -> list[Picture]:
         """The first 600 images of each of the 200 largest plants."""

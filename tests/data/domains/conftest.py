@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch, no_network):
     """The folder of prepared sets, empty at first."""
+
     def refuse(name):
         raise AssertionError(f"no set may be looked for in Google's store. Received: {name}")
 

@@ -20,16 +20,25 @@ from egt_tf.errors import DataError
 def levels(source, split) -> dict[str, list[int]]:
     """Class name -> grey level of each image, sorted."""
     images = source.split(split)
-    return {name: sorted(int(images.read(i)[0, 0, 0]) for i in members)
-            for name, members in zip(images.class_names, images.members)}
+    return {
+        name: sorted(int(images.read(i)[0, 0, 0]) for i in members)
+        for name, members in zip(images.class_names, images.members)
+    }
 
 
 def birds(pixels, classes=8):
     """One training and one test image of each of the first birds."""
+
     def example(c, number):
         box = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
-        return {"image": pixels(10 * c + number), "image/filename": f"CUB/{c + 1:03d}.Bird{c}/{number}.jpg", "label": c,
-                "label_name": f"bird{c}", "bbox": box, "segmentation_mask": np.zeros((20, 20, 1), np.uint8)}
+        return {
+            "image": pixels(10 * c + number),
+            "image/filename": f"CUB/{c + 1:03d}.Bird{c}/{number}.jpg",
+            "label": c,
+            "label_name": f"bird{c}",
+            "bbox": box,
+            "segmentation_mask": np.zeros((20, 20, 1), np.uint8),
+        }
 
     return {"train": [example(c, 0) for c in range(classes)], "test": [example(c, 1) for c in range(classes)]}
 
@@ -37,8 +46,11 @@ def birds(pixels, classes=8):
 def scenes(pixels, images=3):
     names = tfds.builder("places365_small").info.features["label"].names
     big = pixels(0, 256)
-    train = [{"image": big + 10 * c + i, "label": c, "filename": f"data_256/{names[c]}/{i:08d}.jpg"}
-             for i in reversed(range(images)) for c in range(6)]
+    train = [
+        {"image": big + 10 * c + i, "label": c, "filename": f"data_256/{names[c]}/{i:08d}.jpg"}
+        for i in reversed(range(images))
+        for c in range(6)
+    ]
     # A class of its own, so that a validation image that is taken by mistake shows.
     other = [{"image": big + 250, "label": 6, "filename": "val_256/1.jpg"}]
     return {"train": train, "validation": other, "test": [{**other[0], "label": -1, "filename": "test_256/1.jpg"}]}
@@ -50,8 +62,12 @@ def species(pixels, plants=(3, 1, 2, 2, 4)):
     train, validation = [], []
     for c, count in enumerate(plants):
         for i in range(count):
-            one = {"id": f"{c}_{i}", "image": pixels(10 * c + i), "label": 100 + c,
-                   "supercategory": features["supercategory"].str2int("Plantae")}
+            one = {
+                "id": f"{c}_{i}",
+                "image": pixels(10 * c + i),
+                "label": 100 + c,
+                "supercategory": features["supercategory"].str2int("Plantae"),
+            }
             (validation if i == count - 1 else train).append(one)
     animal = {"label": 5, "supercategory": features["supercategory"].str2int("Aves")}
     train += [{"id": f"a_{i}", "image": pixels(200 + i), **animal} for i in range(9)]
@@ -77,10 +93,17 @@ def test_the_counts_are_compared_with_the_published(stand_in, pixels):
     stand_in("caltech_birds2011", birds(pixels))
     found = prepare_domain("cub")
     assert [(one.classes, one.images, one.fewest, one.most) for one in found.counts] == [
-        (4, 8, 2, 2), (2, 4, 2, 2), (2, 4, 2, 2)]
+        (4, 8, 2, 2),
+        (2, 4, 2, 2),
+        (2, 4, 2, 2),
+    ]
     # The stand-in has 8 of the 200 classes; label numbers still reach to 200.
-    assert found.problems == ("split base has 4 classes, not 100", "split val has 2 classes, not 50",
-                              "split novel has 2 classes, not 50", "16 images, not 11788")
+    assert found.problems == (
+        "split base has 4 classes, not 100",
+        "split val has 2 classes, not 50",
+        "split novel has 2 classes, not 50",
+        "16 images, not 11788",
+    )
     assert not found.report.unreadable
 
 
@@ -114,7 +137,8 @@ def test_places_takes_the_first_training_images_in_the_order_of_names(stand_in, 
     found = levels(source, "all")
     assert list(found) == names[:6]
     assert [[round(level / 10, 1) for level in one] for one in found.values()] == [
-        pytest.approx([c, c + 0.1], abs=0.11) for c in range(6)]
+        pytest.approx([c, c + 0.1], abs=0.11) for c in range(6)
+    ]
     assert source.split("val").class_names == (names[1], names[5])
 
 
@@ -154,8 +178,10 @@ def test_splits_share_no_class(stand_in, pixels):
     stand_in("caltech_birds2011", birds(pixels))
     prepare_domain("cub")
     builder = domain_builder(find_domain("cub"))
-    labels = {split: {int(one["label"]) for one in builder.as_dataset(split=split).as_numpy_iterator()}
-              for split in ("base", "val", "novel")}
+    labels = {
+        split: {int(one["label"]) for one in builder.as_dataset(split=split).as_numpy_iterator()}
+        for split in ("base", "val", "novel")
+    }
     assert labels == {"base": {0, 2, 4, 6}, "val": {1, 5}, "novel": {3, 7}}
 
 
@@ -267,6 +293,8 @@ def test_names():
 
 
 def test_the_table_of_domains_is_light():
-    code = ("import sys, egt_tf, egt_tf.data.domains, egt_tf.data.sources\n"
-            "sys.exit('tensorflow_datasets' in sys.modules or 'tensorflow' in sys.modules)")
+    code = (
+        "import sys, egt_tf, egt_tf.data.domains, egt_tf.data.sources\n"
+        "sys.exit('tensorflow_datasets' in sys.modules or 'tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

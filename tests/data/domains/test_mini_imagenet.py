@@ -44,8 +44,10 @@ def tar(files: dict[str, bytes]) -> bytes:
 
 
 def class_tars(images=2) -> dict[str, bytes]:
-    return {f"{synset}.tar": tar({f"{synset}_{i}.JPEG": encoded(2 * c + i) for i in range(images)})
-            for c, synset in enumerate(SYNSETS)}
+    return {
+        f"{synset}.tar": tar({f"{synset}_{i}.JPEG": encoded(2 * c + i) for i in range(images)})
+        for c, synset in enumerate(SYNSETS)
+    }
 
 
 def test_the_classes_are_those_of_the_published_split():
@@ -90,7 +92,10 @@ def test_prepared(tmp_path, data_folder):
     found = prepare_domain("mini_imagenet", tmp_path / "images")
     assert found.folder == data_folder / "mini_imagenet" / "1.0.0"
     assert [(one.split, one.classes, one.images) for one in found.counts] == [
-        ("base", 64, 128), ("val", 16, 32), ("novel", 20, 40)]
+        ("base", 64, 128),
+        ("val", 16, 32),
+        ("novel", 20, 40),
+    ]
     assert found.problems == ()
     source = open_source("domain:mini_imagenet")
     for split, names in (("base", BASE), ("val", VAL), ("novel", NOVEL)):
@@ -113,7 +118,10 @@ def test_the_first_images_are_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(mini_imagenet, "IMAGES_PER_CLASS", 2)
     write_folders(tmp_path, images=4)
     assert [one.origin for one in manual_pictures(tmp_path)[:3]] == [
-        f"{BASE[0]}/{BASE[0]}_0.png", f"{BASE[0]}/{BASE[0]}_1.png", f"{BASE[1]}/{BASE[1]}_0.png"]
+        f"{BASE[0]}/{BASE[0]}_0.png",
+        f"{BASE[0]}/{BASE[0]}_1.png",
+        f"{BASE[1]}/{BASE[1]}_0.png",
+    ]
 
 
 def test_missing_classes_are_named(tmp_path):
