@@ -1,4 +1,4 @@
-# make demo | make test | make test-slow | make box | make clean
+# make demo | make test | make test-slow | make lint | make box | make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3,\
@@ -10,7 +10,7 @@ EGT_TF := $(VENV)/bin/egt-tf
 DEMO := runs/demo
 BOX := runs/box
 
-.PHONY: demo test test-slow box clean
+.PHONY: demo test test-slow lint box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -25,6 +25,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 # Make the model that comes with the package anew: train it, measure it on every drawn domain, export it.
 box: $(READY)
@@ -43,7 +48,7 @@ $(READY): setup.cfg pyproject.toml
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -e '.[test]'
+	$(VENV)/bin/pip install --quiet -e '.[test,lint]'
 	@touch $@
 
 clean:

@@ -18,15 +18,15 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
-from tensorflow import keras  # noqa: E402
+import tensorflow as tf
+from tensorflow import keras
 
-from egt_tf.backbones import resnet10  # noqa: E402
-from egt_tf.data.pipeline import image_batches  # noqa: E402
-from egt_tf.data.sources import open_source  # noqa: E402
-from egt_tf.explain import COMPOSITES, record, reverse  # noqa: E402
-from egt_tf.explain.canonize import fold_batch_norm  # noqa: E402
-from egt_tf.runs import RunFolder  # noqa: E402
+from egt_tf.backbones import resnet10
+from egt_tf.data.pipeline import image_batches
+from egt_tf.data.sources import open_source
+from egt_tf.explain import COMPOSITES, record, reverse
+from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.runs import RunFolder
 
 SIZE = 84
 STAGES = {

@@ -18,16 +18,16 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec  # noqa: E402
-from egt_tf.data.pipeline import image_batches  # noqa: E402
-from egt_tf.data.sampling import draw_episode  # noqa: E402
-from egt_tf.data.sources import ImageSet, open_source  # noqa: E402
-from egt_tf.episodic_model import EpisodicModel  # noqa: E402
-from egt_tf.evaluation.accuracy import Evaluator  # noqa: E402
-from egt_tf.evaluation.features import FeatureTable  # noqa: E402
-from egt_tf.heads import HEADS  # noqa: E402
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.pipeline import image_batches
+from egt_tf.data.sampling import draw_episode
+from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.evaluation.accuracy import Evaluator
+from egt_tf.evaluation.features import FeatureTable
+from egt_tf.heads import HEADS
 
 
 def parsed() -> argparse.Namespace:

@@ -22,10 +22,10 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from egt_tf.backbones import resnet10  # noqa: E402
-from egt_tf.explain import COMPOSITES, linear_parts, record, reverse  # noqa: E402
+from egt_tf.backbones import resnet10
+from egt_tf.explain import COMPOSITES, linear_parts, record, reverse
 
 COMPOSITE_NAMES = ("fsc", "fsc_gamma", "epsilon_plus", "lrp.epsilon", "lrp.sequential_preset_a")
 

@@ -44,7 +44,7 @@ def main() -> None:
     if len(runs) % 2:
         parser.error(f"runs must come in pairs. Received: {len(runs)}")
     print("| head | data | episodes | plain | guided | guided - plain |\n|---|---|---|---|---|---|")
-    for plain, guided in zip(runs[::2], runs[1::2]):
+    for plain, guided in zip(runs[::2], runs[1::2], strict=True):
         print("\n".join(rows(plain, guided)))
 
 

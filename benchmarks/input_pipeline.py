@@ -38,17 +38,17 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from egt_tf.config import RunConfig, load_config  # noqa: E402
-from egt_tf.data.episode import EpisodeSpec  # noqa: E402
-from egt_tf.data.pipeline import episode_dataset  # noqa: E402
-from egt_tf.data.preprocessing import evaluation_image  # noqa: E402
-from egt_tf.data.sources import ImageSet, open_source  # noqa: E402
-from egt_tf.episodic_model import EpisodicModel  # noqa: E402
-from egt_tf.training.guidance import loss_weights  # noqa: E402
-from egt_tf.training.guided_model import GuidedModel  # noqa: E402
-from egt_tf.training.optimizers import OPTIMIZERS  # noqa: E402
+from egt_tf.config import RunConfig, load_config
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.pipeline import episode_dataset
+from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.training.guidance import loss_weights
+from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.optimizers import OPTIMIZERS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PREFETCHED = 2
@@ -163,7 +163,7 @@ def training_blocks(config: RunConfig, images: ImageSet, rounds: int, steps: int
         # What was prefetched in the meantime must not count as fast: the block begins with an empty store.
         for _ in range(PREFETCHED):
             next(endless)
-        for rows, iterator in zip(table, (endless, fixed)):
+        for rows, iterator in zip(table, (endless, fixed), strict=True):
             for name, value in block(step, iterator, steps).items():
                 rows.setdefault(name, []).append(value)
     return [{name: np.array(values) for name, values in rows.items()} for rows in table]

@@ -18,19 +18,19 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec  # noqa: E402
-from egt_tf.data.preprocessing import evaluation_image  # noqa: E402
-from egt_tf.data.sampling import episode_generator, sample_episode  # noqa: E402
-from egt_tf.data.sources import open_source  # noqa: E402
-from egt_tf.data.support import SupportSet  # noqa: E402
-from egt_tf.data.synthetic import DOMAINS  # noqa: E402
-from egt_tf.episodic_model import EpisodicModel  # noqa: E402
-from egt_tf.explain.episode import query_inputs, start_of_first_query  # noqa: E402
-from egt_tf.explain.heatmap import pool_channels  # noqa: E402
-from egt_tf.explain.methods import get_method  # noqa: E402
-from egt_tf.runs import RunFolder  # noqa: E402
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.sampling import episode_generator, sample_episode
+from egt_tf.data.sources import open_source
+from egt_tf.data.support import SupportSet
+from egt_tf.data.synthetic import DOMAINS
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.explain.episode import query_inputs, start_of_first_query
+from egt_tf.explain.heatmap import pool_channels
+from egt_tf.explain.methods import get_method
+from egt_tf.runs import RunFolder
 
 METHODS = (
     "fsc",
@@ -99,7 +99,7 @@ def explainer(model: EpisodicModel, name: str):
     @tf.function
     def explain(*inputs):
         ((*maps,),) = method.maps(prepared, inputs, [start])
-        return dict(zip(prepared.input_names, maps))["query_images"][0, 0]
+        return dict(zip(prepared.input_names, maps, strict=True))["query_images"][0, 0]
 
     return explain
 

@@ -24,12 +24,12 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
-from PIL import Image  # noqa: E402
+import tensorflow as tf
+from PIL import Image
 
-from egt_tf.data.synthetic import draw  # noqa: E402
-from egt_tf.errors import EgtError, ExportError  # noqa: E402
-from egt_tf.export.loading import ExportedModel  # noqa: E402
+from egt_tf.data.synthetic import draw
+from egt_tf.errors import EgtError, ExportError
+from egt_tf.export.loading import ExportedModel
 
 SIGNATURES = ("serving_default", "explain")
 IMAGES, WARM_UP = 4, 20

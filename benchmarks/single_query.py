@@ -16,12 +16,12 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec  # noqa: E402
-from egt_tf.data.pipeline import episode_dataset  # noqa: E402
-from egt_tf.data.sources import open_source  # noqa: E402
-from egt_tf.runs import RunFolder  # noqa: E402
+from egt_tf.data.episode import EpisodeSpec
+from egt_tf.data.pipeline import episode_dataset
+from egt_tf.data.sources import open_source
+from egt_tf.runs import RunFolder
 
 
 def predictions(model, inputs) -> dict[str, np.ndarray]:

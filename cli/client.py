@@ -64,7 +64,7 @@ def client(
     if support is not None and not as_json:
         click.echo(f"using the support set {folder}: {len(support.class_names)} classes, {support.shots} images each")
         say_left_out(support.left_out, support.shots)
-    for image, file, picture in zip(images, files, picture_names(images, "overlay")):
+    for image, file, picture in zip(images, files, picture_names(images, "overlay"), strict=True):
         try:
             answer = classifier.explain(file) if explained else classifier.classify(file)
         except RequestRefusedError as error:
@@ -90,6 +90,6 @@ def _record(image, answer, picture):
     record = {
         "image": str(image),
         "class": answer.class_names[answer.predicted],
-        "probabilities": dict(zip(answer.class_names, answer.probabilities)),
+        "probabilities": dict(zip(answer.class_names, answer.probabilities, strict=True)),
     }
     return json.dumps(record if picture is None else {**record, "overlay": str(picture)})

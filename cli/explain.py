@@ -119,10 +119,10 @@ def _explain_by_run(images, figures, folder, support_folder, target, method, com
     queries = [load_image(image, model.image_size) for image in images]
     which_run = "the newest run" if folder is None else "the run"
     _say_support(f"{which_run} {run.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, figures):
+    for image, query, figure in zip(images, queries, figures, strict=True):
         explanations = [
             explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
-            for each, method in zip(prepared, methods)
+            for each, method in zip(prepared, methods, strict=True)
         ]
         if compare:
             draw_comparison(explanations, figure)
@@ -143,7 +143,7 @@ def _explain_by_exported(images, figures, exported, described, support_folder, t
         raise ExportError(f"the model {explainer.model.path} has no stored support set; give one: --support FOLDER")
     queries = [load_image(image, explainer.image_size) for image in images]
     _say_support(described or f"the model {explainer.model.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, figures):
+    for image, query, figure in zip(images, queries, figures, strict=True):
         explanation = explainer.explain(support, query, target, image.name)
         save(explanation, figure)
         _say_prediction(image, explanation, figure)

@@ -31,7 +31,7 @@ def predict(images: tuple[Path, ...], folder: Path | None) -> None:
     model.check_classifier()
     if folder is None:
         click.echo(f"using {describe_packaged(model.path)} and its stored support set")
-    for image, file in zip(images, files):
+    for image, file in zip(images, files, strict=True):
         try:
             answer = model.ask("serving_default", {"images": [file]})
         except ExportError as error:

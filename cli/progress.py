@@ -78,7 +78,7 @@ def stage_progress(unit: str) -> Callable[[int, int], None]:
 
 def duration(seconds: float) -> str:
     """ "48 s", "2 min 05 s" or "3 h 10 min"."""
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:

@@ -38,7 +38,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
     else:
         head, *lines = table(HEADER, [_cells(row) for row in rows]).splitlines()
         click.echo(head)
-        for row, line in zip(rows, lines):
+        for row, line in zip(rows, lines, strict=True):
             click.echo(
                 "\n".join(
                     [

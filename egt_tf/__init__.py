@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["EpisodicModel", "GuidedModel", "LRP", "__version__", "load_config", "open_source"]
+__all__ = ["LRP", "EpisodicModel", "GuidedModel", "__version__", "load_config", "open_source"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import types
@@ -432,7 +433,7 @@ def _as_drops(value: Any) -> tuple[tuple[int, float], ...] | None:
     drops = tuple((_as_integer(epochs), _as_number(rate)) for epochs, rate in value)
     if any(epochs is None or epochs < 1 or rate is None or rate <= 0 for epochs, rate in drops):
         return None
-    ascending = all(first < second for (first, _), (second, _) in zip(drops, drops[1:]))
+    ascending = all(first < second for (first, _), (second, _) in itertools.pairwise(drops))
     return drops if ascending else None
 
 

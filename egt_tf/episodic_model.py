@@ -43,7 +43,7 @@ class SplitEpisodes(keras.layers.Layer):
         shape = tf.concat([[tf.shape(support)[0], sum(sizes)], tf.shape(features)[1:]], axis=0)
         parts = tf.split(tf.reshape(features, shape), sizes, axis=1, num=2)
         shapes = self.compute_output_shape([x.shape for x in inputs])
-        return [tf.ensure_shape(part, static) for part, static in zip(parts, shapes)]
+        return [tf.ensure_shape(part, static) for part, static in zip(parts, shapes, strict=True)]
 
     def compute_output_shape(self, input_shape):
         features, support, query = map(tf.TensorShape, input_shape)

@@ -68,7 +68,7 @@ def release_frames(error: BaseException) -> None:
         traceback.clear_frames(link.__traceback__)
         for frame, _ in traceback.walk_tb(link.__traceback__):
             # Asking brings a copy of the variables up to date, which `locals()` has made and `clear_frames` forgets.
-            frame.f_locals
+            _ = frame.f_locals
         link = link.__cause__ or link.__context__
     gc.collect()
 

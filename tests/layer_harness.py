@@ -129,7 +129,8 @@ def _check_gradients(make, inputs, differentiable, idle):
     for position in differentiable:
         gradient = tape.gradient(loss, xs[position])
         assert gradient is not None, f"no gradient reaches input {position}"
-        assert np.isfinite(gradient).all() and np.any(gradient), f"the gradient of input {position} is 0 or not finite"
+        assert np.isfinite(gradient).all(), f"the gradient of input {position} is not finite"
+        assert np.any(gradient), f"the gradient of input {position} is 0"
     if layer.trainable_variables:
         _check_update(layer, tape.gradient(loss, layer.trainable_variables), idle)
 

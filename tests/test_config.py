@@ -79,10 +79,11 @@ def test_values_of_the_file_are_taken(write):
     assert config.data.validation == "folder:DIR"
 
 
-@pytest.mark.parametrize("text, value", [("3e-4", 3e-4), ("0.1", 0.1), ("1", 1.0), ("1e-05", 1e-5)])
+@pytest.mark.parametrize(("text", "value"), [("3e-4", 3e-4), ("0.1", 0.1), ("1", 1.0), ("1e-05", 1e-5)])
 def test_numbers_may_be_written_without_a_dot(write, text, value):
     rate = load_config(write(f"training: {{learning_rate: {text}}}")).training.learning_rate
-    assert rate == value and isinstance(rate, float)
+    assert rate == value
+    assert isinstance(rate, float)
 
 
 def test_a_bare_name_stands_for_a_part_without_arguments():
@@ -127,7 +128,7 @@ def test_ill_typed_value_states_rule_and_value():
 
 
 @pytest.mark.parametrize(
-    "section, key, value, rule",
+    ("section", "key", "value", "rule"),
     [
         ("training", "epochs", True, "an integer >= 1"),
         ("training", "epochs", 0, "an integer >= 1"),
@@ -186,7 +187,7 @@ def test_refused_values(section, key, value, rule):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("- 1\n", "must be a mapping of keys"),
         ("training: 3\n", "`training` in .*run.yaml must be a mapping of keys. Received: 3"),
@@ -207,7 +208,7 @@ def test_refused_files(write, text, message):
 def test_text_that_is_not_utf8_is_refused(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_bytes(b"data: {train: 'folder:\xff'}")
-    with pytest.raises(ConfigError, match="run.yaml must be UTF-8"):
+    with pytest.raises(ConfigError, match=r"run.yaml must be UTF-8"):
         load_config(path)
 
 
@@ -251,7 +252,7 @@ def test_overrides_do_not_change_the_mapping():
 
 
 @pytest.mark.parametrize(
-    "override, message",
+    ("override", "message"),
     [
         ("training.epochs", "must be written section.key=value"),
         ("=3", "must be written section.key=value"),

@@ -62,7 +62,7 @@ def test_inputs_go_by_name():
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("ways, shots, queries", [(2, 1, 1), (5, 1, 3), (3, 4, 7)])
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(2, 1, 1), (5, 1, 3), (3, 4, 7)])
 def test_ways_shots_and_queries_are_free(ways, shots, queries):
     assert build()(inputs(2, ways, shots, queries)).shape == (2, queries, ways)
 
@@ -147,7 +147,7 @@ def test_names_and_sizes():
 
 
 @pytest.mark.parametrize(
-    "backbone, head, message",
+    ("backbone", "head", "message"),
     [
         ("conv5", "relation", "unknown backbone 'conv5'; did you mean 'conv4'"),
         ("conv4", "relations", "unknown head 'relations'; did you mean 'relation'"),

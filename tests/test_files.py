@@ -52,7 +52,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
 
 
 def test_an_error_without_a_number_keeps_its_words(tmp_path):
-    with pytest.raises(OSError, match="^disk full$"), atomic_write(tmp_path / "file"):
+    with pytest.raises(OSError, match=r"^disk full$"), atomic_write(tmp_path / "file"):
         raise OSError("disk full")
 
 

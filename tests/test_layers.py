@@ -112,7 +112,7 @@ def test_imports_go_downwards(module):
 
 
 @pytest.mark.parametrize(
-    "source, module",
+    ("source", "module"),
     [
         ("import egt_tf_cli.main", "egt_tf.errors"),
         ("from cli import main", "egt_tf.training.guided_model"),
@@ -134,7 +134,7 @@ def test_a_forbidden_import_is_found(source, module):
 
 
 @pytest.mark.parametrize(
-    "source, module",
+    ("source", "module"),
     [
         ("from egt_tf.errors import DataError", "egt_tf.data.images"),
         ("from . import images\nfrom .splits import read_splits", "egt_tf.data.sources"),

@@ -41,7 +41,7 @@ def test_the_mapping_wins_over_defaults_and_is_left_alone(table):
 
 
 @pytest.mark.parametrize(
-    "identifier, message",
+    ("identifier", "message"),
     [
         ("sow", r"^unknown tool 'sow'; did you mean 'saw'\? Known: axe, saw$"),
         ("hammer", r"^unknown tool 'hammer'\. Known: axe, saw$"),
@@ -69,7 +69,7 @@ def test_an_argument_for_kwargs_is_no_argument(table):
 
 
 def test_a_name_is_taken_once(table):
-    with pytest.raises(ConfigError, match="a tool name must be registered once. Received: 'axe'"):
+    with pytest.raises(ConfigError, match=r"a tool name must be registered once. Received: 'axe'"):
         table.register("axe")(lambda: None)
     assert table.get("axe") == "axe"
 

@@ -176,9 +176,9 @@ def test_a_damaged_run_is_listed_with_what_is_wrong(tmp_path, name):
 
 
 def test_no_folder_and_no_such_order(tmp_path):
-    with pytest.raises(RunError, match="must exist. Received: .*gone, no such folder"):
+    with pytest.raises(RunError, match=r"must exist. Received: .*gone, no such folder"):
         list_runs(tmp_path / "gone")
-    with pytest.raises(RunError, match="`sort` must be one of name, accuracy, epochs, written. Received: sort='size'"):
+    with pytest.raises(RunError, match=r"`sort` must be one of name, accuracy, epochs, written. Received: sort='size'"):
         list_runs(tmp_path, "size")
 
 

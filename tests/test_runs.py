@@ -56,16 +56,16 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(RunError, match="gone must exist. Received: no such folder"):
+    with pytest.raises(RunError, match=r"gone must exist. Received: no such folder"):
         RunFolder(tmp_path / "gone").config()
-    with pytest.raises(RunError, match="no config.yaml in it"):
+    with pytest.raises(RunError, match=r"no config.yaml in it"):
         RunFolder(tmp_path).config()
 
 
 def test_a_damaged_configuration_is_named(tmp_path):
     run = RunFolder(tmp_path)
     run.config_file.write_text("traning: {epochs: 3}\n")
-    with pytest.raises(ConfigError, match="'traning' in .*config.yaml"):
+    with pytest.raises(ConfigError, match=r"'traning' in .*config.yaml"):
         run.config()
 
 
@@ -74,7 +74,7 @@ def test_metrics(tmp_path):
     run.metrics_file.write_text('{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": 0.25}\n')
     assert run.metrics() == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
     run.metrics_file.write_text('{"epoch": 1, "lo')
-    with pytest.raises(RunError, match="metrics.jsonl must hold one JSON object a line"):
+    with pytest.raises(RunError, match=r"metrics.jsonl must hold one JSON object a line"):
         run.metrics()
 
 
@@ -96,7 +96,7 @@ def test_load_model(tmp_path):
 def test_a_run_without_a_finished_epoch_has_no_model(tmp_path):
     run = RunFolder(tmp_path)
     run.create(small_config())
-    with pytest.raises(RunError, match="must have finished an epoch.*--resume"):
+    with pytest.raises(RunError, match=r"must have finished an epoch.*--resume"):
         run.load_model()
 
 
@@ -105,7 +105,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     run.create(small_config())
     other = EpisodicModel.build_from({"name": "conv4", "width": 3}, {"name": "relation", "hidden": 3}, 16)
     save_arrays(run.best_file, weight_arrays(other))
-    with pytest.raises(RunError, match="best.npz must fit the architecture"):
+    with pytest.raises(RunError, match=r"best.npz must fit the architecture"):
         run.load_model()
 
 
@@ -117,7 +117,8 @@ def test_newest_run_is_the_one_whose_weights_were_written_last(tmp_path):
     newest = finished(tmp_path / "b", 3000)
     finished(tmp_path / "c", 1000)
     RunFolder(tmp_path / "unfinished").create(small_config())
-    assert newest_run(tmp_path) == newest and has_run(tmp_path)
+    assert newest_run(tmp_path) == newest
+    assert has_run(tmp_path)
     os.utime(tmp_path / "a" / "best.npz", (4000, 4000))
     assert newest_run(tmp_path).path == tmp_path / "a"
 

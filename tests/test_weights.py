@@ -77,7 +77,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(RunError, match="w.npz must exist. Received: no such file"):
+    with pytest.raises(RunError, match=r"w.npz must exist. Received: no such file"):
         load_arrays(tmp_path / "w.npz")
 
 
@@ -95,10 +95,10 @@ def not_archives() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name, content", not_archives().items())
+@pytest.mark.parametrize(("name", "content"), not_archives().items())
 def test_other_files_are_refused(tmp_path, name, content):
     (tmp_path / "w.npz").write_bytes(content)
-    with pytest.raises(RunError, match="w.npz is damaged or no weight file"):
+    with pytest.raises(RunError, match=r"w.npz is damaged or no weight file"):
         load_arrays(tmp_path / "w.npz")
 
 

@@ -83,7 +83,7 @@ def _conv_backbone(name, image_size, width, seed, transformation, padded, pooled
     weights, transformed = InitialWeights(seed), Transformations(transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = images
-    for index, (pad, pool) in enumerate(zip(padded, pooled), start=1):
+    for index, (pad, pool) in enumerate(zip(padded, pooled, strict=True), start=1):
         block = f"block{index}"
         x = keras.layers.Conv2D(
             width,

@@ -114,7 +114,7 @@ def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> ker
     weights, transformed = InitialWeights(seed), Transformations(transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _stem(images, stem, widths[0], weights)
-    for stage, (count, width) in enumerate(zip(blocks, widths), start=1):
+    for stage, (count, width) in enumerate(zip(blocks, widths, strict=True), start=1):
         for block in range(1, count + 1):
             # Only the first block of a stage after the first one halves the map.
             stride = 2 if stage > 1 and block == 1 else 1

@@ -151,14 +151,14 @@ def _split_of_images(source: Source) -> list[str]:
 
 def _duplicate(source: Source, group: Sequence[int], split_of: Sequence[str]) -> Finding:
     places = [f"{source.class_names[source.labels[i]]} ({split_of[i] or 'no split'})" for i in group]
-    copies = ", ".join(f"{source.describe(i)} of {place}" for i, place in zip(group[1:], places[1:]))
+    copies = ", ".join(f"{source.describe(i)} of {place}" for i, place in zip(group[1:], places[1:], strict=True))
     return Finding(source.describe(group[0]), f"of {places[0]}, has the same pixels as {copies}")
 
 
 def _classes_with_few(source: Source, unreadable: Iterable[int], needed: int) -> Iterable[Finding]:
     readable = np.delete(source.labels, list(unreadable))
     counts = np.bincount(readable, minlength=len(source.class_names))
-    for name, count in zip(source.class_names, counts.tolist()):
+    for name, count in zip(source.class_names, counts.tolist(), strict=True):
         if count < needed:
             yield Finding(f"class '{name}'", f"has {count} readable images, an episode takes {needed} of a class")
 

@@ -32,7 +32,7 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
     """
     rng = _generator(seed, _HELD_OUT)
     kept, held = [], []
-    for name, members in zip(images.class_names, images.members):
+    for name, members in zip(images.class_names, images.members, strict=True):
         if len(members) < 2:
             raise DataError(
                 f"a class needs 2 images, one of them to validate on. Received: class '{name}' of "

@@ -57,7 +57,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
     return Mixture(
         name=", ".join(images.name for images in sets),
         class_names=tuple(name for images in sets for name in images.class_names),
-        members=tuple(m + first for images, first in zip(sets, first_images) for m in images.members),
+        members=tuple(m + first for images, first in zip(sets, first_images[:-1], strict=True) for m in images.members),
         read=_dispatch([images.read for images in sets], first_images),
         describe=_dispatch([images.describe for images in sets], first_images),
         mask=_dispatch([images.mask for images in sets], first_images) if all(images.mask for images in sets) else None,
@@ -94,7 +94,7 @@ def counterpart(images: ImageSet, seed: int) -> Mixture:
 def domains(images: ImageSet) -> Iterator[tuple[str, range]]:
     """The name and the class positions of each domain; an image set that is no mixture is one domain."""
     if isinstance(images, Mixture):
-        return zip(images.domain_names, images.domain_classes)
+        return zip(images.domain_names, images.domain_classes, strict=True)
     return iter([(images.name, range(len(images.members)))])
 
 

@@ -33,8 +33,10 @@ def first_uniforms(seeds: np.ndarray) -> np.ndarray:
 
 def _philox(counter, key):
     for _ in range(_ROUNDS):
-        products = [factor * word.astype(np.uint64) for factor, word in zip(_MULTIPLIERS, (counter[0], counter[2]))]
+        products = [
+            factor * word.astype(np.uint64) for factor, word in zip(_MULTIPLIERS, (counter[0], counter[2]), strict=True)
+        ]
         (high0, low0), (high1, low1) = (((p >> np.uint64(32)).astype(np.uint32), p.astype(np.uint32)) for p in products)
         counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
-        key = [word + step for word, step in zip(key, _KEY_STEPS)]
+        key = [word + step for word, step in zip(key, _KEY_STEPS, strict=True)]
     return counter

@@ -163,7 +163,7 @@ def episode_dataset(
 
     def draw(numbers):
         parts = [_draw_episode(images, spec, seed, int(number), unreadable) for number in numbers]
-        return tuple(map(np.concatenate, zip(*parts)))
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def prepare(numbers):
         indices, classes, seeds = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32))
@@ -348,7 +348,7 @@ class _FixedCrops:
         missing = np.array([image is None for image in images])
         present = np.flatnonzero(~missing)
         pixels = np.empty((len(present), *self._shape), np.uint8)
-        for row, place, mirrored in zip(pixels, present, is_mirrored(self._augmentation, seeds[present])):
+        for row, place, mirrored in zip(pixels, present, is_mirrored(self._augmentation, seeds[present]), strict=True):
             row[:] = _turned(images[place], mirrored)
         return pixels, present.astype(np.int32), np.flatnonzero(missing).astype(np.int32)
 
@@ -357,11 +357,11 @@ class _FixedCrops:
 
     def _keep(self, numbers, seeds, images):
         """Keeps new images, and returns them as the augmentation turns them."""
-        for number, image in zip(numbers, images):
+        for number, image in zip(numbers, images, strict=True):
             # A copy of its own; TensorFlow frees the array, which holds all new images of the step.
             self._store.keep(number, image.copy())
         mirrored = is_mirrored(self._augmentation, seeds)
-        return np.array([_turned(*pair) for pair in zip(images, mirrored)], np.uint8).reshape(images.shape)
+        return np.array([_turned(*pair) for pair in zip(images, mirrored, strict=True)], np.uint8).reshape(images.shape)
 
 
 def _turned(image: np.ndarray, mirrored: bool) -> np.ndarray:

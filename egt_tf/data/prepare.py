@@ -155,6 +155,6 @@ def _only_one(domain: Domain) -> Iterator[None]:
 
 def _count(source: Source, domain: Domain, split: str) -> SplitCount:
     sizes = np.bincount(source.labels)[list(source.splits[split])]
-    expected = dict(zip(SPLIT_NAMES, domain.classes))[split]
+    expected = dict(zip(SPLIT_NAMES, domain.classes, strict=True))[split]
     fewest, most = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
     return SplitCount(split, len(sizes), int(sizes.sum()), expected, fewest, most)

@@ -170,7 +170,7 @@ def _open_folder(specification: str, location: str) -> Source:
             f"Received: {len(class_names)} sub-folders"
         )
     files = [_image_files(folders_of_class[name]) for name in class_names]
-    for name, images in zip(class_names, files):
+    for name, images in zip(class_names, files, strict=True):
         if not images:
             raise DataError(
                 f"every class must have images ({', '.join(IMAGE_SUFFIXES)}). "

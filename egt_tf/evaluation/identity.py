@@ -35,7 +35,7 @@ def episodes_identity(images: ImageSet, spec: EpisodeSpec, episodes: int, seed: 
     for number in range(episodes):
         episode, _ = draw_episode(images, spec, seed, number)
         classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)])
-        for index, position in zip(episode.images.tolist(), classes.tolist()):
+        for index, position in zip(episode.images.tolist(), classes.tolist(), strict=True):
             if index not in names:
                 names[index] = _image_identity(images.describe(index), images.class_names[position])
             digest.update(f"{names[index]}\n".encode("utf-8", "surrogateescape"))

@@ -90,7 +90,7 @@ def transductive_scores(
         first = (grown, labels) if transduction.duplicates else (support, support_labels)
         grown, labels = (
             tf.concat([before, tf.gather(added, surest, batch_dims=1)], axis=1)
-            for before, added in zip(first, (query, predicted))
+            for before, added in zip(first, (query, predicted), strict=True)
         )
     return _scores(head, grown, labels, query)
 

@@ -63,7 +63,7 @@ def explain_image(
     model = method.prepared(model)
     inputs = query_inputs(model, support, image)
     with original_error():
-        scores = model(dict(zip(model.input_names, inputs)), training=False)
+        scores = model(dict(zip(model.input_names, inputs, strict=True)), training=False)
     probabilities = model.head.probabilities(scores)[0, 0].numpy()
     explained = classes_to_explain(probabilities, support.class_names, target)
     relevance = relevance_of_query(model, support, inputs, explained, method)
@@ -112,7 +112,7 @@ def relevance_of_query(
     selects = [start_of_first_query(model.head, target, method.from_log_odds) for target in explained]
     query_maps, support_maps = [], []
     for maps in method.maps(method.prepared(model), inputs, selects):
-        by_name = dict(zip(model.input_names, maps))
+        by_name = dict(zip(model.input_names, maps, strict=True))
         query_maps.append(by_name["query_images"][0, 0].numpy())
         support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
     return QueryRelevance(np.stack(query_maps), np.stack(support_maps))

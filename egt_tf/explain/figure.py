@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -206,7 +207,7 @@ def _draw_query_row(sheet: Sheet, explanation: EpisodeExplanation, maps: np.ndar
     sheet.image(explanation.query_image, query)
     widths = {box.width for box in boxes}
     names = {width: sheet.fit_names(explanation.class_names, width, 9.5, bold=True) for width in widths}
-    for box, index, relevance in zip(boxes, explanation.explained, maps):
+    for box, index, relevance in zip(boxes, explanation.explained, maps, strict=True):
         _caption(sheet, box, _role(explanation, index), names[box.width][index][0])
         sheet.image(heatmap.overlay(explanation.query_image, relevance), box)
     last = boxes[:2][-1]
@@ -330,7 +331,7 @@ def _draw_support_label(
 def _draw_shots(sheet: Sheet, images: np.ndarray, maps: np.ndarray, sums: np.ndarray, box: Box, unit: float) -> None:
     """The support images of one class: overlay, photograph, and a signed bar of the summed relevance."""
     side = _overlay_side(unit)
-    for shot, (image, relevance, total) in enumerate(zip(images, maps, sums)):
+    for shot, (image, relevance, total) in enumerate(zip(images, maps, sums, strict=True)):
         x, y = box.x + _LABEL + shot * unit, box.y + 0.11
         sheet.image(heatmap.overlay(image, relevance), Box(x, y, side, side))
         sheet.image(image, Box(x + side + 0.03 * unit, y, side / 2, side / 2))

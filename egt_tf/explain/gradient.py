@@ -33,7 +33,7 @@ def gradient(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) ->
 
 def input_times_gradient(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
     """The input times the derivative of the score, x * d s / d x."""
-    return [x * slope for x, slope in zip(inputs, gradient(model, inputs, select))]
+    return [x * slope for x, slope in zip(inputs, gradient(model, inputs, select), strict=True)]
 
 
 def guided_backprop(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
@@ -59,8 +59,11 @@ def integrated_gradients(
     _check_count("steps", steps)
     weights = select(record(model, inputs).outputs[0])
     moving = [name not in fixed for name in model.input_names]
-    points = ([x * ((step + 0.5) / steps) if moves else x for x, moves in zip(inputs, moving)] for step in range(steps))
-    return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights))]
+    points = (
+        [x * ((step + 0.5) / steps) if moves else x for x, moves in zip(inputs, moving, strict=True)]
+        for step in range(steps)
+    )
+    return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights), strict=True)]
 
 
 def smoothgrad(
@@ -91,7 +94,7 @@ def smoothgrad(
     points = (
         [
             x if name in fixed else noisy(x, (seed + number, sample))
-            for number, (name, x) in enumerate(zip(model.input_names, inputs))
+            for number, (name, x) in enumerate(zip(model.input_names, inputs, strict=True))
         ]
         for sample in range(samples)
     )
@@ -155,7 +158,7 @@ def _before_padding(trace: Trace, x: tf.Tensor) -> tf.Tensor:
 
 def _mean_gradient(model: keras.Model, points: Iterable[list[tf.Tensor]], weights: tf.Tensor) -> list[tf.Tensor]:
     slopes = [gradient(model, point, lambda scores: weights) for point in points]
-    return [tf.add_n(list(each)) / len(slopes) for each in zip(*slopes)]
+    return [tf.add_n(list(each)) / len(slopes) for each in zip(*slopes, strict=True)]
 
 
 def _check_count(name: str, value: int) -> None:

@@ -137,5 +137,5 @@ def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) 
             of_outputs = (
                 outputs_nonnegative(layer, signs) if nested else [output_nonnegative(layer, signs)] * len(symbols)
             )
-            known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs))
+            known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs, strict=True))
     return tuple(known[id(symbol)] for symbol in model.outputs)

@@ -212,7 +212,9 @@ def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf
     """
     height, width, channels, units = kernel.shape
     taps = [-(-side // stride) for side in (height, width)]
-    kernel = tf.pad(kernel, [[0, t * stride - side] for t, side in zip(taps, (height, width))] + [[0, 0]] * 2)
+    kernel = tf.pad(
+        kernel, [[0, t * stride - side] for t, side in zip(taps, (height, width), strict=True)] + [[0, 0]] * 2
+    )
     kernel = tf.reshape(kernel, [taps[0], stride, taps[1], stride, channels, units])
     # One axis at a time, as every inference engine can.
     kernel = tf.reverse(tf.reverse(tf.transpose(kernel, [0, 2, 5, 1, 3, 4]), axis=[0]), axis=[1])
@@ -224,7 +226,7 @@ def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf
 def _cut(full, sides, kernel_sides, output_sides, stride, padding):
     """The part of a transposed convolution's full result that is no padding; nothing reaches the last pixels."""
     begins, ends = [], []
-    for side, kernel, outputs, rows in zip(sides, kernel_sides, output_sides, full.shape[1:3]):
+    for side, kernel, outputs, rows in zip(sides, kernel_sides, output_sides, full.shape[1:3], strict=True):
         begin = max((outputs - 1) * stride + kernel - side, 0) // 2 if padding == "same" else 0
         begins.append(begin)
         ends.append(max(begin + side - rows, 0))

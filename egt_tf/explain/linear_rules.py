@@ -50,7 +50,7 @@ class LinearRule(Rule):
             # Of the output of a weighted sum no sign is known.
             signals.append(Signal(part.of(signals[-1].x)))
         relevance = Rs[0]
-        for part, signal in reversed(list(zip(parts, signals))):
+        for part, signal in reversed(list(zip(parts, signals, strict=True))):
             relevance = self.share_out(signal, relevance, part)
         return [relevance, *[None] * (len(Xs) - 1)]
 
@@ -369,7 +369,7 @@ def _side_by_side(part, products):
     """The pairs as one with all their channels: a transposed convolution to 3 channels costs as much as to 6."""
     if part.input_axis is None or len(products) == 1:
         return products
-    xs, kernels = zip(*products)
+    xs, kernels = zip(*products, strict=True)
     return [(tf.concat(xs, axis=-1), tf.concat(kernels, axis=part.input_axis))]
 
 

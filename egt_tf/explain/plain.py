@@ -129,7 +129,7 @@ def _to_winners(x: tf.Tensor, y: tf.Tensor, arriving: tf.Tensor, layer: keras.la
         layer: says windows, steps and padding.
     """
     before, after = _borders(x, y, layer)
-    padded = tf.pad(x, [[0, 0], *zip(before, after), [0, 0]], constant_values=x.dtype.min)
+    padded = tf.pad(x, [[0, 0], *zip(before, after, strict=True), [0, 0]], constant_values=x.dtype.min)
     taken, gathered = tf.zeros_like(y, tf.bool), []
     for row in range(layer.pool_size[0]):
         for column in range(layer.pool_size[1]):

@@ -37,8 +37,8 @@ COMPOSITES = Registry("composite")
 # zennit's, in every denominator.
 ZENNIT_STABILIZER = 1e-6
 # Black and white after the normalisation by ImageNet's mean and standard deviation, channel by channel.
-DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
-BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD))
+DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
+BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 
 Bound = float | Sequence[float]
 

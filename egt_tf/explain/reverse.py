@@ -138,7 +138,7 @@ def reverse(
             continue
         # Rules divide by sums that can be tiny, so they never work in half precision.
         xs, ys = [_wide(x) for x in step.inputs], [_wide(y) for y in step.outputs]
-        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys)]
+        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys, strict=True)]
         state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative, "present": step.present}
         rule = composite.rule_for(step.layer, step.first)
         if isinstance(rule, LinearRule):
@@ -198,12 +198,14 @@ class _Recorder:
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
         for x in inputs:
             self.known.setdefault(id(x), of_inputs)
-        values = {id(symbol): x for symbol, x in zip(model.inputs, inputs)}
+        values = {id(symbol): x for symbol, x in zip(model.inputs, inputs, strict=True)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 if not node.is_input:
                     outputs = self._run_node(node, values)
-                    values.update((id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs))
+                    values.update(
+                        (id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs, strict=True)
+                    )
         return tuple(values[id(symbol)] for symbol in model.outputs)
 
     def _run_node(self, node, values):

@@ -184,8 +184,8 @@ class Share(Rule):
         self.epsilon = epsilon
 
     def apply(self, Xs, Ys, Rs, reverse_state):
-        shares = [divide(r, y, self.epsilon, all(reverse_state["nonnegative"])) for r, y in zip(Rs, Ys)]
-        return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares))]
+        shares = [divide(r, y, self.epsilon, all(reverse_state["nonnegative"])) for r, y in zip(Rs, Ys, strict=True)]
+        return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares), strict=True)]
 
 
 @RULES.register("share_sum")

@@ -61,7 +61,7 @@ def _smoothing_matrix(side: int, sigma: float) -> np.ndarray:
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     sources = np.pad(np.arange(side), radius, mode="symmetric")
     matrix = np.zeros((side, side))
-    for offset, weight in zip(offsets, kernel / kernel.sum()):
+    for offset, weight in zip(offsets, kernel / kernel.sum(), strict=True):
         np.add.at(matrix, (np.arange(side), sources[np.arange(side) + radius + offset]), weight)
     return matrix
 

@@ -63,7 +63,7 @@ class GraphNodes(keras.layers.Layer):
             with_support(vectors[:, :support], tf.transpose(query, [0, 2, 1, 3])),
             with_support(tf.cast(labels, vectors.dtype), unlabelled),
         )
-        return [tf.ensure_shape(y, shape) for y, shape in zip(outputs, shapes)]
+        return [tf.ensure_shape(y, shape) for y, shape in zip(outputs, shapes, strict=True)]
 
     def compute_output_shape(self, input_shape):
         vectors, labels = map(tf.TensorShape, input_shape)

@@ -142,7 +142,7 @@ class GuidedModel(keras.Model):
         return initial_epoch, self.first_step
 
     def _weighted(self, plain, guided):
-        weighted = zip((self.loss_weights.plain, self.loss_weights.guided), (plain, guided))
+        weighted = zip((self.loss_weights.plain, self.loss_weights.guided), (plain, guided), strict=True)
         # What has no weight is reported, but need not be differentiated.
         return tf.add_n([weight * loss for weight, loss in weighted if weight])
 

@@ -102,7 +102,7 @@ def apply_if(
     summed = [gradient for gradient, _ in inner.aggregate_gradients(pairs)]
 
     def update(*values):
-        optimizer.apply_gradients(list(zip(values, variables)), skip_gradients_aggregation=True)
+        optimizer.apply_gradients(list(zip(values, variables, strict=True)), skip_gradients_aggregation=True)
 
     def choose(strategy, healthy, *values):
         # Out of the replicas, since an optimizer may not join them again within a branch.
@@ -138,5 +138,5 @@ class Statistics:
 
     def keep_if(self, healthy: tf.Tensor) -> None:
         """Sets the averages back unless `healthy`."""
-        for variable, before in zip(self._variables, self._before):
+        for variable, before in zip(self._variables, self._before, strict=True):
             variable.assign(tf.where(healthy, variable, before))

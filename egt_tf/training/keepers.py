@@ -44,7 +44,7 @@ class StepKeeper(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic() - self.progress.seconds
         for metric in self.model.metrics:
-            for variable, value in zip(metric.variables, self.progress.sums.get(metric.name, ())):
+            for variable, value in zip(metric.variables, self.progress.sums.get(metric.name, ()), strict=False):
                 variable.assign(value)
 
     def on_train_batch_end(self, batch, logs=None):

@@ -121,9 +121,9 @@ class TransformationLearner(GuidedModel):
         products = theta_tape.gradient(gradients, self.thetas, output_gradients=slopes)
         of_thetas = [-tf.cast(rate, product.dtype) * product for product in products]
         watched |= {"unseen loss": unseen_loss} | {f"gradient of theta {i}": g for i, g in enumerate(of_thetas)}
-        healthy = self._check(watched, list(zip(gradients, weights)))
-        apply_if(healthy, self.optimizer, list(zip(gradients, weights)))
-        apply_if(healthy, self.theta_optimizer, list(zip(of_thetas, self.thetas)))
+        healthy = self._check(watched, list(zip(gradients, weights, strict=True)))
+        apply_if(healthy, self.optimizer, list(zip(gradients, weights, strict=True)))
+        apply_if(healthy, self.theta_optimizer, list(zip(of_thetas, self.thetas, strict=True)))
         statistics.keep_if(healthy)
         self.trackers["unseen_loss"].update_state(unseen_loss)
         return self._track(losses, scores, labels)
@@ -132,14 +132,14 @@ class TransformationLearner(GuidedModel):
         """The loss of the unseen episodes after a step of gradient descent, and its slopes; the step is taken back."""
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         head, before = self.classifier.head, [tf.identity(w) for w in weights]
-        for weight, gradient in zip(weights, gradients):
+        for weight, gradient in zip(weights, gradients, strict=True):
             weight.assign_sub(tf.cast(rate, weight.dtype) * gradient)
         with tf.GradientTape() as tape:
             features = tf.nest.flatten(self.classifier.relate(inputs, training=False))
             scores = head.score(features if len(features) > 1 else features[0], training=False)
             loss = tf.reduce_mean(head.loss(head.training_scores(features, scores, training=False), labels))
         slopes = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        for weight, value in zip(weights, before):
+        for weight, value in zip(weights, before, strict=True):
             weight.assign(value)
         return loss, slopes
 

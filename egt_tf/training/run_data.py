@@ -120,7 +120,7 @@ def store_support_set(
     images that it finds unreadable, see `draw_episode`.
     """
     episode, _ = draw_episode(images, spec, seed, 0, unreadable.among if unreadable else None)
-    for class_index, support, query in zip(episode.classes, episode.support, episode.query):
+    for class_index, support, query in zip(episode.classes, episode.support, episode.query, strict=True):
         name = images.class_names[class_index].replace("/", "_")
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -219,6 +220,6 @@ def _checked_drops(drops: object) -> tuple[tuple[int, float], ...]:
     for epochs, _ in pairs:
         check_integer("epochs of a drop", epochs, 1)
     result = tuple((int(epochs), _number("rate of a drop", rate)) for epochs, rate in pairs)
-    if any(rate <= 0 for _, rate in result) or any(a >= b for (a, _), (b, _) in zip(result, result[1:])):
+    if any(rate <= 0 for _, rate in result) or any(a >= b for (a, _), (b, _) in itertools.pairwise(result)):
         raise ConfigError(f"`drops` must have rates > 0 and ascending epochs. Received: {drops!r}")
     return result

@@ -226,7 +226,7 @@ def _addresses() -> list[str]:
         raise ConfigError(
             f"the cluster in {CLUSTER_VARIABLE} must list the addresses of its workers. Received: {cluster!r}"
         )
-    return sum(workers, [])
+    return [address for each in workers for address in each]
 
 
 def _cluster() -> dict[str, Any]:

@@ -13,7 +13,7 @@ def images(size: int, count: int = 2) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "make, size, side",
+    ("make", "size", "side"),
     [
         (conv4, 84, 5),
         (conv4, 16, 1),
@@ -83,17 +83,18 @@ def test_initial_weights():
 def test_seeded_layers_differ_from_each_other():
     model = conv4(16, width=8, seed=0)
     kernels = [model.get_layer(f"block{i}_conv").kernel.numpy() for i in (2, 3, 4)]
-    assert np.any(kernels[0] != kernels[1]) and np.any(kernels[1] != kernels[2])
+    assert np.any(kernels[0] != kernels[1])
+    assert np.any(kernels[1] != kernels[2])
 
 
-@pytest.mark.parametrize("make, size", [(conv4, 15), (conv4np, 11), (conv4, 0), (conv4, -84)])
+@pytest.mark.parametrize(("make", "size"), [(conv4, 15), (conv4np, 11), (conv4, 0), (conv4, -84)])
 def test_too_small_images_are_refused(make, size):
     with pytest.raises(ConfigError, match=rf"`image_size` must be an integer >= 1[26]. .*image_size={size}$"):
         make(size)
 
 
 @pytest.mark.parametrize(
-    "arguments, key",
+    ("arguments", "key"),
     [
         ({"width": 0}, "width"),
         ({"width": -3}, "width"),

@@ -91,7 +91,8 @@ def test_a_graph_draws_anew_at_every_call():
     graph = tf.function(lambda x: layer(x, training=True))
     x = tf.constant(normal(2, 3, 4))
     one, other = graph(x), graph(x)
-    assert np.any(one != other) and int(layer.calls) == 2
+    assert np.any(one != other)
+    assert int(layer.calls) == 2
     fresh = FeatureTransformation(seed=1)
     np.testing.assert_allclose(fresh(x, training=True), one, atol=1e-6)
 
@@ -113,7 +114,8 @@ def test_it_stands_behind_the_last_normalisation_of_every_block(name):
         for option in (False, {"gamma": 0.1, "beta": 0.2})
     )
     layers = transformations(changed)
-    assert len(layers) == COUNTS[name] and transformations(plain) == []
+    assert len(layers) == COUNTS[name]
+    assert transformations(plain) == []
     assert len({layer.seed for layer in layers}) == len(layers)
     assert {(layer.gamma, layer.beta) for layer in layers} == {(0.1, 0.2)}
     sources = {layer.input._keras_history.layer.name for layer in layers}
@@ -135,7 +137,7 @@ def test_a_backbone_with_it_is_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option, message",
+    ("option", "message"),
     [
         ("yes", "must be true, false or a mapping"),
         ({"gama": 1.0}, "must be true, false or a mapping"),
@@ -179,4 +181,5 @@ def test_without_transformations_there_are_keras_layers_only():
     model(x, training=True)
     copy = without_transformations(model)
     np.testing.assert_array_equal(copy(x), model(x))
-    assert transformations(copy) == [] and len(transformations(model)) == 7
+    assert transformations(copy) == []
+    assert len(transformations(model)) == 7

@@ -16,7 +16,8 @@ def test_convolution_has_the_published_spread():
 
 def test_uniform_fills_its_range():
     values = InitialWeights(0).uniform(25)((100, 100)).numpy()
-    assert -0.2 <= values.min() < -0.199 and 0.199 < values.max() <= 0.2
+    assert -0.2 <= values.min() < -0.199
+    assert 0.199 < values.max() <= 0.2
     assert values.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.02)
 
 

@@ -24,7 +24,7 @@ def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
 
 @pytest.mark.parametrize("make", [resnet10, resnet18])
 @pytest.mark.parametrize(
-    "stem, size, side",
+    ("stem", "size", "side"),
     [
         ("imagenet", 224, 7),
         ("imagenet", 112, 4),
@@ -112,7 +112,7 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, pad: int) -> np.
     )
 
 
-@pytest.mark.parametrize("stem, pad", [("imagenet", 3), ("small", 1)])
+@pytest.mark.parametrize(("stem", "pad"), [("imagenet", 3), ("small", 1)])
 @pytest.mark.parametrize("size", [16, 17])
 def test_the_stem_pads_evenly(stem, pad, size):
     model = resnet10(size, stem, NARROW, seed=0)
@@ -147,7 +147,8 @@ def test_halving_blocks_pad_evenly():
 def test_batch_normalisation_is_set_up_as_in_torch():
     for layer in layers(resnet10(32, widths=NARROW), keras.layers.BatchNormalization):
         assert (layer.epsilon, layer.momentum) == (1e-5, 0.9)
-        assert layer.center and layer.scale
+        assert layer.center
+        assert layer.scale
 
 
 def test_running_statistics_move_as_in_torch():
@@ -201,7 +202,7 @@ def test_gradients_reach_every_weight():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"stem": "imagnet"}, "`stem` must be one of imagenet, small. Received: stem='imagnet'"),
         ({"stem": None}, "`stem` must be one of"),

@@ -21,7 +21,7 @@ def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
 
 
 @pytest.mark.parametrize(
-    "size, sides",
+    ("size", "sides"),
     [(84, (42, 21, 11, 6)), (224, (112, 56, 28, 14)), (32, (16, 8, 4, 2)), (17, (9, 5, 3, 2)), (1, (1, 1, 1, 1))],
 )
 def test_map_sizes(size, sides):
@@ -38,7 +38,8 @@ def test_published_parameters():
         kernels += 9 * width * wide + 2 * 9 * wide * wide + width * wide
         width = wide
     convolutions = layers(model, keras.layers.Conv2D)
-    assert len(convolutions) == 1 + 4 * 4 and not any(layer.use_bias for layer in convolutions)
+    assert len(convolutions) == 1 + 4 * 4
+    assert not any(layer.use_bias for layer in convolutions)
     assert sum(int(np.prod(layer.kernel.shape)) for layer in convolutions) == kernels
     assert {layer.name for layer in convolutions if layer.strides == (2, 2)} == {
         f"stage{stage}_block1_{part}" for stage in (1, 2, 3, 4) for part in ("conv2", "shortcut_conv")
@@ -124,11 +125,12 @@ def test_config_round_trip_and_gradients():
 def test_relevance_reaches_the_pixels(name):
     trace = record(resnet12(32, (4, 4, 8, 8), seed=0), [tf.constant(images(32))])
     (relevance,) = reverse(trace, trace.outputs[0], COMPOSITES.get(name))
-    assert np.isfinite(relevance).all() and np.any(relevance)
+    assert np.isfinite(relevance).all()
+    assert np.any(relevance)
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"widths": [64, 128, 256]}, "`widths` must hold 4"),
         ({"widths": "wide"}, "`widths` must hold 4"),

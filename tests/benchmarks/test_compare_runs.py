@@ -26,13 +26,15 @@ def compare(folder: Path, ours: dict, theirs: dict) -> subprocess.CompletedProce
 @pytest.mark.parametrize("both", [{"episodes_id": "0123456789ab"}, {"episodes_id": None}, {}])
 def test_the_same_episodes_are_compared(tmp_path, both):
     done = compare(tmp_path, both, both)
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0
+    assert done.stderr == ""
     assert "25.00 +- 0.00" in done.stdout.splitlines()[1]
 
 
 @pytest.mark.parametrize("theirs", [{"episodes_id": "ba9876543210"}, {"episodes_id": None}, {}])
 def test_other_episodes_are_refused(tmp_path, theirs):
     done = compare(tmp_path, {"episodes_id": "0123456789ab"}, theirs)
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
+    assert done.stdout == ""
     received = f"episodes_id 0123456789ab and {theirs.get('episodes_id')}"
     assert f"birds.json: the episodes must be the same. Received: {received}" in done.stderr

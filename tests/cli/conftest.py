@@ -84,7 +84,8 @@ def fails(egt, tmp_path):
         result = egt(*arguments)
         assert result.exit_code == 2, result.output
         lines = result.stderr.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("Error: "), result.stderr
+        assert len(lines) == 1, result.stderr
+        assert lines[0].startswith("Error: "), result.stderr
         assert [words for words in says if words not in lines[0]] == [], lines[0]
         assert not list(tmp_path.rglob("*.part"))
         assert writes or files_below(tmp_path) == before
@@ -171,7 +172,8 @@ def equal_weights(arrays):
                 {key: value for key, value in arrays(find(folder)).items() if value.dtype.kind == "f"}
                 for folder in (first, second)
             )
-            assert one.keys() == other.keys() and one
+            assert one.keys() == other.keys()
+            assert one
             if not all(np.array_equal(one[key], other[key]) for key in one):
                 return False
         return True

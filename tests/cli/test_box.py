@@ -50,7 +50,9 @@ def test_predict_names_the_samples_without_being_told_a_model(egt, no_network):
     result = egt("predict", *SAMPLES)
     assert (result.exit_code, result.stderr) == (0, "")
     first, *lines = result.stdout.splitlines()
-    assert first.startswith("using the model that comes with egt-tf (") and SHOWN in first and "no run" not in first
+    assert first.startswith("using the model that comes with egt-tf (")
+    assert SHOWN in first
+    assert "no run" not in first
     for sample, line in zip(SAMPLES, lines, strict=True):
         assert line.startswith(f"{sample}: {class_of(sample)} (")
 
@@ -59,27 +61,32 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
     result = egt("explain", SAMPLES[-1], "--out", "picture.png")
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
-    assert first.startswith("using the model that comes with egt-tf (") and "; there is no run in runs/) and" in first
-    assert SHOWN in first and second.startswith(f"{SAMPLES[-1]}: {class_of(SAMPLES[-1])} (")
+    assert first.startswith("using the model that comes with egt-tf (")
+    assert "; there is no run in runs/) and" in first
+    assert SHOWN in first
+    assert second.startswith(f"{SAMPLES[-1]}: {class_of(SAMPLES[-1])} (")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert np.load(tmp_path / "picture.npy").shape == (2, 64, 64)
 
 
 def test_explain_uses_the_newest_run_where_there_is_one(egt, run):
     result = egt("explain", SAMPLES[0])
-    assert result.exit_code == 0 and result.stdout.startswith("using the newest run runs/tiny and its stored")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("using the newest run runs/tiny and its stored")
 
 
 def test_sample_uses_it_even_where_there_is_a_run(egt, run):
     result = egt("explain", "--sample")
     assert result.exit_code == 0, result.output
-    assert SHOWN in result.stdout and f"{packaged_sample()}: {class_of(packaged_sample())} (" in result.stdout
+    assert SHOWN in result.stdout
+    assert f"{packaged_sample()}: {class_of(packaged_sample())} (" in result.stdout
 
 
 def test_what_it_is_not_for(egt, fails):
     for more in (("a.png",), ("--run", "x"), ("--model", "x")):
         result = egt("explain", "--sample", *more)
-        assert result.exit_code == 2 and "--sample brings an image and a model" in result.stderr
+        assert result.exit_code == 2
+        assert "--sample brings an image and a model" in result.stderr
     assert "are for runs" in egt("explain", "--sample", "--method", "fsc").stderr
     fails("explain", "nowhere.png", says=["nowhere.png"])
 

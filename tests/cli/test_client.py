@@ -56,7 +56,8 @@ def test_a_support_set_and_json(egt, trained, url, queries):
     stored, brought = (egt(*command, *more) for more in ((), ("--support", trained / "support")))
     assert (stored.exit_code, brought.exit_code) == (0, 0), brought.output
     first, second = json.loads(stored.stdout), json.loads(brought.stdout)
-    assert first["image"] == str(queries[0]) and first["class"] == second["class"]
+    assert first["image"] == str(queries[0])
+    assert first["class"] == second["class"]
     assert list(first["probabilities"]) == sorted(p.name for p in (trained / "support").iterdir())
     for name, probability in first["probabilities"].items():
         np.testing.assert_allclose(second["probabilities"][name], probability, atol=1e-5)

@@ -64,12 +64,14 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
         "--candidates",
         1,
     )
-    assert result.exit_code == 0 and "transductive (2 x 1), 2-way 1-shot" in result.stdout, result.output
+    assert result.exit_code == 0, result.output
+    assert "transductive (2 x 1), 2-way 1-shot" in result.stdout
 
     draw_classes(tmp_path / "support", classes=2, images=1)
     query = next((tmp_path / "support").rglob("*.png"))
     result = egt("explain", query, "--run", "runs/published", "--support", "support", "--out", "figure.png")
-    assert result.exit_code == 0 and Path("figure.png").exists(), result.output
+    assert result.exit_code == 0, result.output
+    assert Path("figure.png").exists()
     stored = json.loads(Path("figure.json").read_text())
     support = load_support("support", 84)
     # Explaining scores the support images beside the query.
@@ -128,7 +130,7 @@ def test_arrays_that_do_not_fit(fails, model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    ("options", "words"),
     [
         (("--backbone", "resnet50"), ["conv4np", "'resnet50'"]),
         (("--head", "matching"), ["relation, graph, cross_attention", "'matching'"]),

@@ -118,19 +118,23 @@ def test_check_lists_what_is_wrong(egt, photos):
     (photos / "class05" / "0.png").unlink()
     Image.new("CMYK", (30, 30)).save(photos / "class06" / "print.jpg")
     result = egt("data", "check", "folder:photos", "--shots", 3, "--queries", 3)
-    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
     lines = result.stdout.splitlines()
     assert "unreadable: photos/class01/2.png: not a PNG, JPEG, BMP or GIF image" in lines
     assert any(line.startswith("in two splits: photos/class03/again.png") and "class04/0.png" in line for line in lines)
     few = [line for line in lines if line.startswith("too few: ")]
-    assert len(few) == 2 and "'class01': has 5" in few[0] and "'class05': has 5" in few[1]
+    assert len(few) == 2
+    assert "'class01': has 5" in few[0]
+    assert "'class05': has 5" in few[1]
     assert "note: photos/class06/print.jpg: CMYK, converted to RGB" in lines
     assert "1 unreadable, 1 in two splits, 2 classes with too few, 1 notes" in lines[-1]
 
 
 def test_check_wants_enough_images_for_the_usual_episode(egt, photos):
     result = egt("data", "check", "folder:photos")
-    assert result.exit_code == 2 and "an episode takes 21 of a class" in result.stdout
+    assert result.exit_code == 2
+    assert "an episode takes 21 of a class" in result.stdout
 
 
 def test_notes_alone_are_no_failure(egt, photos):
@@ -157,7 +161,8 @@ def test_show(egt, photos):
         "--classes",
         3,
     )
-    assert result.exit_code == 0 and "split base): 3 of 6 classes" in result.stdout
+    assert result.exit_code == 0
+    assert "split base): 3 of 6 classes" in result.stdout
     assert Image.open("new/sheet.png").size == (8 + 3 * 40, 47 + 2 * 40)
 
 
@@ -195,7 +200,8 @@ def test_stats_of_a_missing_folder(fails):
 
 def test_export_and_read_back(egt, photos):
     result = egt("data", "export-filelist", "folder:photos", "--out", "lists")
-    assert result.exit_code == 0 and "written: lists/novel.json  18 images" in result.stdout
+    assert result.exit_code == 0
+    assert "written: lists/novel.json  18 images" in result.stdout
     assert open_source("filelist:lists/base.json").split("novel").class_names == ("class03", "class07", "class11")
     assert egt("data", "check", "filelist:lists/base.json", "--shots", 1, "--queries", 5).exit_code == 0
 

@@ -17,7 +17,8 @@ def test_a_sound_machine(egt, tmp_path, no_network):
     result = egt("doctor")
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     header, *lines, last = result.stdout.splitlines()
-    assert header.split() == ["state", "topic", "what", "found"] and last == "all is well"
+    assert header.split() == ["state", "topic", "what", "found"]
+    assert last == "all is well"
     assert {line.split()[1] for line in lines} == {
         "versions",
         "extras",
@@ -35,7 +36,8 @@ def test_something_is_wrong(egt, monkeypatch):
     result = egt("doctor", "--json")
     assert (result.exit_code, result.stderr) == (1, "")
     (wrong,) = [each for each in json.loads(result.stdout) if each["state"] == "wrong"]
-    assert wrong["subject"] == "TF_CONFIG" and wrong["advice"]
+    assert wrong["subject"] == "TF_CONFIG"
+    assert wrong["advice"]
 
 
 def test_a_package_that_cannot_be_imported(egt, monkeypatch):
@@ -44,7 +46,8 @@ def test_a_package_that_cannot_be_imported(egt, monkeypatch):
     result = egt("doctor")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "1 to put right: see the lines that begin with wrong"
-    assert "cannot be imported" in result.stdout and "not run" in result.stdout
+    assert "cannot be imported" in result.stdout
+    assert "not run" in result.stdout
 
 
 def test_usage(egt):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     assert record["interval"] == pytest.approx(1.96 * np.std(accuracies) / 6**0.5)
     mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
     assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
-    assert "inductive, 3-way 2-shot, 2 queries a class" in result.stdout and "split novel" in result.stdout
+    assert "inductive, 3-way 2-shot, 2 queries a class" in result.stdout
+    assert "split novel" in result.stdout
     assert re.search(r"^identity of the episodes: ([0-9a-f]{12})$", result.stdout, re.M)[1] == record["episodes_id"]
 
 
@@ -35,7 +37,7 @@ def test_the_seed_decides(egt, run):
     accuracies = []
     for number, seed in enumerate((0, 0, 1)):
         assert egt("evaluate", "runs/tiny", *SMALL, "--seed", seed, "--out", f"{number}.json").exit_code == 0
-        accuracies.append(json.loads(open(f"{number}.json").read())["episode_accuracies"])
+        accuracies.append(json.loads(Path(f"{number}.json").read_text())["episode_accuracies"])
     assert accuracies[0] == accuracies[1] != accuracies[2]
 
 
@@ -57,8 +59,9 @@ def test_episodes_of_other_shapes_than_trained(egt, run):
         "results/five.json",
     )
     assert result.exit_code == 0, result.output
-    assert "5-way 1-shot, 3 queries a class, 5 episodes" in result.stdout and "results/five.json" in result.stdout
-    record = json.loads(open("results/five.json").read())
+    assert "5-way 1-shot, 3 queries a class, 5 episodes" in result.stdout
+    assert "results/five.json" in result.stdout
+    record = json.loads(Path("results/five.json").read_text())
     assert (record["ways"], record["shots"], record["queries"], record["split"]) == (5, 1, 3, "val")
     # 15 queries an episode.
     assert all(abs(15 * accuracy - round(15 * accuracy)) < 1e-5 for accuracy in record["episode_accuracies"])
@@ -69,7 +72,8 @@ def test_transductive(egt, run):
     options = ("--transductive", "--candidates", 3)
     assert egt("evaluate", "runs/tiny", *SMALL).exit_code == 0
     result = egt("evaluate", "runs/tiny", *SMALL, *options)
-    assert result.exit_code == 0 and "transductive (2 x 3), 3-way 2-shot" in result.stdout
+    assert result.exit_code == 0
+    assert "transductive (2 x 3), 3-way 2-shot" in result.stdout
     assert egt("evaluate", "runs/tiny", *SMALL, *options, "--rounds", 1, "--without-duplicates").exit_code == 0
     records = [json.loads(path.read_text()) for path in (run / "evaluations").iterdir()]
     assert sorted(str(record["transduction"]) for record in records) == [
@@ -83,7 +87,7 @@ def test_transductive(egt, run):
 def test_no_rounds_are_inductive(egt, run):
     for number, options in enumerate([(), ("--transductive", "--rounds", 0)]):
         assert egt("evaluate", "runs/tiny", *SMALL, *options, "--out", f"{number}.json").exit_code == 0
-    first, second = (json.loads(open(f"{number}.json").read())["episode_accuracies"] for number in range(2))
+    first, second = (json.loads(Path(f"{number}.json").read_text())["episode_accuracies"] for number in range(2))
     assert first == second
 
 
@@ -118,7 +122,8 @@ def test_a_run_on_several_sources_is_evaluated_on_all_of_them_or_on_another(egt,
     assert result.stdout.startswith("synthetic:shapes (split novel), synthetic:fog (split novel), inductive")
     assert result_file(run)["source"] == "synthetic:shapes, synthetic:fog"
     result = egt("evaluate", "runs/tiny", *SMALL, "--data", "synthetic:sketch", "--out", "s.json")
-    assert result.exit_code == 0 and json.loads(open("s.json").read())["source"] == "synthetic:sketch"
+    assert result.exit_code == 0
+    assert json.loads(Path("s.json").read_text())["source"] == "synthetic:sketch"
 
 
 def test_the_identity_is_that_of_the_episodes_not_of_the_model(egt, run, drawn, tmp_path):
@@ -130,7 +135,7 @@ def test_the_identity_is_that_of_the_episodes_not_of_the_model(egt, run, drawn, 
         np.savez(run / "best.npz", **{name: array + 0.1 for name, array in weights.items()})
         result = egt("evaluate", "runs/tiny", *SMALL, "--data", source, "--seed", seed, "--out", "x.json")
         assert result.exit_code == 0, result.output
-        found.append(json.loads(open("x.json").read())["episodes_id"])
+        found.append(json.loads(Path("x.json").read_text())["episodes_id"])
     assert found[0] == found[1] != found[2]
 
 
@@ -141,7 +146,8 @@ def test_a_full_disk_does_not_lose_the_result(egt, run, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     result = egt("evaluate", "runs/tiny", *SMALL, "--out", "here.json")
     assert (result.exit_code, result.stderr) == (2, "Error: No space left on device: here.json\n")
-    assert "6 episodes: " in result.stdout and not os.path.exists("here.json")
+    assert "6 episodes: " in result.stdout
+    assert not os.path.exists("here.json")
 
 
 # === Bad input ===
@@ -156,7 +162,7 @@ def test_a_run_that_does_not_exist_or_has_no_weights(fails, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    ("options", "words"),
     [
         (("--shots", 20), ["20 shots", "class 'class03'", "has 6"]),
         (("--ways", 20), ["20-way", "has 3"]),
@@ -181,7 +187,9 @@ def test_more_candidates_than_queries(fails, run):
 
 def test_options_without_transductive(egt, run):
     result = egt("evaluate", "runs/tiny", *SMALL, "--rounds", 1)
-    assert result.exit_code == 2 and "--transductive" in result.stderr and not (run / "evaluations").exists()
+    assert result.exit_code == 2
+    assert "--transductive" in result.stderr
+    assert not (run / "evaluations").exists()
 
 
 def test_a_damaged_image_is_named(fails, run, drawn, tmp_path):

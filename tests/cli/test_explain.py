@@ -26,15 +26,19 @@ def test_the_newest_run_and_its_support_set_are_used_and_named(egt, run, query, 
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
     assert first == "using the newest run runs/tiny and its stored support set: 3 classes, 2 images each"
-    assert second.startswith(f"{query}: ") and second.endswith(f"figure: {query.stem}-explained.png")
+    assert second.startswith(f"{query}: ")
+    assert second.endswith(f"figure: {query.stem}-explained.png")
 
 
 def test_what_is_written(egt, query):
     egt("explain", query)
     size, relevance, support, numbers = outputs(f"{query.stem}-explained")
     assert min(size) > 500
-    assert relevance.shape == (2, 32, 32) and support.shape == (2, 3, 2, 32, 32)
-    assert np.isfinite(relevance).all() and np.abs(relevance).max() > 0 and np.abs(support).max() > 0
+    assert relevance.shape == (2, 32, 32)
+    assert support.shape == (2, 3, 2, 32, 32)
+    assert np.isfinite(relevance).all()
+    assert np.abs(relevance).max() > 0
+    assert np.abs(support).max() > 0
     assert (numbers["image"], numbers["run"]) == (query.name, "tiny")
     assert np.sum(numbers["probabilities"]) == pytest.approx(1, abs=1e-5)
     assert numbers["explained"] == [numbers["predicted"]["index"], numbers["runner_up"]["index"]]
@@ -62,7 +66,8 @@ def test_images_of_one_name_get_different_figures(egt, run):
     first, second = sorted((run / "support").glob("*/01.png"))[:2]
     result = egt("explain", first, second)
     assert result.exit_code == 0
-    assert "01-explained.png" in result.stdout and "01-explained-2.png" in result.stdout
+    assert "01-explained.png" in result.stdout
+    assert "01-explained-2.png" in result.stdout
     one, other = outputs("01-explained")[1], outputs("01-explained-2")[1]
     assert not np.array_equal(one, other)
 
@@ -72,7 +77,8 @@ def test_targets(egt, run, query):
     for target in classes:
         assert egt("explain", query, "--target", target, "--out", f"{target}.png").exit_code == 0
         numbers = outputs(target)[3]
-        assert numbers["class_names"][numbers["explained"][0]] == target and len(numbers["explained"]) == 2
+        assert numbers["class_names"][numbers["explained"][0]] == target
+        assert len(numbers["explained"]) == 2
     assert egt("explain", query, "--target", "all", "--out", "every/class.png").exit_code == 0
     _, relevance, support, numbers = outputs("class", "every")
     assert sorted(numbers["explained"]) == [0, 1, 2]
@@ -98,10 +104,12 @@ def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
     result = egt("explain", folder / "wide query.jpeg", "--support", folder)
     assert result.exit_code == 0, result.output
     assert "using the newest run runs/tiny and the support set" in result.stdout
-    assert "3 classes, 2 images each" in result.stdout and "2 support images are not used" in result.stdout
+    assert "3 classes, 2 images each" in result.stdout
+    assert "2 support images are not used" in result.stdout
     _, relevance, support, numbers = outputs("wide query-explained")
     assert numbers["class_names"] == ["alpha", "colour", "grey"]
-    assert relevance.shape == (2, 32, 32) and support.shape == (2, 3, 2, 32, 32)
+    assert relevance.shape == (2, 32, 32)
+    assert support.shape == (2, 3, 2, 32, 32)
 
 
 def test_the_same_image_gives_the_same_explanation(egt, query):
@@ -192,7 +200,8 @@ def test_where_the_figure_cannot_go(fails, egt, run, query, tmp_path):
         ((query, query, "--out", "a.png"), "--out names one figure"),
     ]:
         result = egt("explain", *arguments)
-        assert result.exit_code == 2 and words in result.stderr
+        assert result.exit_code == 2
+        assert words in result.stderr
     assert query.read_bytes() == content
 
 

@@ -49,7 +49,8 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
     result = egt("export", run, "--calibrate", "synthetic:texture", "--episodes", 3)
     assert result.exit_code == 0, result.output
     version = tmp_path / "saved_models" / "tiny" / "1"
-    assert f"written: {version.relative_to(tmp_path)}" in result.output and "serving_default" in result.output
+    assert f"written: {version.relative_to(tmp_path)}" in result.output
+    assert "serving_default" in result.output
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]
     card = (version / "README.md").read_text()
     for words in (
@@ -114,8 +115,10 @@ def test_explain_by_an_exported_model_and_another_support_set(egt, fails, export
         for folder in sorted((trained / "support").iterdir())[:2]
     ]
     result = egt("explain", query, "--model", exported, "--support", "two")
-    assert result.exit_code == 0 and "2 classes" in result.output, result.output
-    assert np.load(tmp_path / f"{query.stem}-explained.npy").shape == (2, 32, 32) and len(two) == 2
+    assert result.exit_code == 0, result.output
+    assert "2 classes" in result.output
+    assert np.load(tmp_path / f"{query.stem}-explained.npy").shape == (2, 32, 32)
+    assert len(two) == 2
     assert egt("explain", query, "--model", exported, "--method", "fsc").exit_code == 2
     fails("explain", query, "--model", exported, "--target", "nothing", says=["must be 'all' or one of"])
     fails("explain", query, "--model", "nowhere", says=["no such folder"])
@@ -142,7 +145,8 @@ def test_another_support_set(egt, run, tmp_path):
 def test_without_a_support_set(egt, run, fails, query):
     shutil.rmtree(run / "support")
     result = egt("export", run)
-    assert result.exit_code == 0 and "serving_default and explain are left out" in result.output
+    assert result.exit_code == 0
+    assert "serving_default and explain are left out" in result.output
     assert "serving_default" not in ExportedModel("saved_models/tiny").signatures
     fails("explain", query, "--model", "saved_models/tiny", says=["no stored support set", "--support"])
     fails("predict", query, "--model", "saved_models/tiny", says=["must have the signature 'serving_default'"])
@@ -154,7 +158,9 @@ def test_a_converted_run_does_not_claim_training_data(egt, run, tmp_path):
     (run / "environment.json").write_text(json.dumps(environment))
     assert egt("export", run).exit_code == 0
     card = (tmp_path / "saved_models" / "tiny" / "1" / "README.md").read_text()
-    assert "synthetic:shapes" not in card and "best_model.tar" in card and "NOT trained" in card
+    assert "synthetic:shapes" not in card
+    assert "best_model.tar" in card
+    assert "NOT trained" in card
 
 
 def test_what_cannot_be_exported(fails, run, tmp_path):
@@ -185,8 +191,10 @@ def test_a_portable_model(egt, fails, run, query, tmp_path):
     assert result.exit_code == 0, result.output
     assert "signatures: serving_default\n" in result.output
     card = (tmp_path / "models" / "tiny" / "1" / "README.md").read_text()
-    assert "engines beside TensorFlow" in card and "`relevance` float32 (?, 32, 32)" in card
-    assert "NAME_floats" not in card and "`prototypes`" not in card
+    assert "engines beside TensorFlow" in card
+    assert "`relevance` float32 (?, 32, 32)" in card
+    assert "NAME_floats" not in card
+    assert "`prototypes`" not in card
     fails("predict", query, "--model", "models/tiny", says=["must answer with top_class"])
     shutil.rmtree(run / "support")
     fails("export", run, "--portable", says=["must have a support set", "--support"])
@@ -214,7 +222,8 @@ def test_limits_of_ones_own(egt, fails, run, query, tmp_path):
     result = egt("export", run, "--max-pixels", 84 * 84, "--max-images", 4, "--image-size", 32, "--out", "models/tiny")
     assert result.exit_code == 0, result.output
     card = (tmp_path / "models" / "tiny" / "1" / "README.md").read_text()
-    assert "JPEG and PNG of at most 7056 pixels" in card and "at most 4 images, support images and queries" in card
+    assert "JPEG and PNG of at most 7056 pixels" in card
+    assert "at most 4 images, support images and queries" in card
     for side in (84, 85):
         Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
     predicted = egt("predict", query, "84.png", "--model", "models/tiny")
@@ -222,7 +231,7 @@ def test_limits_of_ones_own(egt, fails, run, query, tmp_path):
     fails("predict", "85.png", "--model", "models/tiny", says=["85.png", "at most 7056 pixels", "85 85"])
     model = ExportedModel(tmp_path / "models" / "tiny")
     assert len(model.ask("serving_default", {"images": 4 * [query.read_bytes()]})["top_class"]) == 4
-    with pytest.raises(ExportError, match="at most 4 images. Received: 5"):
+    with pytest.raises(ExportError, match=r"at most 4 images. Received: 5"):
         model.ask("serving_default", {"images": 5 * [query.read_bytes()]})
 
 
@@ -236,7 +245,8 @@ def test_limits_and_sizes_that_cannot_be(egt, fails, run, tmp_path):
 
 def test_the_help_names_the_defaults():
     helps = {option.name: option.help for option in export.params if isinstance(option, click.Option)}
-    assert f"{MAX_PIXELS} by default" in helps["max_pixels"] and f"{MAX_IMAGES} by default" in helps["max_images"]
+    assert f"{MAX_PIXELS} by default" in helps["max_pixels"]
+    assert f"{MAX_IMAGES} by default" in helps["max_images"]
 
 
 def test_a_foreign_model_is_refused(fails, query, tmp_path):
@@ -254,7 +264,8 @@ def test_warm_up_requests_can_be_replayed(exported):
     for record in tf.data.TFRecordDataset(str(exported / "1" / "assets.extra" / "tf_serving_warmup_requests")):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         inputs = {name: tf.make_ndarray(value) for name, value in log.inputs.items()}
-        assert log.model_spec.name == "tiny" and model.ask(log.model_spec.signature_name, inputs)
+        assert log.model_spec.name == "tiny"
+        assert model.ask(log.model_spec.signature_name, inputs)
         asked.append(log.model_spec.signature_name)
     assert sorted(asked) == sorted(model.signatures)
 

@@ -34,15 +34,18 @@ def train_head(egt, tiny):
 def test_a_head_is_trained_evaluated_and_explained(head, egt, train_head, tmp_path):
     run = train_head(head, *GUIDED[head])
     rows = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 2 and all(np.isfinite(list(row.values())).all() for row in rows)
+    assert len(rows) == 2
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
     assert all(row["guided_loss"] > 0 for row in rows)
     assert all((row["auxiliary_loss"] > 0) == (head == "cross_attention") for row in rows)
     result = egt("evaluate", run, "--data", "synthetic:sketch", "--episodes", 4, "--queries", 3)
-    assert result.exit_code == 0 and "sketch" in result.stdout
+    assert result.exit_code == 0
+    assert "sketch" in result.stdout
     query = sorted((tmp_path / run / "queries").iterdir())[0]
     assert egt("explain", query, "--run", run, "--target", "all", "--out", "figure.png").exit_code == 0
     relevance, support = np.load("figure.npy"), np.load("figure.support.npy")
-    assert np.isfinite(relevance).all() and np.isfinite(support).all()
+    assert np.isfinite(relevance).all()
+    assert np.isfinite(support).all()
     # Each class has relevance in the query, and in its own support images.
     assert all(np.any(map_) for map_ in relevance)
     explained = json.loads((tmp_path / "figure.json").read_text())["explained"]
@@ -70,11 +73,12 @@ def test_an_interrupted_run_of_a_head_with_running_averages_is_resumed(egt, trai
     config["training"]["epochs"] = 3
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     result = egt("train", "--run", run, "--resume")
-    assert result.exit_code == 0 and len((run / "metrics.jsonl").read_text().splitlines()) == 3
+    assert result.exit_code == 0
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    ("options", "words"),
     [
         (["--set", "model.head.base_classes=7"], ["`model.head.base_classes` must be", "40", "7"]),
         (["--set", "model.head.temperature=0"], ["`temperature`", "0"]),

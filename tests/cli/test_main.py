@@ -35,7 +35,7 @@ def test_a_command_that_works():
 
 
 @pytest.mark.parametrize(
-    "failure, message",
+    ("failure", "message"),
     [
         (EgtError("`shots` must be >= 1. Received: shots=0"), "`shots` must be >= 1. Received: shots=0"),
         (DataError("two\nlines"), "two lines"),
@@ -69,7 +69,8 @@ def test_a_bug_is_not_disguised():
 def test_usage_errors_stay_those_of_click():
     result = run(arguments=("wrok",))
     assert result.exit_code == 2
-    assert "Usage:" in result.stderr and "wrok" in result.stderr
+    assert "Usage:" in result.stderr
+    assert "wrok" in result.stderr
 
 
 def test_interruption_exits_130():
@@ -116,7 +117,8 @@ def test_version():
 
 def test_the_summary_of_every_command_fits_its_line():
     output = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
-    assert "explain " in output and "..." not in output.split("Commands:")[1]
+    assert "explain " in output
+    assert "..." not in output.split("Commands:")[1]
 
 
 def test_lazy_command_is_imported_on_use(monkeypatch, tmp_path):

@@ -15,13 +15,16 @@ def test_pretrain_then_train_from_it(egt, tiny, drawn, tmp_path):
     result = egt("pretrain", "--config", "own.yaml")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("epoch 1/2  loss ") and lines[0].endswith(" left") and "images/s" in lines[1]
+    assert lines[0].startswith("epoch 1/2  loss ")
+    assert lines[0].endswith(" left")
+    assert "images/s" in lines[1]
     assert lines[-1] == "train from it with: egt-tf train --config NAME --warm-start runs/own_pretrained"
     result = egt("train", "--config", "own.yaml", "--warm-start", "runs/own_pretrained", "--set", "training.epochs=1")
     assert result.exit_code == 0, result.output
     assert load_config(tmp_path / "runs" / "own" / "config.yaml").training.warm_start == "runs/own_pretrained"
     result = egt("pretrain", "--run", "runs/own_pretrained", "--resume")
-    assert result.exit_code == 0 and "already complete: 2 epochs" in result.stdout
+    assert result.exit_code == 0
+    assert "already complete: 2 epochs" in result.stdout
 
 
 def test_a_warm_start_of_any_name(fails, tiny):
@@ -30,7 +33,8 @@ def test_a_warm_start_of_any_name(fails, tiny):
 
 def test_a_warm_start_of_a_resumed_run(egt, run):
     result = egt("train", "--run", "runs/tiny", "--resume", "--warm-start", "elsewhere")
-    assert result.exit_code == 2 and "leave --set and --warm-start out" in result.stderr
+    assert result.exit_code == 2
+    assert "leave --set and --warm-start out" in result.stderr
 
 
 def test_bad_values_are_named(fails, egt, tiny):

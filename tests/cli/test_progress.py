@@ -25,7 +25,8 @@ def test_the_line_is_written_over_and_never_wraps(monkeypatch):
     line.update(5, "a note that is much longer than the terminal is wide")
     line.update(10)
     first, second = terminal.getvalue().split("\r\x1b[K")[1:]
-    assert first.startswith("5/10 episodes  5.0/s  1 s left") and len(first) == 39
+    assert first.startswith("5/10 episodes  5.0/s  1 s left")
+    assert len(first) == 39
     assert second.startswith("10/10 episodes  5.0/s  0 s left")
     assert "\n" not in terminal.getvalue()
 
@@ -119,7 +120,7 @@ def test_nothing_is_shown_where_there_is_no_terminal(capsys):
 
 
 @pytest.mark.parametrize(
-    "seconds, text",
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (59.4, "59 s"),

@@ -82,7 +82,7 @@ def test_no_temporary_file_is_left(trained):
 # === Choices ===
 
 
-@pytest.mark.parametrize("mode, plain, guided", [("none", True, False), ("guided_only", True, True)])
+@pytest.mark.parametrize(("mode", "plain", "guided"), [("none", True, False), ("guided_only", True, True)])
 def test_guidance_modes(egt, tiny, tmp_path, mode, plain, guided):
     result = egt("train", "--config", tiny, "--set", f"guidance.mode={mode}", "--set", "training.epochs=1")
     assert result.exit_code == 0, result.output
@@ -106,7 +106,8 @@ def test_values_can_be_set(egt, tiny, tmp_path):
         "here",
     )
     assert result.exit_code == 0, result.output
-    assert "epoch 1/1" in result.stdout and "run folder: here" in result.stdout
+    assert "epoch 1/1" in result.stdout
+    assert "run folder: here" in result.stdout
     config = load_config(tmp_path / "here" / "config.yaml")
     assert (config.training.epochs, config.episode.shots, config.data.image_size) == (1, 1, 16)
     assert len(list((tmp_path / "here" / "support").glob("*/*.png"))) == 3
@@ -146,7 +147,8 @@ def test_an_existing_run_is_not_overwritten(fails, run, tiny):
 def test_a_complete_run_says_so(egt, run, snapshot):
     before = snapshot(run)
     result = egt("train", "--run", "runs/tiny", "--resume")
-    assert result.exit_code == 0 and "already complete: 2 epochs" in result.stdout
+    assert result.exit_code == 0
+    assert "already complete: 2 epochs" in result.stdout
     assert snapshot(run) == before
 
 
@@ -174,10 +176,12 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_undisturbed_run(process, t
 
     second = process("train", "--run", tmp_path / "a run", "--resume")
     stdout, stderr = second.communicate(timeout=120)
-    assert (second.returncode, stderr) == (0, "") and "resuming after epoch" in stdout
+    assert (second.returncode, stderr) == (0, "")
+    assert "resuming after epoch" in stdout
     stdout, stderr = undisturbed.communicate(timeout=120)
     # TensorFlow has nothing to say about seven validations either.
-    assert (undisturbed.returncode, stderr) == (0, "") and stdout.count("epoch ") == 6
+    assert (undisturbed.returncode, stderr) == (0, "")
+    assert stdout.count("epoch ") == 6
     assert equal_weights(tmp_path / "undisturbed", tmp_path / "a run")
     keys = ("epoch", "loss", "accuracy", "val_accuracy")
     one, other = ([[row[key] for key in keys] for row in metrics(tmp_path / name)] for name in ("undisturbed", "a run"))
@@ -199,7 +203,7 @@ def test_ctrl_c_before_the_run_exists(egt, tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "override, words",
+    ("override", "words"),
     [
         ("training.epohcs=3", ["'training.epohcs'", "did you mean 'training.epochs'"]),
         ("trainnig.epochs=3", ["'trainnig'", "did you mean 'training'"]),
@@ -269,7 +273,8 @@ def test_a_run_folder_that_may_not_be_written(fails, tiny, tmp_path, monkeypatch
 
 def test_resuming_with_another_configuration_is_refused(egt, tiny, run):
     result = egt("train", "--config", "demo", "--run", run, "--resume")
-    assert result.exit_code == 2 and "another configuration than demo" in result.stderr
+    assert result.exit_code == 2
+    assert "another configuration than demo" in result.stderr
     assert egt("train", "--config", tiny, "--run", run, "--resume").exit_code == 0
 
 
@@ -404,7 +409,8 @@ def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
     assert result.exit_code == 0, result.output
     found = [line for line in result.stdout.splitlines() if line.startswith("left out ")]
     # All six classes of the training and all three of the validation, each image once.
-    assert sum(int(line.split()[2]) for line in found) == 9 and "images/class" in found[0]
+    assert sum(int(line.split()[2]) for line in found) == 9
+    assert "images/class" in found[0]
 
 
 def test_several_sources_but_one(egt, tiny, tmp_path):
@@ -461,7 +467,8 @@ def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_pa
     state = arrays(run / "checkpoints" / "000000.npz")
     assert all(np.isfinite(value).all() for value in state.values() if value.dtype.kind == "f")
     assert json.loads(str(state["progress"]))["metrics"] == []
-    assert not (run / "best.npz").exists() and not (run / "metrics.jsonl").exists()
+    assert not (run / "best.npz").exists()
+    assert not (run / "metrics.jsonl").exists()
 
 
 def test_weights_spoilt_by_the_last_step_of_an_epoch_are_not_stored(fails, tiny, tmp_path):

@@ -27,7 +27,8 @@ def check(folder, images_per_class=3):
 
 def test_nothing_wrong(folder):
     report = check(folder)
-    assert not report.wrong and (report.images, report.classes) == (24, 8)
+    assert not report.wrong
+    assert (report.images, report.classes) == (24, 8)
     assert report.unreadable == report.duplicates == report.few == report.notes == ()
 
 
@@ -57,7 +58,8 @@ def test_only_the_images_asked_for_are_decoded(folder):
         )
         == {}
     )
-    assert seen == [(0, (20, 24, 3)), (3, (20, 24, 3))] and steps == [(0, 2), (1, 2), (2, 2)]
+    assert seen == [(0, (20, 24, 3)), (3, (20, 24, 3))]
+    assert steps == [(0, 2), (1, 2), (2, 2)]
     assert list(find_unreadable(source, iter([7]))) == [7]
 
 
@@ -77,7 +79,8 @@ def test_duplicates_across_splits_are_wrong_and_within_one_are_notes(folder):
     assert str(across) == (
         f"{folder}/class0/0.png: of class0 (base), has the same pixels as {folder}/class3/copy.bmp of class3 (novel)"
     )
-    assert within.where == f"{folder}/class4/1.png" and "class6 (base)" in within.reason
+    assert within.where == f"{folder}/class4/1.png"
+    assert "class6 (base)" in within.reason
     assert report.wrong
 
 
@@ -91,12 +94,14 @@ def test_odd_images_are_notes(folder):
 def test_files_that_are_passed_over_are_notes(folder):
     (folder / "class1" / "photo.webp").write_bytes(b"RIFF")
     report = check(folder)
-    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.webp"] and not report.wrong
+    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.webp"]
+    assert not report.wrong
 
 
 def test_drawn_images_have_no_files_to_be_odd():
     source = open_source("synthetic:shapes")
-    assert source.encoded is None and source.path is None
+    assert source.encoded is None
+    assert source.path is None
     assert find_unreadable(source, [0, 100]) == {}
 
 
@@ -114,4 +119,5 @@ def test_images_per_class_must_be_positive(folder):
 @pytest.mark.parametrize("domain", ["cub", "cars"])
 def test_real_photographs(benchmark_dir, domain):
     report = check_source(open_source(f"folder:{benchmark_dir}/{domain}"), 21)
-    assert not report.wrong and report.images > 3000
+    assert not report.wrong
+    assert report.images > 3000

@@ -29,7 +29,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(
-    "kind, behind",
+    ("kind", "behind"),
     [
         (kind, behind)
         for kind in WHOLE
@@ -47,7 +47,7 @@ def test_zeros_in_place_of_the_end(kind):
     data = WHOLE[kind]
     cut = data[:-200] + bytes(200)
     assert hidden_damage(cut) == "its end is missing, zeros are in its place"
-    with pytest.raises(DataError, match="cannot read image a.jpg: "):
+    with pytest.raises(DataError, match=r"cannot read image a.jpg: "):
         decode_image(cut, "a.jpg")
 
 
@@ -55,7 +55,8 @@ def test_the_end_of_a_thumbnail_is_not_that_of_the_image():
     thumbnail = WHOLE["JPEG"]
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     data = WHOLE["JPEG"][:2] + segment + WHOLE["JPEG"][2:]
-    assert decode_image(data).shape == (40, 50, 3) and hidden_damage(data) is None
+    assert decode_image(data).shape == (40, 50, 3)
+    assert hidden_damage(data) is None
     assert hidden_damage(data[:-300] + bytes(300))
 
 

@@ -13,7 +13,7 @@ def test_sizes_count_all_classes():
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    ("values", "message"),
     [
         ((1, 5, 16), "`ways` must be an integer >= 2. Received: ways=1"),
         ((5, 0, 16), "`shots` must be an integer >= 1. Received: shots=0"),

@@ -119,6 +119,6 @@ def test_images_without_files_must_be_copied(tmp_path):
 def test_a_failure_leaves_nothing(folder, tmp_path):
     (folder / "class 7" / "1.png").write_bytes(b"")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DataError, match="class 7/1.png"):
+    with pytest.raises(DataError, match=r"class 7/1.png"):
         export_filelists(open_source(f"folder:{folder}"), tmp_path / "lists", copy_images=True)
     assert sorted(tmp_path.rglob("*")) == before

@@ -126,7 +126,7 @@ def test_one_pixel():
 
 
 @pytest.mark.parametrize(
-    "name, content, reason",
+    ("name", "content", "reason"),
     [
         ("text.png", b"not an image\n", "not a PNG, JPEG, BMP or GIF image"),
         ("empty.jpg", b"", "not a PNG, JPEG, BMP or GIF image"),
@@ -140,7 +140,8 @@ def test_damaged_files_are_named(tmp_path, name, content, reason):
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         decode_image(path)
-    assert str(path) in str(caught.value) and reason in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -162,7 +163,7 @@ def test_large_images_are_refused_before_decoding(monkeypatch, side):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(images, "_to_rgb", decode)
-    with pytest.raises(DataError, match="50 megapixels|more than 50"):
+    with pytest.raises(DataError, match=r"50 megapixels|more than 50"):
         decode_image(png_header(side, side), "huge.png")
 
 
@@ -202,7 +203,8 @@ def test_sixteen_bit_colour_and_grey_with_alpha():
 
 def test_twenty_megapixels():
     decoded = decode_image(encode(Image.new("RGB", (5000, 4000), (9, 200, 30)), "PNG", compress_level=1))
-    assert decoded.shape == (4000, 5000, 3) and (decoded[::999, ::999] == (9, 200, 30)).all()
+    assert decoded.shape == (4000, 5000, 3)
+    assert (decoded[::999, ::999] == (9, 200, 30)).all()
 
 
 def test_a_turned_photograph_from_a_camera():
@@ -212,7 +214,8 @@ def test_a_turned_photograph_from_a_camera():
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(picture())))
     encoded = encode(stored, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], exif=exif, quality=98)
     decoded = decode_image(encoded)
-    assert decoded.shape == (12, 20, 3) and np.abs(decoded.astype(int) - picture()).mean() < 6
+    assert decoded.shape == (12, 20, 3)
+    assert np.abs(decoded.astype(int) - picture()).mean() < 6
 
 
 def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
@@ -220,12 +223,12 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "film.jpg"
     with open(path, "wb") as file:
         file.truncate(3 * 2**20)
-    with pytest.raises(DataError, match="at most 1 MiB. Received: .*film.jpg has 3 MiB"):
+    with pytest.raises(DataError, match=r"at most 1 MiB. Received: .*film.jpg has 3 MiB"):
         decode_image(path)
 
 
 @pytest.mark.parametrize(
-    "image, file_format, options, phrase",
+    ("image", "file_format", "options", "phrase"),
     [
         (Image.new("RGB", (40, 30)), "PNG", {}, None),
         (Image.new("L", (40, 30)), "JPEG", {}, None),

@@ -42,7 +42,8 @@ def test_an_epoch_shows_every_image_once_with_its_class():
     class_of = dict(zip(*indices_and_labels(image_set())))
     for epoch in (drawn[:3], drawn[3:]):
         numbers = [number for batch, _ in epoch for number in batch]
-        assert sorted(numbers) == list(range(15)) and numbers != sorted(numbers)
+        assert sorted(numbers) == list(range(15))
+        assert numbers != sorted(numbers)
         assert [label for _, labels in epoch for label in labels] == [class_of[number] for number in numbers]
     assert drawn[:3] != drawn[3:]
 
@@ -85,13 +86,13 @@ def test_held_out_images_are_of_every_class_and_not_trained_on():
     )
 
 
-@pytest.mark.parametrize("share, counts", [(0.001, [1, 1, 1]), (0.999, [4, 3, 5])])
+@pytest.mark.parametrize(("share", "counts"), [(0.001, [1, 1, 1]), (0.999, [4, 3, 5])])
 def test_one_image_of_each_class_is_on_either_side(share, counts):
     assert [len(m) for m in hold_out(image_set(), share, 1)[1].members] == counts
 
 
 def test_a_class_of_one_image_cannot_be_divided():
-    with pytest.raises(DataError, match="class 'class1' of test has 1; set pretrain.validation_share=0"):
+    with pytest.raises(DataError, match=r"class 'class1' of test has 1; set pretrain.validation_share=0"):
         hold_out(image_set((3, 1)), 0.1, 1)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_masks_are_there_if_every_set_has_them():
 
 
 @pytest.mark.parametrize(
-    "sets, weights",
+    ("sets", "weights"),
     [
         ([], None),
         (SETS, [1, 2]),
@@ -97,7 +99,7 @@ def test_domains_come_as_often_as_their_weights_say():
 
 def test_every_domain_must_have_enough_classes_and_images():
     check_feasible(mix(SETS), SPEC)
-    with pytest.raises(DataError, match="needs 4 classes. Received: c has 3"):
+    with pytest.raises(DataError, match=r"needs 4 classes. Received: c has 3"):
         check_feasible(mix(SETS), EpisodeSpec(4, 1, 1))
     with pytest.raises(DataError, match="Received: class 'b0' of b has 4"):
         check_feasible(mix([SETS[0], image_set("b", per_class=4)]), SPEC)
@@ -109,14 +111,14 @@ def test_unreadable_images_are_left_out_of_their_domain():
         whole, _ = draw_episode(images, SPEC, 3, number)
         asked = []
 
-        def unreadable(indices):
+        def unreadable(indices, asked=asked):
             asked.append(set(indices.tolist()))
             return sorted(broken & asked[-1])
 
         episode, _ = draw_episode(images, EpisodeSpec(3, 2, 2), 3, number, unreadable)
         assert not broken & set(episode.images.tolist())
         # The images of one attempt that cannot be read are not in the next.
-        assert all(not (broken & before) & after for before, after in zip(asked, asked[1:]))
+        assert all(not (broken & before) & after for before, after in itertools.pairwise(asked))
         domain = draw_domain(images.weights, 3, number)
         assert set(episode.classes) <= set(images.domain_classes[domain])
         assert set(whole.classes) <= set(images.domain_classes[domain])
@@ -124,7 +126,8 @@ def test_unreadable_images_are_left_out_of_their_domain():
 
 def test_open_mixture():
     images = open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 3])
-    assert isinstance(images, Mixture) and images.weights == (1.0, 3.0)
+    assert isinstance(images, Mixture)
+    assert images.weights == (1.0, 3.0)
     assert images.domain_names == ("synthetic:shapes (split val)", "synthetic:fog (split val)")
     assert images.describe(images.members[0][0]).startswith("synthetic:shapes/")
     assert images.describe(images.members[-1][-1]).startswith("synthetic:fog/")
@@ -162,5 +165,5 @@ def test_a_counterpart_is_a_function_of_the_seeds():
 
 
 def test_one_domain_has_no_counterpart():
-    with pytest.raises(ConfigError, match="at least two sources .* Received: one, a; list several in data.train"):
+    with pytest.raises(ConfigError, match=r"at least two sources .* Received: one, a; list several in data.train"):
         counterpart(SETS[0], 3)

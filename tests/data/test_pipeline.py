@@ -225,7 +225,7 @@ def test_positions_of_an_episode_are_augmented_independently():
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"augmentation": "crop"}, "one of none, flip, full, full_erasing. Received: 'crop'"),
         ({"seed": -1}, "`seed` must be >= 0. Received: seed=-1"),
@@ -339,7 +339,10 @@ def test_episodes_without_unreadable_images_stay_as_they_were():
 def test_a_class_with_too_few_readable_images_is_the_usual_error():
     images = unreadable(7)
     dataset = episodes(EpisodeSpec(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
-    with pytest.raises(DataError, match="need 6 images a class. Received: class 'class1' of test has 5"), data_errors():
+    with (
+        pytest.raises(DataError, match=r"need 6 images a class. Received: class 'class1' of test has 5"),
+        data_errors(),
+    ):
         list(dataset)
 
 
@@ -381,7 +384,8 @@ def test_cache_of_nothing_reads_every_time():
     reader = CountingReader()
     cache = ImageCache(reader, capacity_mb=0)
     cache(1), cache(1)
-    assert reader.reads == [1, 1] and cache.nbytes == 0
+    assert reader.reads == [1, 1]
+    assert cache.nbytes == 0
 
 
 @pytest.mark.parametrize("augmentation", ["flip", "full"])
@@ -407,7 +411,8 @@ def test_benchmark_photos(benchmark_dir):
     images = open_source(f"folder:{benchmark_dir}/cub").split("novel")
     dataset = episodes(EpisodeSpec(5, 1, 3), images, image_size=84, augmentation="full", count=1)
     inputs, labels, _ = next(iter(dataset))
-    assert inputs["support_images"].shape == (1, 5, 84, 84, 3) and labels.shape == (1, 15)
+    assert inputs["support_images"].shape == (1, 5, 84, 84, 3)
+    assert labels.shape == (1, 15)
     assert 0.3 < np.std(inputs["query_images"]) < 2.5
 
 

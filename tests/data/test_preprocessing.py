@@ -29,21 +29,22 @@ def published_evaluation(image: np.ndarray, size: int) -> np.ndarray:
     """Resize and centre crop with Pillow, the reference."""
     side = int(size * 1.15)
     resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
-    offset = int(round((side - size) / 2))
+    offset = round((side - size) / 2)
     return np.array(resized.crop((offset, offset, offset + size, offset + size)))
 
 
-@pytest.mark.parametrize("height, width", [(84, 84), (500, 333), (40, 61), (1, 1), (97, 1000)])
+@pytest.mark.parametrize(("height", "width"), [(84, 84), (500, 333), (40, 61), (1, 1), (97, 1000)])
 @pytest.mark.parametrize("size", [84, 112])
 def test_evaluation_agrees_with_pillow(height, width, size):
     image = picture(height, width)
     ours = denormalize(evaluation_image(image, size)).numpy().astype(int)
     assert ours.shape == (size, size, 3)
     difference = np.abs(ours - published_evaluation(image, size))
-    assert difference.mean() < 0.5 and difference.max() <= 2
+    assert difference.mean() < 0.5
+    assert difference.max() <= 2
 
 
-@pytest.mark.parametrize("size, side, offset", [(84, 96, 6), (224, 257, 16)])
+@pytest.mark.parametrize(("size", "side", "offset"), [(84, 96, 6), (224, 257, 16)])
 def test_evaluation_crops_the_published_square(size, side, offset):
     # Already of the intermediate size, so resizing changes nothing.
     image = picture(side, side)
@@ -63,7 +64,7 @@ def test_denormalize_rounds_and_clips():
 
 
 def test_unknown_augmentation_lists_the_known():
-    with pytest.raises(ConfigError, match="one of none, flip, full, full_erasing. Received: 'crop'"):
+    with pytest.raises(ConfigError, match=r"one of none, flip, full, full_erasing. Received: 'crop'"):
         training_image(picture(9, 9), 8, "crop", [0, 0])
 
 
@@ -117,7 +118,8 @@ def test_jitter_is_that_of_pillow(seed):
     ours = jitter(tf.cast(image, tf.float32), *factors).numpy()
     difference = np.abs(ours - np.array(expected))
     # A rounding of the single-precision product may move a level by one, here and there.
-    assert difference.max() <= 1 and difference.mean() < 0.01
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
 
 
 def test_jitter_with_factors_of_one_changes_nothing():
@@ -134,12 +136,16 @@ def boxes(height: int, width: int, n: int) -> np.ndarray:
 def test_crop_boxes_lie_inside_and_spread():
     height, width = 60, 80
     top, left, h, w = boxes(height, width, 1500).T
-    assert (top >= 0).all() and (left >= 0).all()
-    assert (top + h <= height).all() and (left + w <= width).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= height).all()
+    assert (left + w <= width).all()
     area, aspect = h * w / (height * width), w / h
     # Rounding to whole pixels moves both a little beyond the limits.
-    assert 0.07 < area.min() < 0.1 and 0.93 < area.max() <= 1
-    assert 0.70 < aspect.min() < 0.78 and 1.28 < aspect.max() < 1.42
+    assert 0.07 < area.min() < 0.1
+    assert 0.93 < area.max() <= 1
+    assert 0.70 < aspect.min() < 0.78
+    assert 1.28 < aspect.max() < 1.42
     free = (height - h) > 20
     assert abs((top[free] / (height - h[free])).mean() - 0.5) < 0.03
 
@@ -155,7 +161,7 @@ def sequential_box(height: int, width: int, uniforms: np.ndarray) -> list[int]:
     return [(height - h) // 2, (width - w) // 2, h, w]
 
 
-@pytest.mark.parametrize("height, width", [(84, 84), (60, 80), (30, 200), (500, 40)])
+@pytest.mark.parametrize(("height", "width"), [(84, 84), (60, 80), (30, 200), (500, 40)])
 def test_crop_boxes_agree_with_the_definition(height, width):
     found = boxes(height, width, 300)
     uniforms = np.random.default_rng(0).random((300, 22), dtype=np.float32)
@@ -174,7 +180,7 @@ def test_crop_places_the_first_attempt_that_fits():
     assert random_crop_box(tf.constant(80), tf.constant(80), uniforms).numpy().tolist() == [0, 52, 28, 28]
 
 
-@pytest.mark.parametrize("height, width, box", [(30, 300, [0, 130, 30, 40]), (300, 30, [130, 0, 40, 30])])
+@pytest.mark.parametrize(("height", "width", "box"), [(30, 300, [0, 130, 30, 40]), (300, 30, [130, 0, 40, 30])])
 def test_crop_falls_back_to_the_centre(height, width, box):
     # The largest areas at the middle ratio never fit a ribbon.
     uniforms = np.full(22, 0.9, np.float32)
@@ -198,7 +204,9 @@ def test_erasing_changes_a_rectangle_in_half_of_the_images_and_nothing_else():
             np.testing.assert_allclose(box, np.broadcast_to((0.4914, 0.4822, 0.4465), box.shape), rtol=1e-6)
             areas.append(len(rows) * len(columns) / 84**2)
     assert 70 < erased < 130
-    assert 0.015 < min(areas) and max(areas) < 0.42 and max(areas) > 0.3
+    assert min(areas) > 0.015
+    assert max(areas) < 0.42
+    assert max(areas) > 0.3
 
 
 def test_an_image_of_one_pixel_is_never_erased():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def test_every_example_is_found_over_all_files():
     records = read_records("tfds:sharded", builder)
     found = {(int(label), int(decode_image(records.image(i))[0, 0, 0])) for i, label in enumerate(records.labels)}
     assert found == {(c, 10 * c + i) for c in range(4) for i in range(5)}
-    assert len(records.files) == 3 and set(records.splits) == {"train"}
+    assert len(records.files) == 3
+    assert set(records.splits) == {"train"}
 
 
 def test_nothing_is_kept_in_memory_but_places():
@@ -76,7 +78,8 @@ def test_nothing_is_kept_in_memory_but_places():
         {"image": np.random.default_rng(c).integers(0, 256, (90, 90, 3), np.uint8), "label": c % 4} for c in range(8)
     ]
     records = read_records("tfds:big", make("big", examples, features()))
-    assert records.places.shape == (8, 3) and not any(isinstance(value, bytes) for value in vars(records).values())
+    assert records.places.shape == (8, 3)
+    assert not any(isinstance(value, bytes) for value in vars(records).values())
     assert len(records.image(0)) > 20_000
 
 
@@ -98,7 +101,8 @@ def test_texts_and_numbers_are_kept_on_demand():
 def test_supervised_keys_name_the_features():
     types = {"picture": tfds.features.Image(encoding_format="png"), "kind": tfds.features.ClassLabel(names=["x", "y"])}
     records = read_records("tfds:named", make("named", [{"picture": grey(7), "kind": 1}], types, ("picture", "kind")))
-    assert records.class_names == ("x", "y") and records.image(0).startswith(b"\x89PNG")
+    assert records.class_names == ("x", "y")
+    assert records.image(0).startswith(b"\x89PNG")
 
 
 def test_grey_and_sixteen_bit_images():
@@ -112,7 +116,7 @@ def test_grey_and_sixteen_bit_images():
 
 
 @pytest.mark.parametrize(
-    "types, received",
+    ("types", "received"),
     [
         ({"image": tfds.features.Image(), "target": tfds.features.ClassLabel(num_classes=2)}, "image, target"),
         (
@@ -135,13 +139,13 @@ def test_other_features_are_refused(types, received):
 def test_images_of_floats_are_refused():
     types = {**features(), "image": tfds.features.Image(shape=(None, None, 1), dtype=np.float32)}
     builder = make("floats", [{"image": np.ones((4, 4, 1), np.float32), "label": 0}], types)
-    with pytest.raises(DataError, match="of 8 or 16 bits. Received: float32"):
+    with pytest.raises(DataError, match=r"of 8 or 16 bits. Received: float32"):
         read_records("tfds:floats", builder)
 
 
 def test_another_file_format_is_refused():
     builder = make("packed", [{"image": grey(1), "label": 0}], features(), file_format="array_record")
-    with pytest.raises(DataError, match="prepared as tfrecord files. Received: array_record"):
+    with pytest.raises(DataError, match=r"prepared as tfrecord files. Received: array_record"):
         read_records("tfds:packed", builder)
 
 
@@ -173,9 +177,9 @@ def test_a_configuration_is_chosen_after_a_colon():
 
 def test_a_file_that_changed_after_it_was_indexed():
     records = read_records("tfds:moved", make("moved", [{"image": grey(c), "label": c} for c in range(4)], features()))
-    whole = open(records.files[0], "rb").read()
+    whole = Path(records.files[0]).read_bytes()
     for changed in (whole[:20], bytes(len(whole)), b"\xff" * len(whole)):
         with open(records.files[0], "wb") as file:
             file.write(changed)
-        with pytest.raises(DataError, match="cannot read example 3 of tfds:moved in .*tfrecord"):
+        with pytest.raises(DataError, match=r"cannot read example 3 of tfds:moved in .*tfrecord"):
             records.image(3)

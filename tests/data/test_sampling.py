@@ -29,7 +29,8 @@ def test_shapes_and_classes_fit_together():
     members = image_set(9, 12, 10, 30).members
     for index in range(50):
         episode = sample_episode(members, EpisodeSpec(3, 2, 7), episode_generator(0, index))
-        assert episode.support.shape == (3, 2) and episode.query.shape == (3, 7)
+        assert episode.support.shape == (3, 2)
+        assert episode.query.shape == (3, 7)
         for c, support, query in zip(episode.classes, episode.support, episode.query):
             assert set(support) | set(query) <= set(members[c])
 

@@ -43,7 +43,8 @@ def test_the_seed_chooses(images):
 
 def test_a_class_with_few_images_leaves_the_rest_empty(images):
     sheet = np.asarray(contact_sheet(images, classes=1, images_per_class=5, tile=40))
-    assert (sheet[-48:] == 255).all() and not (sheet[-48 * 3 : -48 * 2] == 255).all()
+    assert (sheet[-48:] == 255).all()
+    assert not (sheet[-48 * 3 : -48 * 2] == 255).all()
 
 
 def test_errors(images):

@@ -46,7 +46,7 @@ def levels(image_set) -> list[list[int]]:
 
 @pytest.mark.parametrize("specification", ["zip:a", "animals", "folder:", "", "folder"])
 def test_unknown_kinds_list_the_known(specification):
-    with pytest.raises(DataError, match="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic"):
+    with pytest.raises(DataError, match=r"folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic"):
         open_source(specification)
 
 
@@ -84,7 +84,8 @@ def test_folder_ignores_what_is_no_image(animals):
     (animals / "readme.md").write_text("x")
     save(animals / "ant" / "2.JPEG")
     source = open_source(f"folder:{animals}/")
-    assert source.class_names[0] == "ant" and len(source.class_names) == 5
+    assert source.class_names[0] == "ant"
+    assert len(source.class_names) == 5
     assert np.bincount(source.labels).tolist() == [3, 2, 2, 2, 2]
 
 
@@ -119,16 +120,16 @@ def test_folder_splits_errors(animals):
 def test_empty_and_unknown_split(animals):
     (animals / "splits.json").write_text(json.dumps({"base": ["ant"]}))
     source = open_source(f"folder:{animals}")
-    with pytest.raises(DataError, match="split 'val' of folder:.* has no classes"):
+    with pytest.raises(DataError, match=r"split 'val' of folder:.* has no classes"):
         source.split("val")
-    with pytest.raises(DataError, match="one of base, val, novel, all. Received: 'test'"):
+    with pytest.raises(DataError, match=r"one of base, val, novel, all. Received: 'test'"):
         source.split("test")
 
 
 def test_folder_errors(tmp_path, animals):
-    with pytest.raises(DataError, match="cannot read the folder .*none: No such file"):
+    with pytest.raises(DataError, match=r"cannot read the folder .*none: No such file"):
         open_source(f"folder:{tmp_path}/none")
-    with pytest.raises(DataError, match="at least 2 classes. Received: 1 sub-folders"):
+    with pytest.raises(DataError, match=r"at least 2 classes. Received: 1 sub-folders"):
         open_source(f"folder:{tmp_path}")
     (animals / "fox").mkdir()
     with pytest.raises(DataError, match="class 'fox' of folder:"):
@@ -157,7 +158,7 @@ def test_parts_with_classes_of_their_own_are_the_splits(tmp_path, names):
 def test_a_part_may_be_missing(tmp_path):
     source = open_source(f"folder:{in_parts(tmp_path / 'parts', {'train': ['a', 'b'], 'test': ['c']})}")
     assert source.split("novel").class_names == ("c",)
-    with pytest.raises(DataError, match="split 'val' .* has no classes"):
+    with pytest.raises(DataError, match=r"split 'val' .* has no classes"):
         source.split("val")
 
 
@@ -191,7 +192,7 @@ def test_files_that_are_passed_over_are_known(animals):
 def test_damaged_image_is_named_when_read(animals):
     (animals / "bee" / "1.png").write_text("no image")
     images = open_source(f"folder:{animals}").split("all")
-    with pytest.raises(DataError, match="bee/1.png"):
+    with pytest.raises(DataError, match=r"bee/1.png"):
         images.read(3)
 
 
@@ -251,9 +252,9 @@ def test_sibling_lists_may_be_missing(tmp_path, animals):
     (tmp_path / "lists" / "val.json").unlink()
     source = open_source(f"filelist:{tmp_path}/lists/base.json")
     assert len(source.split("all").class_names) == 4
-    with pytest.raises(DataError, match="split 'val' of filelist:.* has no classes"):
+    with pytest.raises(DataError, match=r"split 'val' of filelist:.* has no classes"):
         source.split("val")
-    with pytest.raises(DataError, match="cannot read .*val.json: No such file"):
+    with pytest.raises(DataError, match=r"cannot read .*val.json: No such file"):
         open_source(f"filelist:{tmp_path}/lists/val.json")
 
 
@@ -263,12 +264,12 @@ def test_sibling_lists_may_not_share_classes_or_images(tmp_path):
     with pytest.raises(DataError, match="class 'ant' is in base and in novel"):
         open_source(f"filelist:{tmp_path}/base.json")
     write_list(tmp_path / "novel.json", ["ant", "bee"], ["./0.png"], [1])
-    with pytest.raises(DataError, match="each image once only. Received: '.*0.png' 2 times"):
+    with pytest.raises(DataError, match=r"each image once only. Received: '.*0.png' 2 times"):
         open_source(f"filelist:{tmp_path}/base.json")
 
 
 @pytest.mark.parametrize(
-    "label_names, image_names, labels, message",
+    ("label_names", "image_names", "labels", "message"),
     [
         (["a", "b"], ["0.png"], [2], "integers from 0 to 1. Received: 2"),
         (["a", "b"], ["0.png"], [-1], "Received: -1"),
@@ -286,11 +287,14 @@ def test_filelist_errors(tmp_path, label_names, image_names, labels, message):
     path = write_list(tmp_path / "bad.json", label_names, image_names, labels)
     with pytest.raises(DataError) as caught:
         open_source(f"filelist:{path}")
-    assert message in str(caught.value) and str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content, message", [("[1]", "JSON object"), ("{", "not valid JSON"), ("{}", "no such key")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("[1]", "JSON object"), ("{", "not valid JSON"), ("{}", "no such key")]
+)
 def test_filelist_that_is_none(tmp_path, content, message):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(DataError, match=message):
@@ -388,4 +392,5 @@ def test_benchmark_domains(benchmark_dir):
     for split in ("base", "val", "novel"):
         assert sorted(source.split(split).class_names) == sorted(listed[split])
     image = source.read(int(source.split("novel").members[0][0]))
-    assert image.shape == (84, 84, 3) and image.std() > 5
+    assert image.shape == (84, 84, 3)
+    assert image.std() > 5

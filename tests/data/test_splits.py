@@ -20,7 +20,7 @@ def test_published_rule_by_hand():
     assert published_split_rule(9) == {"base": (0, 2, 4, 6, 8), "val": (1, 5), "novel": (3, 7)}
 
 
-@pytest.mark.parametrize("n_classes, counts", [(196, (98, 49, 49)), (200, (100, 50, 50)), (100, (50, 25, 25))])
+@pytest.mark.parametrize(("n_classes", "counts"), [(196, (98, 49, 49)), (200, (100, 50, 50)), (100, (50, 25, 25))])
 def test_published_rule_covers_every_class_once(n_classes, counts):
     splits = published_split_rule(n_classes)
     assert tuple(len(splits[s]) for s in ("base", "val", "novel")) == counts
@@ -33,7 +33,7 @@ def test_reads_names_in_class_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    ("content", "message"),
     [
         ({"base": ["ant"], "novel": ["bee", "ant"]}, "Received: class 'ant' is in base and in novel of"),
         ({"base": ["ant", "ant"]}, "Received: class 'ant' is in base and in base of"),
@@ -49,7 +49,8 @@ def test_refuses(tmp_path, content, message):
     path = write(tmp_path, content)
     with pytest.raises(DataError) as caught:
         read_splits(path, NAMES)
-    assert message in str(caught.value) and str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

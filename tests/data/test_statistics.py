@@ -32,7 +32,8 @@ def test_by_hand(folder):
     found = entries(f"folder:{folder}")
     base = found["base"]
     assert (base["classes"], base["images"], base["images_per_class"]) == (2, 4, [1, 2, 3])
-    assert base["height"] == [1, 3, 3] and base["width"] == [2, 2, 2]
+    assert base["height"] == [1, 3, 3]
+    assert base["width"] == [2, 2, 2]
     # 1 image of 2 black-red pixels, 3 images of 6 pixels with red 102.
     assert base["channel_mean"] == pytest.approx([18 * 0.4 / 20, 1, 0], abs=1e-6)
     assert base["channel_std"] == pytest.approx([np.std([0] * 2 + [0.4] * 18), 0, 0], abs=1e-6)

@@ -28,7 +28,8 @@ def elements(part: StepPart, per_step: int = 4, count: int = 8) -> list[np.ndarr
 def test_parts_of_workers_and_replicas_make_up_the_steps():
     whole = elements(StepPart())
     workers = [elements(StepPart(replicas=4, workers=2, worker=worker)) for worker in (0, 1)]
-    assert len(whole) == 2 and [len(parts) for parts in workers] == [4, 4]
+    assert len(whole) == 2
+    assert [len(parts) for parts in workers] == [4, 4]
     for step, expected in enumerate(whole):
         replicas = [part for parts in workers for part in parts[2 * step : 2 * step + 2]]
         np.testing.assert_array_equal(np.concatenate(replicas), expected)

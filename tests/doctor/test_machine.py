@@ -38,7 +38,7 @@ def test_a_machine_without_a_driver(monkeypatch, tmp_path):
     assert installed_gpus() == []
 
 
-@pytest.mark.parametrize("script, gpus", [("echo 'Card, 8.6, 1024'", [Gpu("Card", (8, 6), GIB)]), ("exit 9", [])])
+@pytest.mark.parametrize(("script", "gpus"), [("echo 'Card, 8.6, 1024'", [Gpu("Card", (8, 6), GIB)]), ("exit 9", [])])
 def test_a_driver_that_answers_or_fails(monkeypatch, tmp_path, script, gpus):
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -50,11 +50,13 @@ def test_a_driver_that_answers_or_fails(monkeypatch, tmp_path, script, gpus):
 def test_devices(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     cpu, none = examine_devices([], [])
-    assert cpu.found.split()[1].startswith("core") and (none.state, none.found[:4]) == (State.OK, "none")
+    assert cpu.found.split()[1].startswith("core")
+    assert (none.state, none.found[:4]) == (State.OK, "none")
     _, card = examine_devices([H100], [H100])
     assert (card.subject, card.found) == ("GPU 0", "NVIDIA H100, 80 GiB, compute capability 9.0")
     *_, lost = examine_devices([], [H100])
-    assert lost.state is State.WRONG and "tensorflow[and-cuda]" in lost.advice
+    assert lost.state is State.WRONG
+    assert "tensorflow[and-cuda]" in lost.advice
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert all(each.state is State.OK for each in examine_devices([], [H100]))
 
@@ -90,12 +92,14 @@ def test_memory_within_the_limit_of_a_container(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "memory, state", [(None, State.OK), (8 * GIB, State.OK), (2 * GIB, State.NOTE), (GIB // 2, State.WRONG)]
+    ("memory", "state"), [(None, State.OK), (8 * GIB, State.OK), (2 * GIB, State.NOTE), (GIB // 2, State.WRONG)]
 )
 def test_room(tmp_path, memory, state):
     found = {each.subject: each for each in examine_room(tmp_path, memory)}
-    assert found["memory"].state is state and bool(found["memory"].advice) == (state is not State.OK)
-    assert found["disk"].found.endswith("GiB available") and "current folder" not in found
+    assert found["memory"].state is state
+    assert bool(found["memory"].advice) == (state is not State.OK)
+    assert found["disk"].found.endswith("GiB available")
+    assert "current folder" not in found
 
 
 def test_a_full_disk_and_a_folder_of_others(tmp_path, monkeypatch):
@@ -110,7 +114,7 @@ WORKERS = ["a:1", "b:2"]
 
 
 @pytest.mark.parametrize(
-    "config, words",
+    ("config", "words"),
     [
         ("{", "no JSON"),
         ("[]", "no `cluster`"),
@@ -130,7 +134,9 @@ WORKERS = ["a:1", "b:2"]
 )
 def test_a_cluster_that_cannot_start(config, words):
     (found,) = examine_cluster({"TF_CONFIG": config if isinstance(config, str) else json.dumps(config)})
-    assert found.state is State.WRONG and words in found.found and "HOST:PORT" in found.advice
+    assert found.state is State.WRONG
+    assert words in found.found
+    assert "HOST:PORT" in found.advice
 
 
 def test_a_cluster_that_can_and_none():

@@ -30,10 +30,11 @@ def test_what_is_as_needed():
         ("numpy", State.OK),
         ("matplotlib", State.OK),
     ]
-    assert found[1].found == "1.26.4 (<2,>=1.23)" and found[1].advice == ""
+    assert found[1].found == "1.26.4 (<2,>=1.23)"
+    assert found[1].advice == ""
 
 
-@pytest.mark.parametrize("version, found", [("2.0.1", "2.0.1, needed: <2,>=1.23"), (None, "not installed")])
+@pytest.mark.parametrize(("version", "found"), [("2.0.1", "2.0.1, needed: <2,>=1.23"), (None, "not installed")])
 def test_what_is_not_says_what_to_type(version, found):
     (_, numpy, _) = version_findings(REQUIREMENTS, {"click": "8.1", "numpy": version, "matplotlib": "3.8"}.get)
     assert (numpy.state, numpy.found, numpy.advice) == (State.WRONG, found, "pip install 'numpy<2,>=1.23'")
@@ -51,7 +52,7 @@ def test_extras_are_present_or_not_and_never_wrong():
     assert missing.found == "opencv-python-headless not installed"
 
 
-@pytest.mark.parametrize("version, state", [("3.11.7", State.OK), ("3.12.0", State.WRONG), ("3.9.1", State.WRONG)])
+@pytest.mark.parametrize(("version", "state"), [("3.11.7", State.OK), ("3.12.0", State.WRONG), ("3.9.1", State.WRONG)])
 def test_python(version, state):
     assert python_finding(version, ">=3.10,<3.12").state is state
 
@@ -70,4 +71,6 @@ def test_a_checkout_that_is_not_installed(monkeypatch):
 
     monkeypatch.setattr(versions.importlib.metadata, "metadata", missing)
     (found,) = examine_versions()
-    assert found.state is State.NOTE and "not installed" in found.found and found.advice == "pip install ."
+    assert found.state is State.NOTE
+    assert "not installed" in found.found
+    assert found.advice == "pip install ."

@@ -216,8 +216,11 @@ def test_a_small_memory_changes_nothing_but_the_reading():
     )
     np.testing.assert_array_equal(whole.episodes, parts.episodes)
     assert len(table.indices) <= 25
-    assert images == sorted(images) and images[-1][0] == images[-1][1] > 42
-    assert told == sorted(told) and told[0] == (0, 9) and told[-1] == (9, 9)
+    assert images == sorted(images)
+    assert images[-1][0] == images[-1][1] > 42
+    assert told == sorted(told)
+    assert told[0] == (0, 9)
+    assert told[-1] == (9, 9)
 
 
 def test_features_are_kept_from_one_measurement_to_the_next():
@@ -257,7 +260,9 @@ def test_progress_reaches_the_end():
         progress=lambda *done: episodes.append(done),
         image_progress=lambda *done: images.append(done),
     )
-    assert episodes == sorted(episodes) and episodes[-1] == (6, 6) and len(episodes) >= 3
+    assert episodes == sorted(episodes)
+    assert episodes[-1] == (6, 6)
+    assert len(episodes) >= 3
     assert images[-1][0] == images[-1][1] <= 42
 
 
@@ -265,7 +270,7 @@ def test_progress_reaches_the_end():
 
 
 @pytest.mark.parametrize(
-    "spec, message",
+    ("spec", "message"),
     [
         (EpisodeSpec(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
         (EpisodeSpec(7, 1, 1), "7-way episode needs 7 classes"),
@@ -283,7 +288,7 @@ def test_at_least_one_episode(episodes):
 
 
 def test_too_many_candidates():
-    with pytest.raises(ConfigError, match="4 ways [*] 3 queries = 12"):
+    with pytest.raises(ConfigError, match=r"4 ways [*] 3 queries = 12"):
         evaluate(colour_model(), COLOURS, SPEC, episodes=1, seed=0, transduction=Transduction(2, 7))
 
 

@@ -71,5 +71,5 @@ def test_the_limit_counts_bytes_of_maps():
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), "1"])
 def test_the_limit_is_positive(limit):
-    with pytest.raises(ConfigError, match="`limit_mb` must be a number > 0. Received: limit_mb="):
+    with pytest.raises(ConfigError, match=r"`limit_mb` must be a number > 0. Received: limit_mb="):
         FeatureTable(limit)

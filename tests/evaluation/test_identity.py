@@ -32,7 +32,8 @@ def folder(tmp_path):
 
 def test_twelve_hexadecimal_digits():
     found = identity("synthetic:shapes")
-    assert len(found) == 12 and int(found, 16) >= 0
+    assert len(found) == 12
+    assert int(found, 16) >= 0
     # As it was when it was introduced: results of different versions are told apart by it.
     assert found == "fcc618aab8ee"
 
@@ -86,5 +87,5 @@ def test_a_missing_image_is_an_error(folder):
     images = open_source(f"folder:{folder}").split("all")
     for file in folder.glob("class*/*.png"):
         file.unlink()
-    with pytest.raises(DataError, match="cannot read image .*png: No such file"):
+    with pytest.raises(DataError, match=r"cannot read image .*png: No such file"):
         episodes_identity(images, SPEC, 5, 0)

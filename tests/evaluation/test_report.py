@@ -47,7 +47,9 @@ def test_record():
 @pytest.mark.parametrize("source", ["folder:/home/a b/../birds", "folder:Vögel", "filelist:C:\\lists\\base.json"])
 def test_the_name_is_fit_for_a_file(source, tmp_path):
     name = record(source)["name"]
-    assert os.sep not in name and "\\" not in name and ":" not in name
+    assert os.sep not in name
+    assert "\\" not in name
+    assert ":" not in name
     (tmp_path / f"{name}.json").touch()
 
 
@@ -59,12 +61,14 @@ def test_other_episodes_have_another_name():
 def test_transductive_inference_has_a_name_of_its_own_and_says_how():
     options = (None, Transduction(), Transduction(rounds=1), Transduction(candidates=5), Transduction(duplicates=False))
     records = [record(transduction=each) for each in options]
-    assert len({each["name"] for each in records}) == 5 and all(len(each["name"]) < 120 for each in records)
+    assert len({each["name"] for each in records}) == 5
+    assert all(len(each["name"]) < 120 for each in records)
     assert (records[1]["inference"], records[1]["transduction"]) == (
         "transductive",
         {"rounds": 2, "candidates": 35, "duplicates": True},
     )
-    assert not records[4]["transduction"]["duplicates"] and "without_duplicates" in records[4]["name"]
+    assert not records[4]["transduction"]["duplicates"]
+    assert "without_duplicates" in records[4]["name"]
     json.dumps(records)
 
 

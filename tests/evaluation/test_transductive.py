@@ -57,7 +57,7 @@ def slow_scores(head, support, labels, query, rounds, candidates, duplicates):
 
 
 @pytest.mark.parametrize("duplicates", [True, False])
-@pytest.mark.parametrize("rounds, candidates", [(0, 35), (1, 5), (2, 3), (3, 4), (1, 12)])
+@pytest.mark.parametrize(("rounds", "candidates"), [(0, 35), (1, 5), (2, 3), (3, 4), (1, 12)])
 def test_against_one_image_at_a_time(head, rounds, candidates, duplicates):
     support, labels, query = episodes(np.random.default_rng(rounds))
     scores = transductive_scores(
@@ -103,7 +103,7 @@ def test_the_options_are_said():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"rounds": -1}, "`rounds` must be an integer >= 0. Received: rounds=-1"),
         ({"candidates": 0}, "`candidates` must be an integer >= 1. Received: candidates=0"),
@@ -117,10 +117,10 @@ def test_numbers_that_make_no_sense(arguments, message):
 
 def test_more_candidates_than_queries(head):
     Transduction(2, 37).check(head, EpisodeSpec(5, 1, 15))
-    with pytest.raises(ConfigError, match="38 candidates [*] 2 rounds = 76, and 5 ways [*] 15 queries = 75"):
+    with pytest.raises(ConfigError, match=r"38 candidates [*] 2 rounds = 76, and 5 ways [*] 15 queries = 75"):
         Transduction(2, 38).check(head, EpisodeSpec(5, 1, 15))
 
 
 def test_a_head_that_needs_balanced_queries():
-    with pytest.raises(ConfigError, match="any number. Received: a head whose queries come in multiples of 5"):
+    with pytest.raises(ConfigError, match=r"any number. Received: a head whose queries come in multiples of 5"):
         Transduction().check(SlowHead(SHAPE), EpisodeSpec(5, 1, 15))

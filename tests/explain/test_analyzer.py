@@ -44,7 +44,8 @@ def test_it_is_an_innvestigate_analyzer(model):
 def test_index_selects_one_neuron_for_all_or_one_for_each(model, images):
     analyzer = LRP(model, neuron_selection_mode="index")
     each = analyzer.analyze(images, [0, 1, 2])
-    assert isinstance(each, np.ndarray) and each.shape == images.shape
+    assert isinstance(each, np.ndarray)
+    assert each.shape == images.shape
     for neuron in range(3):
         np.testing.assert_allclose(analyzer.analyze(images, neuron)[neuron], each[neuron], rtol=1e-5, atol=1e-7)
 
@@ -62,7 +63,7 @@ def test_all_is_the_sum_over_the_indices(model, images):
 
 
 @pytest.mark.parametrize(
-    "mode, selection, message",
+    ("mode", "selection", "message"),
     [
         ("index", None, "must be given"),
         ("all", 1, "in no other"),
@@ -98,7 +99,8 @@ def test_several_inputs_give_several_relevances():
     model = keras.Model([a, b], L.Dense(2)(L.Concatenate()([a, b])))
     first, second = LRP(model, neuron_selection_mode="index").analyze([np.ones((2, 4)), np.zeros((2, 4))], 0)
     assert first.shape == second.shape == (2, 4)
-    assert np.any(first) and not np.any(second)
+    assert np.any(first)
+    assert not np.any(second)
 
 
 def test_repeated_calls_do_not_trace_again_and_add_no_variables(model, images):
@@ -106,7 +108,8 @@ def test_repeated_calls_do_not_trace_again_and_add_no_variables(model, images):
     analyzer.analyze(images)
     traces, variables = analyzer._analyze.experimental_get_tracing_count(), len(model.variables)
     analyzer.analyze(images + 1)
-    assert analyzer._analyze.experimental_get_tracing_count() == traces and len(model.variables) == variables
+    assert analyzer._analyze.experimental_get_tracing_count() == traces
+    assert len(model.variables) == variables
 
 
 def test_several_neurons_at_once_are_each_alone(model, images):
@@ -115,7 +118,7 @@ def test_several_neurons_at_once_are_each_alone(model, images):
     assert together.shape == (2, *images.shape)
     for row, neuron in enumerate([2, 0]):
         np.testing.assert_allclose(together[row], analyzer.analyze(images, neuron), rtol=1e-5, atol=1e-7)
-    with pytest.raises(ExplainError, match="0..2"):
+    with pytest.raises(ExplainError, match=r"0..2"):
         analyzer.analyze_each(images, [3])
 
 
@@ -150,4 +153,5 @@ def test_an_episode_is_a_model_with_three_inputs():
         )
     )
     assert {name: r.shape for name, r in relevance.items()} == {name: a.shape for name, a in given.items()}
-    assert np.any(relevance["support_images"]) and np.any(relevance["query_images"])
+    assert np.any(relevance["support_images"])
+    assert np.any(relevance["query_images"])

@@ -53,7 +53,8 @@ def test_relevance_reaches_the_pixels(model, images, composite):
     assert len(trace.steps) == len(model.layers) - 1
     np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-3, atol=1e-5 * np.abs(trace.outputs[0]).max())
     (relevance,) = reverse(trace, _start(trace), COMPOSITES.get(composite))
-    assert relevance.shape == images.shape and np.isfinite(relevance).all()
+    assert relevance.shape == images.shape
+    assert np.isfinite(relevance).all()
     for image in relevance:
         assert np.any(image)
 
@@ -61,7 +62,7 @@ def test_relevance_reaches_the_pixels(model, images, composite):
 # The epsilon rule without biases lets relevance grow wherever a sum nearly cancels, which fifty layers with batch
 # normalisation take out of float32; z+ loses that of depthwise units without a positive product.
 @pytest.mark.parametrize(
-    "model, composite, down_to",
+    ("model", "composite", "down_to"),
     [
         ("vgg16", "epsilon", "pixels"),
         ("vgg16", "epsilon_plus", "pixels"),

@@ -43,7 +43,8 @@ def test_backbones_keep_their_outputs_and_lose_their_norms(build):
     weights = model.get_weights()
     folded = fold_batch_norm(model)
     np.testing.assert_allclose(folded(images), before, rtol=1e-5, atol=1e-5 * np.abs(before).max())
-    assert _norms(model) and not _norms(folded)
+    assert _norms(model)
+    assert not _norms(folded)
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(model(images), before)
@@ -98,7 +99,8 @@ def test_nested_and_few_shot_models():
     }
     folded = fold_batch_norm(model)
     np.testing.assert_allclose(folded(inputs), model(inputs), rtol=1e-4, atol=1e-5)
-    assert not _norms(folded.backbone) and not _norms(folded.head.score_model)
+    assert not _norms(folded.backbone)
+    assert not _norms(folded.head.score_model)
     assert isinstance(folded, EpisodicModel)
     published = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", 16)
     assert _norms(fold_batch_norm(published).head.score_model)
@@ -131,7 +133,9 @@ def test_composites_conserve_relevance_down_to_the_pixels(name, stem):
 
 def test_what_has_nothing_to_fold_is_said_to_have_nothing():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", 16)
-    assert has_foldable(model) and not has_foldable(fold_batch_norm(model))
+    assert has_foldable(model)
+    assert not has_foldable(fold_batch_norm(model))
     nested = keras.Sequential([keras.Input((16, 16, 3)), model.backbone])
-    assert has_foldable(nested) and not has_foldable(fold_batch_norm(nested))
+    assert has_foldable(nested)
+    assert not has_foldable(fold_batch_norm(nested))
     assert not has_foldable(_model(*reversed(KEPT["read by two"])))

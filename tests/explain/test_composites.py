@@ -29,7 +29,8 @@ def test_the_first_fitting_entry_wins_and_users_go_first():
     assert composite.rule_for(L.Dense(1, name="last")) == Epsilon(0.1)
     assert composite.rule_for(L.Dense(1)) == Epsilon(0.2)
     prepended = composite.prepend(Entry(Pass(), kind="dense"))
-    assert prepended.rule_for(L.Dense(1, name="last")) == Pass() and composite.rule_for(L.Dense(1)) == Epsilon(0.2)
+    assert prepended.rule_for(L.Dense(1, name="last")) == Pass()
+    assert composite.rule_for(L.Dense(1)) == Epsilon(0.2)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"kind": "dense", "layer": "last"}, {"kind": "denes"}])
@@ -39,7 +40,7 @@ def test_entries_are_checked(arguments):
 
 
 @pytest.mark.parametrize(
-    "layer, kind",
+    ("layer", "kind"),
     [
         (L.Activation("relu"), "relu"),
         (L.ReLU(), "relu"),
@@ -51,9 +52,11 @@ def test_entries_are_checked(arguments):
     ],
 )
 def test_kinds(layer, kind):
-    assert is_kind(layer, kind) and kind in KINDS
+    assert is_kind(layer, kind)
+    assert kind in KINDS
 
 
 @pytest.mark.parametrize("layer", [L.ReLU(negative_slope=0.1), L.LeakyReLU(), L.Activation("tanh")])
 def test_leaky_and_other_activations_are_no_relu(layer):
-    assert not is_kind(layer, "relu") and is_kind(layer, "activation")
+    assert not is_kind(layer, "relu")
+    assert is_kind(layer, "activation")

@@ -64,9 +64,12 @@ def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support,
 
 def test_only_the_explained_class_has_support_relevance(model, support, image):
     result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 2], METHOD)
-    assert result.query.shape == (2, SIZE, SIZE, 3) and result.support.shape == (2, WAYS, SHOTS, SIZE, SIZE, 3)
-    assert np.any(result.support[0, 0]) and not np.any(result.support[0, 1:])
-    assert np.any(result.support[1, 2]) and not np.any(result.support[1, :2])
+    assert result.query.shape == (2, SIZE, SIZE, 3)
+    assert result.support.shape == (2, WAYS, SHOTS, SIZE, SIZE, 3)
+    assert np.any(result.support[0, 0])
+    assert not np.any(result.support[0, 1:])
+    assert np.any(result.support[1, 2])
+    assert not np.any(result.support[1, :2])
 
 
 def _queries(model, support, image):
@@ -87,9 +90,12 @@ def test_companions_keep_statistics_those_of_an_episode(model, support, image):
 
 def test_explanations_hold_pictures_and_raw_maps(model, support, image):
     explanation = explain_image(model, support, image, target="cow", image_name="x.png", run_name="r")
-    assert explanation.explained[0] == 2 and len(explanation.explained) == 2
-    assert explanation.query_image.dtype == np.uint8 and explanation.query_relevance.shape == (2, SIZE, SIZE)
-    assert explanation.method_name == "fsc" and np.isclose(explanation.probabilities.sum(), 1.0)
+    assert explanation.explained[0] == 2
+    assert len(explanation.explained) == 2
+    assert explanation.query_image.dtype == np.uint8
+    assert explanation.query_relevance.shape == (2, SIZE, SIZE)
+    assert explanation.method_name == "fsc"
+    assert np.isclose(explanation.probabilities.sum(), 1.0)
 
 
 def test_classes_to_explain():

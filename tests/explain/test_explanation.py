@@ -17,7 +17,7 @@ def test_ranking_predicted_and_runner_up():
 
 
 @pytest.mark.parametrize(
-    "field, value, message",
+    ("field", "value", "message"),
     [
         ("class_names", ("one",), "at least two"),
         ("probabilities", np.ones(4) / 4, "probabilities"),
@@ -58,7 +58,9 @@ def test_sums_of_half_precision_maps_do_not_overflow():
 def test_to_json_holds_the_numbers():
     explanation = make(ways=3, shots=2)
     content = to_json(explanation)
-    assert content["image"] == "bird.jpg" and content["run"] == "cub-5way" and content["method"] == "fsc"
+    assert content["image"] == "bird.jpg"
+    assert content["run"] == "cub-5way"
+    assert content["method"] == "fsc"
     assert content["class_names"] == list(explanation.class_names)
     assert content["probabilities"] == explanation.probabilities.tolist()
     assert content["predicted"] == {

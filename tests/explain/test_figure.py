@@ -55,7 +55,7 @@ def drawn_maps(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "probability, words",
+    ("probability", "words"),
     [(0.0, "<1 %"), (0.004, "<1 %"), (0.01, "1 %"), (0.624, "62 %"), (0.994, "99 %"), (0.996, ">99 %"), (1.0, ">99 %")],
 )
 def test_percent_claims_no_certainty(probability, words):
@@ -291,6 +291,6 @@ def test_a_failed_drawing_leaves_the_old_picture(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["bird.jpg", "bird"])
 def test_another_suffix_than_png_is_refused(tmp_path, name):
-    with pytest.raises(ExplainError, match=".png"):
+    with pytest.raises(ExplainError, match=r".png"):
         figure.save(make(), tmp_path / name)
     assert not list(tmp_path.iterdir())

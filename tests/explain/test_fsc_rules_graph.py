@@ -17,8 +17,8 @@ from egt_tf.explain.episode import explain_image, query_inputs, relevance_of_que
 from egt_tf.explain.fsc_rules import NeighbourhoodShare, RouteWithout
 from egt_tf.explain.gradient import DERIVATIVE
 from egt_tf.explain.kinds import is_kind
-from egt_tf.explain.methods import get_method
 from egt_tf.explain.linear_rules import Epsilon
+from egt_tf.explain.methods import get_method
 from egt_tf.explain.rules import Pass, Route
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
@@ -103,7 +103,8 @@ def test_other_composites_keep_the_relevance_of_skips(name):
 
 
 def test_kinds_of_the_layers():
-    assert is_kind(MapMean(), "mean") and is_kind(SkipConcatenate(), "skip")
+    assert is_kind(MapMean(), "mean")
+    assert is_kind(SkipConcatenate(), "skip")
     assert all(is_kind(layer, "route") for layer in (GraphNodes(3), QueryScores(), SkipConcatenate()))
 
 
@@ -227,9 +228,12 @@ def test_query_and_support_images_have_maps(method, support, image):
     model = _model()
     method = get_method(method)
     result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 2], method)
-    assert result.query.shape == (2, SIZE, SIZE, 3) and result.support.shape == (2, WAYS, SHOTS, SIZE, SIZE, 3)
+    assert result.query.shape == (2, SIZE, SIZE, 3)
+    assert result.support.shape == (2, WAYS, SHOTS, SIZE, SIZE, 3)
     for maps in (result.query, result.support):
-        assert np.isfinite(maps).all() and np.any(maps[0]) and np.any(maps[1])
+        assert np.isfinite(maps).all()
+        assert np.any(maps[0])
+        assert np.any(maps[1])
     # Every support image is a neighbour of the query.
     assert np.all(np.abs(result.support).max((-3, -2, -1)) > 0)
 
@@ -239,11 +243,13 @@ def test_grad_cam_finds_the_maps_of_the_backbone(support, image):
     result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 1, 2], get_method("grad_cam"))
     # It shows what speaks for a class alone, and the classes share the images.
     for maps in (result.query, result.support):
-        assert np.isfinite(maps).all() and np.all(maps >= 0) and np.any(maps)
+        assert np.isfinite(maps).all()
+        assert np.all(maps >= 0)
+        assert np.any(maps)
 
 
 @pytest.mark.parametrize(
-    "head, count",
+    ("head", "count"),
     [
         ({}, 9),
         ({"queries_per_graph": "one"}, 7),
@@ -260,11 +266,12 @@ def test_support_images_fill_up_the_queries(head, count, support, image):
 
 def test_an_explanation_of_one_image(support, image):
     explanation = explain_image(_model(), support, image, target="cow")
-    assert explanation.explained[0] == 2 and np.isclose(explanation.probabilities.sum(), 1.0)
+    assert explanation.explained[0] == 2
+    assert np.isclose(explanation.probabilities.sum(), 1.0)
 
 
 def test_a_support_set_of_other_ways_is_refused_in_one_line(support, image):
     two = SupportSet(support.class_names[:2], support.images[:2])
-    with pytest.raises(ConfigError, match="made for episodes of 3 ways. Received: 2 ways") as raised:
+    with pytest.raises(ConfigError, match=r"made for episodes of 3 ways. Received: 2 ways") as raised:
         explain_image(_model(), two, image)
     assert "\n" not in str(raised.value)

@@ -111,17 +111,18 @@ def test_products(float64, normalize):
 )
 def test_rules_survive_being_written_down(rule):
     again = RULES.get(json.loads(json.dumps(rule.to_json())))
-    assert again == rule and hash(again) == hash(rule)
+    assert again == rule
+    assert hash(again) == hash(rule)
 
 
 @pytest.mark.parametrize("rule", [Fraction, AttendedFraction])
 def test_negative_stabilisers_are_refused(rule):
-    with pytest.raises(ExplainError, match="`epsilon` must be >= 0. Received: epsilon=-0.1"):
+    with pytest.raises(ExplainError, match=r"`epsilon` must be >= 0. Received: epsilon=-0.1"):
         rule(-0.1)
 
 
 @pytest.mark.parametrize(
-    "name, epsilon, parts",
+    ("name", "epsilon", "parts"),
     [
         ("fsc", 0.01, (1.0, 1.0)),
         ("fsc_gamma", 0.01, (1.0, 1.0)),
@@ -235,7 +236,8 @@ def test_attention_itself_is_not_walked(float64):
     )
     wanted = [trace.output_of(name) for name in ("cosines", "support_attention", "query_attention", "prototypes")]
     *attention, prototypes = reverse(trace, trace.outputs[0], composite, wanted)
-    assert not any(np.any(r) for r in attention) and np.any(prototypes)
+    assert not any(np.any(r) for r in attention)
+    assert np.any(prototypes)
 
 
 # === whole models ===
@@ -267,11 +269,14 @@ def test_pixels_of_query_and_support(model, support, image, method):
     assert explanation.support_relevance.shape == (2, 3, 2, 32, 32)
     for maps in (explanation.query_relevance, explanation.support_relevance):
         assert np.isfinite(maps).all()
-    assert np.any(explanation.query_relevance[0]) and np.abs(explanation.support_relevance[0, 1]).max((1, 2)).all()
+    assert np.any(explanation.query_relevance[0])
+    assert np.abs(explanation.support_relevance[0, 1]).max((1, 2)).all()
 
 
 def test_relevance_of_a_class_reaches_its_own_support_images_alone(model, support, image):
     result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 2], get_method("fsc"))
     for row, other in ((0, [1, 2]), (1, [0, 1])):
-        assert np.any(result.query[row]) and not np.any(result.support[row, other])
-    assert np.any(result.support[0, 0]) and np.any(result.support[1, 2])
+        assert np.any(result.query[row])
+        assert not np.any(result.support[row, other])
+    assert np.any(result.support[0, 0])
+    assert np.any(result.support[1, 2])

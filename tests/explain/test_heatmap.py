@@ -57,7 +57,8 @@ def test_published_heatmap_compresses_before_it_sums():
 
 def test_published_heatmap_of_zero_is_white():
     picture = heatmap.published_heatmap(np.zeros((4, 5, 3)))
-    assert picture.shape == (4, 5, 3) and picture.dtype == np.uint8
+    assert picture.shape == (4, 5, 3)
+    assert picture.dtype == np.uint8
     assert picture.min() >= 250
 
 
@@ -128,7 +129,8 @@ def test_normalize_is_symmetric_and_clipped():
 def test_overlay_is_red_for_and_blue_against():
     picture = heatmap.overlay(np.full((1, 3, 3), 128, np.uint8), np.array([[1.0, 0.0, -1.0]])).astype(int)
     ((red, neutral, blue),) = picture
-    assert red[0] > red[2] + 80 and blue[2] > blue[0] + 80
+    assert red[0] > red[2] + 80
+    assert blue[2] > blue[0] + 80
     assert np.ptp(neutral) == 0
 
 
@@ -136,7 +138,8 @@ def test_overlay_hides_more_of_the_image_the_stronger_the_relevance(rng):
     dark, bright = np.full((1, 50, 3), 20, np.uint8), np.full((1, 50, 3), 230, np.uint8)
     ramp = np.linspace(0, 1, 50)[None]
     seen = np.abs(heatmap.overlay(bright, ramp).astype(int) - heatmap.overlay(dark, ramp)).sum(axis=-1)[0]
-    assert np.all(np.diff(seen) <= 3) and seen[-1] < 0.2 * seen[0]
+    assert np.all(np.diff(seen) <= 3)
+    assert seen[-1] < 0.2 * seen[0]
 
 
 def test_overlay_of_zero_is_the_greyed_photograph(rng):
@@ -157,7 +160,7 @@ def test_overlay_smooths_the_map_it_draws(rng):
 
 
 @pytest.mark.parametrize(
-    "image, relevance, message",
+    ("image", "relevance", "message"),
     [
         (np.zeros((4, 4, 3)), np.zeros((4, 4)), "uint8"),
         (np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4)), "uint8"),

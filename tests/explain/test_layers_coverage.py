@@ -201,7 +201,7 @@ def test_separable_convolution_of_sequences_is_that_of_images_of_one_row():
 
 
 @pytest.mark.parametrize(
-    "layer, shape",
+    ("layer", "shape"),
     [
         (L.Conv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
         (L.Conv2D(2, 3, groups=2, name="odd"), (5, 5, 2)),
@@ -317,7 +317,7 @@ def test_means(name):
 
 
 @pytest.mark.parametrize(
-    "layer, shape, pool",
+    ("layer", "shape", "pool"),
     [
         (L.MaxPooling1D(2, padding="same"), (5, 2), 2),
         (L.MaxPooling2D((2, 1)), (4, 3, 2), (2, 1)),
@@ -434,7 +434,7 @@ def test_copies_bring_their_relevance_home(name, composite):
 
 
 @pytest.mark.parametrize(
-    "layer, masks",
+    ("layer", "masks"),
     [
         (L.ReLU(), True),
         (L.ReLU(max_value=6.0), True),

@@ -39,7 +39,9 @@ def test_every_method_has_a_name_and_a_line():
     assert len({method.name for method in found}) == len(found) > 40
     assert {"fsc", "grad_cam", "innvestigate:lrp.z"} <= {method.name for method in found}
     for method in found:
-        assert method.summary and "\n" not in method.summary and "`" not in method.summary
+        assert method.summary
+        assert "\n" not in method.summary
+        assert "`" not in method.summary
 
 
 @pytest.mark.parametrize(
@@ -57,12 +59,13 @@ def test_every_method_has_a_name_and_a_line():
 def test_every_method_of_ours_explains_an_episode(name, model, support, image):
     explanation = explain_image(model, support, image, method=name)
     assert explanation.method_name == name
-    assert np.isfinite(explanation.query_relevance).all() and np.any(explanation.query_relevance)
+    assert np.isfinite(explanation.query_relevance).all()
+    assert np.any(explanation.query_relevance)
     assert np.isfinite(explanation.support_relevance).all()
 
 
 @pytest.mark.parametrize(
-    "name, message",
+    ("name", "message"),
     [("grad_camm", "did you mean 'grad_cam'"), ("innvestigate:lrp.zz", "innvestigate:lrp.z"), ("nonsense", "Known:")],
 )
 def test_unknown_methods_are_refused(name, message):
@@ -72,7 +75,8 @@ def test_unknown_methods_are_refused(name, message):
 
 def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
     theirs = explain_image(model, support, image, target="ant", method="innvestigate:gradient")
-    assert theirs.query_relevance.shape == (2, SIZE, SIZE) and np.any(theirs.query_relevance)
+    assert theirs.query_relevance.shape == (2, SIZE, SIZE)
+    assert np.any(theirs.query_relevance)
     # Ours goes through the statistics of the episode as well; theirs sees the backbone alone, as our read-out does.
     ours = explain_image(model, support, image, target="ant", method="gradient")
     np.testing.assert_allclose(
@@ -82,7 +86,7 @@ def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
 
 def test_innvestigates_reason_is_handed_on(model, support, image):
     # It needs arguments that no name carries.
-    with pytest.raises(ExplainError, match="innvestigate cannot run 'lrp.alpha_beta'.*It says"):
+    with pytest.raises(ExplainError, match=r"innvestigate cannot run 'lrp.alpha_beta'.*It says"):
         explain_image(model, support, image, method="innvestigate:lrp.alpha_beta")
 
 
@@ -104,7 +108,7 @@ def test_methods_are_drawn_side_by_side(model, support, image, tmp_path):
     other = explain_image(model, support, image, target=support.class_names[explanations[0].runner_up])
     with pytest.raises(ExplainError, match="all of the same class"):
         draw_comparison([explanations[0], other], tmp_path / "mixed.png")
-    with pytest.raises(ExplainError, match=".png"):
+    with pytest.raises(ExplainError, match=r".png"):
         draw_comparison(explanations, tmp_path / "compare.jpg")
 
 
@@ -114,7 +118,8 @@ def test_several_classes_share_one_forward_pass_and_one_folding(model, support, 
         function = getattr(methods, name)
         monkeypatch.setattr(methods, name, lambda *args, n=name, f=function: calls.append(n) or f(*args))
     explanation = explain_image(model, support, image, target="all", method="epsilon_plus")
-    assert calls == ["fold_batch_norm", "record"] and len(explanation.explained) == 2
+    assert calls == ["fold_batch_norm", "record"]
+    assert len(explanation.explained) == 2
     one = explain_image(
         model, support, image, target=support.class_names[explanation.explained[1]], method="epsilon_plus"
     )
@@ -124,5 +129,6 @@ def test_several_classes_share_one_forward_pass_and_one_folding(model, support, 
 def test_a_prepared_model_is_not_prepared_again(model):
     method = get_method("epsilon_plus")
     prepared = method.prepared(model)
-    assert prepared is not model and method.prepared(prepared) is prepared
+    assert prepared is not model
+    assert method.prepared(prepared) is prepared
     assert get_method("fsc").prepared(model) is model

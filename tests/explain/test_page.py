@@ -18,7 +18,7 @@ def sheet():
 
 
 @pytest.mark.parametrize(
-    "name, readable",
+    ("name", "readable"),
     [
         ("n01532829_house_finch", "house finch"),
         ("013.Bobolink", "Bobolink"),
@@ -64,7 +64,7 @@ def test_lengths_are_inches_from_the_top_left_corner(sheet):
     np.testing.assert_allclose(inches, [1.0, 0.5, 3.0, 1.5], atol=0.01)
 
 
-@pytest.mark.parametrize("shape, width, height", [((6, 18, 3), 2.0, 2 / 3), ((18, 6, 3), 1 / 3, 1.0)])
+@pytest.mark.parametrize(("shape", "width", "height"), [((6, 18, 3), 2.0, 2 / 3), ((18, 6, 3), 1 / 3, 1.0)])
 def test_an_image_keeps_its_proportions_inside_its_box(sheet, shape, width, height):
     sheet.image(np.zeros(shape, np.uint8), page.Box(1.0, 0.5, 2.0, 1.0))
     left, right, bottom, top = sheet.axes.images[0].get_extent()
@@ -115,5 +115,7 @@ def test_names_with_room_are_not_shortened(sheet):
 def test_other_text_keeps_its_number_and_loses_its_middle(sheet):
     assert sheet.fit("013.jpg", 2.0, 9) == "013.jpg"
     short = sheet.fit("013_" + "long_" * 40 + ".jpg", 2.0, 9)
-    assert short.startswith("013_") and short.endswith(".jpg") and "…" in short
+    assert short.startswith("013_")
+    assert short.endswith(".jpg")
+    assert "…" in short
     assert 1.5 < sheet.width_of(short, 9) <= 2.0

@@ -50,7 +50,7 @@ def both(layer, rule, xs, rng):
 
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("rule", [Share(), Route(), Derivative()], ids=repr)
-@pytest.mark.parametrize("window, steps, padding", POOLS)
+@pytest.mark.parametrize(("window", "steps", "padding"), POOLS)
 def test_max_pooling(window, steps, padding, rule, values):
     rng = np.random.default_rng(5)
     x = VALUES[values](rng, (2, 7, 6, 3)).astype(np.float32)
@@ -65,7 +65,8 @@ def test_max_pooling_behind_several_axes():
     x = rng.integers(0, 4, (2, 3, 5, 4, 2)).astype(np.float32)
     (expected,), (actual,), operations = both(MapMaxPooling2D(2), Share(), [x], rng)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
-    assert "MaxPoolGrad" not in operations and expected.any()
+    assert "MaxPoolGrad" not in operations
+    assert expected.any()
 
 
 def test_pairs():
@@ -84,7 +85,8 @@ def test_prototypes(rule):
     xs = [rng.normal(size=(2, 5, 3, 3, 4)).astype(np.float32), labels]
     expected, actual, operations = both(PrototypeMean(), rule, xs, rng)
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5, atol=1e-5)
-    assert "BroadcastGradientArgs" not in operations and expected[0].any()
+    assert "BroadcastGradientArgs" not in operations
+    assert expected[0].any()
 
 
 def test_sums():
@@ -114,6 +116,7 @@ def test_a_composite_keeps_all_other_rules():
     composite = COMPOSITES.get("epsilon_plus")
     plain, pool, dense = with_plain_operations(composite), keras.layers.MaxPooling2D(), keras.layers.Dense(2)
     assert plain.rule_for(pool) == PlainDerivative(composite.rule_for(pool))
-    assert plain.rule_for(dense) == composite.rule_for(dense) and plain.name == composite.name
+    assert plain.rule_for(dense) == composite.rule_for(dense)
+    assert plain.name == composite.name
     again = RULES.get(json.loads(json.dumps(PlainDerivative(Share(0.5)).to_json())))
     assert again == PlainDerivative(Share(0.5))

@@ -11,8 +11,8 @@ from tensorflow import keras
 
 from egt_tf.errors import ConfigError
 from egt_tf.explain import COMPOSITES, LRP, Composite, Entry, record, reverse
-from egt_tf.explain.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
 from egt_tf.explain.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
+from egt_tf.explain.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
 from egt_tf.explain.rules import Mask, Pass, Route, Share, ShareSum
 from tests.explain import reference_rules as ref
 from tests.explain.innvestigate_oracle import Job, Network, build_network, named, random_weights, run_oracle
@@ -50,11 +50,15 @@ def _explain(trace, composite):
 @pytest.mark.parametrize("name", COMPOSITES.names())
 def test_a_composite_survives_being_written_down(example, name):
     composite = COMPOSITES.get(name)
-    assert isinstance(composite, Composite) and composite.name == name
+    assert isinstance(composite, Composite)
+    assert composite.name == name
     again = Composite.from_json(json.loads(json.dumps(composite.to_json(), allow_nan=False)))
-    assert again.entries == composite.entries and again.name == name and again.to_json() == composite.to_json()
+    assert again.entries == composite.entries
+    assert again.name == name
+    assert again.to_json() == composite.to_json()
     expected = _explain(example, composite)
-    assert np.isfinite(expected).all() and np.any(expected)
+    assert np.isfinite(expected).all()
+    assert np.any(expected)
     np.testing.assert_array_equal(_explain(example, again), expected)
 
 
@@ -91,7 +95,7 @@ def test_bounds_may_be_arrays():
 
 
 def test_names_and_arguments_are_checked():
-    with pytest.raises(ConfigError, match="did you mean 'lrp.sequential_preset_a'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'lrp.sequential_preset_a'"):
         COMPOSITES.get("lrp.sequential_preset_aa")
     with pytest.raises(ConfigError, match="'fsc' takes no argument 'gamma'"):
         COMPOSITES.get({"name": "fsc", "gamma": 1.0})
@@ -189,7 +193,7 @@ def _same(got, expected):
 
 
 @pytest.mark.parametrize(
-    "name, network",
+    ("name", "network"),
     [
         (name, network)
         for name in PRESETS

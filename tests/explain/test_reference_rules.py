@@ -260,7 +260,7 @@ ZENNIT_CASES = {  # the rules of the first convolution, the second and the dense
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _zennit_network(path):
     """(arrays, steps (matrix, bias)) of a golden file, images as (height, width, channel)."""
     with np.load(path, allow_pickle=False) as file:
@@ -452,7 +452,7 @@ def test_references_reproduce_innvestigate(oracle, network, label):
 def test_an_analyzer_that_fails_is_reported_by_its_label():
     network = Network("dense", (3,))
     weights, inputs = random_weights(network, seed=0), np.ones((1, 3), np.float32)
-    with pytest.raises(OracleError, match="broken.*Need LRP rule"):
+    with pytest.raises(OracleError, match=r"broken.*Need LRP rule"):
         ask_innvestigate(network, weights, inputs, {"broken": Analyzer("lrp")})
 
 

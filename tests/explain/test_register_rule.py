@@ -75,7 +75,8 @@ def test_subclasses_get_the_rule_of_their_nearest_base():
     fsc = COMPOSITES.get("fsc")
     assert fsc.rule_for(Child()) == registered_rule(Parent()) == Share()
     register_rule(Child, Pass())
-    assert fsc.rule_for(Child()) == Pass() and fsc.rule_for(Parent()) == Share()
+    assert fsc.rule_for(Child()) == Pass()
+    assert fsc.rule_for(Parent()) == Share()
     assert registered_rule(Stranger()) is None
     register_rule(Parent, Derivative())
     assert fsc.rule_for(Parent()) == Derivative()
@@ -94,7 +95,8 @@ def test_entries_of_a_composite_come_first():
     assert fsc.rule_for(Known()) == Route()
     assert fsc.rule_for(Own(name="mine")) == Pass()
     mine = fsc.prepend(Entry(Share(), layer="mine"))
-    assert mine.rule_for(Own(name="mine")) == Share() and mine.rule_for(Own(name="other")) == Pass()
+    assert mine.rule_for(Own(name="mine")) == Share()
+    assert mine.rule_for(Own(name="other")) == Pass()
     x, r = np.ones((1, 2), np.float32), np.array([[3.0, -1.0]], np.float32)
     derivative = mine.prepend(Entry(Derivative(), layer="mine"))
     np.testing.assert_allclose(_relevance(Own(name="mine"), derivative, x, r), 2 * r)
@@ -141,7 +143,7 @@ def test_a_layer_with_weights_is_taught_its_weighted_sum():
     register_rule(Mixing, Epsilon(0.1))
     x, r = (np.random.default_rng(seed).normal(size=(2, 3, 4)).astype(np.float32) for seed in (1, 2))
     layer = Mixing(name="mixing")
-    with pytest.raises(ExplainError, match="'mixing' of class Mixing.*linear_parts.register"):
+    with pytest.raises(ExplainError, match=r"'mixing' of class Mixing.*linear_parts.register"):
         _relevance(layer, "fsc", x, r)
 
     @linear_parts.register(Mixing)
@@ -172,4 +174,5 @@ def test_a_rule_of_ones_own():
     register_rule(Doubling, Half())
     x = np.ones((1, 2), np.float32)
     np.testing.assert_array_equal(_relevance(Doubling(), "epsilon", x, x), 0.5 * x)
-    assert Half() == Half(0.5) != Half(0.25) and repr(Half()) == "Half(share=0.5)"
+    assert Half() == Half(0.5) != Half(0.25)
+    assert repr(Half()) == "Half(share=0.5)"

@@ -10,8 +10,8 @@ from tensorflow import keras
 from egt_tf.backbones import conv4
 from egt_tf.errors import ExplainError
 from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
-from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.linear_rules import Epsilon, ZPlus
+from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.rules import Pass
 
 L = keras.layers
@@ -58,8 +58,11 @@ def test_record_hands_on_the_training_flag():
 def test_record_knows_where_values_cannot_be_negative():
     trace = record(_residual_model(), [_images()])
     signs = {step.layer.name: step.nonnegative for step in trace.steps}
-    assert signs["stem"] == (False,) and signs["inner"] == (True,) and signs["sum"] == (True, False)
-    assert signs["pool"] == (True,) and signs["scores"] == (True,)
+    assert signs["stem"] == (False,)
+    assert signs["inner"] == (True,)
+    assert signs["sum"] == (True, False)
+    assert signs["pool"] == (True,)
+    assert signs["scores"] == (True,)
     for step in trace.steps:
         for x, nonnegative in zip(step.inputs, step.nonnegative):
             assert not nonnegative or tf.reduce_min(x) >= 0
@@ -81,7 +84,7 @@ def test_subclassed_models_are_refused():
 
 
 def test_the_number_of_inputs_is_checked():
-    with pytest.raises(ExplainError, match="takes 1 inputs. Received: 2"):
+    with pytest.raises(ExplainError, match=r"takes 1 inputs. Received: 2"):
         record(_residual_model(), [_images(), _images()])
 
 
@@ -121,7 +124,7 @@ def test_inputs_that_nothing_reaches_have_zero_relevance():
 def test_a_layer_without_a_rule_is_named():
     model = keras.Sequential([keras.Input((4,)), L.LayerNormalization(name="strange")])
     trace = record(model, [tf.ones((1, 4))])
-    with pytest.raises(ExplainError, match="'fsc'.*'strange'.*LayerNormalization"):
+    with pytest.raises(ExplainError, match=r"'fsc'.*'strange'.*LayerNormalization"):
         reverse(trace, tf.ones((1, 4)), FSC)
 
 
@@ -144,12 +147,12 @@ def test_graphs_and_eager_calls_agree_on_current_weights():
 def test_explaining_leaves_the_model_as_it_was():
     model = conv4(16, width=4, seed=0)
     images = tf.random.stateless_normal((2, 16, 16, 3), (0, 1))
-    before, flags, output = model.get_weights(), [l.trainable for l in model.layers], model(images).numpy()
+    before, flags, output = model.get_weights(), [layer.trainable for layer in model.layers], model(images).numpy()
     trace = record(model, [images])
     reverse(trace, trace.outputs[0], FSC)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert flags == [l.trainable for l in model.layers]
+    assert flags == [layer.trainable for layer in model.layers]
     np.testing.assert_array_equal(output, model(images).numpy())
 
 

@@ -170,7 +170,9 @@ def test_normalisation_stays_finite(rule, case):
 
 
 @pytest.mark.parametrize(
-    "name, rule", [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items() for rule in rules], ids=str
+    ("name", "rule"),
+    [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items() for rule in rules],
+    ids=str,
 )
 @FEW
 @given(case=CASES)
@@ -221,7 +223,7 @@ def test_relevance_is_conserved_where_no_bias_takes_its_share(rule, data, seed):
 
 
 @pytest.mark.parametrize(
-    "name, rule",
+    ("name", "rule"),
     [
         (name, rule)
         for name, rules in (
@@ -331,7 +333,8 @@ def test_half_precision_is_close(composite, network, images, half):
     assert model.layers[1].compute_dtype == half.removeprefix("mixed_")
     start = tf.one_hot(np.argmax(network(images), axis=1), 4)
     got, expected = (_explain(m, images, composite, start) for m in (model, network))
-    assert got.dtype == np.float32 and np.isfinite(got).all()
+    assert got.dtype == np.float32
+    assert np.isfinite(got).all()
     assert _typical_distance(got, expected) <= HALVES[half] * (3 if composite == SENSITIVE else 1)
 
 

@@ -12,8 +12,8 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain import LRP, Composite, Entry, linear_parts, record, reverse
-from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, WSquare, Z, ZPlus
+from egt_tf.explain.presets import structural_entries
 from egt_tf.explain.rules import Mask, Pass, Route, Share, ShareSum
 from tests.explain import reference_rules as ref
 from tests.explain.innvestigate_oracle import Analyzer, Job, Network, build_network, named, random_weights, run_oracle
@@ -290,7 +290,7 @@ def test_a_padding_layer_gets_no_share(rule, strides):
 
 
 @pytest.mark.parametrize(
-    "size, kernel, strides, padding",
+    ("size", "kernel", "strides", "padding"),
     [
         ((9, 9), 7, 2, "valid"),
         ((10, 11), 7, 2, "valid"),

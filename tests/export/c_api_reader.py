@@ -10,10 +10,10 @@ import ctypes
 import json
 import os
 import sys
-from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import numpy as np  # noqa: E402
+import numpy as np
 
 LIBRARIES, MODEL, REQUEST, NAMES, ANSWER = sys.argv[1:]
 TYPES = {1: np.float32, 3: np.int32, 9: np.int64}
@@ -81,7 +81,8 @@ def to_array(tensor):
     return np.frombuffer(ctypes.string_at(data, TF.TF_TensorByteSize(tensor)), TYPES[number]).reshape(shape)
 
 
-assert "tensorflow" not in sys.modules and "egt_tf" not in sys.modules
+assert "tensorflow" not in sys.modules
+assert "egt_tf" not in sys.modules
 status, graph = TF.TF_NewStatus(), TF.TF_NewGraph()
 tags = (c_char_p * 1)(b"serve")
 session = TF.TF_LoadSessionFromSavedModel(

@@ -21,7 +21,6 @@ from egt_tf.export.client import ModelServer, RemoteClassifier, b64, read_suppor
 from egt_tf.export.loading import ExportedModel
 from egt_tf.export.saved_model import served, write_version
 
-
 ASKED = {"serving_default", "explain", "classify_episode", "explain_episode"}
 
 
@@ -112,19 +111,19 @@ def test_a_support_folder_is_read_as_for_a_run(brought, support_files, tmp_path)
 def test_without_a_stored_support_set(url, query_files):
     classifier = RemoteClassifier(ModelServer(url, "bare"))
     for ask in (classifier.classify, classifier.explain):
-        with pytest.raises(ServerError, match="'bare' at .* has no stored support set; bring one: --support FOLDER"):
+        with pytest.raises(ServerError, match=r"'bare' at .* has no stored support set; bring one: --support FOLDER"):
             ask(query_files[0])
 
 
 def test_signatures(url, model):
     server = ModelServer(url, "first")
     assert server.signatures() == model.signatures
-    with pytest.raises(ServerError, match="must have the signature 'other', .* Received: classify_episode, "):
+    with pytest.raises(ServerError, match=r"must have the signature 'other', .* Received: classify_episode, "):
         server.ask("other", {})
 
 
 @pytest.mark.parametrize(
-    "name, version, says",
+    ("name", "version", "says"),
     [
         ("nobody", None, "must have the model 'nobody'. It answers: Servable not found for request: Latest"),
         ("first", 7, "must have the model 'first' in version 7. It answers: Servable not found"),
@@ -221,7 +220,7 @@ def overlay(file: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "answer, says",
+    ("answer", "says"),
     [
         ({"content": b"<html>"}, "must answer with a JSON object, .* Received: 200 OK, 6 bytes of something else"),
         ({"content": b"[1]"}, "must answer with a JSON object"),
@@ -249,7 +248,7 @@ def test_answers_of_another_server(answer, says):
 
 
 def test_a_server_that_takes_too_long():
-    with misbehaving(content=b"{}", seconds=30) as url, pytest.raises(ServerError, match="within 0.2 s; .* --timeout"):
+    with misbehaving(content=b"{}", seconds=30) as url, pytest.raises(ServerError, match=r"within 0.2 s; .* --timeout"):
         RemoteClassifier(ModelServer(url, "first", timeout=0.2)).classify(b"")
 
 

@@ -54,7 +54,7 @@ def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: 
 
 
 @pytest.mark.parametrize(
-    "form, mode, options",
+    ("form", "mode", "options"),
     [
         ("PNG", "RGB", {}),
         ("PNG", "L", {}),
@@ -119,7 +119,7 @@ def test_images_of_different_sizes_come_in_one_request():
 
 
 @pytest.mark.parametrize(
-    "file, says",
+    ("file", "says"),
     [
         (b"", "JPEG or PNG"),
         (b"GIF89a" + bytes(100), "JPEG or PNG"),
@@ -152,7 +152,7 @@ def test_a_large_jpeg_is_refused_by_its_header(mode):
     file = bytearray(encoded(photograph(mode), "JPEG"))
     start = file.index(b"\xff\xc0")
     file[start + 5 : start + 9] = struct.pack(">HH", 65000, 65000)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels.*65000"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"50 megapixels.*65000"):
         prepare([bytes(file)])
 
 

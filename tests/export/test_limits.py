@@ -17,7 +17,7 @@ NOTHING = [b""]
 
 
 @pytest.mark.parametrize(
-    "given, says",
+    ("given", "says"),
     [
         ({"max_pixels": 1023}, "`max_pixels` must be between 1024 and 134217727. Received: max_pixels=1023"),
         ({"max_pixels": 2**27}, "Received: max_pixels=134217728"),
@@ -36,12 +36,12 @@ def test_limits_in_words():
 
 
 def test_a_request_must_hold_an_episode_of_the_head(build):
-    with pytest.raises(ExportError, match="at least 4 for a head of 3 classes.*max_images=3"):
+    with pytest.raises(ExportError, match=r"at least 4 for a head of 3 classes.*max_images=3"):
         served(build({"name": "graph", "ways": 3}), None, limits=RequestLimits(max_images=3))
 
 
 @pytest.mark.parametrize(
-    "signature, inputs",
+    ("signature", "inputs"),
     [
         ("serving_default", {"images": 257 * NOTHING}),
         ("explain", {"images": 257 * NOTHING, "targets": 257 * [-1]}),
@@ -50,13 +50,13 @@ def test_a_request_must_hold_an_episode_of_the_head(build):
     ],
 )
 def test_too_many_images_are_refused_before_they_are_decoded(model, query_files, signature, inputs):
-    with pytest.raises(ExportError, match="a request may hold at most 256 images. Received: 257") as raised:
+    with pytest.raises(ExportError, match=r"a request may hold at most 256 images. Received: 257") as raised:
         model.ask(signature, inputs)
     assert isinstance(raised.value.__cause__, tf.errors.InvalidArgumentError)
     assert np.isfinite(model.ask("embed", {"images": query_files})["features"]).all()
 
 
-@pytest.mark.parametrize("held, asked", [(256, 1), (6, 251), (300, 0)])
+@pytest.mark.parametrize(("held", "asked"), [(256, 1), (6, 251), (300, 0)])
 @pytest.mark.parametrize("signature", ["classify_episode", "explain_episode"])
 def test_support_images_and_queries_count_together(model, signature, held, asked):
     request = {
@@ -81,7 +81,7 @@ def test_a_limit_of_ones_own_also_for_prototypes(build):
     images, labels = tf.fill([5, 32, 32, 3], 9.0), tf.constant([0, 1, 0, 1, 1], tf.int64)
     maps = prototypes(support_images=images[:4], support_labels=labels[:4])["prototypes"]
     assert classify(prototypes=maps, query_images=images[:2])["probabilities"].shape == (2, 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 4 images.*5"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 4 images.*5"):
         prototypes(support_images=images, support_labels=labels)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 4 images, prototypes and queries together"):
         classify(prototypes=maps, query_images=images[:3])
@@ -91,5 +91,5 @@ def test_a_portable_model_counts_too(relation, support):
     ask = served_portably(relation, support, limits=RequestLimits(max_images=3)).signatures["serving_default"].concrete
     images = tf.fill([4, 32, 32, 3], 9.0)
     assert ask(images=images[:3], targets=tf.fill([3], tf.constant(-1, tf.int64)))["probabilities"].shape == (3, 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 3 images.*4"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 3 images.*4"):
         ask(images=images, targets=tf.fill([4], tf.constant(-1, tf.int64)))

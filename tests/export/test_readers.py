@@ -124,7 +124,8 @@ def check_messages(folder, model, query_files, served_alone, tmp_path, *paths):
     response = predict_pb2.PredictResponse.FromString(out["response"].tobytes())
     answer = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
     compare(answer, model.ask("explain", inputs))
-    assert response.model_spec.signature_name == "explain" and answer["overlay_bytes"][0].startswith(b"\x89PNG")
+    assert response.model_spec.signature_name == "explain"
+    assert answer["overlay_bytes"][0].startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") is None, reason="needs the extra `serving`")
@@ -171,7 +172,7 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
 
 
 def test_a_graph_head_is_not_portable(build, support):
-    with pytest.raises(ExportError, match="do not have. .*StridedSliceGrad in the head Graph"):
+    with pytest.raises(ExportError, match=r"do not have. .*StridedSliceGrad in the head Graph"):
         served_portably(build({"name": "graph", "ways": 3}), support)
 
 

@@ -51,7 +51,7 @@ def test_any_number_of_classes_and_shots(model, query_files, support_files):
 
 
 @pytest.mark.parametrize(
-    "changed, says",
+    ("changed", "says"),
     [
         ({"support_labels": [0, 0, 1, 1, 2]}, "one label. Received: 6 images and 5 labels"),
         ({"support_labels": [0, 0, 1, 1, 2, -1]}, "support labels must be 0, 1"),
@@ -75,7 +75,7 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(model, episode, sign
 
 
 @pytest.mark.parametrize(
-    "targets, says",
+    ("targets", "says"),
     [([0, 1], "one target. Received: 3 queries and 2"), ([0, 1, 3], "class index"), ([0, -2, 1], "class index")],
 )
 def test_targets_are_classes(model, query_files, targets, says):
@@ -85,7 +85,7 @@ def test_targets_are_classes(model, query_files, targets, says):
 
 def test_a_graph_head_takes_the_ways_it_was_made_for(build, episode):
     answer = served(build({"name": "graph", "ways": 4}), None).signatures["classify_episode"].function
-    with pytest.raises(tf.errors.InvalidArgumentError, match="this model takes 4 classes. .*3"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"this model takes 4 classes. .*3"):
         tf.function(answer)(**{name: tf.constant(value) for name, value in episode.items()})
 
 
@@ -96,7 +96,7 @@ def test_signatures(model, build, support):
         NAMES - {"serving_default", "explain"}
     ) | WITH_PROTOTYPES
     independent = served(build({"name": "relation", "batch_statistics": False}), support).signatures
-    assert WITH_PROTOTYPES <= set(independent)
+    assert set(independent) >= WITH_PROTOTYPES
 
 
 def test_prototypes_answer_as_their_support_images_do(build, episode, tmp_path):
@@ -141,11 +141,13 @@ def small(build):
 def test_versions_count_up_and_are_never_replaced(small, tmp_path):
     ready = small
     models = tmp_path / "new" / "cosine"
-    assert write_version(ready, models, 7) == models / "7" and write_version(ready, models) == models / "8"
+    assert write_version(ready, models, 7) == models / "7"
+    assert write_version(ready, models) == models / "8"
     with pytest.raises(ExportError, match="must not exist yet"):
         write_version(ready, models, 7)
     assert versions(models) == [7, 8] == sorted(int(entry.name) for entry in models.iterdir())
-    assert version_folder(models) == models / "8" and version_folder(models / "7") == models / "7"
+    assert version_folder(models) == models / "8"
+    assert version_folder(models / "7") == models / "7"
 
 
 class OtherExportFirst(dict):
@@ -164,7 +166,8 @@ def test_two_exports_at_once_get_different_versions(small, tmp_path):
     models = tmp_path / "m"
     slow = dataclasses.replace(small, signatures=OtherExportFirst(small, models))
     assert write_version(slow, models, files={"README.md": b"slow"}) == models / "2"
-    assert (models / "2" / "README.md").is_file() and not (models / "1" / "README.md").exists()
+    assert (models / "2" / "README.md").is_file()
+    assert not (models / "1" / "README.md").exists()
     with pytest.raises(ExportError, match="must not exist yet"):
         # Free when it is asked for, taken when it is written.
         write_version(slow, models, 3)
@@ -191,7 +194,8 @@ def test_a_watching_server_sees_complete_versions_only(small, tmp_path):
     finally:
         done.set()
         watcher.join()
-    assert seen == {"1", "2", "3"} and torn == []
+    assert seen == {"1", "2", "3"}
+    assert torn == []
 
 
 def test_nothing_is_left_where_writing_fails(small, tmp_path, monkeypatch):

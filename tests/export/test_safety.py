@@ -53,7 +53,7 @@ def writing(x):
 
 
 @pytest.mark.parametrize(
-    "function, says",
+    ("function", "says"),
     [
         (python, "without Python functions. Received: operations EagerPyFunc"),
         (in_a_branch(python), "EagerPyFunc"),
@@ -110,7 +110,7 @@ def test_links_that_lead_out_of_the_folder(folder, tmp_path, where):
     else:
         (tmp_path / "elsewhere").mkdir()
     place.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ExportError, match="files of a model must lie in its folder. .*elsewhere"):
+    with pytest.raises(ExportError, match=r"files of a model must lie in its folder. .*elsewhere"):
         ExportedModel(tmp_path / "models")
 
 

@@ -43,7 +43,8 @@ def b64(file: bytes) -> dict[str, str]:
 def test_rows(post, model, query_files):
     status, answer = post("/v1/models/first:predict", {"instances": [b64(file) for file in query_files]})
     expected = model.ask("serving_default", {"images": query_files})
-    assert status == 200 and len(answer["predictions"]) == len(query_files)
+    assert status == 200
+    assert len(answer["predictions"]) == len(query_files)
     for index, row in enumerate(answer["predictions"]):
         np.testing.assert_allclose(row["probabilities"], expected["probabilities"][index], atol=1e-5)
         assert row["class_names"] == ["ant", "bee", "cow"]
@@ -91,10 +92,13 @@ def test_numbers_in_place_of_files(post, model, query_files, prepared):
     np.testing.assert_allclose([row["probabilities"] for row in answer["predictions"]], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("instances, says", [([{"b64": "anVuaw=="}], "JPEG or PNG"), ([{"b64": ""}], "JPEG or PNG")])
+@pytest.mark.parametrize(
+    ("instances", "says"), [([{"b64": "anVuaw=="}], "JPEG or PNG"), ([{"b64": ""}], "JPEG or PNG")]
+)
 def test_bad_requests_are_answered_and_do_no_harm(post, query_files, instances, says):
     status, answer = post("/v1/models/first:predict", {"instances": instances})
-    assert status == 400 and says in answer["error"]
+    assert status == 400
+    assert says in answer["error"]
     assert post("/v1/models/first:predict", {"instances": [b64(query_files[0])]})[0] == 200
 
 

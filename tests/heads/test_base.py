@@ -43,5 +43,6 @@ def test_the_table_of_heads():
 def test_weights_that_training_alone_uses_are_weights_of_the_head():
     head = HEADS.get({"name": "cross_attention", "base_classes": 4}, feature_shape=(4, 4, 2))
     mine = {id(w) for w in head.trainable_weights}
-    assert head.auxiliary_model.weights and all(id(w) in mine for w in head.auxiliary_model.weights)
+    assert head.auxiliary_model.weights
+    assert all(id(w) in mine for w in head.auxiliary_model.weights)
     assert Head((1, 1, 1)).auxiliary_model is None

@@ -33,5 +33,6 @@ def test_scores(head, feature_shape):
         tf.constant(rng.uniform(size=(1, n, *feature_shape)), tf.float32) for n in (WAYS * SHOTS, QUERIES)
     )
     scores = head([support, tf.one_hot([np.repeat(np.arange(WAYS), SHOTS)], WAYS), query], training=False)
-    assert scores.shape == (1, QUERIES, WAYS) and np.isfinite(scores).all()
+    assert scores.shape == (1, QUERIES, WAYS)
+    assert np.isfinite(scores).all()
     assert np.ptp(scores) > 0

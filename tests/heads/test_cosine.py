@@ -22,7 +22,7 @@ def test_layer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape, ways, shots, queries", [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
+    ("shape", "ways", "shots", "queries"), [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
 )
 @pytest.mark.parametrize("scale", [10, 0.5])
 def test_scores_are_cosines(shape, ways, shots, queries, scale):

@@ -153,14 +153,14 @@ def test_forward_pass_is_the_published_one(shape, training):
     np.testing.assert_allclose(head.score([attended, pooled]), reference.scores(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("side, narrow", [(6, 6), (5, 4), (2, 1), (1, 1), (14, 32)])
+@pytest.mark.parametrize(("side", "narrow"), [(6, 6), (5, 4), (2, 1), (1, 1), (14, 32)])
 def test_the_fusion_layer_takes_its_size_from_the_map(side, narrow):
     fusion = make((side, side, 2), warm=False).relate_model.get_layer("fusion")
     assert fusion.get_layer("conv1").kernel.shape == (side * side, narrow)
     assert fusion.get_layer("conv2").kernel.shape == (narrow, side * side)
 
 
-@pytest.mark.parametrize("ways, shots, queries", [(2, 1, 1), (5, 3, 7)])
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(2, 1, 1), (5, 3, 7)])
 def test_any_ways_shots_and_queries(ways, shots, queries):
     head, inputs = make((3, 5, 4)), episodes((3, 5, 4), ways=ways, shots=shots, queries=queries)
     assert head(inputs).shape == (2, queries, ways)
@@ -172,7 +172,8 @@ def test_attention_is_between_one_and_two_and_its_softmax_sums_to_one():
     layers = [head.relate_model.get_layer(f"{name}_attention").output for name in ("support", "query")]
     for attention in keras.Model(head.relate_model.inputs, layers)(inputs):
         assert attention.shape == (2, 4, 3, 4, 4, 1)
-        assert (np.asarray(attention) >= 1).all() and (np.asarray(attention) <= 2).all()
+        assert (np.asarray(attention) >= 1).all()
+        assert (np.asarray(attention) <= 2).all()
         np.testing.assert_allclose(np.asarray(attention).sum((3, 4, 5)), 17, rtol=1e-5)
 
 
@@ -198,7 +199,8 @@ def test_several_episodes_equal_each_alone_and_each_query_alone():
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
     support, labels, query = inputs
     np.testing.assert_allclose(together[:, 2:3], head([support, labels, query[:, 2:3]]), rtol=1e-4, atol=1e-5)
-    assert not head.uses_batch_statistics and head.query_multiple(5) == 1
+    assert not head.uses_batch_statistics
+    assert head.query_multiple(5) == 1
 
 
 def test_maps_of_zeros_give_finite_scores_and_gradients():
@@ -209,7 +211,8 @@ def test_maps_of_zeros_give_finite_scores_and_gradients():
         features = head.relate(support, labels, query, training=True)
         result = guided_scores(head, features, FSC, detach=False)
         loss = tf.reduce_sum(head.loss(result.guided, LABELS))
-    assert np.isfinite(result.guided).all() and np.isfinite(tape.gradient(loss, query)).all()
+    assert np.isfinite(result.guided).all()
+    assert np.isfinite(tape.gradient(loss, query)).all()
 
 
 # === loss ===
@@ -452,7 +455,7 @@ def test_initial_weights_follow_the_seed():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"base_classes": -1}, "`base_classes` must be an integer >= 0"),
         ({"base_classes": "64"}, "`base_classes` must be"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -69,7 +71,7 @@ def test_layer(arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "ways, shots, queries, per_graph",
+    ("ways", "shots", "queries", "per_graph"),
     [(2, 1, 2, "ways"), (3, 2, 9, "ways"), (5, 5, 5, "ways"), (3, 2, 1, "one"), (2, 3, 7, "one")],
 )
 def test_any_shots_and_queries(ways, shots, queries, per_graph):
@@ -78,7 +80,8 @@ def test_any_shots_and_queries(ways, shots, queries, per_graph):
     nodes, labels = head.relate(*inputs)
     in_graph = ways if per_graph == "ways" else 1
     graphs, size = queries // in_graph, ways * shots + in_graph
-    assert nodes.shape == (2, graphs, size, 6) and labels.shape == (2, graphs, size, ways)
+    assert nodes.shape == (2, graphs, size, 6)
+    assert labels.shape == (2, graphs, size, ways)
     assert head.query_multiple(ways) == in_graph
     assert head.score([nodes, labels]).shape == (2, queries, ways)
     assert np.isfinite(head(inputs)).all()
@@ -95,14 +98,15 @@ def test_parameters_are_those_published():
     expected = 512 * 128 + 128 + 2 * 128 + 2 * 229 * 5 + 5
     for width, new in ((133, 48), (181, 48), (229, None)):
         sizes = [width, 192, 192, 96, 96]
-        expected += sum(a * b + 3 * b for a, b in zip(sizes, sizes[1:])) + 96 + 1
+        expected += sum(a * b + 3 * b for a, b in itertools.pairwise(sizes)) + 96 + 1
         expected += (2 * width + 3) * new if new else 0
     assert sum(int(np.prod(w.shape)) for w in head.weights) == expected
-    assert head.needs_ways and HEADS.get({"name": "graph", "ways": 3}, feature_shape=(1, 1, 4)).ways == 3
+    assert head.needs_ways
+    assert HEADS.get({"name": "graph", "ways": 3}, feature_shape=(1, 1, 4)).ways == 3
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"ways": 1}, "`ways` must be"),
         ({"ways": 5.0}, "`ways` must be"),
@@ -123,7 +127,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize(
-    "sizes, message",
+    ("sizes", "message"),
     [
         ({"ways": 4, "queries": 8}, "made for episodes of 3 ways. Received: 4 ways"),
         ({"queries": 7}, "a multiple of 3 queries in an episode.* Received: 7 queries"),
@@ -139,7 +143,7 @@ def test_other_episodes_are_refused_in_one_line(sizes, message):
 
 
 @pytest.mark.parametrize("per_graph", ["ways", "one"])
-@pytest.mark.parametrize("ways, shots, queries", [(3, 2, 6), (2, 1, 4), (5, 1, 10)])
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(3, 2, 6), (2, 1, 4), (5, 1, 10)])
 def test_the_formula(ways, shots, queries, per_graph):
     head = jittered(small(ways, queries_per_graph=per_graph))
     support, labels, query = episodes(ways=ways, shots=shots, queries=queries, seed=4)
@@ -218,7 +222,8 @@ def test_with_batch_statistics_all_queries_see_each_other():
     inputs = episodes()
     for per_graph in ("ways", "one"):
         head = jittered(small(queries_per_graph=per_graph))
-        assert _changed_queries(head, inputs, 3) == [0, 1, 2, 3, 4, 5] and head.uses_batch_statistics
+        assert _changed_queries(head, inputs, 3) == [0, 1, 2, 3, 4, 5]
+        assert head.uses_batch_statistics
 
 
 # === training ===

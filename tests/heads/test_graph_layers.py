@@ -108,14 +108,14 @@ def test_the_statistics_are_those_of_every_pair(nodes, batch_statistics):
 WRONG = [((1, 10, 5), (1, 4, 2), "episodes of 3 ways"), ((1, 9, 5), (1, 4, 3), "a multiple of 3 queries")]
 
 
-@pytest.mark.parametrize("vectors, labels, message", WRONG)
+@pytest.mark.parametrize(("vectors", "labels", "message"), WRONG)
 def test_wrong_sizes_are_refused(vectors, labels, message):
     with pytest.raises(ConfigError, match=f"{message}.*Received: ") as raised, original_error():
         GraphNodes(3, 3)([tf.zeros(vectors), tf.zeros(labels)])
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("vectors, labels, message", WRONG)
+@pytest.mark.parametrize(("vectors", "labels", "message"), WRONG)
 def test_wrong_sizes_that_only_a_running_graph_knows_are_refused(vectors, labels, message):
     symbols = [keras.Input((None, 5)), keras.Input((None, None))]
     model = keras.Model(symbols, GraphNodes(3, 3)(symbols))

@@ -31,7 +31,8 @@ def test_several_episodes_equal_each_alone_and_each_query_alone(name):
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
     support, labels, query = inputs
     np.testing.assert_allclose(together[:, 2:3], head([support, labels, query[:, 2:3]]), rtol=1e-4, atol=1e-5)
-    assert not head.uses_batch_statistics and not head.weights
+    assert not head.uses_batch_statistics
+    assert not head.weights
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +50,10 @@ def test_guidance_weights_the_pairs(name):
     assert pairs.shape == (2, 4, 3, 4, 4, 10)
     result = guided_scores(head, pairs, COMPOSITES.get("fsc"))
     weights = result.weights[0].numpy()
-    assert weights.shape == pairs.shape and weights.min() >= 0 and weights.max() <= 2 and np.any(weights != 1)
+    assert weights.shape == pairs.shape
+    assert weights.min() >= 0
+    assert weights.max() <= 2
+    assert np.any(weights != 1)
     np.testing.assert_allclose(result.guided, head.score(pairs * weights), rtol=1e-4, atol=1e-5)
 
 
@@ -65,7 +69,8 @@ def gradient(name: str, detach: bool):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_through_the_explanation_differ(name):
     constant, through = gradient(name, True), gradient(name, False)
-    assert np.isfinite(through).all() and np.abs(through - constant).max() > 0.01 * np.abs(constant).max()
+    assert np.isfinite(through).all()
+    assert np.abs(through - constant).max() > 0.01 * np.abs(constant).max()
 
 
 @pytest.mark.parametrize("name", NAMES)

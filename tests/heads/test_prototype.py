@@ -22,7 +22,7 @@ def test_layer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape, ways, shots, queries", [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
+    ("shape", "ways", "shots", "queries"), [((4, 3, 5), 3, 2, 4), ((1, 1, 8), 2, 1, 1), ((6, 6, 4), 5, 3, 7)]
 )
 def test_scores_are_squared_distances_but_for_what_the_classes_share(shape, ways, shots, queries):
     inputs = episodes(shape, ways=ways, shots=shots, queries=queries)
@@ -40,7 +40,7 @@ def test_relevance_is_the_share_of_the_evidence():
     pairs = np.zeros((1, 1, 2, 1, 1, 6), np.float32)
     prototype, query = [1, 0, 0.5], [1, 1, 0]
     pairs[0, 0, 0, 0, 0] = prototype + query
-    pairs[0, 0, 1, 0, 0] = [0, 0.25, 0] + query
+    pairs[0, 0, 1, 0, 0] = [0, 0.25, 0, *query]
     result = guided_scores(PrototypeHead((1, 1, 3)), tf.constant(pairs), COMPOSITES.get("epsilon"))
     np.testing.assert_allclose(result.plain[0, 0], [0.75, 0.4375], rtol=1e-5)
     start = float(result.start[0, 0, 0])

@@ -43,7 +43,7 @@ def test_layer(arguments, tmp_path):
 @pytest.mark.parametrize(
     "shape", [(5, 5, 2), (7, 7, 3), (3, 3, 2), (1, 1, 4), (2, 2, 2), (19, 19, 2), (10, 10, 2), (4, 6, 2)]
 )
-@pytest.mark.parametrize("ways, shots, queries", [(2, 1, 1), (5, 3, 7)])
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(2, 1, 1), (5, 3, 7)])
 def test_any_map_ways_shots_and_queries(shape, ways, shots, queries):
     head = RelationHead(shape, seed=0)
     inputs = episodes(shape, count=2, ways=ways, shots=shots, queries=queries)
@@ -54,7 +54,7 @@ def test_any_map_ways_shots_and_queries(shape, ways, shots, queries):
 
 
 @pytest.mark.parametrize(
-    "side, flat", [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 4), (10, 1), (19, 9)]
+    ("side", "flat"), [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 4), (10, 1), (19, 9)]
 )
 def test_the_map_before_the_dense_layers(side, flat):
     # Two blocks halve the side; from 10 on they lose two more before that.
@@ -72,7 +72,7 @@ def test_parameters_are_those_published():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"feature_shape": (10, 2, 4)}, "at least 3x3"),
         ({"feature_shape": (12, 5, 4)}, "at least 3x3"),

@@ -23,7 +23,8 @@ def test_explaining():
     assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "docs/explaining.md", "exec"), names)  # our own text, not input
-    assert names["relevance"].shape == (2, 32, 32, 3) and names["several"].shape == (3, 2, 32, 32, 3)
+    assert names["relevance"].shape == (2, 32, 32, 3)
+    assert names["several"].shape == (3, 2, 32, 32, 3)
     assert names["composite"].entries[0].first
     inputs = keras.Input((4,))
     own = keras.Model(inputs, names["Scale"]()(names["SwapHalves"]()(inputs)))

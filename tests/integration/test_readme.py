@@ -48,7 +48,7 @@ def commands() -> list[str]:
 
 
 def shortened(command: str) -> list[str]:
-    program, name, *arguments = shlex.split(command)
+    _program, name, *arguments = shlex.split(command)
     extra = SHORTER[name]
     return [
         name,
@@ -92,7 +92,8 @@ def _globbed(arguments: list[str], folder: Path) -> list[str]:
 
 
 def test_commands_and_python_blocks(folder):
-    assert len(commands()) >= 6 and len(blocks("python")) == 2
+    assert len(commands()) >= 6
+    assert len(blocks("python")) == 2
     for command in commands():
         arguments = _globbed(shortened(command), folder)
         if "--resume" in arguments:

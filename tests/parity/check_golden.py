@@ -23,23 +23,23 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402
-from tensorflow import keras  # noqa: E402
+import tensorflow as tf
+from tensorflow import keras
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import published_weights as published  # noqa: E402
+import published_weights as published
 
-from egt_tf.backbones.conv import conv4np  # noqa: E402
-from egt_tf.backbones.resnet import resnet10, resnet12  # noqa: E402
-from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse  # noqa: E402
-from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus  # noqa: E402
-from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries  # noqa: E402
-from egt_tf.explain.rules import Pass, Route, Rule, Share  # noqa: E402
-from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead  # noqa: E402
-from egt_tf.heads.layers import EpisodeBatchNormalization  # noqa: E402
-from egt_tf.published.names import conv_layers, resnet12_layers  # noqa: E402
-from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights  # noqa: E402
+from egt_tf.backbones.conv import conv4np
+from egt_tf.backbones.resnet import resnet10, resnet12
+from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
+from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus
+from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries
+from egt_tf.explain.rules import Pass, Route, Rule, Share
+from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead
+from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.published.names import conv_layers, resnet12_layers
+from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights
 
 # What float32 can attain on these arrays, measured when they were made.
 FORWARD, RELEVANCE, GRADIENT, IMAGE_RELEVANCE, DOUBLE = 2e-5, 2e-4, 1e-3, 1e-4, 1e-5

@@ -50,7 +50,7 @@ def test_names_are_brought_to_one_form(tmp_path):
 
 def test_two_names_with_two_values_are_refused(tmp_path):
     path = save(tmp_path / "a.npz", {"layer1.C.weight": np.ones(2), "layer1.trunk.0.weight": np.zeros(2)})
-    with pytest.raises(RunError, match="two for layer1.C.weight, one of them as layer1.trunk.0.weight"):
+    with pytest.raises(RunError, match=r"two for layer1.C.weight, one of them as layer1.trunk.0.weight"):
         load_checkpoint(path)
 
 
@@ -58,21 +58,21 @@ def test_two_names_with_two_values_are_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(RunError, match="gone.tar must be a file. Received: no such file"):
+    with pytest.raises(RunError, match=r"gone.tar must be a file. Received: no such file"):
         load_checkpoint(tmp_path / "gone.tar")
 
 
 def test_a_truncated_archive(tmp_path):
     path = save(tmp_path / "a.npz", {"layer1.C.weight": np.ones((40, 40))})
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(RunError, match="a.npz is damaged"):
+    with pytest.raises(RunError, match=r"a.npz is damaged"):
         load_checkpoint(path)
 
 
 def test_an_archive_of_objects_is_not_unpickled(tmp_path):
     marker = tmp_path / "marker"
     np.savez(tmp_path / "a.npz", x=np.array([Bomb(f"touch {marker}")], dtype=object))
-    with pytest.raises(RunError, match="a.npz is damaged or no weight file"):
+    with pytest.raises(RunError, match=r"a.npz is damaged or no weight file"):
         load_checkpoint(tmp_path / "a.npz")
     assert not marker.exists()
 
@@ -134,21 +134,21 @@ def test_a_truncated_file_of_torch(torch, state, tmp_path, new_format):
     whole = path.read_bytes()
     for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(RunError, match="a.tar must be a whole file of torch.save"):
+        with pytest.raises(RunError, match=r"a.tar must be a whole file of torch.save"):
             load_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", b"PK\x03\x04", b"\x80\x02}q\x00."])
 def test_other_files(torch, tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(RunError, match="a.tar must"):
+    with pytest.raises(RunError, match=r"a.tar must"):
         load_checkpoint(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("content", [[1, 2], 3.5, {"epoch": 3}, {"state": [1]}, {"state": {"a": 1}}])
 def test_files_without_a_state_dict(torch, tmp_path, content):
     torch.save(content, tmp_path / "a.tar")
-    with pytest.raises(RunError, match="a.tar must hold a state dict, by itself or under state, state_dict, mod"):
+    with pytest.raises(RunError, match=r"a.tar must hold a state dict, by itself or under state, state_dict, mod"):
         load_checkpoint(tmp_path / "a.tar")
 
 
@@ -156,7 +156,7 @@ def test_files_without_a_state_dict(torch, tmp_path, content):
 def test_a_file_that_would_run_a_command_is_refused(torch, tmp_path, new_format):
     marker, path = tmp_path / "marker", tmp_path / "a.pth"
     torch.save({"state": Bomb(f"touch {marker}")}, path, _use_new_zipfile_serialization=new_format)
-    with pytest.raises(RunError, match="numbers only. Received: an object of posix.system, which is not loaded"):
+    with pytest.raises(RunError, match=r"numbers only. Received: an object of posix.system, which is not loaded"):
         load_checkpoint(path)
     assert not marker.exists()
 
@@ -170,6 +170,6 @@ def test_a_bare_pickle_is_refused(torch, tmp_path):
         file.writestr("a/version", "3\n")
     for content in (path.read_bytes(), archive.getvalue()):
         path.write_bytes(content)
-        with pytest.raises(RunError, match="a.pth must be a whole file"):
+        with pytest.raises(RunError, match=r"a.pth must be a whole file"):
             load_checkpoint(path)
         assert not marker.exists()

@@ -78,7 +78,7 @@ def test_the_relation_module_tells_conv4_from_conv4np(published):
         assert convert_arrays(arrays).config.model.backbone["name"] == name
 
 
-@pytest.mark.parametrize("blocks, name", [((1, 1, 1, 1), "resnet10"), ((2, 2, 2, 2), "resnet18")])
+@pytest.mark.parametrize(("blocks", "name"), [((1, 1, 1, 1), "resnet10"), ((2, 2, 2, 2), "resnet18")])
 def test_residual_networks(published, blocks, name):
     arrays = without_counters({**published.resnet(blocks), **published.relation(channels=7, positions=1)})
     converted = convert_arrays(arrays)
@@ -175,7 +175,8 @@ def test_cross_attention(published, golden_dir):
     converted = convert_arrays(arrays)
     assert converted.config.model.backbone == {"name": "resnet12", "widths": [4, 5, 6, 16]}
     assert converted.config.model.head == {"name": "cross_attention", "base_classes": 8}
-    assert converted.config.data.image_size == 84 and converted.unused == ()
+    assert converted.config.data.image_size == 84
+    assert converted.unused == ()
     support, query = (np.moveaxis(golden[part], 2, -1) for part in ("support", "query"))
     labels = np.eye(3, dtype=np.float32)[golden["support_labels"]]
     head = converted.model.head
@@ -197,19 +198,21 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
     model = run.load_model()
     images = open_source("synthetic:sketch").split("novel")
     accuracy = evaluate(model, images, EpisodeSpec(3, 2, 2), episodes=2, seed=0)
-    assert accuracy.episodes.shape == (2,) and np.isfinite(accuracy.episodes).all()
+    assert accuracy.episodes.shape == (2,)
+    assert np.isfinite(accuracy.episodes).all()
     rng = np.random.default_rng(2)
     support = SupportSet(("ant", "bee", "cow"), rng.normal(size=(3, 2, 84, 84, 3)).astype(np.float32))
     explanation = explain_image(model, support, rng.normal(size=(84, 84, 3)).astype(np.float32), target="all")
     assert all(np.any(relevance) for relevance in explanation.query_relevance)
-    assert np.isfinite(explanation.support_relevance).all() and np.any(explanation.support_relevance)
+    assert np.isfinite(explanation.support_relevance).all()
+    assert np.any(explanation.support_relevance)
 
 
 # === arrays that do not fit ===
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         ({"relation_module.fc2.bias": None}, ["missing relation_module.fc2.bias"]),
         (
@@ -235,11 +238,12 @@ def test_arrays_that_do_not_fit_are_named(published, change, words):
     with pytest.raises(RunError) as error:
         convert_arrays({name: array for name, array in arrays.items() if array is not None})
     message = str(error.value)
-    assert [word for word in words if word not in message] == [] and "\n" not in message, message
+    assert [word for word in words if word not in message] == [], message
+    assert "\n" not in message, message
 
 
 def test_many_problems_are_counted(published):
-    with pytest.raises(RunError, match="missing relation_module.layer1.C.weight.* and [0-9]+ more"):
+    with pytest.raises(RunError, match=r"missing relation_module.layer1.C.weight.* and [0-9]+ more"):
         convert_arrays(
             {
                 **without_counters(published.conv4()),
@@ -257,14 +261,14 @@ def test_other_networks_are_refused(names):
 
 def test_unknown_choices_list_the_known(published):
     arrays = without_counters(published.conv4())
-    with pytest.raises(RunError, match="published backbone must be one of conv4, conv4np, resnet10.*'resnet50'"):
+    with pytest.raises(RunError, match=r"published backbone must be one of conv4, conv4np, resnet10.*'resnet50'"):
         convert_arrays(arrays, Choices(backbone="resnet50"))
-    with pytest.raises(RunError, match="published head must be one of relation, graph, cross_attention. .*'matching'"):
+    with pytest.raises(RunError, match=r"published head must be one of relation, graph, cross_attention. .*'matching'"):
         convert_arrays(arrays, Choices(head="matching"))
 
 
 @pytest.mark.parametrize(
-    "choices, message",
+    ("choices", "message"),
     [
         (Choices(image_size=15), "`data.image_size` in .* >= 16. Received: 15"),
         (Choices(ways=1), "`episode.ways` in .* >= 2. Received: 1"),
@@ -276,7 +280,7 @@ def test_choices_that_no_run_can_have(published, choices, message):
 
 
 def test_a_backbone_that_the_arrays_are_not_of(published):
-    with pytest.raises(RunError, match="of resnet10 at 64 px alone. Received: missing feature.trunk.0.weight"):
+    with pytest.raises(RunError, match=r"of resnet10 at 64 px alone. Received: missing feature.trunk.0.weight"):
         convert_arrays(without_counters(published.conv4()), Choices(backbone="resnet10", image_size=64))
 
 
@@ -288,7 +292,8 @@ def test_the_run_says_where_it_comes_from(published, tmp_path):
     convert(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
     assert sorted(os.listdir(tmp_path / "run")) == ["best.npz", "config.yaml", "environment.json"]
     origin = json.loads((tmp_path / "run" / "environment.json").read_text())["origin"]
-    assert origin["checkpoint"].endswith("model.npz") and len(origin["sha256"]) == 64
+    assert origin["checkpoint"].endswith("model.npz")
+    assert len(origin["sha256"]) == 64
     assert (origin["unused"], origin["trained_head"]) == ([], True)
     model = RunFolder(tmp_path / "run").load_model()
     expected = convert_arrays(load_checkpoint(tmp_path / "model.npz")).model

@@ -25,7 +25,8 @@ def test_the_tables_name_every_array_of_the_published_models(golden_dir, kind):
             modules = {name[2:].rpartition(".")[0] for name in arrays.files if name.startswith("w/")}
         # A block as wide as its input has no shortcut.
         rest = set(TABLES[kind].values()) - modules
-        assert modules <= set(TABLES[kind].values()) and all("hortcut" in name for name in rest), file.name
+        assert modules <= set(TABLES[kind].values()), file.name
+        assert all("hortcut" in name for name in rest), file.name
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -45,7 +46,8 @@ def test_convolutions_and_vectors():
     }
     theirs = np.arange(120.0).reshape(4, 2, 3, 5)
     ours = found["a/kernel"].read(theirs)
-    assert ours[2, 4, 1, 3] == theirs[3, 1, 2, 4] and ours.shape == (3, 5, 2, 4)
+    assert ours[2, 4, 1, 3] == theirs[3, 1, 2, 4]
+    assert ours.shape == (3, 5, 2, 4)
 
 
 def test_a_dense_layer_may_be_a_convolution_of_one_pixel():

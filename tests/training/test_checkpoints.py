@@ -68,7 +68,8 @@ def test_the_newest_are_kept(checkpoints, model):
 
 def test_what_was_saved_is_restored(checkpoints, model):
     progress, lines = restore(checkpoints, model)
-    assert lines == [] and model.optimizer.iterations.numpy() == 3
+    assert lines == []
+    assert model.optimizer.iterations.numpy() == 3
     assert progress == Progress([], -1.0, 3, 0.5, {"loss": [0.1, 3]})
     # A checkpoint stays an archive like any other.
     for name, array in load_arrays(checkpoints.files()[-1]).items():
@@ -91,7 +92,8 @@ def test_the_loss_scale_is_restored(tmp_path):
     checkpoints.save(model, Progress())
     restore(checkpoints, other)
     assert other.optimizer.loss_scale.numpy() == model.optimizer.loss_scale.numpy() == 2.0**14
-    assert other.optimizer.dynamic_counter.numpy() == 1 and other.optimizer.iterations.numpy() == 2
+    assert other.optimizer.dynamic_counter.numpy() == 1
+    assert other.optimizer.iterations.numpy() == 2
 
 
 # === Damage ===
@@ -125,7 +127,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, model, da
     newest = checkpoints.files()[-1]
     newest.write_bytes(damage(newest.read_bytes()))
     progress, lines = restore(checkpoints, model)
-    assert progress.step == 2 and model.optimizer.iterations.numpy() == 2
+    assert progress.step == 2
+    assert model.optimizer.iterations.numpy() == 2
     (line,) = lines
     assert line == f"the checkpoint {newest} is damaged (its checksum is wrong); going on from the one before"
     # It would count as the newest, and crowd out whole ones.
@@ -135,7 +138,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, model, da
 def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over(checkpoints, model):
     (checkpoints.folder / "000009.npz").mkdir()
     progress, lines = restore(checkpoints, model)
-    assert progress.step == 3 and len(lines) == 1
+    assert progress.step == 3
+    assert len(lines) == 1
 
 
 def test_all_damaged_is_an_error_that_removes_nothing(checkpoints, model):
@@ -147,7 +151,7 @@ def test_all_damaged_is_an_error_that_removes_nothing(checkpoints, model):
 
 
 def test_none_at_all_is_an_error(tmp_path, model):
-    with pytest.raises(RunError, match="must hold a checkpoint to go on from. Received: none"):
+    with pytest.raises(RunError, match=r"must hold a checkpoint to go on from. Received: none"):
         restore(Checkpoints(tmp_path / "missing"), model)
 
 
@@ -165,7 +169,7 @@ def test_the_single_state_of_an_older_version_is_the_last_resort(checkpoints, mo
 
 
 def test_another_architecture_is_an_error_and_no_damage(checkpoints):
-    with pytest.raises(RunError, match="000003.npz must hold the state of a training with this model"):
+    with pytest.raises(RunError, match=r"000003.npz must hold the state of a training with this model"):
         restore(checkpoints, build(width=3))
     assert len(checkpoints.files()) == 3
 
@@ -186,7 +190,7 @@ def test_weights_that_are_not_finite_are_not_written(checkpoints):
     kernel.assign(kernel * np.inf)
     with pytest.raises(
         RunError,
-        match="Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
+        match=r"Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
         "state after step 3 is kept in .*000003.npz",
     ):
         checkpoints.save(spoilt, Progress())

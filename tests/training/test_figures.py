@@ -17,8 +17,8 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import DataError, ExplainError
 from egt_tf.runs import RunFolder
 from egt_tf.training import figures
-from egt_tf.training.figures import ExplanationFigures
 from egt_tf.training.checkpoints import Checkpoints
+from egt_tf.training.figures import ExplanationFigures
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
@@ -81,7 +81,9 @@ def test_the_picture_is_a_file_and_in_tensorboard(drawn):
     assert os.listdir(drawn.path / "figures") == ["epoch-002.png"]
     with Image.open(drawn.figure_file(2)) as file:
         picture = np.asarray(file)
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and min(picture.shape[:2]) > 1000
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert min(picture.shape[:2]) > 1000
     # White paper with red and blue on it, in both halves.
     for half in np.split(picture[: len(picture) // 2 * 2].astype(int), 2):
         assert (half.min(axis=2) == 255).mean() > 0.3
@@ -94,7 +96,8 @@ def test_the_picture_is_a_file_and_in_tensorboard(drawn):
 def test_training_is_the_same_without_pictures(drawn, tmp_path):
     plain = RunFolder(tmp_path / "plain")
     train(config(0), plain)
-    assert not (plain.path / "figures").exists() and images_in(plain.path / "tensorboard") == {}
+    assert not (plain.path / "figures").exists()
+    assert images_in(plain.path / "tensorboard") == {}
     first, second = (load_arrays(Checkpoints(run.checkpoints_folder).files()[-1]) for run in (drawn, plain))
     for name in first.keys() - {"progress"}:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -116,7 +119,8 @@ def test_the_same_queries_whatever_the_weights(tmp_path, monkeypatch):
     first, second, again, _ = explained
     np.testing.assert_array_equal(first.query_image, again.query_image)
     np.testing.assert_array_equal(first.support_images, again.support_images)
-    assert np.any(first.query_image != second.query_image) and np.any(first.query_relevance != again.query_relevance)
+    assert np.any(first.query_image != second.query_image)
+    assert np.any(first.query_relevance != again.query_relevance)
     assert (first.run_name, again.run_name) == ("run, epoch 1", "run, epoch 2")
     assert first.image_name == f"truth: {first.class_names[0]}"
     assert second.image_name == f"truth: {second.class_names[1]}"
@@ -132,7 +136,8 @@ def test_a_model_that_cannot_be_explained_is_reported_once(tmp_path, monkeypatch
     made.on_epoch_end(0)
     made.on_epoch_end(1)
     assert lines == ["no pictures of explanations: no rule for the layer x"]
-    assert shown == [] and not (tmp_path / "run").exists()
+    assert shown == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_that_cannot_be_read_are_left_out(tmp_path):
@@ -148,4 +153,6 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path):
     made, _, _ = callback(RunFolder(tmp_path / "run"), images=damaged, unreadable=UnreadableImages(damaged))
     refused.update(int(index) for index in draw_episode(images, SPEC, 0, 0)[0].support[0])
     support, query, truth = made._query(0, 32)
-    assert support.images.shape == (3, 2, 32, 32, 3) and query.shape == (32, 32, 3) and truth in support.class_names
+    assert support.images.shape == (3, 2, 32, 32, 3)
+    assert query.shape == (32, 32, 3)
+    assert truth in support.class_names

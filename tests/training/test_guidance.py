@@ -39,7 +39,8 @@ def test_weights_are_one_plus_relevance_over_the_largest_of_its_position():
     weights = relevance_weights(relevance).numpy()
     expected = 1 + relevance / np.abs(relevance).max(-1, keepdims=True)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    assert weights.min() >= 0 and weights.max() <= 2
+    assert weights.min() >= 0
+    assert weights.max() <= 2
     # Each position has a channel of weight 0 or 2.
     np.testing.assert_allclose(np.abs(weights - 1).max(-1), 1, rtol=1e-6)
 
@@ -65,7 +66,7 @@ def test_weights_along_another_axis():
 
 
 @pytest.mark.parametrize(
-    "p, beta, expected",
+    ("p", "beta", "expected"),
     [
         (1.0, 4.0, np.log(4 * 1.01 / 0.01)),
         (0.0, 4.0, np.log(4 * 0.01 / 1.01)),
@@ -106,16 +107,17 @@ def test_the_five_parts(batch_statistics):
     np.testing.assert_array_equal(result.weights[0], relevance_weights(result.relevance[0]))
     np.testing.assert_allclose(result.guided, head.weighted_model(pairs * result.weights[0]), rtol=1e-5, atol=1e-6)
     assert np.abs(result.guided - result.plain).max() > 1e-3
-    assert np.asarray(result.weights[0]).min() >= 0 and np.asarray(result.weights[0]).max() <= 2
+    assert np.asarray(result.weights[0]).min() >= 0
+    assert np.asarray(result.weights[0]).max() <= 2
 
 
 def test_features_that_are_zero_get_no_relevance():
     head, features = head_and_features()
     result = guided_scores(head, features, FSC)
     zero = pairs_of(features).numpy() == 0
-    assert (
-        zero.any() and (result.relevance[0].numpy()[zero] == 0).all() and (result.weights[0].numpy()[zero] == 1).all()
-    )
+    assert zero.any()
+    assert (result.relevance[0].numpy()[zero] == 0).all()
+    assert (result.weights[0].numpy()[zero] == 1).all()
 
 
 def test_a_head_without_any_relevance_is_not_guided():
@@ -187,7 +189,7 @@ def test_knowing_that_features_are_not_negative_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "mode, plain, guided, shots, expected",
+    ("mode", "plain", "guided", "shots", "expected"),
     [
         ("none", 1.0, None, 5, (1.0, 0.0)),
         ("none", 0.7, 3.0, 1, (0.7, 0.0)),
@@ -207,7 +209,7 @@ def test_loss_weights(mode, plain, guided, shots, expected):
 
 
 @pytest.mark.parametrize(
-    "mode, plain, guided, message",
+    ("mode", "plain", "guided", "message"),
     [
         ("lrp", 1.0, None, "`guidance.mode` must be one of none, guided, guided_only. Received: 'lrp'"),
         ("none", 0.0, 1.0, "not both 0. Received: plain=0.0, guided=0.0"),

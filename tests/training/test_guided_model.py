@@ -99,7 +99,7 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
 # === one step ===
 
 
-@pytest.mark.parametrize("plain, weighted, graph", [(1.0, 0.5, True), (0.3, 1.0, False), (0.0, 1.0, False)])
+@pytest.mark.parametrize(("plain", "weighted", "graph"), [(1.0, 0.5, True), (0.3, 1.0, False), (0.0, 1.0, False)])
 def test_one_step_equals_the_formulas(plain, weighted, graph):
     model, other, data = classifier(), classifier(), step_data()
     shell = guided(model, graph, plain_weight=plain, guided_weight=weighted)
@@ -107,7 +107,7 @@ def test_one_step_equals_the_formulas(plain, weighted, graph):
     logs = shell.fit(steps(data), verbose=0).history
     expected = step_by_hand(other, data, plain, weighted)
     assert {key: value[0] for key, value in logs.items()} == pytest.approx(expected, rel=1e-5)
-    for old, a, b in zip(before, model.get_weights(), other.get_weights()):
+    for a, b in zip(model.get_weights(), other.get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert all(np.any(old != a.numpy()) for old, a in zip(before, model.weights) if "kernel" in a.name)
 
@@ -155,7 +155,8 @@ def test_metrics():
         "accuracy",
     ]
     assert history["loss"][0] == pytest.approx(history["plain_loss"][0] + 0.5 * history["guided_loss"][0], rel=1e-5)
-    assert history["val_guided_loss"] == [0.0] and history["val_loss"] == history["val_plain_loss"]
+    assert history["val_guided_loss"] == [0.0]
+    assert history["val_loss"] == history["val_plain_loss"]
     assert 0 <= history["accuracy"][0] <= 1
 
 
@@ -163,7 +164,8 @@ def test_metrics_start_anew_at_every_epoch():
     shell = guided(classifier())
     history = shell.fit(steps(step_data()), epochs=2, verbose=0).history
     last = shell.evaluate(steps(step_data()), verbose=0, return_dict=True)
-    assert history["loss"][0] != history["loss"][1] and last["guided_loss"] == 0.0
+    assert history["loss"][0] != history["loss"][1]
+    assert last["guided_loss"] == 0.0
 
 
 def test_validation_is_inference():
@@ -227,7 +229,8 @@ def test_plain_training_in_mixed_precision():
         losses = shell.fit(steps(step_data(), 4), epochs=4, verbose=0).history["loss"]
     finally:
         keras.mixed_precision.set_global_policy(None)
-    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
     assert all(np.isfinite(w).all() for w in shell.get_weights())
 
 
@@ -255,7 +258,7 @@ def test_calling_it_is_calling_the_classifier():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"plain_weight": -1.0}, "must be >= 0"),
         ({"plain_weight": 0.0, "guided_weight": 0.0}, "not both 0"),

@@ -54,7 +54,8 @@ def test_nothing_changes_from_the_bad_step_on(options):
     good, bad = model(**options), model(**options)
     good.fit(episodes().take(2), verbose=0)
     bad.fit(episodes(bad=(3,)), verbose=0)
-    assert good.health.failure() is None and bad.health.failure() == ("scores", 3)
+    assert good.health.failure() is None
+    assert bad.health.failure() == ("scores", 3)
     # Moving averages, moments and the count of steps are among them.
     expect_equal(state(good), state(bad))
 
@@ -73,7 +74,7 @@ def test_a_weight_that_was_spoilt_is_the_cause():
     assert shell.health.failure() == ("weight backbone/block2_conv/kernel", 1)
 
 
-@pytest.mark.parametrize("broken, name", [("relevance", "relevance"), ("guided", "guided scores")])
+@pytest.mark.parametrize(("broken", "name"), [("relevance", "relevance"), ("guided", "guided scores")])
 def test_what_guidance_spoils_is_named(monkeypatch, broken, name):
     original = module.guided_scores
 
@@ -106,7 +107,8 @@ def test_a_gradient_is_named_though_the_loss_is_finite(monkeypatch):
     before = shell.classifier.get_weights()
     shell.fit(episodes(count=1), verbose=0)
     name, step = shell.health.failure()
-    assert name.startswith("gradient of backbone/block1_conv") and step == 1
+    assert name.startswith("gradient of backbone/block1_conv")
+    assert step == 1
     expect_equal(before, shell.classifier.get_weights())
 
 
@@ -119,7 +121,8 @@ def test_a_step_that_the_loss_scale_leaves_out_is_no_failure():
     shell.loss_weights = LossWeights(1000.0, 1000.0)
     before = shell.classifier.get_weights()
     shell.fit(episodes(count=1), verbose=0)
-    assert shell.health.failure() is None and shell.optimizer.iterations.numpy() == 1
+    assert shell.health.failure() is None
+    assert shell.optimizer.iterations.numpy() == 1
     assert shell.optimizer.loss_scale.numpy() == 2.0**126
     # The weights are as they were; the moving averages of a good step are not.
     trained = {id(weight) for weight in shell.classifier.trainable_variables}
@@ -127,7 +130,7 @@ def test_a_step_that_the_loss_scale_leaves_out_is_no_failure():
         assert np.array_equal(weight.numpy(), value) == (id(weight) in trained), weight.name
 
 
-@pytest.mark.parametrize("scale, fails", [(2.0, False), (1.0, True)])
+@pytest.mark.parametrize(("scale", "fails"), [(2.0, False), (1.0, True)])
 def test_gradients_may_overflow_as_long_as_the_scale_can_be_lowered(scale, fails):
     health = Health()
     gradients = {"gradient of a": tf.constant([1.0, np.inf])}
@@ -163,7 +166,8 @@ def compare_on_two_replicas() -> None:
             shells.append(model())
         shells[-1].fit(episodes(bad, count=6).unbatch().batch(2).take(number), verbose=0)
     good, bad = shells
-    assert good.health.failure() is None and bad.health.failure() == ("scores", 2), bad.health.failure()
+    assert good.health.failure() is None
+    assert bad.health.failure() == ("scores", 2)
     expect_equal(state(good), state(bad))
 
 

@@ -12,7 +12,6 @@ from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.runs import RunFolder
-from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
@@ -103,7 +102,8 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path):
     (parts.path / ".metrics.jsonl.x.part").write_bytes(b"half")
     lines = []
     train(config, parts, resume=True, report=lines.append)
-    assert [line.split()[0] for line in lines] == ["the", "the", "resuming"] and "after epoch 1" in lines[-1]
+    assert [line.split()[0] for line in lines] == ["the", "the", "resuming"]
+    assert "after epoch 1" in lines[-1]
     expect_equal(alone, parts)
     assert not list(parts.path.glob(".*"))
 
@@ -118,7 +118,8 @@ def test_an_interrupted_validation_is_repeated(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Evaluator, "_score", interrupted)
         train(config, parts)
-    assert checkpoints(parts) == [0, 2, 4] and not parts.best_file.exists()
+    assert checkpoints(parts) == [0, 2, 4]
+    assert not parts.best_file.exists()
     train(config, parts, resume=True)
     expect_equal(alone, parts)
 
@@ -130,7 +131,7 @@ def test_no_checkpoint_within_an_epoch_if_so_configured(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "together, expected", [pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])]
+    ("together", "expected"), [pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])]
 )
 def test_where_several_steps_are_one_call_a_checkpoint_waits_for_them(tmp_path, together, expected):
     run = RunFolder(tmp_path / "run")
@@ -147,7 +148,7 @@ def test_an_epoch_that_became_shorter_cannot_go_on(tmp_path):
 
 
 def test_two_ways_to_let_the_rate_drop_are_one_too_many(tmp_path):
-    with pytest.raises(ConfigError, match="`training.schedule` must not both be given"):
+    with pytest.raises(ConfigError, match=r"`training.schedule` must not both be given"):
         train(
             small_config(training={"learning_rate_drops": [[1, 0.1]], "schedule": "cosine"}),
             RunFolder(tmp_path / "run"),

@@ -124,7 +124,7 @@ def test_single_precision_gives_the_gradient_of_double_precision():
     )
 
 
-@pytest.mark.parametrize("head, eagerly", [("relation", False), *((head, True) for head in HEADS)])
+@pytest.mark.parametrize(("head", "eagerly"), [("relation", False), *((head, True) for head in HEADS)])
 def test_one_step_with_guidance(head, eagerly):
     """The weights move as a guided model's do, the thetas move too, and the step of the derivative is taken back."""
     model, other = classifier(head), classifier(head)
@@ -138,7 +138,8 @@ def test_one_step_with_guidance(head, eagerly):
     assert {key: logs[key] for key in expected} == {
         key: pytest.approx(value, rel=1e-4) for key, value in expected.items()
     }
-    assert np.isfinite(logs["unseen_loss"][0]) and logs["guided_loss"][0] > 0
+    assert np.isfinite(logs["unseen_loss"][0])
+    assert logs["guided_loss"][0] > 0
     for a, b in zip(model.trainable_variables, other.trainable_variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert all(np.any(theta.numpy() != old) for theta, old in zip(shell.thetas, thetas))
@@ -163,7 +164,8 @@ def test_config_round_trip():
     copy = keras.saving.deserialize_keras_object(stored)
     assert isinstance(copy, TransformationLearner)
     assert json.dumps(copy.get_config()) == json.dumps(shell.get_config())
-    assert copy.transformation_learning_rate == 0.02 and copy.loss_weights.plain == 0.5
+    assert copy.transformation_learning_rate == 0.02
+    assert copy.loss_weights.plain == 0.5
 
 
 def test_xla_is_refused():
@@ -177,14 +179,14 @@ def test_a_backbone_without_transformation_is_refused():
 
 
 def test_double_precision_is_refused(float64):
-    with pytest.raises(ConfigError, match="single precision .* Received: float64, fused=False"):
+    with pytest.raises(ConfigError, match=r"single precision .* Received: float64, fused=False"):
         TransformationLearner(classifier()).compile(optimizer="adam")
 
 
 def test_half_precision_is_refused():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        with pytest.raises(ConfigError, match="single precision .* Received: float16"):
+        with pytest.raises(ConfigError, match=r"single precision .* Received: float16"):
             TransformationLearner(classifier()).compile(optimizer="adam")
     finally:
         keras.mixed_precision.set_global_policy(None)

@@ -114,8 +114,10 @@ def test_metrics(finished):
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
         assert row["loss"] == pytest.approx(row["plain_loss"] + row["guided_loss"], rel=1e-5)
-        assert row["guided_loss"] > 0 and row["seconds"] > 0
-        assert 0 <= row["val_accuracy"] <= 1 and row["val_interval"] >= 0
+        assert row["guided_loss"] > 0
+        assert row["seconds"] > 0
+        assert 0 <= row["val_accuracy"] <= 1
+        assert row["val_interval"] >= 0
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(finished):
@@ -153,7 +155,8 @@ def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finishe
     source = open_source("synthetic:shapes")
     classes = sorted(os.listdir(finished.support_folder))
     novel = [source.class_names[c] for c in source.splits["novel"]]
-    assert len(classes) == 3 and set(classes) <= set(novel)
+    assert len(classes) == 3
+    assert set(classes) <= set(novel)
     assert all(sorted(os.listdir(finished.support_folder / c)) == ["01.png", "02.png"] for c in classes)
     assert sorted(os.listdir(finished.queries_folder)) == [f"{c}-{n:02d}.png" for c in classes for n in (1, 2)]
 
@@ -193,7 +196,8 @@ def test_a_complete_run_is_left_alone(finished):
     lines = []
     progress = train(finished.config(), finished, resume=True, report=lines.append)
     assert progress.epochs == 3
-    assert len(lines) == 1 and lines[0].startswith("already complete: 3 epochs, best validation accuracy ")
+    assert len(lines) == 1
+    assert lines[0].startswith("already complete: 3 epochs, best validation accuracy ")
     assert {file: file.stat().st_mtime_ns for file in finished.path.rglob("*")} == before
 
 
@@ -217,7 +221,7 @@ def refused(error, message, run: RunFolder):
 
 
 @pytest.mark.parametrize(
-    "changes, error, message",
+    ("changes", "error", "message"),
     [
         (
             {"training": {"episodes_per_epoch": 3, "episodes_per_step": 2}},
@@ -260,7 +264,9 @@ def test_another_architecture_cannot_go_on(finished):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match="NaN or infinity in .*, step 2; the state after step 0 is kept .*learning_rate"):
+    with pytest.raises(
+        RunError, match=r"NaN or infinity in .*, step 2; the state after step 0 is kept .*learning_rate"
+    ):
         train(small_config(training={"learning_rate": 1e38}), run)
     assert run.metrics() == []
     assert all(np.isfinite(array).all() for array in states(run).values())
@@ -464,7 +470,8 @@ def test_unreadable_images_are_left_out_on_request_and_reported_once(tmp_path, d
     # Every class of the validation is in every episode; those of training come when they are drawn.
     for name in ("class0/1", "class0/5", "class2/3"):
         assert text.count(f"{name}.png") <= 1
-    assert sum(int(line.split()[2]) for line in lines) >= 3 and "png" in text
+    assert sum(int(line.split()[2]) for line in lines) >= 3
+    assert "png" in text
     train(photo_config(damaged, data={"unreadable": "skip"}), again)
     expect_equal_states(run, again)
     assert without_seconds(run.metrics()) == without_seconds(again.metrics())
@@ -486,7 +493,8 @@ def test_the_stored_support_set_has_readable_images_only(tmp_path, damaged):
             file.write_bytes(b"no image")
     run = RunFolder(tmp_path / "run")
     train(photo_config(damaged, data={"unreadable": "skip"}, training={"epochs": 1}), run)
-    assert len(list(run.support_folder.rglob("*.png"))) == 6 and len(os.listdir(run.queries_folder)) == 6
+    assert len(list(run.support_folder.rglob("*.png"))) == 6
+    assert len(os.listdir(run.queries_folder)) == 6
 
 
 def test_too_few_readable_images_are_the_usual_error(tmp_path, damaged):
@@ -521,7 +529,7 @@ def test_the_transformation_resumes_exactly(tmp_path, learned):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({}, "at least two sources"),
         (

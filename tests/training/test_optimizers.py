@@ -20,7 +20,7 @@ def published_sgd(weight, gradients, rate, momentum, nesterov, decay):
 
 
 @pytest.mark.parametrize(
-    "momentum, nesterov, decay", [(0.9, True, 5e-2), (0.9, False, 5e-2), (0.0, False, 0.3), (0.9, True, 0.0)]
+    ("momentum", "nesterov", "decay"), [(0.9, True, 5e-2), (0.9, False, 5e-2), (0.0, False, 0.3), (0.9, True, 0.0)]
 )
 def test_decaying_sgd_is_pytorchs(momentum, nesterov, decay):
     gradients = np.random.default_rng(0).normal(size=6)
@@ -37,7 +37,8 @@ def test_decaying_sgd_is_pytorchs(momentum, nesterov, decay):
 def test_the_optimizer_serialises():
     optimizer = DecayingSGD(0.2, 0.5, True, decay=0.1)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert isinstance(copy, DecayingSGD) and copy.get_config() == optimizer.get_config()
+    assert isinstance(copy, DecayingSGD)
+    assert copy.get_config() == optimizer.get_config()
 
 
 def test_adam_has_the_published_epsilon():

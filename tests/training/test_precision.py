@@ -80,7 +80,9 @@ def test_a_resumed_run_keeps_the_loss_scale(tmp_path):
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
     # The step, its learning rate and the momentum of the weights come before the scale and its counter.
     scale, counter = (first[name] for name in sorted(n for n in first if n.startswith("optimizer/"))[-2:])
-    assert scale >= 1 and 0 <= counter <= 2 and (scale < 2**15 or counter == 2)
+    assert scale >= 1
+    assert 0 <= counter <= 2
+    assert scale < 2**15 or counter == 2
 
 
 def test_layers_keep_the_precision_and_the_process_does_not():
@@ -98,7 +100,7 @@ def test_layers_keep_the_precision_and_the_process_does_not():
         keras.backend.set_floatx("float32")
 
 
-@pytest.mark.parametrize("precision, more", [("float32", 0), ("mixed_bfloat16", 0), ("mixed_float16", 2)])
+@pytest.mark.parametrize(("precision", "more"), [("float32", 0), ("mixed_bfloat16", 0), ("mixed_float16", 2)])
 def test_a_loss_scale_is_part_of_the_state(precision, more):
     optimizer = keras.optimizers.SGD(0.1)
     result = scaled(optimizer, precision)

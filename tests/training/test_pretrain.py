@@ -77,7 +77,9 @@ def test_metrics(finished):
     rows = finished.metrics()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
-        assert row["loss"] > 0 and row["val_loss"] > 0 and row["seconds"] > 0
+        assert row["loss"] > 0
+        assert row["val_loss"] > 0
+        assert row["seconds"] > 0
         # One of the six images of each of the eight classes.
         assert row["val_accuracy"] * 8 == pytest.approx(round(row["val_accuracy"] * 8), abs=1e-5)
 
@@ -115,7 +117,8 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(finished, source,
     assert len(run.metrics()) == 1
     lines = []
     progress = pretrain(run.config(), run, resume=True, report=lines.append)
-    assert lines == ["resuming after epoch 1"] and progress.epochs == 3
+    assert lines == ["resuming after epoch 1"]
+    assert progress.epochs == 3
     expect_equal(run, finished)
     # Nothing is left to do.
     pretrain(run.config(), run, resume=True, report=lines.append)
@@ -147,7 +150,7 @@ def test_it_learns(source, tmp_path):
 
 
 def test_it_is_no_run_of_a_few_shot_model(finished):
-    with pytest.raises(RunError, match="must hold a few-shot classifier.* --warm-start"):
+    with pytest.raises(RunError, match=r"must hold a few-shot classifier.* --warm-start"):
         finished.load_model()
     with pytest.raises(RunError, match="no trained run was found"):
         newest_run(finished.path.parent)
@@ -158,7 +161,7 @@ def test_it_is_no_run_of_a_few_shot_model(finished):
 
 
 @pytest.mark.parametrize(
-    "changes, error, message",
+    ("changes", "error", "message"),
     [
         ({"pretrain": {"batch_size": 99}}, ConfigError, "batch_size=99"),
         ({"model": {"backbone": {"name": "conv4", "image_size": 16}}}, ConfigError, "model.backbone.image_size"),
@@ -174,16 +177,17 @@ def test_what_cannot_be_trained_writes_nothing(source, tmp_path, changes, error,
 
 def test_a_loss_that_is_not_finite_keeps_the_state_before(source, tmp_path):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match="must stay finite.* in epoch 1"):
+    with pytest.raises(RunError, match=r"must stay finite.* in epoch 1"):
         pretrain(small_config(source, training={"learning_rate": 1e38}), run)
-    assert not run.backbone_file.exists() and run.last_file.exists()
+    assert not run.backbone_file.exists()
+    assert run.last_file.exists()
 
 
 def test_an_unreadable_image_stops_it_or_is_left_out(tmp_path):
     folder = draw_classes(tmp_path / "drawn", classes=16)
     (folder / "class00" / "0.png").write_bytes(b"no image")
     run, lines = RunFolder(tmp_path / "run"), []
-    with pytest.raises(DataError, match="class00/0.png"):
+    with pytest.raises(DataError, match=r"class00/0.png"):
         pretrain(small_config(f"folder:{folder}", pretrain={"validation_share": 0}), run)
     assert not run.path.exists()
     config = small_config(f"folder:{folder}", data={"train": f"folder:{folder}", "unreadable": "skip"})
@@ -200,7 +204,8 @@ def test_classifier_config_round_trip():
     copy.set_weights(model.get_weights())
     x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
     np.testing.assert_array_equal(copy(x), model(x))
-    assert model(x).shape == (2, 5) and set(weight_arrays(model)) == {
+    assert model(x).shape == (2, 5)
+    assert set(weight_arrays(model)) == {
         *(f"backbone/block{b}_conv/{w}" for b in range(1, 5) for w in ("kernel", "bias")),
         *(
             f"backbone/block{b}_bn/{w}"

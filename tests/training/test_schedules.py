@@ -46,7 +46,8 @@ def test_rates(name):
     in_graph = tf.function(schedule)
     for step in (0, 1, 4, 5, 9, 10, 29, 30, 35, 49, 50):
         for rate in (schedule(step), in_graph(tf.constant(step, tf.int64))):
-            assert rate.dtype == tf.float32 and float(rate) == pytest.approx(formula(step), rel=1e-6, abs=1e-9), step
+            assert rate.dtype == tf.float32
+            assert float(rate) == pytest.approx(formula(step), rel=1e-6, abs=1e-9), step
     # Nothing changes behind the end.
     assert float(schedule(1000)) == float(schedule(50))
 
@@ -57,7 +58,8 @@ def test_a_schedule_serialises(name):
     config = schedule.get_config()
     assert set(config) == set(inspect.signature(type(schedule).__init__).parameters) - {"self"}
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
-    assert type(copy) is type(schedule) and copy.get_config() == config
+    assert type(copy) is type(schedule)
+    assert copy.get_config() == config
 
 
 def test_numbers_that_yaml_reads_as_strings():
@@ -65,7 +67,7 @@ def test_numbers_that_yaml_reads_as_strings():
 
 
 @pytest.mark.parametrize(
-    "name, arguments, message",
+    ("name", "arguments", "message"),
     [
         ("cosine", {"final_rate": -1.0}, "`final_rate` must be >= 0"),
         ("linear", {"final_rate": "fast"}, "`final_rate` must be a number. Received: final_rate='fast'"),

@@ -160,7 +160,7 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "head, guidance, tolerance",
+    ("head", "guidance", "tolerance"),
     [
         ("cross_attention", {}, 1e-5),
         # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the weights
@@ -264,12 +264,15 @@ def kill(worker: subprocess.Popen, other: subprocess.Popen, run: RunFolder, step
     wait_for_steps(run, steps, worker)
     worker.kill()
     message = other.communicate(timeout=PATIENCE)[1]
-    assert other.returncode == 2 and "Traceback" not in message, message
+    assert other.returncode == 2, message
+    assert "Traceback" not in message, message
     # TensorFlow writes lines of its own before it, and sometimes after it.
     errors = [line for line in message.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1 and errors[0].startswith("Error: all workers must stay until the end."), message
+    assert len(errors) == 1, message
+    assert errors[0].startswith("Error: all workers must stay until the end."), message
     # After the last step of an epoch there is a checkpoint as well.
-    assert steps_done(run) >= steps and steps_done(run) % STEPS
+    assert steps_done(run) >= steps
+    assert steps_done(run) % STEPS
 
 
 @pytest.mark.slow
@@ -308,7 +311,9 @@ def cluster(monkeypatch, workers=("localhost:1", "localhost:2"), task=None, **ot
 @pytest.mark.parametrize("name", ["auto", "default"])
 def test_one_device_needs_no_strategy(no_cluster, name):
     strategy = open_strategy(name)
-    assert strategy is tf.distribute.get_strategy() and strategy.num_replicas_in_sync == 1 and is_chief(strategy)
+    assert strategy is tf.distribute.get_strategy()
+    assert strategy.num_replicas_in_sync == 1
+    assert is_chief(strategy)
 
 
 def test_one_worker_needs_no_strategy(monkeypatch):
@@ -318,8 +323,10 @@ def test_one_worker_needs_no_strategy(monkeypatch):
 
 def test_mirrored_is_made_once(no_cluster):
     strategy = open_strategy("mirrored")
-    assert isinstance(strategy, tf.distribute.MirroredStrategy) and open_strategy("mirrored") is strategy
-    assert strategy.num_replicas_in_sync == 1 and is_chief(strategy)
+    assert isinstance(strategy, tf.distribute.MirroredStrategy)
+    assert open_strategy("mirrored") is strategy
+    assert strategy.num_replicas_in_sync == 1
+    assert is_chief(strategy)
 
 
 def test_several_machines_need_a_cluster(no_cluster):
@@ -328,7 +335,7 @@ def test_several_machines_need_a_cluster(no_cluster):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("{", "must be JSON"),
         ("[1]", "must be a JSON object"),
@@ -357,7 +364,7 @@ class Devices:
         self.num_replicas_in_sync = replicas
 
 
-@pytest.mark.parametrize("episodes, replicas, nearest", [(1, 2, 2), (6, 4, 8)])
+@pytest.mark.parametrize(("episodes", "replicas", "nearest"), [(1, 2, 2), (6, 4, 8)])
 def test_a_step_is_divided_evenly(episodes, replicas, nearest):
     message = f"number of replicas, {replicas} here. Received: {episodes}; set it to {nearest}"
     with pytest.raises(ConfigError, match=message):
@@ -366,13 +373,13 @@ def test_a_step_is_divided_evenly(episodes, replicas, nearest):
 
 def test_an_epoch_is_divided_evenly():
     check_devices(config(episodes_per_epoch=8, steps_per_execution=2), Devices(1))
-    with pytest.raises(ConfigError, match="`training.steps_per_execution` must divide the steps of an epoch, 4 here"):
+    with pytest.raises(ConfigError, match=r"`training.steps_per_execution` must divide the steps of an epoch, 4 here"):
         check_devices(config(episodes_per_epoch=8, steps_per_execution=3), Devices(1))
 
 
 def test_xla_is_refused_where_it_is_wrong():
     through = {"detach": False}
-    with pytest.raises(ConfigError, match="`training.xla` must be false with guidance.detach=false"):
+    with pytest.raises(ConfigError, match=r"`training.xla` must be false with guidance.detach=false"):
         check_devices(config(guidance=through, xla=True), Devices(1))
     check_devices(config(guidance={**through, "mode": "none"}, xla=True), Devices(1))
     check_devices(config(guidance=through), Devices(1))
@@ -380,7 +387,7 @@ def test_xla_is_refused_where_it_is_wrong():
 
 def test_xla_is_refused_on_several_replicas():
     check_devices(config(xla=True), Devices(1))
-    with pytest.raises(ConfigError, match="`training.xla` must be false on several replicas"):
+    with pytest.raises(ConfigError, match=r"`training.xla` must be false on several replicas"):
         check_devices(config(xla=True), Devices(2))
 
 
@@ -402,7 +409,7 @@ class Worker:
 
 
 @pytest.mark.parametrize(
-    "worker, expected",
+    ("worker", "expected"),
     [
         (("worker", 0), True),
         (("worker", 1), False),
@@ -422,10 +429,12 @@ def test_other_workers_write_elsewhere(tmp_path):
     for file in (run.checkpoints_folder / "000007.npz", run.last_file):
         file.write_bytes(b"state")
     with own_folder(run, Worker("worker", 1)) as own:
-        assert own.path != run.path and own.last_file.read_bytes() == b"state"
+        assert own.path != run.path
+        assert own.last_file.read_bytes() == b"state"
         assert (own.checkpoints_folder / "000007.npz").read_bytes() == b"state"
         own.config_file.write_text("")
-    assert not own.path.exists() and sorted(os.listdir(run.path)) == ["checkpoints", "last.npz"]
+    assert not own.path.exists()
+    assert sorted(os.listdir(run.path)) == ["checkpoints", "last.npz"]
 
 
 def test_a_checkpoint_that_vanishes_meanwhile_is_not_missed(tmp_path):

@@ -112,7 +112,7 @@ def origin_pictures(records: Records, origins: Sequence[str], new_label: np.ndar
     labels = records.labels if new_label is None else np.asarray(new_label)[records.labels]
     return [
         Picture(label, origin, functools.partial(records.image, index))
-        for index, (label, origin) in enumerate(zip(labels.tolist(), origins))
+        for index, (label, origin) in enumerate(zip(labels.tolist(), origins, strict=True))
         if label >= 0
     ]
 

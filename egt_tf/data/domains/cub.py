@@ -42,7 +42,7 @@ class Cub(DomainBuilder):
         """All images of both splits; the names of the classes are known only from them."""
         features, records = self.origin_records(dl_manager, ("train", "test"), ("image/filename", "label_name"))
         names = features["label"].names
-        for label, name in zip(records.labels.tolist(), records.kept["label_name"]):
+        for label, name in zip(records.labels.tolist(), records.kept["label_name"], strict=True):
             names[label] = name
         self.info.features["label"].names = names
         return origin_pictures(records, records.kept["image/filename"])

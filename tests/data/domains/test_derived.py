@@ -78,7 +78,8 @@ def species(pixels, plants=(3, 1, 2, 2, 4)):
 def test_cub_takes_all_images_and_splits_by_the_rule(stand_in, pixels):
     asked = stand_in("caltech_birds2011", birds(pixels))
     found = prepare_domain("cub")
-    assert asked == ["caltech_birds2011"] and found.made
+    assert asked == ["caltech_birds2011"]
+    assert found.made
     source = open_source("domain:cub")
     assert source.class_names == tuple(f"bird{c}" for c in range(8))
     assert levels(source, "base") == {f"bird{c}": [10 * c, 10 * c + 1] for c in (0, 2, 4, 6)}
@@ -165,11 +166,15 @@ def test_every_builder_says_what_it_is(domain, data_folder):
     builder = domain_builder(domain)
     info = builder.info
     assert (builder.name, str(builder.version)) == (domain.name, domain.version)
-    assert set(info.features) == {"image", "label", "origin"} and info.supervised_keys == ("image", "label")
-    assert info.citation.startswith("@") and info.homepage.startswith("http") and info.description
+    assert set(info.features) == {"image", "label", "origin"}
+    assert info.supervised_keys == ("image", "label")
+    assert info.citation.startswith("@")
+    assert info.homepage.startswith("http")
+    assert info.description
     assert info.redistribution_info.license
     assert tfds.builder(domain.name, data_dir=data_folder, try_gcs=False).name == domain.name
-    assert not data_folder.exists() and not is_prepared(domain)
+    assert not data_folder.exists()
+    assert not is_prepared(domain)
     if domain.origin:
         assert tfds.builder_cls(domain.origin)
 
@@ -218,10 +223,12 @@ def test_an_interruption_leaves_nothing_half_and_costs_no_second_download(stand_
         with pytest.raises(KeyboardInterrupt):
             prepare_domain("cub")
     cub = find_domain("cub")
-    assert not is_prepared(cub) and not prepared_folder(cub).parent.exists()
-    with pytest.raises(DataError, match="not prepared in .*egt-tf data prepare cub"):
+    assert not is_prepared(cub)
+    assert not prepared_folder(cub).parent.exists()
+    with pytest.raises(DataError, match=r"not prepared in .*egt-tf data prepare cub"):
         open_source("domain:cub")
-    assert prepare_domain("cub").made and asked == ["caltech_birds2011"]
+    assert prepare_domain("cub").made
+    assert asked == ["caltech_birds2011"]
 
 
 def test_what_a_killed_process_left_is_removed(stand_in, pixels):
@@ -234,9 +241,11 @@ def test_what_a_killed_process_left_is_removed(stand_in, pixels):
 
 def test_two_processes_do_not_prepare_the_same(stand_in, pixels, data_folder):
     asked = stand_in("caltech_birds2011", birds(pixels))
-    with prepare_module._only_one(find_domain("cub")):
-        with pytest.raises(DataError, match="being prepared by another process"):
-            prepare_domain("cub")
+    with (
+        prepare_module._only_one(find_domain("cub")),
+        pytest.raises(DataError, match="being prepared by another process"),
+    ):
+        prepare_domain("cub")
     assert not asked
 
 
@@ -245,8 +254,10 @@ def test_a_failed_download_says_which_files_go_where(stand_in, data_folder):
     with pytest.raises(DataError) as caught:
         prepare_domain("cub")
     message = str(caught.value)
-    assert "no route to host" in message and "CUB_200_2011.tgz" in message
-    assert str(data_folder / "downloads" / "manual") in message and "\n" not in message
+    assert "no route to host" in message
+    assert "CUB_200_2011.tgz" in message
+    assert str(data_folder / "downloads" / "manual") in message
+    assert "\n" not in message
     assert not [path for path in data_folder.rglob("*") if path.is_file()]
 
 
@@ -269,7 +280,7 @@ def test_a_damaged_file_is_named(stand_in, pixels):
     (file,) = folder.glob("*novel.tfrecord*")
     whole = file.read_bytes()
     file.write_bytes(whole[:100] + bytes(4) + whole[104:])
-    with pytest.raises(DataError, match="cannot read domain:cub in .*1.0.0"):
+    with pytest.raises(DataError, match=r"cannot read domain:cub in .*1.0.0"):
         open_source("domain:cub")
 
 
@@ -279,14 +290,14 @@ def test_a_vanished_file_is_named_when_read(stand_in, pixels):
     source = open_source("domain:cub")
     for file in folder.glob("*.tfrecord*"):
         file.unlink()
-    with pytest.raises(DataError, match="cannot read example 0 of domain:cub in .*tfrecord"):
+    with pytest.raises(DataError, match=r"cannot read example 0 of domain:cub in .*tfrecord"):
         source.read(0)
 
 
 def test_names():
     with pytest.raises(DataError, match="did you mean 'mini_imagenet'"):
         find_domain("miniImagenet")
-    with pytest.raises(DataError, match="one of mini_imagenet, cub, cars, places, plantae. Received: 'dogs'$"):
+    with pytest.raises(DataError, match=r"one of mini_imagenet, cub, cars, places, plantae. Received: 'dogs'$"):
         find_domain("dogs")
     with pytest.raises(DataError, match="did you mean 'domain:cub'"):
         open_source("cub")
