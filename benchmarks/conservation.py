@@ -24,8 +24,8 @@ from tensorflow import keras
 from egt_tf.backbones import resnet10
 from egt_tf.data.pipeline import image_batches
 from egt_tf.data.sources import open_source
-from egt_tf.explain import COMPOSITES, record, reverse
-from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.lrp import COMPOSITES, record, reverse
+from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.runs import RunFolder
 
 SIZE = 84

@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from egt_tf.backbones import resnet10
-from egt_tf.explain import COMPOSITES, linear_parts, record, reverse
+from egt_tf.lrp import COMPOSITES, linear_parts, record, reverse
 
 COMPOSITE_NAMES = ("fsc", "fsc_gamma", "epsilon_plus", "lrp.epsilon", "lrp.sequential_preset_a")
 

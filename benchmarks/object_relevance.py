@@ -27,9 +27,9 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.data.synthetic import DOMAINS
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain.episode import query_inputs, start_of_first_query
-from egt_tf.explain.heatmap import pool_channels
 from egt_tf.explain.methods import get_method
+from egt_tf.explain.query import query_inputs, start_of_first_query
+from egt_tf.figures.colormap import pool_channels
 from egt_tf.runs import RunFolder
 
 METHODS = (

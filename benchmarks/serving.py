@@ -29,7 +29,7 @@ from PIL import Image
 
 from egt_tf.data.synthetic import draw
 from egt_tf.errors import EgtError, ExportError
-from egt_tf.export.loading import ExportedModel
+from egt_tf.serving.exported_model import ExportedModel
 
 SIGNATURES = ("serving_default", "explain")
 IMAGES, WARM_UP = 4, 20

@@ -56,7 +56,7 @@ def client(
     timeout: float,
 ) -> None:
     """Classify JPEG and PNG images by a model that TensorFlow Serving serves."""
-    from egt_tf.export.client import ModelServer, RemoteClassifier, read_support_files
+    from egt_tf.serving.client import ModelServer, RemoteClassifier, read_support_files
 
     support = None if folder is None else read_support_files(folder)
     files = [image.read_bytes() for image in images]

@@ -104,10 +104,10 @@ def _check_options(images, folder, exported, method, compare, out):
 
 def _explain_by_run(images, figures, folder, support_folder, target, method, compare):
     from egt_tf.data.support import load_image, load_support
-    from egt_tf.explain.comparison import draw_comparison
-    from egt_tf.explain.episode import explain_image
-    from egt_tf.explain.figure import save
     from egt_tf.explain.methods import get_method
+    from egt_tf.explain.query import explain_image
+    from egt_tf.figures.comparison import draw_comparison
+    from egt_tf.figures.explanation import save
     from egt_tf.runs import RunFolder, newest_run
 
     run = newest_run(_RUNS) if folder is None else RunFolder(folder)
@@ -133,9 +133,9 @@ def _explain_by_run(images, figures, folder, support_folder, target, method, com
 
 def _explain_by_exported(images, figures, exported, described, support_folder, target):
     from egt_tf.data.support import load_image, load_support
-    from egt_tf.explain.figure import save
-    from egt_tf.export.explanation import ExportedExplainer
-    from egt_tf.export.loading import ExportedModel
+    from egt_tf.figures.explanation import save
+    from egt_tf.serving.explainer import ExportedExplainer
+    from egt_tf.serving.exported_model import ExportedModel
 
     explainer = ExportedExplainer(ExportedModel(exported))
     support = explainer.support if support_folder is None else load_support(support_folder, explainer.image_size)

@@ -24,7 +24,7 @@ from .lines import prediction_line
 )
 def predict(images: tuple[Path, ...], folder: Path | None) -> None:
     """Classify JPEG and PNG images by the support set stored in an exported model."""
-    from egt_tf.export.loading import ExportedModel
+    from egt_tf.serving.exported_model import ExportedModel
 
     files = [image.read_bytes() for image in images]
     model = ExportedModel(folder or packaged_model())

@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     homes = {
         "EpisodicModel": "egt_tf.episodic_model",
         "GuidedModel": "egt_tf.training.guided_model",
-        "LRP": "egt_tf.explain.analyzer",
+        "LRP": "egt_tf.lrp.analyzer",
         "load_config": "egt_tf.config",
         "open_source": "egt_tf.data.sources",
     }

@@ -95,7 +95,7 @@ def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tens
     if augmentation != "full_erasing":
         return result
     # Another stream than the crop's, so that "full" and "full_erasing" differ in the rectangle alone.
-    return erase(result, tf.random.stateless_uniform([2 * _ATTEMPTS + 3], [*seed, 0, 1], alg=_GENERATOR))
+    return erase(result, tf.random.stateless_uniform([2 * _ATTEMPTS + 3], seed + [0, 1], alg=_GENERATOR))
 
 
 def check_augmentation(augmentation: str) -> None:

@@ -61,11 +61,11 @@ def _heart() -> np.ndarray:
 
 
 def _drop() -> np.ndarray:
-    return np.concatenate([[[0.0, -1.25]], [*_arc(-25, 205, 22, radius=0.8), 0.0, 0.35]])
+    return np.concatenate([[[0.0, -1.25]], _arc(-25, 205, 22, radius=0.8) + [0.0, 0.35]])
 
 
 def _moon() -> np.ndarray:
-    return [*np.concatenate([_arc(60, 300, 24), [*_arc(280, 80, 16, radius=0.88), 0.35, 0.0]]), 0.2, 0.0]
+    return np.concatenate([_arc(60, 300, 24), _arc(280, 80, 16, radius=0.88) + [0.35, 0.0]]) + [0.2, 0.0]
 
 
 def _arrow() -> np.ndarray:
@@ -76,12 +76,12 @@ def _arrow() -> np.ndarray:
 _COMPONENTS: dict[str, _Component] = {
     "disc": _Component(_arc(0, 350, 36, radius=0.97), room=0.97),
     "square": _Component(_arc(45, 315, 4, radius=1.22), room=0.86),
-    "triangle": _Component([*_arc(-90, 150, 3, radius=1.22), 0.0, 0.15], centre=(0.0, 0.15), room=0.61),
+    "triangle": _Component(_arc(-90, 150, 3, radius=1.22) + [0.0, 0.15], centre=(0.0, 0.15), room=0.61),
     "diamond": _Component(np.array([[0, -1.25], [0.74, 0], [0, 1.25], [-0.74, 0]]), room=0.63),
     "star": _Component(_star(), room=0.56),
     "cross": _Component(_cross(), room=0.50),
     "heart": _Component(_heart(), centre=(0.0, -0.15), room=0.66),
-    "dome": _Component([*_arc(180, 360, 24, radius=1.15), 0.0, 0.5], centre=(0.0, -0.02), room=0.55),
+    "dome": _Component(_arc(180, 360, 24, radius=1.15) + [0.0, 0.5], centre=(0.0, -0.02), room=0.55),
     "drop": _Component(_drop()),
     "moon": _Component(_moon()),
     "arrow": _Component(_arrow()),

@@ -13,7 +13,7 @@ from tensorflow import keras
 from egt_tf.doctor.findings import Finding, State
 from egt_tf.doctor.machine import Gpu
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain.presets import COMPOSITES
+from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel
 

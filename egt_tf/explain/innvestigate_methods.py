@@ -21,8 +21,8 @@ from tensorflow import keras
 from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.gradient import DERIVATIVE, ROUTE, images_and_features
-from egt_tf.explain.reverse import record, reverse
+from egt_tf.explain.gradients import DERIVATIVE, ROUTE, images_and_features
+from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800
 

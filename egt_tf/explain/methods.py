@@ -13,12 +13,12 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain import gradient as gradients
-from egt_tf.explain.canonize import fold_batch_norm, has_foldable
-from egt_tf.explain.composites import Composite
+from egt_tf.explain import gradients
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
-from egt_tf.explain.presets import COMPOSITES
-from egt_tf.explain.reverse import record, reverse
+from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
+from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.presets import COMPOSITES
+from egt_tf.lrp.propagation import record, reverse
 
 Select = Callable[[tf.Tensor], tf.Tensor]
 INNVESTIGATE = "innvestigate:"

@@ -8,10 +8,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain.composites import Composite
-from egt_tf.explain.reverse import record, reverse
-from egt_tf.explain.start import log_odds
 from egt_tf.heads.base import Head
+from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.propagation import record, reverse
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class OneByOne:
     """Asks a model about each query as if it were alone: every query is an episode of its own.
 
     A head that normalises by the statistics of its episode gets the support images as further queries, as
-    `egt_tf.explain.episode.query_inputs` does; its statistics are then those of a fixed set and the one query.
+    `egt_tf.explain.query.query_inputs` does; its statistics are then those of a fixed set and the one query.
     All methods work eagerly and inside graphs, for any number of queries, support images and ways.
 
     Args:

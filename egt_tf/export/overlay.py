@@ -1,4 +1,4 @@
-"""The picture of a relevance map, drawn inside the graph; the same as `egt_tf.explain.heatmap` draws."""
+"""The picture of a relevance map, drawn inside the graph; the same as `egt_tf.figures.colormap` draws."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.preprocessing import denormalize
-from egt_tf.explain.figure import SMOOTHING
-from egt_tf.explain.heatmap import DIVERGING, LUMA
+from egt_tf.figures.colormap import DIVERGING, LUMA
+from egt_tf.figures.explanation import SMOOTHING
 
 PERCENTILE = 99.5
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from egt_tf.data.support import SupportSet, load_support
 from egt_tf.errors import ExportError
 from egt_tf.export.calibration import Calibration
-from egt_tf.export.explanation import SHOWN, shown_file
 from egt_tf.export.limits import RequestLimits
 from egt_tf.export.model_card import MODEL_CARD, Origin, model_card
 from egt_tf.export.saved_model import Served, served, served_portably, write_version
 from egt_tf.export.warm_up import WARM_UP, available, warm_up_records
 from egt_tf.runs import RunFolder
+from egt_tf.serving.explainer import SHOWN, shown_file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

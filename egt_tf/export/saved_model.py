@@ -18,12 +18,12 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError, original_error
 from egt_tf.explain.methods import get_method
-from egt_tf.explain.plain import with_plain_operations
-from egt_tf.explain.presets import COMPOSITES
 from egt_tf.export.limits import RequestLimits
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
 from egt_tf.heads.base import Head
+from egt_tf.lrp.plain_operations import with_plain_operations
+from egt_tf.lrp.presets import COMPOSITES
 
 CLASS_NAMES = "class_names.txt"
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.

@@ -16,9 +16,9 @@ from egt_tf.data.support import SupportSet
 from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.episode import explain_image
-from egt_tf.explain.figure import page_pixels
 from egt_tf.explain.methods import get_method
+from egt_tf.explain.query import explain_image
+from egt_tf.figures.explanation import page_pixels
 from egt_tf.files import write_png
 from egt_tf.runs import RunFolder
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError
-from egt_tf.explain.composites import Composite
-from egt_tf.explain.reverse import record, reverse
-from egt_tf.explain.start import log_odds
 from egt_tf.heads.base import Head
 from egt_tf.heads.similarity import widen
+from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.propagation import record, reverse
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain.composites import Composite
-from egt_tf.explain.kinds import outputs_nonnegative
-from egt_tf.explain.presets import COMPOSITES
+from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.layer_types import outputs_nonnegative
+from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.training.guidance import LossWeights, guided_scores
 from egt_tf.training.health import Health, Statistics, apply_if, may_overflow
 from egt_tf.weights import named_weights

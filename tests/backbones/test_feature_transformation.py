@@ -14,8 +14,8 @@ from egt_tf.backbones.feature_transformation import (
     without_transformations,
 )
 from egt_tf.errors import ConfigError
-from egt_tf.explain import COMPOSITES, record, reverse
-from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.lrp import COMPOSITES, record, reverse
+from egt_tf.lrp.canonizers import fold_batch_norm
 from tests.layer_harness import check_layer
 
 SMALL = {

@@ -7,7 +7,7 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, resnet12
 from egt_tf.errors import ConfigError
-from egt_tf.explain import COMPOSITES, record, reverse
+from egt_tf.lrp import COMPOSITES, record, reverse
 
 NARROW = (2, 3, 4, 5)
 

@@ -13,7 +13,7 @@ from egt_tf.data.preprocessing import denormalize, evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import load_image
-from egt_tf.export.loading import ExportedModel
+from egt_tf.serving.exported_model import ExportedModel
 from egt_tf_cli import box
 from egt_tf_cli.box import packaged_model, packaged_sample
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from egt_tf.export.loading import ExportedModel
+from egt_tf.serving.exported_model import ExportedModel
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain import COMPOSITES, record, reverse
-from egt_tf.explain.canonize import fold_batch_norm
+from egt_tf.lrp import COMPOSITES, record, reverse
+from egt_tf.lrp.canonizers import fold_batch_norm
 
 SIZE, WAYS, SHOTS, QUERIES = 32, 3, 2, 6
 HEADS = {

@@ -7,7 +7,7 @@ import pytest
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import to_json
-from tests.explain.random_explanation import random_explanation as make
+from tests.figures.random_explanation import random_explanation as make
 
 
 def test_ranking_predicted_and_runner_up():

@@ -10,10 +10,11 @@ import pytest
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain import COMPOSITES, innvestigate_methods, methods
-from egt_tf.explain.comparison import draw_comparison
-from egt_tf.explain.episode import explain_image
+from egt_tf.explain import innvestigate_methods, methods
 from egt_tf.explain.methods import all_methods, get_method
+from egt_tf.explain.query import explain_image
+from egt_tf.figures.comparison import draw_comparison
+from egt_tf.lrp import COMPOSITES
 
 SIZE = 32
 

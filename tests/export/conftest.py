@@ -17,8 +17,8 @@ from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.export.loading import ExportedModel
 from egt_tf.export.saved_model import served, served_portably, write_version
+from egt_tf.serving.exported_model import ExportedModel
 
 SIZE, WAYS, SHOTS = 32, 3, 2
 NAMES = ("ant", "bee", "cow")

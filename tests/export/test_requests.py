@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.errors import ExportError
-from egt_tf.export.loading import ExportedModel, version_folder
-from egt_tf.export.safety import operations
 from egt_tf.export.saved_model import served, versions, write_version
+from egt_tf.serving.exported_model import ExportedModel, version_folder
+from egt_tf.serving.safety import operations
 
 NAMES = {"serving_default", "explain", "classify_episode", "explain_episode", "embed"}
 WITH_PROTOTYPES = {"prototypes", "classify_with_prototypes"}

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from egt_tf.data.preprocessing import denormalize
-from egt_tf.explain.episode import query_inputs, relevance_of_query
-from egt_tf.explain.figure import display_maps
-from egt_tf.explain.heatmap import overlay
 from egt_tf.explain.methods import get_method
+from egt_tf.explain.query import query_inputs, relevance_of_query
 from egt_tf.export.saved_model import served, write_version
+from egt_tf.figures.colormap import overlay
+from egt_tf.figures.explanation import display_maps
 
 ASK = """
     model = tf.saved_model.load(sys.argv[2])

@@ -7,10 +7,10 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
-from egt_tf.explain import COMPOSITES
-from egt_tf.explain.start import log_odds
 from egt_tf.heads import HEADS, CrossAttentionHead
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
+from egt_tf.lrp import COMPOSITES
+from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.training.guidance import guided_scores, relevance_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, load_arrays, named_weights, save_arrays, weight_arrays

@@ -9,8 +9,8 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
-from egt_tf.explain import COMPOSITES
 from egt_tf.heads import HEADS, GraphHead
+from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel
 from tests import graph_reference as reference

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.explain import COMPOSITES
 from egt_tf.heads import HEADS
+from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, weight_arrays

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from egt_tf.explain import COMPOSITES
 from egt_tf.heads import PrototypeHead
+from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from tests.heads.feature_episodes import episodes, prototypes_of
 from tests.layer_harness import check_layer

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import resnet10
-from egt_tf.explain import LRP
+from egt_tf.lrp import LRP
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "explaining.md").read_text(encoding="utf-8")
 

@@ -32,12 +32,12 @@ import published_weights as published
 
 from egt_tf.backbones.conv import conv4np
 from egt_tf.backbones.resnet import resnet10, resnet12
-from egt_tf.explain import COMPOSITES, Composite, Entry, record, reverse
-from egt_tf.explain.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus
-from egt_tf.explain.presets import ZENNIT_STABILIZER, structural_entries
-from egt_tf.explain.rules import Pass, Route, Rule, Share
 from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead
 from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
+from egt_tf.lrp.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus
+from egt_tf.lrp.presets import ZENNIT_STABILIZER, structural_entries
+from egt_tf.lrp.rules import Pass, Route, Rule, Share
 from egt_tf.published.names import conv_layers, resnet12_layers
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights
 

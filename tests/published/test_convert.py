@@ -12,7 +12,7 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import evaluate
-from egt_tf.explain.episode import explain_image
+from egt_tf.explain.query import explain_image
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.convert import Choices, convert, convert_arrays
 from egt_tf.runs import RunFolder

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError
-from egt_tf.explain import COMPOSITES
-from egt_tf.explain.start import log_odds
 from egt_tf.heads import RelationHead
 from egt_tf.heads.layers import PairConcat
+from egt_tf.lrp import COMPOSITES
+from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.training.guidance import LossWeights, guided_scores, loss_weights, relevance_weights
 
 FSC = COMPOSITES.get("fsc")

@@ -11,7 +11,7 @@ from tensorflow import keras
 import egt_tf.training.guided_model as module
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
-from egt_tf.explain.analyzer import LRP
+from egt_tf.lrp.analyzer import LRP
 from egt_tf.training.guided_model import GuidedModel
 
 SIZE = 32

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.straightforward import scores_of
-from egt_tf.explain import COMPOSITES
 from egt_tf.heads import CrossAttentionHead, GraphHead, Head, RelationHead
+from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 
 WAYS, SHOTS, QUERIES = 3, 2, 2

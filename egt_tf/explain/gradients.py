@@ -1,0 +1,166 @@
+"""Explanations by gradients, through the same recorded pass as relevance.
+
+Each function takes a model with one output, one tensor for each of its inputs and `select`, which gives the weights of
+the output in the value explained: `s = sum(select(output) * output)`, the weights being constants. It returns one map
+for each input, of its shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.errors import ExplainError
+from egt_tf.lrp.composites import Composite, Entry
+from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.propagation import Trace, record, reverse
+from egt_tf.lrp.rules import Derivative, Guided, Route
+
+Select = Callable[[tf.Tensor], tf.Tensor]
+
+DERIVATIVE = Composite([Entry(Derivative(), kind="any")], "gradient")
+GUIDED = Composite([Entry(Guided(), kind="any")], "guided_backprop")
+ROUTE = Composite([Entry(Route(), kind="any")], "route")
+
+
+def gradient(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
+    """The derivative of the score, d s / d x."""
+    trace = record(model, inputs)
+    return reverse(trace, select(trace.outputs[0]), DERIVATIVE)
+
+
+def input_times_gradient(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
+    """The input times the derivative of the score, x * d s / d x."""
+    return [x * slope for x, slope in zip(inputs, gradient(model, inputs, select), strict=True)]
+
+
+def guided_backprop(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
+    """The gradient without what is negative behind a ReLU (Springenberg et al., 2015)."""
+    trace = record(model, inputs)
+    return reverse(trace, select(trace.outputs[0]), GUIDED)
+
+
+def integrated_gradients(
+    model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, steps: int = 32, fixed: Collection[str] = ()
+) -> list[tf.Tensor]:
+    """The input times the mean derivative along the path from zero to the input: `x * mean_t d s / d x at t x`.
+
+    The zero of a normalised image is a mean grey. The maps sum to `s(x) - s(0)`, up to the size of the steps.
+
+    Args:
+        model, inputs, select: see the head of this file; what is selected at x stays selected along the path.
+        steps: points on the path, >= 1.
+        fixed: names of inputs that do not move, such as labels.
+
+    Source: Sundararajan et al., 2017, with the midpoint rule.
+    """
+    _check_count("steps", steps)
+    weights = select(record(model, inputs).outputs[0])
+    moving = [name not in fixed for name in model.input_names]
+    points = (
+        [x * ((step + 0.5) / steps) if moves else x for x, moves in zip(inputs, moving, strict=True)]
+        for step in range(steps)
+    )
+    return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights), strict=True)]
+
+
+def smoothgrad(
+    model: keras.Model,
+    inputs: Sequence[tf.Tensor],
+    select: Select,
+    samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+    fixed: Collection[str] = (),
+) -> list[tf.Tensor]:
+    """The mean gradient over noisy copies of the input (Smilkov et al., 2017).
+
+    Args:
+        model, inputs, select: see the head of this file; what is selected at x is selected in every copy.
+        samples: copies, >= 1.
+        noise: standard deviation as a share of the input's range.
+        seed: of the noise.
+        fixed: names of inputs that stay as they are, such as labels.
+    """
+    _check_count("samples", samples)
+    weights = select(record(model, inputs).outputs[0])
+
+    def noisy(x, seeds):
+        deviation = noise * (tf.reduce_max(x) - tf.reduce_min(x))
+        return x + deviation * tf.random.stateless_normal(tf.shape(x), seeds, dtype=x.dtype)
+
+    points = (
+        [
+            x if name in fixed else noisy(x, (seed + number, sample))
+            for number, (name, x) in enumerate(zip(model.input_names, inputs, strict=True))
+        ]
+        for sample in range(samples)
+    )
+    return _mean_gradient(model, points, weights)
+
+
+def grad_cam(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
+    """The last feature map weighted by its mean derivatives, scaled up: `relu(sum_c a_c mean_position d s / d a_c)`.
+
+    The value of a pixel is spread evenly over its channels. In a few-shot model the map is the backbone's, for query
+    and support images alike.
+
+    Raises:
+        ExplainError: the model does not go from images through feature maps.
+
+    Source: Selvaraju et al., 2017.
+    """
+    trace = record(model, inputs)
+    images, features = images_and_features(trace)
+    (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
+    weights = tf.reduce_mean(slope, axis=[1, 2], keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
+    heat = tf.image.resize(heat, tf.shape(images)[1:3], method="bilinear") / images.shape[-1]
+    return reverse(trace, tf.broadcast_to(heat, tf.shape(images)), ROUTE, of=images)
+
+
+def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
+    """The batch of images that the first weights of a model see, and the last feature map that is one of a batch.
+
+    Raises:
+        ExplainError: there are none.
+    """
+    images = next(
+        (
+            _before_padding(trace, step.inputs[0])
+            for step in trace.steps
+            if step.first and not is_kind(step.layer, "route") and len(step.inputs[0].shape) == 4
+        ),
+        None,
+    )
+    # The head of a few-shot model has tensors of four axes too, but episodes for its batch.
+    maps = [
+        y
+        for step in trace.steps
+        for y in step.outputs
+        if images is not None and y is not images and len(y.shape) == 4 and y.shape[0] == images.shape[0]
+    ]
+    if not maps:
+        raise ExplainError(
+            "this method needs a model that goes from images through feature maps. Received: a model without"
+        )
+    return images, maps[-1]
+
+
+def _before_padding(trace: Trace, x: tf.Tensor) -> tf.Tensor:
+    for step in trace.steps:
+        if isinstance(step.layer, keras.layers.ZeroPadding2D) and step.outputs[0] is x:
+            return step.inputs[0]
+    return x
+
+
+def _mean_gradient(model: keras.Model, points: Iterable[list[tf.Tensor]], weights: tf.Tensor) -> list[tf.Tensor]:
+    slopes = [gradient(model, point, lambda scores: weights) for point in points]
+    return [tf.add_n(list(each)) / len(slopes) for each in zip(*slopes, strict=True)]
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ExplainError(f"`{name}` must be >= 1. Received: {name}={value}")

@@ -1,0 +1,1 @@
+"""Pictures of explanations: colour maps, the canvas, the figures."""

@@ -1,0 +1,273 @@
+"""The linear part of a layer: what the rules for weighted sums need to know of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.errors import ExplainError
+from egt_tf.heads.layers import EpisodeBatchNormalization, PairConvolution2D
+
+L = keras.layers
+Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+# Named, though they are the defaults: without them, second derivatives fail in eager mode.
+_DATA_FORMATS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearPart:
+    """`z = forward(x, kernel) + bias`: a layer without its activation, on the weights it has now.
+
+    Attributes:
+        kernel: current weights, float32 or wider.
+        bias: current bias, or None.
+        forward: `(x, kernel) -> z`, linear in each of the two.
+        input_axis: the kernel's axis of input channels if every output sums over all of them, else None. Two inputs
+            with two kernels can then be one input with their channels side by side.
+        transposed: `(x, kernel, s) -> kernel transposed, applied to s`, where there is a faster way than the derivative
+            of `forward`.
+    """
+
+    kernel: tf.Tensor
+    bias: tf.Tensor | None
+    forward: Forward
+    input_axis: int | None = None
+    transposed: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+
+    def of(self, x: tf.Tensor) -> tf.Tensor:
+        """The weighted sum `z`."""
+        z = self.forward(x, self.kernel)
+        return z if self.bias is None else z + self.bias
+
+    def backward(self, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
+        """`kernel` transposed, applied to `s`; `x` gives the shape only."""
+        if self.transposed is not None:
+            return self.transposed(x, kernel, s)
+        # A linear map's derivative does not depend on where it is taken, so in a graph the forward pass is pruned.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            z = self.forward(x, kernel)
+        return tape.gradient(z, x, output_gradients=s)
+
+
+@functools.singledispatch
+def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
+    """Returns the weighted sums that `layer` computes one after the other; for most layers there is one.
+
+    Extend it for a layer of your own with `@linear_parts.register`.
+
+    Args:
+        layer: the Keras layer.
+        inputs: what it is called with; the first is what its weights are multiplied with. Some layers' weights depend
+            on it (statistics of the batch).
+
+    Raises:
+        ExplainError: the layer is not known to be a weighted sum.
+    """
+    raise ExplainError(
+        f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "
+        f"class {type(layer).__name__}; teach it with egt_tf.lrp.linear_parts.register"
+    )
+
+
+@linear_parts.register(L.Dense)
+def _(layer, x):
+    return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1), input_axis=-2),)
+
+
+@linear_parts.register(L.Conv1D)
+@linear_parts.register(L.Conv2D)
+@linear_parts.register(L.Conv3D)
+def _(layer, x):
+    _check_convolution(layer)
+    transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
+    return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
+
+
+@linear_parts.register(PairConvolution2D)
+def _(layer, pairs, *parts):
+    convolution = _convolution(layer)
+
+    def forward(x, kernel):
+        # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
+        return layer.of_parts(*parts, kernel) if parts and x is pairs else convolution(x, kernel)
+
+    def transposed(x, kernel, s):
+        return LinearPart(kernel, None, convolution).backward(x, kernel, s)
+
+    return (LinearPart(*_weights(layer), forward, input_axis=-2, transposed=transposed),)
+
+
+@linear_parts.register(L.DepthwiseConv1D)
+@linear_parts.register(L.DepthwiseConv2D)
+def _(layer, x):
+    _check_convolution(layer)
+    return (LinearPart(_tensor(layer.depthwise_kernel), _bias(layer), _depthwise_convolution(layer)),)
+
+
+@linear_parts.register(L.SeparableConv1D)
+@linear_parts.register(L.SeparableConv2D)
+def _(layer, x):
+    _check_convolution(layer)
+    depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
+    pointwise = LinearPart(
+        _tensor(layer.pointwise_kernel),
+        _bias(layer),
+        lambda x, kernel: tf.nn.convolution(x, kernel, 1, "VALID", _DATA_FORMATS[layer.rank]),
+    )
+    return depthwise, pointwise
+
+
+@linear_parts.register(L.Conv1DTranspose)
+@linear_parts.register(L.Conv2DTranspose)
+@linear_parts.register(L.Conv3DTranspose)
+def _(layer, x):
+    _check_convolution(layer)
+    if set(layer.dilation_rate) != {1}:
+        raise ExplainError(
+            f"a transposed convolution is explained without dilation. Received: layer {layer.name!r} "
+            f"with dilation_rate={layer.dilation_rate}"
+        )
+
+    def forward(x, kernel):
+        shape = layer.compute_output_shape(x.shape)
+        return tf.nn.conv_transpose(
+            x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank]
+        )
+
+    return (LinearPart(*_weights(layer), forward),)
+
+
+@linear_parts.register(L.BatchNormalization)
+def _(layer, x):
+    # Keras keeps the axes as a list once the layer is built.
+    if [axis % len(x.shape) for axis in layer.axis] != [len(x.shape) - 1]:
+        raise ExplainError(
+            "batch normalisation is explained along the last axis. "
+            f"Received: layer {layer.name!r} with axis={list(layer.axis)}"
+        )
+    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+
+
+@linear_parts.register(EpisodeBatchNormalization)
+def _(layer, x):
+    if layer.batch_statistics:
+        return _scale_and_shift(layer, *layer.moments(x))
+    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+
+
+def weighted_sum(layer: L.Layer, *inputs: tf.Tensor) -> tf.Tensor:
+    """What `layer` computes of its inputs before its own activation.
+
+    Raises:
+        ExplainError: the layer is not known to be a weighted sum.
+    """
+    x = inputs[0]
+    for part in linear_parts(layer, *inputs):
+        x = part.of(x)
+    return x
+
+
+def _scale_and_shift(layer, mean, variance):
+    """`y = k x + b`, value by value: batch normalisation with its statistics as constants."""
+    scale = tf.math.rsqrt(variance + layer.epsilon)
+    scale = scale if layer.gamma is None else scale * _tensor(layer.gamma)
+    shift = -mean * scale if layer.beta is None else _tensor(layer.beta) - mean * scale
+    return (LinearPart(scale, shift, lambda x, kernel: x * kernel, transposed=lambda x, kernel, s: s * kernel),)
+
+
+def _convolution(layer) -> Forward:
+    return lambda x, kernel: tf.nn.convolution(
+        x, kernel, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank], layer.dilation_rate
+    )
+
+
+# The transposed convolution to the pixels of an image wastes most of a processor's vector units on three channels.
+_FEW_CHANNELS = 4
+
+
+def _has_phases(layer: L.Layer, x: tf.Tensor) -> bool:
+    """Whether `_by_phases` is right for the layer, and faster than the derivative of the convolution."""
+    stride = layer.strides[0]
+    return (
+        layer.rank == 2
+        and stride > 1
+        and layer.strides == (stride, stride)
+        and layer.dilation_rate == (1, 1)
+        and None not in x.shape[1:]
+        and x.shape[-1] <= _FEW_CHANNELS
+    )
+
+
+def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
+    """A transposed convolution with a stride, as one without and with stride^2 times the channels.
+
+    Output pixel `stride * a + i` gets `sum_p s[a - p] kernel[stride * p + i]`: a convolution of s for each of the
+    `stride^2` phases i, whose outputs are then interleaved.
+    """
+    height, width, channels, units = kernel.shape
+    taps = [-(-side // stride) for side in (height, width)]
+    kernel = tf.pad(
+        kernel, [[0, t * stride - side] for t, side in zip(taps, (height, width), strict=True)] + [[0, 0]] * 2
+    )
+    kernel = tf.reshape(kernel, [taps[0], stride, taps[1], stride, channels, units])
+    # One axis at a time, as every inference engine can.
+    kernel = tf.reverse(tf.reverse(tf.transpose(kernel, [0, 2, 5, 1, 3, 4]), axis=[0]), axis=[1])
+    kernel = tf.reshape(kernel, [*taps, units, stride * stride * channels])
+    phases = tf.nn.conv2d(s, kernel, 1, [[0, 0], *([t - 1] * 2 for t in taps), [0, 0]])
+    return _cut(tf.nn.depth_to_space(phases, stride), x.shape[1:3], (height, width), s.shape[1:3], stride, padding)
+
+
+def _cut(full, sides, kernel_sides, output_sides, stride, padding):
+    """The part of a transposed convolution's full result that is no padding; nothing reaches the last pixels."""
+    begins, ends = [], []
+    for side, kernel, outputs, rows in zip(sides, kernel_sides, output_sides, full.shape[1:3], strict=True):
+        begin = max((outputs - 1) * stride + kernel - side, 0) // 2 if padding == "same" else 0
+        begins.append(begin)
+        ends.append(max(begin + side - rows, 0))
+    if any(ends):
+        full = tf.pad(full, [[0, 0], *([0, end] for end in ends), [0, 0]])
+    return full[:, begins[0] : begins[0] + sides[0], begins[1] : begins[1] + sides[1]]
+
+
+def _depthwise_convolution(layer) -> Forward:
+    padding = layer.padding.upper()
+    if layer.rank == 2:
+        return lambda x, kernel: tf.nn.depthwise_conv2d(
+            x, kernel, [1, *layer.strides, 1], padding, "NHWC", layer.dilation_rate
+        )
+
+    def of_one_row(x, kernel):
+        # TensorFlow has it for images only, and wants the same stride on both axes.
+        y = tf.nn.depthwise_conv2d(
+            x[:, None], kernel[None], [1, *2 * layer.strides, 1], padding, "NHWC", (1, *layer.dilation_rate)
+        )
+        return y[:, 0]
+
+    return of_one_row
+
+
+def _check_convolution(layer):
+    if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
+        raise ExplainError(
+            "convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
+            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
+            f"padding={layer.padding!r}, groups={layer.groups}"
+        )
+
+
+def _weights(layer):
+    return _tensor(layer.kernel), _bias(layer)
+
+
+def _bias(layer):
+    return _tensor(layer.bias) if layer.use_bias else None
+
+
+def _tensor(variable):
+    return tf.convert_to_tensor(variable)

@@ -1,0 +1,378 @@
+"""Rules of layer-wise relevance propagation for layers that are weighted sums: dense layers, convolutions, scalings.
+
+Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2017 (z^B, w^2) and 2019 (gamma, overview);
+Sun et al. 2020 (few-shot use).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from egt_tf.errors import ExplainError
+from egt_tf.lrp.linear_parts import LinearPart, linear_parts
+from egt_tf.lrp.rules import RULES, Rule, divide, guarded_division, stabilize
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+    """The input of a weighted sum.
+
+    Attributes:
+        x: its values.
+        nonnegative: whether the graph says that none is negative.
+        present: 1 where x is a value and 0 where it is padding, of a shape that broadcasts to that of x; None: no
+            padding.
+    """
+
+    x: tf.Tensor
+    nonnegative: bool = False
+    present: tf.Tensor | None = None
+
+    def everywhere(self, value: float | Sequence[float]) -> tf.Tensor:
+        """A number, or one for each channel, wherever x is no padding; shaped as x."""
+        filled = tf.zeros_like(self.x) + tf.constant(value, self.x.dtype)
+        return filled if self.present is None else filled * tf.cast(self.present, self.x.dtype)
+
+
+class LinearRule(Rule):
+    """Base of the rules for layers with weights; a subclass says how one weighted sum is shared out."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        parts = linear_parts(reverse_state["layer"], *Xs)
+        signals = [Signal(Xs[0], reverse_state["nonnegative"][0], reverse_state["present"][0])]
+        for part in parts[:-1]:
+            # Of the output of a weighted sum no sign is known.
+            signals.append(Signal(part.of(signals[-1].x)))
+        relevance = Rs[0]
+        for part, signal in reversed(list(zip(parts, signals, strict=True))):
+            relevance = self.share_out(signal, relevance, part)
+        return [relevance, *[None] * (len(Xs) - 1)]
+
+    def share_out(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        """Relevance of `signal.x`, given that of `forward(x, kernel) + bias`."""
+        raise NotImplementedError
+
+
+@RULES.register("z")
+class Z(LinearRule):
+    """`R_i = sum_j x_i w_ij R_j / z_j`, `z_j = sum_i x_i w_ij (+ b_j)`; exact zeros of z are guarded.
+
+    Args:
+        bias: whether the bias takes part in the denominator (and keeps its share).
+    """
+
+    def __init__(self, bias: bool = True):
+        self.bias = bias
+
+    def share_out(self, signal, relevance, part):
+        z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
+        return signal.x * part.backward(signal.x, part.kernel, self._divide(relevance, z))
+
+    def _divide(self, relevance, z):
+        return guarded_division(relevance, z)
+
+
+@RULES.register("epsilon")
+class Epsilon(Z):
+    """As `Z`, with the denominators `z + epsilon sign(z)`, `sign(0) = 1`.
+
+    Args:
+        epsilon: stabiliser, > 0. Published few-shot use: 0.01.
+        bias: whether the bias takes part in the denominator (and keeps its share).
+    """
+
+    def __init__(self, epsilon: float = 1e-7, bias: bool = True):
+        super().__init__(bias)
+        if epsilon <= 0:
+            raise ExplainError(f"`epsilon` must be > 0. Received: epsilon={epsilon}")
+        self.epsilon = epsilon
+
+    def _divide(self, relevance, z):
+        return relevance / stabilize(z, self.epsilon)
+
+
+@RULES.register("alpha_beta")
+class AlphaBeta(LinearRule):
+    """`R_i = alpha sum_j (x_i w_ij)+ R_j / Z+_j  -  beta sum_j (x_i w_ij)- R_j / Z-_j`.
+
+    `Z+_j` sums the positive contributions `x+ w+ + x- w-` (and `b+`), `Z-_j` the negative ones `x- w+ + x+ w-`
+    (and `b-`); exact zeros are guarded, and a unit without contributions of a sign loses that part.
+
+    Args:
+        alpha: weight of the positive contributions.
+        beta: weight of the negative ones, >= 0; `alpha - beta` must be 1, or relevance would grow or fade.
+        bias: whether the bias takes part in the denominators.
+        whole_bias: put the whole bias into both denominators, as innvestigate does.
+        stabilizer: added to the denominators with their sign; 0 guards exact zeros only.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        bias: bool = True,
+        whole_bias: bool = False,
+        stabilizer: float = 0.0,
+    ):
+        if beta < 0 or abs(alpha - beta - 1.0) > 1e-6:
+            raise ExplainError(f"`alpha - beta` must be 1 with beta >= 0. Received: alpha={alpha}, beta={beta}")
+        self.alpha = alpha
+        self.beta = beta
+        self.bias = bias
+        self.whole_bias = whole_bias
+        self.stabilizer = stabilizer
+
+    def share_out(self, signal, relevance, part):
+        positive, negative = _signs(part.kernel)
+        up, down = self._biases(part.bias)
+        x_up, x_down = _signal_signs(signal)
+        share = functools.partial(
+            _share_products,
+            part,
+            relevance=relevance,
+            stabilizer=self.stabilizer,
+            one_sign=up is None or not self.whole_bias,
+        )
+        result = self.alpha * share(((x_up, positive), (x_down, negative)), up)
+        return result - self.beta * share(((x_up, negative), (x_down, positive)), down) if self.beta else result
+
+    def _biases(self, bias):
+        if not self.bias or bias is None:
+            return None, None
+        return (bias, bias) if self.whole_bias else _signs(bias)
+
+
+@RULES.register("z_plus")
+class ZPlus(AlphaBeta):
+    """`AlphaBeta` with alpha 1 and beta 0: only positive contributions count.
+
+    Args:
+        bias: whether the positive part of the bias takes part in the denominators.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(self, bias: bool = False, stabilizer: float = 0.0):
+        super().__init__(1.0, 0.0, bias=bias, stabilizer=stabilizer)
+
+
+@RULES.register("gamma")
+class Gamma(LinearRule):
+    """Positive contributions count more: `R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i (...)` for `x >= 0`.
+
+    The general form, for inputs of both signs: where the unit's pre-activation is positive the contributions are
+    `x+ (w + gamma w+) + x- (w + gamma w-)` with the bias `b + gamma b+`; where it is negative
+    `x+ (w + gamma w-) + x- (w + gamma w+)` with `b + gamma b-`; where it is zero, none.
+
+    Args:
+        gamma: > 0; 0 would be `Z`, a large one `ZPlus`.
+        bias: whether the bias takes part in the denominators.
+        stabilizer: see `AlphaBeta`.
+        bias_in_sign: whether the sign of a unit is that of what the layer computes, bias included. With a bias that
+            the denominators leave out (`bias=False`), a unit can then be called firing whose contributions nearly
+            cancel, and relevance grows there; False takes the sign of the contributions alone.
+    """
+
+    def __init__(self, gamma: float = 0.25, bias: bool = True, stabilizer: float = 0.0, bias_in_sign: bool = True):
+        if gamma <= 0:
+            raise ExplainError(f"`gamma` must be > 0. Received: gamma={gamma}")
+        self.gamma = gamma
+        self.bias = bias
+        self.stabilizer = stabilizer
+        self.bias_in_sign = bias_in_sign
+
+    def share_out(self, signal, relevance, part):
+        x_up, x_down = _signal_signs(signal)
+        up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
+        bias_up, bias_down = (None, None)
+        if self.bias and part.bias is not None:
+            bias_up, bias_down = (part.bias + self.gamma * b for b in _signs(part.bias))
+        z = part.of(signal.x) if self.bias_in_sign else part.forward(signal.x, part.kernel)
+        nothing = tf.zeros_like(relevance)
+        share = functools.partial(_share_products, part, stabilizer=self.stabilizer, one_sign=False)
+        firing = share(((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing))
+        silent = share(((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing))
+        return firing + silent
+
+
+@RULES.register("w_square")
+class WSquare(LinearRule):
+    """`R_i = sum_j w_ij^2 R_j / sum_i w_ij^2`: for inputs where zero is no absence, such as raw pixels.
+
+    Args:
+        bias: whether the squared bias takes part in the denominator.
+        stabilizer: see `AlphaBeta`.
+        padding: whether what a padding layer added gets a share too, as innvestigate has it; that share is lost.
+    """
+
+    def __init__(self, bias: bool = False, stabilizer: float = 0.0, padding: bool = False):
+        self.bias = bias
+        self.stabilizer = stabilizer
+        self.padding = padding
+
+    def share_out(self, signal, relevance, part):
+        signal = dataclasses.replace(signal, present=None) if self.padding else signal
+        kernel = self._shares(part.kernel)
+        bias = tf.square(part.bias) if self.bias and part.bias is not None else None
+        z = _add_bias(part.forward(signal.everywhere(1.0), kernel), bias)
+        share = part.backward(signal.x, kernel, divide(relevance, z, self.stabilizer, one_sign=True))
+        return share if signal.present is None else share * tf.cast(signal.present, share.dtype)
+
+    def _shares(self, kernel):
+        return tf.square(kernel)
+
+
+@RULES.register("flat")
+class Flat(WSquare):
+    """The same share for every input that a unit sees.
+
+    Args:
+        stabilizer: see `AlphaBeta`.
+        padding: see `WSquare`.
+    """
+
+    def __init__(self, stabilizer: float = 0.0, padding: bool = False):
+        super().__init__(bias=False, stabilizer=stabilizer, padding=padding)
+
+    def _shares(self, kernel):
+        return tf.ones_like(kernel)
+
+
+@RULES.register("bounded")
+class Bounded(LinearRule):
+    """z^B, for inputs in a known box: `R_i = sum_j (x_i w_ij - low w_ij+ - high w_ij-) R_j / sum_i (...)`.
+
+    Args:
+        low: smallest possible input (below or at 0), a number or one for each channel.
+        high: largest possible input.
+        stabilizer: see `AlphaBeta`.
+    """
+
+    def __init__(
+        self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0, stabilizer: float = 0.0
+    ):
+        # Lists would make rules unhashable, and JSON has no tuples.
+        self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
+        self.stabilizer = stabilizer
+
+    def share_out(self, signal, relevance, part):
+        low, high = (signal.everywhere(bound) for bound in (self.low, self.high))
+        positive, negative = _signs(part.kernel)
+        products = ((signal.x, part.kernel), (-low, positive), (-high, negative))
+        return _share_products(part, products, None, relevance, self.stabilizer, one_sign=False)
+
+
+@RULES.register("alpha_beta_x")
+class AlphaBetaX(LinearRule):
+    """Alpha-beta with a denominator for each pair of signs of input and weight.
+
+    `alpha[0] r(x+, w+) + alpha[1] r(x-, w-) - beta[0] r(x+, w-) - beta[1] r(x-, w+)`, where `r(x, w)` shares R in
+    proportion to `x w`, with the bias of the product's sign in the denominator.
+
+    Args:
+        alpha: weights of the two positive kinds of contributions.
+        beta: weights of the two negative kinds.
+
+    Notes:
+        innvestigate's presets use alpha (2, 0) and beta (1, 0) for batch normalisation. Its own version weighs
+        `r(x-, w-)` by beta[1] and gives it the negative bias; this one by alpha[1], with the positive bias. For these
+        numbers both are the same.
+    """
+
+    def __init__(self, alpha: Sequence[float] = (2.0, 0.0), beta: Sequence[float] = (1.0, 0.0)):
+        self.alpha = tuple(alpha)
+        self.beta = tuple(beta)
+
+    def share_out(self, signal, relevance, part):
+        (x_up, x_down), (up, down) = _signs(signal.x), _signs(part.kernel)
+        bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
+        terms = (
+            (self.alpha[0], x_up, up, bias_up),
+            (self.alpha[1], x_down, down, bias_up),
+            (-self.beta[0], x_up, down, bias_down),
+            (-self.beta[1], x_down, up, bias_down),
+        )
+        return tf.add_n(
+            [
+                weight * _share_products(part, ((inputs, kernel),), bias, relevance, 0.0, one_sign=True)
+                for weight, inputs, kernel, bias in terms
+                if weight
+            ]
+        )
+
+
+@RULES.register("magnitude")
+class Magnitude(LinearRule):
+    """`R |x w| / (|x w| + |b|)`, value by value: what the published CAN code does to batch normalisation.
+
+    For layers that scale and shift each value; exact zeros of the denominator are guarded.
+    """
+
+    def share_out(self, signal, relevance, part):
+        contribution = tf.abs(part.forward(signal.x, part.kernel))
+        noise = tf.zeros_like(contribution) if part.bias is None else tf.abs(part.bias)
+        return relevance * tf.math.divide_no_nan(contribution, contribution + noise)
+
+
+@RULES.register("innvestigate_batch_norm")
+class InnvestigateBatchNorm(Rule):
+    """Another rule on batch normalisation as innvestigate 2.1.2 understands it, for comparisons with it only.
+
+    It takes `sqrt(variance^2 + epsilon)` for the standard deviation and does not scale the mean by gamma:
+    `k = gamma / s`, `b = beta - mean / s`. The true layer has `s = sqrt(variance + epsilon)`, `b = beta - mean k`.
+
+    Args:
+        rule: the rule for the scaling layer, or its configuration.
+    """
+
+    def __init__(self, rule: LinearRule | dict[str, Any]):
+        self.rule = RULES.get(rule)
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        layer = reverse_state["layer"]
+        scale = tf.math.rsqrt(tf.square(tf.convert_to_tensor(layer.moving_variance)) + layer.epsilon)
+        kernel = scale if layer.gamma is None else scale * layer.gamma
+        bias = -layer.moving_mean * scale + (0.0 if layer.beta is None else layer.beta)
+        part = LinearPart(kernel, bias, lambda x, k: x * k)
+        return [self.rule.share_out(Signal(Xs[0], reverse_state["nonnegative"][0]), Rs[0], part)]
+
+
+def _signs(x):
+    return tf.maximum(x, 0), tf.minimum(x, 0)
+
+
+def _signal_signs(signal):
+    """x+ and x-; where the graph says x >= 0 there is no x-, and half of the work is not done."""
+    return (signal.x, None) if signal.nonnegative else _signs(signal.x)
+
+
+def _add_bias(z, bias):
+    return z if bias is None else z + bias
+
+
+def _share_products(part, products, bias, relevance, stabilizer, one_sign):
+    """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
+    products = _side_by_side(part, [(x, kernel) for x, kernel in products if x is not None])
+    z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
+    s = divide(relevance, z, stabilizer, one_sign)
+    shares = [x * part.backward(x, kernel, s) for x, kernel in products]
+    width = part.kernel.shape[part.input_axis] if part.input_axis else None
+    return tf.add_n([share for both in shares for share in _apart(both, width)])
+
+
+def _side_by_side(part, products):
+    """The pairs as one with all their channels: a transposed convolution to 3 channels costs as much as to 6."""
+    if part.input_axis is None or len(products) == 1:
+        return products
+    xs, kernels = zip(*products, strict=True)
+    return [(tf.concat(xs, axis=-1), tf.concat(kernels, axis=part.input_axis))]
+
+
+def _apart(share, width):
+    """Undoes `_side_by_side` for what belongs to the inputs."""
+    return [share] if width is None or width == share.shape[-1] else tf.split(share, share.shape[-1] // width, axis=-1)

@@ -1,0 +1,177 @@
+"""Relevance by operations that every inference engine has.
+
+TensorFlow's derivatives of pooling, activations, concatenation and broadcasting are operations of their own
+(`MaxPoolGrad`, `ReluGrad`, `ConcatOffset`, `BroadcastGradientArgs`), which engines that only classify do not know.
+Comparisons, slices, sums and padding do the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.heads.layers import PairConcat, PrototypeMean
+from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.rules import RULES, Mask, Route, Rule, Share
+
+# From the inputs, the outputs and what arrives at the outputs to what arrives at the inputs.
+Derivative = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor], list[tf.Tensor | None]]
+
+
+def with_plain_operations(composite: Composite) -> Composite:
+    """A composite that gives the same relevance by plain operations, for the layers of this package's models."""
+    return Composite(
+        [dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries], composite.name
+    )
+
+
+def _plain(rule: Rule) -> Rule:
+    if isinstance(rule, Mask):
+        return PlainMask()
+    return PlainDerivative(rule) if isinstance(rule, (Route, Share)) else rule
+
+
+@RULES.register("plain_mask")
+class PlainMask(Mask):
+    """`Mask`, as a comparison and a choice."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [tf.where(Ys[0] > 0, Rs[0], tf.zeros_like(Rs[0]))]
+
+
+@RULES.register("plain_derivative")
+class PlainDerivative(Rule):
+    """Another rule that asks for a layer's derivative, with that derivative in plain operations where it is known.
+
+    At ties of a maximum, the first value of the window, row by row, takes all, as with `MaxPoolGrad` on the CPU.
+
+    Args:
+        rule: the rule, or its configuration.
+    """
+
+    def __init__(self, rule: Rule | dict[str, Any]):
+        self.rule = RULES.get(rule)
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        derivative = plain_derivative(reverse_state["layer"])
+        if derivative is not None:
+            reverse_state = {**reverse_state, "call": _differentiable(reverse_state["call"], derivative)}
+        return self.rule.apply(Xs, Ys, Rs, reverse_state)
+
+
+def _differentiable(call, derivative: Derivative):
+    """`call` of one output, with another derivative."""
+
+    @tf.custom_gradient
+    def with_derivative(*xs):
+        (y,) = call(xs)
+        return y, lambda upstream: derivative(xs, y, upstream)
+
+    return lambda xs: [with_derivative(*xs)]
+
+
+def plain_derivative(layer: keras.layers.Layer) -> Derivative | None:
+    """The transposed derivative of a layer in plain operations; None where it is not known here."""
+    for kind, derivative in _DERIVATIVES:
+        if isinstance(layer, kind):
+            return functools.partial(derivative, layer)
+    return None
+
+
+def _of_pairs(layer, xs, y, upstream):
+    of_prototypes, of_queries = tf.split(upstream, 2, axis=-1)
+    return [tf.reduce_sum(of_prototypes, axis=1), tf.reduce_sum(of_queries, axis=2)]
+
+
+def _of_prototypes(layer, xs, y, upstream):
+    features, labels = xs
+    labels = tf.cast(labels, features.dtype)
+    shares = tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=1, keepdims=True))
+    flat = tf.reshape(upstream, tf.concat([tf.shape(upstream)[:2], [-1]], axis=0))
+    # Labels are given: nothing is asked about them.
+    return [tf.reshape(tf.matmul(shares, flat), tf.shape(features)), None]
+
+
+def _of_sum(layer, xs, y, upstream):
+    return len(xs) * [upstream]
+
+
+def _of_max_pooling(layer, xs, y, upstream):
+    (x,) = xs
+    # Behind the leading axes, of which there may be several.
+    maps, maxima, arriving = (tf.reshape(z, [-1, *z.shape[-3:]]) for z in (x, y, tf.ensure_shape(upstream, y.shape)))
+    return [tf.reshape(_to_winners(maps, maxima, arriving, layer), tf.shape(x))]
+
+
+_DERIVATIVES = (
+    (PairConcat, _of_pairs),
+    (PrototypeMean, _of_prototypes),
+    (keras.layers.Add, _of_sum),
+    (keras.layers.MaxPooling2D, _of_max_pooling),
+)
+
+
+# === Max-pooling ===
+
+
+def _to_winners(x: tf.Tensor, y: tf.Tensor, arriving: tf.Tensor, layer: keras.layers.MaxPooling2D) -> tf.Tensor:
+    """Adds what arrives at each output to the first input of its window that equals it.
+
+    Args:
+        x: inputs `(n, height, width, channels)`.
+        y: outputs.
+        arriving: of the shape of `y`.
+        layer: says windows, steps and padding.
+    """
+    before, after = _borders(x, y, layer)
+    padded = tf.pad(x, [[0, 0], *zip(before, after, strict=True), [0, 0]], constant_values=x.dtype.min)
+    taken, gathered = tf.zeros_like(y, tf.bool), []
+    for row in range(layer.pool_size[0]):
+        for column in range(layer.pool_size[1]):
+            wins = (_every(padded, (row, column), y, layer) == y) & ~taken
+            taken = taken | wins
+            gathered.append(_put_back(tf.where(wins, arriving, tf.zeros_like(arriving)), (row, column), padded, layer))
+    total = functools.reduce(tf.add, gathered)
+    return total[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]]
+
+
+def _borders(x, y, layer) -> tuple[list[int], list[int]]:
+    """Rows and columns that padding puts before and behind the input, so that every window lies inside."""
+    before, after = [], []
+    for axis in (0, 1):
+        needed = (y.shape[axis + 1] - 1) * layer.strides[axis] + layer.pool_size[axis]
+        missing = max(needed - x.shape[axis + 1], 0)
+        before.append(missing // 2)
+        after.append(missing - missing // 2)
+    return before, after
+
+
+def _every(padded, offset, y, layer):
+    """The value at `offset` of each window."""
+    (top, left), (down, across) = offset, layer.strides
+    return padded[
+        :, top : top + (y.shape[1] - 1) * down + 1 : down, left : left + (y.shape[2] - 1) * across + 1 : across
+    ]
+
+
+def _put_back(values, offset, padded, layer):
+    """Undoes `_every`: zeros in all other places."""
+    for axis in (1, 2):
+        step, length = layer.strides[axis - 1], padded.shape[axis]
+        shape = values.shape.as_list()
+        apart = tf.pad(tf.expand_dims(values, axis + 1), _on_axis(axis + 1, 5, 0, step - 1))
+        apart = tf.reshape(apart, [-1, *shape[1:axis], shape[axis] * step, *shape[axis + 1 :]])
+        room = length - offset[axis - 1]
+        kept = min(shape[axis] * step, room)
+        apart = apart[:, :kept] if axis == 1 else apart[:, :, :kept]
+        values = tf.pad(apart, _on_axis(axis, 4, offset[axis - 1], room - kept))
+    return values
+
+
+def _on_axis(axis, axes, before, after):
+    return [[before, after] if each == axis else [0, 0] for each in range(axes)]

@@ -1,0 +1,204 @@
+"""Rules of layer-wise relevance propagation: what a rule is, and the rules for layers without weights.
+
+A rule takes the relevance of a layer's outputs to its inputs. Rules derive from innvestigate's `ReverseMappingBase`
+and keep its names where it has them, but hold no layer and make no variables: they are parameters, and each call reads
+the layer's current weights. So one rule serves every layer, eagerly and inside a `tf.function`.
+
+Rules for layers with weights are in `linear_rules`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from innvestigate.backend.graph import ReverseMappingBase
+
+from egt_tf.errors import ExplainError
+from egt_tf.lrp.layer_types import ends_in_relu
+from egt_tf.registry import Registry
+
+RULES = Registry("rule")
+
+# innvestigate and the published code guard exact zeros with this number, and nothing else.
+ZERO_GUARD = 1e-7
+
+Tensors = Sequence[tf.Tensor]
+
+
+def stabilize(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """`z + epsilon * sign(z)` with `sign(0) = 1`."""
+    # tf.cast would take a Python number through float32.
+    return z + tf.where(z >= 0, tf.constant(epsilon, z.dtype), tf.constant(-epsilon, z.dtype))
+
+
+def guarded_division(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """`a / b`, with exact zeros of `b` replaced by 1e-7."""
+    return a / tf.where(b == 0, tf.constant(ZERO_GUARD, b.dtype), b)
+
+
+def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float, one_sign: bool) -> tf.Tensor:
+    """`relevance / (z + stabilizer sign(z))`; with a stabiliser of 0, exact zeros of z are guarded.
+
+    Where all terms of the sum z have one sign (`one_sign`), z = 0 says that each of them is 0: whatever is divided by
+    it is multiplied by zeros, and one operation does it.
+    """
+    if stabilizer:
+        return relevance / stabilize(z, stabilizer)
+    return tf.math.divide_no_nan(relevance, z) if one_sign else guarded_division(relevance, z)
+
+
+def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
+    """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros."""
+    # A layer may be given one tensor twice; each of the two has a relevance of its own.
+    Xs = [tf.identity(x) for x in Xs]
+    with tf.GradientTape(persistent=len(Xs) > 1, watch_accessed_variables=False) as tape:
+        tape.watch(Xs)
+        Ys = call(Xs)
+    # One by one: TensorFlow 2.14 never frees a gradient that several sources share, as the terms of a sum do.
+    zero = tf.UnconnectedGradients.ZERO
+    return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=zero) for x in Xs]
+
+
+class Rule(ReverseMappingBase):
+    """Base of all rules. Two rules with the same parameters are equal."""
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
+        """Relevance of the inputs.
+
+        Args:
+            Xs: the layer's input tensors of the recorded forward pass.
+            Ys: its output tensors.
+            Rs: relevance of the outputs, shaped as `Ys`.
+            reverse_state: "layer" (the Keras layer), "call" (runs the layer again on other inputs), "nonnegative" (for
+                each input, whether the graph says that it has no negative values) and "present" (for each input,
+                where it is no padding: see `Step`).
+
+        Returns:
+            Relevance of the inputs, shaped as `Xs`; None for an input that gets none, so that nothing behind it is
+            walked.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Every argument of the constructor, as JSON types."""
+        return {name: _as_json(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `RULES.get` makes an equal rule from."""
+        return {"name": RULES.name_of(type(self)), **self.get_config()}
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self):
+        return hash((type(self), repr(self)))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@RULES.register("pass")
+class Pass(Rule):
+    """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
+
+    For activations and, as published, for batch normalisation.
+    """
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return [Rs[0], *(tf.zeros_like(x) for x in Xs[1:])]
+
+
+@RULES.register("mask")
+class Mask(Rule):
+    """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        # One pass over memory where a comparison and a choice take three.
+        return [tf.raw_ops.ReluGrad(gradients=Rs[0], features=Ys[0])]
+
+
+@RULES.register("route")
+class Route(Rule):
+    """Each output value is a copy of one input value (or of none): its relevance goes back there.
+
+    For reshaping, permuting, padding, cropping, concatenating, repeating. A value that was copied gathers the
+    relevance of its copies.
+    """
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return pull_back(reverse_state["call"], Xs, Rs)
+
+
+@RULES.register("gate")
+class Gate(Rule):
+    """A product in which all factors but one are gates: the relevance stays with the signal.
+
+    Args:
+        signal: which input is the signal; it has the shape of the output.
+    """
+
+    def __init__(self, signal: int = 0):
+        self.signal = signal
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        if not 0 <= self.signal < len(Xs):
+            raise ExplainError(f"`signal` must be in 0..{len(Xs) - 1}. Received: signal={self.signal}")
+        return [Rs[0] if index == self.signal else tf.zeros_like(x) for index, x in enumerate(Xs)]
+
+
+@RULES.register("derivative")
+class Derivative(Rule):
+    """The layer's derivative, transposed, applied to the relevance: walking back with it is back-propagation."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        return pull_back(reverse_state["call"], Xs, Rs)
+
+
+@RULES.register("guided")
+class Guided(Rule):
+    """The derivative, which behind a ReLU lets only positive relevance back: `max(R, 0) dy/dx`.
+
+    Source: Springenberg et al., 2015 (guided back-propagation).
+    """
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        if ends_in_relu(reverse_state["layer"]):
+            Rs = [tf.maximum(r, 0) for r in Rs]
+        return pull_back(reverse_state["call"], Xs, Rs)
+
+
+@RULES.register("share")
+class Share(Rule):
+    """Each input gets the share it contributed: `R_i = x_i dy/dx_i R / (y + epsilon sign(y))`.
+
+    For layers that are linear in their inputs and have no weights (average pooling, means, sums), and for
+    max-pooling, where the winner takes all. With `epsilon=0` only exact zeros of `y` are guarded.
+    """
+
+    def __init__(self, epsilon: float = 0.0):
+        self.epsilon = epsilon
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        shares = [divide(r, y, self.epsilon, all(reverse_state["nonnegative"])) for r, y in zip(Rs, Ys, strict=True)]
+        return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares), strict=True)]
+
+
+@RULES.register("share_sum")
+class ShareSum(Share):
+    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part."""
+
+    def apply(self, Xs, Ys, Rs, reverse_state):
+        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state["nonnegative"]))
+        silent = functools.reduce(tf.logical_and, [x == 0 for x in Xs])
+        return [tf.where(silent, Rs[0] / len(Xs), x * share) for x in Xs]
+
+
+def _as_json(value):
+    if isinstance(value, Rule):
+        return value.to_json()
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""Reading exported models: their files checked, their answers, their explanations; the client of a server."""

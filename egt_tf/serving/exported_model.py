@@ -1,0 +1,110 @@
+"""Exported models on disk: which version, whether it is safe to load, and what it answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from egt_tf.errors import ExportError
+from egt_tf.export.saved_model import versions
+from egt_tf.serving.messages import first_line, refusal
+from egt_tf.serving.safety import GRAPH_FILE, check_files, check_graph
+
+
+class ExportedModel:
+    """A SavedModel and its signatures.
+
+    Args:
+        path: the folder of a version, or that of a model, whose newest version is taken.
+
+    Raises:
+        ExportError: see `version_folder`, `check_files` and `check_graph`; or the SavedModel cannot be loaded.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = version_folder(path)
+        check_files(self.path)
+        check_graph(self.path)
+        try:
+            # Kept, or the variables of its signatures would be gone.
+            self._loaded = tf.saved_model.load(str(self.path))
+        except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+            raise ExportError(f"cannot load {self.path}: {first_line(str(error))}") from error
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """Names of what it can be asked."""
+        return tuple(sorted(self._loaded.signatures))
+
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Names, shapes and types of what a signature takes.
+
+        Raises:
+            ExportError: there is no such signature.
+        """
+        return dict(self._signature(signature).structured_input_signature[1])
+
+    def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the model answers.
+
+        Args:
+            signature: one of `signatures`.
+            inputs: by the names of the signature.
+
+        Raises:
+            ExportError: there is no such signature, the inputs are not its inputs, or the graph refuses them.
+        """
+        function = self._signature(signature)
+        wanted = self.inputs(signature)
+        if set(wanted) != set(inputs):
+            raise ExportError(
+                f"the signature {signature!r} takes {', '.join(sorted(wanted))}. Received: {', '.join(sorted(inputs))}"
+            )
+        try:
+            tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in wanted.items()}
+            return {name: value.numpy() for name, value in function(**tensors).items()}
+        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+            raise ExportError(refusal(str(error))) from error
+
+    def check_classifier(self) -> None:
+        """Checks that the model has classes to choose from.
+
+        Raises:
+            ExportError: it has no support set, or was not exported by this package.
+        """
+        outputs = self._signature("serving_default").structured_outputs
+        if not {"top_class", "probabilities"} <= set(outputs):
+            raise ExportError(
+                f"{self.path} must answer with top_class and probabilities. Received: a SavedModel that "
+                f"answers with {', '.join(sorted(outputs))}"
+            )
+
+    def _signature(self, name):
+        if name not in self._loaded.signatures:
+            raise ExportError(
+                f"{self.path} must have the signature {name!r}. Received: {', '.join(self.signatures) or 'none'}"
+            )
+        return self._loaded.signatures[name]
+
+
+def version_folder(path: str | os.PathLike) -> Path:
+    """The folder of a version.
+
+    Args:
+        path: such a folder, or one whose sub-folders are versions; then the newest.
+
+    Raises:
+        ExportError: neither.
+    """
+    path = Path(path)
+    if (path / GRAPH_FILE).is_file():
+        return path
+    found = versions(path)
+    if found and (path / str(found[-1]) / GRAPH_FILE).is_file():
+        return path / str(found[-1])
+    received = "no such folder" if not path.exists() else f"no {GRAPH_FILE} in it or in a numbered folder of it"
+    raise ExportError(f"{path} must be an exported model, NAME or NAME/VERSION. Received: {received}")

@@ -1,0 +1,95 @@
+"""Networks that others built: those of keras.applications, with random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.lrp import COMPOSITES, LRP, record, reverse
+from egt_tf.lrp.linear_rules import Flat
+
+SIDE, CLASSES = 64, 10
+NETWORKS = {
+    "vgg16": (keras.applications.VGG16, {}),
+    "resnet50": (keras.applications.ResNet50, {}),
+    "mobilenet_v2": (keras.applications.MobileNetV2, {"alpha": 0.35}),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request, images):
+    keras.utils.set_random_seed(1)
+    build, options = NETWORKS[request.param]
+    network = build(input_shape=(SIDE, SIDE, 3), weights=None, classes=CLASSES, classifier_activation=None, **options)
+    _normalise(network, images)
+    return network
+
+
+def _normalise(network, images):
+    """Gives batch normalisation the statistics of these images; with none at all, deep signals fade to nothing."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    network(images, training=True)
+
+
+def _start(trace):
+    scores = trace.outputs[0]
+    return scores * tf.one_hot(tf.argmax(scores, axis=1), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "composite", ["fsc", "fsc_can", "epsilon_plus", "epsilon_gamma_box", "lrp.sequential_preset_a"]
+)
+def test_relevance_reaches_the_pixels(model, images, composite):
+    trace = record(model, [tf.constant(images)])
+    assert len(trace.steps) == len(model.layers) - 1
+    np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-3, atol=1e-5 * np.abs(trace.outputs[0]).max())
+    (relevance,) = reverse(trace, _start(trace), COMPOSITES.get(composite))
+    assert relevance.shape == images.shape
+    assert np.isfinite(relevance).all()
+    for image in relevance:
+        assert np.any(image)
+
+
+# The epsilon rule without biases lets relevance grow wherever a sum nearly cancels, which fifty layers with batch
+# normalisation take out of float32; z+ loses that of depthwise units without a positive product.
+@pytest.mark.parametrize(
+    ("model", "composite", "down_to"),
+    [
+        ("vgg16", "epsilon", "pixels"),
+        ("vgg16", "epsilon_plus", "pixels"),
+        ("resnet50", "epsilon_plus", "pixels"),
+        ("mobilenet_v2", "epsilon", "block_16_project_BN"),
+    ],
+    indirect=["model"],
+)
+def test_relevance_is_conserved_without_biases(model, images, composite, down_to):
+    trace = record(model, [tf.constant(images)])
+    start = _start(trace)
+    at = trace.inputs[0] if down_to == "pixels" else trace.output_of(down_to)
+    (relevance,) = reverse(trace, start, COMPOSITES.get({"name": composite, "bias": False}), [at])
+    np.testing.assert_allclose(tf.reduce_sum(relevance, (1, 2, 3)), tf.reduce_sum(start, 1), rtol=0.02)
+
+
+def test_the_first_convolution_is_found(model, images):
+    """ResNet50 pads its images in a layer of its own; its first convolution still is the one that sees pixels."""
+    trace = record(model, [tf.constant(images[:1])])
+    composite = COMPOSITES.get("epsilon_alpha2_beta1_flat")
+    flat = [step.layer.name for step in trace.steps if isinstance(composite.rule_for(step.layer, step.first), Flat)]
+    assert flat == [next(layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D))]
+
+
+def test_the_analyzer_gives_the_same_in_a_graph(model, images):
+    trace = record(model, [tf.constant(images)])
+    expected = reverse(trace, _start(trace), COMPOSITES.get("fsc"))[0].numpy()
+    got = LRP(model, "fsc").analyze(images)
+    assert got.shape == images.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3 * np.abs(expected).max())

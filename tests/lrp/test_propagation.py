@@ -1,0 +1,175 @@
+"""Recording a forward pass and walking it back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.backbones import conv4
+from egt_tf.errors import ExplainError
+from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
+from egt_tf.lrp.linear_rules import Epsilon, ZPlus
+from egt_tf.lrp.presets import structural_entries
+from egt_tf.lrp.rules import Pass
+
+L = keras.layers
+FSC = COMPOSITES.get("fsc")
+
+
+def _residual_model():
+    """Every structural trait at once: a nested model, a residual sum, batch normalisation, dropout, pooling."""
+    maps = keras.Input((6, 6, 4))
+    branch = keras.Model(
+        maps, L.BatchNormalization(name="inner_bn")(L.Conv2D(4, 3, padding="same", name="inner")(maps))
+    )
+    images = keras.Input((6, 6, 3))
+    x = L.Activation("relu", name="stem_relu")(L.Conv2D(4, 3, padding="same", name="stem")(images))
+    x = L.Activation("relu", name="sum_relu")(L.Add(name="sum")([x, branch(x)]))
+    x = L.Flatten(name="flat")(L.MaxPooling2D(2, name="pool")(L.Dropout(0.5, name="dropout")(x)))
+    return keras.Model(images, L.Dense(3, name="scores")(x))
+
+
+def _images(count=2, seed=0):
+    return tf.random.stateless_normal((count, 6, 6, 3), (seed, 1))
+
+
+def test_record_gives_the_models_outputs_and_unrolls_nested_models():
+    model, images = _residual_model(), _images()
+    trace = record(model, [images])
+    np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-6)
+    names = [step.layer.name for step in trace.steps]
+    assert names.index("inner") < names.index("inner_bn") < names.index("sum")
+    assert trace.output_of("stem_relu").shape == (2, 6, 6, 4)
+    with pytest.raises(ExplainError, match="'stm'"):
+        trace.output_of("stm")
+
+
+def test_record_hands_on_the_training_flag():
+    model, images = _residual_model(), _images()
+    trained = record(model, [images], training=True)
+    assert np.any(trained.output_of("dropout").numpy() != trained.output_of("sum_relu").numpy())
+    before = model.get_layer(index=3).get_weights()[-2].copy()
+    record(model, [images], training=False)
+    np.testing.assert_array_equal(model.get_layer(index=3).get_weights()[-2], before)
+
+
+def test_record_knows_where_values_cannot_be_negative():
+    trace = record(_residual_model(), [_images()])
+    signs = {step.layer.name: step.nonnegative for step in trace.steps}
+    assert signs["stem"] == (False,)
+    assert signs["inner"] == (True,)
+    assert signs["sum"] == (True, False)
+    assert signs["pool"] == (True,)
+    assert signs["scores"] == (True,)
+    for step in trace.steps:
+        for x, nonnegative in zip(step.inputs, step.nonnegative):
+            assert not nonnegative or tf.reduce_min(x) >= 0
+
+
+def test_sequential_models_are_recorded():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="relu"), L.Dense(2)])
+    x = tf.ones((1, 4))
+    np.testing.assert_allclose(record(model, [x]).outputs[0], model(x), rtol=1e-6)
+
+
+def test_subclassed_models_are_refused():
+    class Opaque(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ExplainError, match="Functional and Sequential"):
+        record(Opaque(), [tf.ones((1, 2))])
+
+
+def test_the_number_of_inputs_is_checked():
+    with pytest.raises(ExplainError, match=r"takes 1 inputs. Received: 2"):
+        record(_residual_model(), [_images(), _images()])
+
+
+def test_relevance_is_conserved_without_biases():
+    model = _residual_model()
+    rules = Composite(
+        [
+            Entry(Epsilon(1e-7, bias=False), kind="dense"),
+            Entry(ZPlus(), kind="convolution"),
+            Entry(Pass(), kind="batch_norm"),
+            *FSC.entries,
+        ]
+    )
+    trace = record(model, [_images()])
+    start = tf.one_hot([1, 2], 3) * trace.outputs[0]
+    flat, pool = reverse(trace, start, rules, [trace.output_of("flat"), trace.output_of("pool")])
+    for r in (flat, pool):
+        np.testing.assert_allclose(tf.reduce_sum(tf.reshape(r, (2, -1)), 1), tf.reduce_sum(start, 1), rtol=1e-3)
+
+
+def test_a_tensor_used_twice_gathers_both_relevances():
+    inputs = keras.Input((3,))
+    x = L.Activation("linear", name="x")(inputs)
+    model = keras.Model(inputs, L.Concatenate()([x, x]))
+    trace = record(model, [tf.ones((1, 3))])
+    composite = Composite([Entry(Pass(), kind="activation"), *structural_entries()])
+    (r,) = reverse(trace, tf.constant([[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]]), composite)
+    np.testing.assert_allclose(r, [[11.0, 22.0, 33.0]])
+
+
+def test_inputs_that_nothing_reaches_have_zero_relevance():
+    a, b = keras.Input((2,)), keras.Input((2,))
+    trace = record(keras.Model([a, b], L.Activation("relu")(a)), [tf.ones((1, 2)), tf.ones((1, 2))])
+    assert not np.any(reverse(trace, tf.ones((1, 2)), FSC)[1])
+
+
+def test_a_layer_without_a_rule_is_named():
+    model = keras.Sequential([keras.Input((4,)), L.LayerNormalization(name="strange")])
+    trace = record(model, [tf.ones((1, 4))])
+    with pytest.raises(ExplainError, match=r"'fsc'.*'strange'.*LayerNormalization"):
+        reverse(trace, tf.ones((1, 4)), FSC)
+
+
+def test_graphs_and_eager_calls_agree_on_current_weights():
+    model, images = _residual_model(), _images()
+
+    def explain(x):
+        trace = record(model, [x])
+        return reverse(trace, trace.outputs[0], FSC)[0]
+
+    in_graph = tf.function(explain)
+    first = in_graph(images)
+    np.testing.assert_allclose(first, explain(images), rtol=1e-4, atol=1e-6)
+    model.set_weights([1.1 * w for w in model.get_weights()])
+    np.testing.assert_allclose(in_graph(images), explain(images), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(first, in_graph(images))
+    assert in_graph.experimental_get_tracing_count() == 1
+
+
+def test_explaining_leaves_the_model_as_it_was():
+    model = conv4(16, width=4, seed=0)
+    images = tf.random.stateless_normal((2, 16, 16, 3), (0, 1))
+    before, flags, output = model.get_weights(), [layer.trainable for layer in model.layers], model(images).numpy()
+    trace = record(model, [images])
+    reverse(trace, trace.outputs[0], FSC)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert flags == [layer.trainable for layer in model.layers]
+    np.testing.assert_array_equal(output, model(images).numpy())
+
+
+def test_zero_images_give_finite_relevance():
+    trace = record(_residual_model(), [tf.zeros((1, 6, 6, 3))])
+    assert np.isfinite(reverse(trace, tf.ones((1, 3)), FSC)[0]).all()
+
+
+def test_no_gradient_flows_through_a_detached_trace():
+    model, images = _residual_model(), _images()
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        trace = record(model, [images])
+        (r,) = reverse(trace.detached(), tf.ones((2, 3)), FSC)
+        total = tf.reduce_sum(trace.outputs[0])
+    assert tape.gradient(r, images) is None
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        total = tf.reduce_sum(record(model, [images]).outputs[0])
+    assert np.any(tape.gradient(total, images))
