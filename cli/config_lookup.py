@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, did_you_mean
 
 
 def find_config(name_or_path: str) -> Path:
@@ -23,8 +22,7 @@ def find_config(name_or_path: str) -> Path:
     # Only a look-up among listed names, never a joined path: no name can lead out of the package.
     if name in packaged:
         return packaged[name]
-    near = difflib.get_close_matches(name, packaged, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, packaged)
     raise ConfigError(
         f"a configuration must be a YAML file or one of {', '.join(packaged)}. Received: {name_or_path!r}{hint}"
     )

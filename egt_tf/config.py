@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, nearest_name
 
 STRATEGIES = ("auto", "default", "mirrored", "multiworker")
 
@@ -392,8 +391,9 @@ def _suggestion(key: str, known: Iterable[str], prefix: str) -> str:
         for section, cls in sections.items()
         if key in {field.name for field in dataclasses.fields(cls)}
     ]
-    near = elsewhere or [prefix + name for name in difflib.get_close_matches(key, known, n=1)]
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(prefix + name for name in known)}"
+    near = nearest_name(key, known)
+    meant = elsewhere[0] if elsewhere else near and prefix + near
+    return f"did you mean {meant!r}?" if meant else f"known: {', '.join(prefix + name for name in known)}"
 
 
 def _as_string(value: Any) -> str | None:

@@ -14,7 +14,7 @@ PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-dataset
 def environment() -> dict[str, Any]:
     """Versions of the packages, platform, command and time, as JSON types."""
     return {
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "command": sys.argv,
@@ -22,7 +22,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

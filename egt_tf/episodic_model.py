@@ -10,11 +10,10 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.heads import HEADS, Head
+from egt_tf.registry import serializable
 
-register = keras.utils.register_keras_serializable("egt_tf")
 
-
-@register
+@serializable
 class JoinEpisodes(keras.layers.Layer):
     """Support and query images of all episodes as one batch, episode by episode, the support first.
 
@@ -29,7 +28,7 @@ class JoinEpisodes(keras.layers.Layer):
         return tf.TensorShape([None]).concatenate(tf.TensorShape(input_shape[0])[2:])
 
 
-@register
+@serializable
 class SplitEpisodes(keras.layers.Layer):
     """Undoes `JoinEpisodes` for the features of the joint batch.
 
@@ -50,7 +49,7 @@ class SplitEpisodes(keras.layers.Layer):
         return [part[:2].concatenate(features[1:]) for part in (support, query)]
 
 
-@register
+@serializable
 class EpisodicModel(keras.Model):
     """A Functional Keras model from the images of episodes to raw scores.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 
 
@@ -39,6 +40,30 @@ class ServerError(EgtError):
 
 class RequestRefusedError(ServerError):
     """A model server was asked rightly and found the request itself wrong, such as an image it cannot decode."""
+
+
+def nearest_name(name: object, known: Iterable[str]) -> str | None:
+    """The known name nearest to a misspelt one, or None if no name is near."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence that suggests the known name nearest to a misspelt one.
+
+    Args:
+        name: what was received.
+        known: the names there are.
+        otherwise: what to return if no name is near.
+
+    Returns:
+        "; did you mean 'conv4'?", or `otherwise`.
+
+    Example:
+        >>> did_you_mean("conv5", ["conv4", "resnet10"])
+        "; did you mean 'conv4'?"
+    """
+    near = nearest_name(name, known)
+    return otherwise if near is None else f"; did you mean {near!r}?"
 
 
 def check_integer(name: str, value: object, smallest: int) -> None:

@@ -36,7 +36,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a run folder is read by others like any other file.
-        os.chmod(temporary, 0o666 & ~_current_umask())
+        set_ordinary_permissions(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
@@ -81,7 +81,9 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
         Image.fromarray(image).save(file, format="PNG")
 
 
-def _current_umask() -> int:
+def set_ordinary_permissions(path: str | os.PathLike) -> None:
+    """Gives a file or a folder the permissions that it would have had if it had not been made as a temporary one."""
+    # The mask can only be read by setting it.
     umask = os.umask(0)
     os.umask(umask)
-    return umask
+    os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorflow import keras
 
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, did_you_mean
+
+serializable = keras.utils.register_keras_serializable("egt_tf")
+"""Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""
 
 
 class Registry:
@@ -38,7 +40,7 @@ class Registry:
                 raise ConfigError(f"a {self.kind} name must be registered once. Received: {name!r} a second time")
             self._table[name] = member
             if inspect.isclass(member) and hasattr(member, "get_config"):
-                keras.utils.register_keras_serializable("egt_tf")(member)
+                serializable(member)
             return member
 
         return enter
@@ -95,8 +97,7 @@ class Registry:
 
     def _lookup(self, name: Any) -> Callable[..., Any]:
         if not isinstance(name, str) or name not in self._table:
-            near = difflib.get_close_matches(str(name), self._table, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, self._table, otherwise=".")
             raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
         return self._table[name]
 
@@ -108,8 +109,7 @@ class Registry:
         ]
         for argument in arguments:
             if argument not in known:
-                near = difflib.get_close_matches(argument, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
+                hint = did_you_mean(argument, known, otherwise=".")
                 raise ConfigError(
                     f"{self.kind} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
                 )

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.registry import serializable
 
 SHARPNESS = 100.0
 # Fixed, so that a seed means the same numbers on every device.
@@ -20,7 +21,7 @@ _GENERATOR = "philox"
 _NOISE_STREAM = 7
 
 
-@keras.utils.register_keras_serializable("egt_tf")
+@serializable
 class FeatureTransformation(keras.layers.Layer):
     """Training: `y = (1 + n_1 softplus(theta_gamma)) x + n_2 softplus(theta_beta)`, channel by channel; else `y = x`.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.registry import serializable
+
 # PyTorch's defaults; Keras has 1e-3 and 0.99. PyTorch's momentum 0.1 is Keras's 0.9.
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
 
-@keras.utils.register_keras_serializable("egt_tf")
+@serializable
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalisation that can take its statistics over all replicas of a distribution strategy.
 

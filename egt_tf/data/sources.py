@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from egt_tf.data.splits import (
     read_json_object,
     read_splits,
 )
-from egt_tf.errors import DataError
+from egt_tf.errors import DataError, nearest_name
 
 _SPLIT_OF_PART = {
     "train": "base",
@@ -147,13 +146,13 @@ def _likely_meaning(specification: str) -> str:
     """What may have been meant by a specification of no known kind."""
     kind, _, location = specification.partition(":")
     if specification in DOMAINS:
-        meant = f"domain:{specification}"
-    elif specification and not location and Path(specification).expanduser().is_dir():
-        meant = f"folder:{specification}"
-    else:
-        near = difflib.get_close_matches(kind, _KINDS, n=1) if location else []
-        meant = f"{near[0]}:{location}" if near else ""
-    return f"; did you mean '{meant}'?" if meant else ""
+        return f"; did you mean 'domain:{specification}'?"
+    near = nearest_name(kind, _KINDS)
+    if location and near:
+        return f"; did you mean '{near}:{location}'?"
+    if specification and Path(specification).expanduser().is_dir():
+        return f"; did you mean 'folder:{specification}'?"
+    return ""
 
 
 # === folder ===

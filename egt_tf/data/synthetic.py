@@ -8,14 +8,13 @@ nothing about its class.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from egt_tf.data.synthetic_domains import RENDERERS, Canvas
-from egt_tf.errors import DataError
+from egt_tf.errors import DataError, did_you_mean
 
 DOMAINS: tuple[str, ...] = tuple(RENDERERS)
 IMAGES_PER_CLASS = 60
@@ -176,8 +175,7 @@ def check_domain(name: str) -> str:
     """
     if name in DOMAINS:
         return name
-    near = difflib.get_close_matches(str(name), DOMAINS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(name, DOMAINS, otherwise=".")
     raise DataError(f"unknown synthetic domain {name!r}{hint} Known: {', '.join(DOMAINS)}")
 
 

@@ -11,20 +11,13 @@ from packaging.specifiers import SpecifierSet
 
 from egt_tf import __version__
 from egt_tf.doctor.findings import Finding, State
+from egt_tf.environment import installed_version
 
 DISTRIBUTION = "egt-tf"
 # What a marker such as `extra == "test"` is compared with where no extra is asked for.
 WITHOUT_EXTRA = ""
 
 InstalledVersion = Callable[[str], str | None]
-
-
-def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def examine_versions() -> list[Finding]:

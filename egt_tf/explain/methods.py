@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.errors import ExplainError
+from egt_tf.errors import ExplainError, did_you_mean
 from egt_tf.explain import gradients
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
@@ -89,8 +88,7 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
         return _GRADIENTS[name]
     if name in COMPOSITES.names():
         return get_method({"name": name})
-    near = difflib.get_close_matches(name, [*COMPOSITES.names(), *_GRADIENTS], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(name, [*COMPOSITES.names(), *_GRADIENTS], otherwise=".")
     raise ExplainError(
         f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
         f"{', '.join(_GRADIENTS)}, {INNVESTIGATE}NAME"
@@ -106,8 +104,8 @@ def all_methods() -> list[Method]:
 def _innvestigate_method(name: str) -> Method:
     analyzer = name.removeprefix(INNVESTIGATE)
     if analyzer not in innvestigate_names():
-        near = difflib.get_close_matches(analyzer, innvestigate_names(), n=1)
-        hint = f"; did you mean {INNVESTIGATE + near[0]!r}?" if near else "."
+        known = [INNVESTIGATE + each for each in innvestigate_names()]
+        hint = did_you_mean(INNVESTIGATE + analyzer, known, otherwise=".")
         raise ExplainError(f"innvestigate has no analyzer {analyzer!r}{hint} Known: {', '.join(innvestigate_names())}")
     return Method(
         name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ import tensorflow as tf
 from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ExplainError, original_error
+from egt_tf.errors import ExplainError, did_you_mean, original_error
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method, get_method
 from egt_tf.figures.colormap import pool_channels
@@ -151,8 +150,7 @@ def classes_to_explain(probabilities: np.ndarray, class_names: Sequence[str], ta
     if target == ALL_CLASSES:
         return tuple(ranking)
     if target not in class_names:
-        near = difflib.get_close_matches(target, class_names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(target, class_names)
         raise ExplainError(f"the target must be 'all' or one of {', '.join(class_names)}. Received: {target!r}{hint}")
     chosen = class_names.index(target)
     return (chosen, next(i for i in ranking if i != chosen))

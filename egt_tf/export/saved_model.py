@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.limits import RequestLimits
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.files import set_ordinary_permissions
 from egt_tf.heads.base import Head
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
@@ -217,7 +217,7 @@ def _hidden_folder(name_folder: Path) -> Iterator[Path]:
 def _renamed(folder: Path, name_folder: Path, version: int | None) -> Path:
     """Gives a complete folder the name of its version; the next one if another export has taken it meanwhile."""
     # mkdtemp makes private folders; a server may run as another user.
-    folder.chmod(0o777 & ~_current_umask())
+    set_ordinary_permissions(folder)
     while True:
         target = check_version(name_folder, version)
         try:
@@ -226,9 +226,3 @@ def _renamed(folder: Path, name_folder: Path, version: int | None) -> Path:
             # A folder is never renamed over another that holds files.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-
-
-def _current_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.similarity import unit, widen
+from egt_tf.heads.similarity import unit
+from egt_tf.registry import serializable
+from egt_tf.tensors import widen
 
-register = keras.utils.register_keras_serializable("egt_tf")
 
-
-@register
+@serializable
 class PositionCosines(keras.layers.Layer):
     """Cosine between every position of a prototype's map and every position of a query's map.
 
@@ -34,7 +34,7 @@ class PositionCosines(keras.layers.Layer):
         return queries[:2].concatenate([prototypes[1], *(shape[2:4].num_elements() for shape in (prototypes, queries))])
 
 
-@register
+@serializable
 class FusedAttention(keras.layers.Layer):
     """`attention_p = 1 + softmax_p(mean_b cosines[p, b] kernel[b] / temperature)`.
 
@@ -66,7 +66,7 @@ class FusedAttention(keras.layers.Layer):
         return {**super().get_config(), "map_shape": self.map_shape, "temperature": self.temperature}
 
 
-@register
+@serializable
 class AttendedQuery(keras.layers.Layer):
     """The query's map weighted by each of its attention maps: `y[e, j, k] = attention[e, j, k] x[e, j]`.
 
@@ -83,7 +83,7 @@ class AttendedQuery(keras.layers.Layer):
         return attention[:-1].concatenate(queries[-1])
 
 
-@register
+@serializable
 class AttendedPrototypeMean(keras.layers.Layer):
     """Spatial mean of a prototype's map weighted by attention: `y[e, j, k] = mean_p attention[e, j, k, p] x[e, k, p]`.
 

@@ -13,8 +13,9 @@ from egt_tf.errors import check_integer, check_positive
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import PrototypeMean
-from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit, widen
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
 from egt_tf.heads.tables import HEADS
+from egt_tf.tensors import widen
 
 # Weight of the loss of the scores beside that of the base classes.
 SCORES_WEIGHT = 0.5

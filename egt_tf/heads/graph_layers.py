@@ -7,14 +7,13 @@ from tensorflow import keras
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads.layers import EpisodeBatchNormalization
-
-register = keras.utils.register_keras_serializable("egt_tf")
+from egt_tf.registry import serializable
 
 # Taken from the weight of a node for itself, which the softmax then makes exactly 0.
 SELF_PENALTY = 1e8
 
 
-@register
+@serializable
 class GraphNodes(keras.layers.Layer):
     """The graphs of an episode: every graph holds the whole support set and `per_graph` queries.
 
@@ -102,7 +101,7 @@ class GraphNodes(keras.layers.Layer):
 # node i and node i + k, counted in a circle, for k = 0 .. nodes // 2: a rectangle, where a triangle would be none.
 
 
-@register
+@serializable
 class PairDifferences(keras.layers.Layer):
     """`|x_i - x_j|` for every pair of nodes, once for both directions: `y[i, k] = |x_i - x_(i + k mod nodes)|`.
 
@@ -121,7 +120,7 @@ class PairDifferences(keras.layers.Layer):
         return tf.TensorShape([*leading, nodes, None if nodes is None else nodes // 2 + 1, width])
 
 
-@register
+@serializable
 class PairBatchNormalization(EpisodeBatchNormalization):
     """`EpisodeBatchNormalization` of what `PairDifferences` keeps, with the statistics of all `nodes * nodes` pairs.
 
@@ -148,7 +147,7 @@ class PairBatchNormalization(EpisodeBatchNormalization):
         return tf.cast(tf.reduce_prod(shape[1:-2]) * shape[-3], x.dtype)
 
 
-@register
+@serializable
 class PairMatrix(keras.layers.Layer):
     """The symmetric matrix of values that `PairDifferences` keeps once for both directions.
 
@@ -169,7 +168,7 @@ class PairMatrix(keras.layers.Layer):
         return shape[:-1].concatenate(shape[-2:-1])
 
 
-@register
+@serializable
 class NeighbourSoftmax(keras.layers.Layer):
     """Weights of each node's neighbours: the softmax of a row over all nodes but the node itself, which gets 0.
 
@@ -186,7 +185,7 @@ class NeighbourSoftmax(keras.layers.Layer):
         return tf.TensorShape(input_shape)
 
 
-@register
+@serializable
 class Neighbourhood(keras.layers.Layer):
     """Each node beside the mean of its neighbours: `[x ; A x]`.
 
@@ -203,7 +202,7 @@ class Neighbourhood(keras.layers.Layer):
         return nodes[:-1].concatenate([2 * nodes[-1]])
 
 
-@register
+@serializable
 class SkipConcatenate(keras.layers.Concatenate):
     """Concatenation of a level's input, of features that skip a level, and of new features, in this order.
 
@@ -211,7 +210,7 @@ class SkipConcatenate(keras.layers.Concatenate):
     """
 
 
-@register
+@serializable
 class QueryScores(keras.layers.Layer):
     """The scores of the query nodes, in the order that `GraphNodes` took the queries from.
 

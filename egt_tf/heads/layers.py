@@ -5,10 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-register = keras.utils.register_keras_serializable("egt_tf")
+from egt_tf.registry import serializable
 
 
-@register
+@serializable
 class PrototypeMean(keras.layers.Layer):
     """Mean of the support features of each class.
 
@@ -36,7 +36,7 @@ class PrototypeMean(keras.layers.Layer):
         return [features[0], labels[2], *features[2:]]
 
 
-@register
+@serializable
 class PairConcat(keras.layers.Layer):
     """Every query beside every prototype: `pair[e, j, k] = channels of p[e, k], then channels of q[e, j]`.
 
@@ -56,7 +56,7 @@ class PairConcat(keras.layers.Layer):
         return tf.TensorShape([queries[0], queries[1], prototypes[1], *queries[2:-1], 2 * queries[-1]])
 
 
-@register
+@serializable
 class PairConvolution2D(keras.layers.Conv2D):
     """A convolution of pairs, computed on the prototypes and the queries that the pairs are made of.
 
@@ -104,7 +104,7 @@ def _of_pairs(input_shape):
     return tf.TensorShape(input_shape if alone else input_shape[0])
 
 
-@register
+@serializable
 class EpisodeBatchNormalization(keras.layers.Layer):
     """Batch normalisation whose statistics are those of one episode.
 
@@ -187,7 +187,7 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         }
 
 
-@register
+@serializable
 class MapMaxPooling2D(keras.layers.MaxPooling2D):
     """Max-pooling of maps behind any number of leading axes: `(..., height, width, channels)`."""
 
@@ -206,7 +206,7 @@ class MapMaxPooling2D(keras.layers.MaxPooling2D):
         return shape[:-3].concatenate(super().compute_output_shape(tf.TensorShape([None]) + shape[-3:])[1:])
 
 
-@register
+@serializable
 class MapMean(keras.layers.Layer):
     """Mean of each channel over the map: `(..., height, width, channels)` to `(..., channels)`."""
 
@@ -218,7 +218,7 @@ class MapMean(keras.layers.Layer):
         return shape[:-3].concatenate(shape[-1:])
 
 
-@register
+@serializable
 class FlattenMap(keras.layers.Layer):
     """`(..., height, width, channels)` to `(..., height * width * channels)`."""
 
@@ -231,7 +231,7 @@ class FlattenMap(keras.layers.Layer):
         return shape[:-3].concatenate([shape[-3:].num_elements()])
 
 
-@register
+@serializable
 class DropLastAxis(keras.layers.Layer):
     """`(..., 1)` to `(...)`."""
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.heads.layers import PairConcat, PrototypeMean
-
-register = keras.utils.register_keras_serializable("egt_tf")
+from egt_tf.registry import serializable
+from egt_tf.tensors import widen
 
 # Shorter vectors count as zero; PyTorch's floor of a norm.
 SHORTEST = 1e-12
@@ -25,11 +25,6 @@ def unit(x: tf.Tensor) -> tf.Tensor:
     # Twice where: the root's derivative at zero is infinite, and infinity times zero is no number.
     long = square > SHORTEST**2
     return tf.where(long, x * tf.math.rsqrt(tf.where(long, square, tf.ones_like(square))), tf.zeros_like(x))
-
-
-def widen(x: tf.Tensor) -> tf.Tensor:
-    """`x` in float32 at least: sums over a map overflow float16, and small differences of cosines vanish in it."""
-    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
 
 
 class _AxisReduction(keras.layers.Layer):
@@ -52,7 +47,7 @@ class _AxisReduction(keras.layers.Layer):
         return {**super().get_config(), "axis": self.axis}
 
 
-@register
+@serializable
 class AxisMean(_AxisReduction):
     """Mean over one or several axes, which vanish."""
 
@@ -60,7 +55,7 @@ class AxisMean(_AxisReduction):
         return tf.cast(tf.reduce_mean(widen(inputs), axis=self.axis), inputs.dtype)
 
 
-@register
+@serializable
 class AxisSum(_AxisReduction):
     """Sum over one or several axes, which vanish."""
 
@@ -68,7 +63,7 @@ class AxisSum(_AxisReduction):
         return tf.cast(tf.reduce_sum(widen(inputs), axis=self.axis), inputs.dtype)
 
 
-@register
+@serializable
 class PairProduct(keras.layers.Layer):
     """Value by value product of two vectors of a pair: `y_c = a_c b_c`, or that of the two unit vectors.
 
@@ -97,7 +92,7 @@ class PairProduct(keras.layers.Layer):
         return {**super().get_config(), "normalize": self.normalize}
 
 
-@register
+@serializable
 class Scale(keras.layers.Layer):
     """`y = factor x`.
 
@@ -119,7 +114,7 @@ class Scale(keras.layers.Layer):
         return {**super().get_config(), "factor": self.factor}
 
 
-@register
+@serializable
 class Square(keras.layers.Layer):
     """`y = x^2`."""
 
@@ -130,7 +125,7 @@ class Square(keras.layers.Layer):
         return tf.TensorShape(input_shape)
 
 
-@register
+@serializable
 class PairSplit(keras.layers.Layer):
     """Undoes `PairConcat`: `(..., 2c)` to the prototype's and the query's channels, `(..., c)` each."""
 

@@ -19,6 +19,7 @@ from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.layer_types import is_kind, output_nonnegative
 from egt_tf.lrp.linear_parts import weighted_sum
 from egt_tf.lrp.linear_rules import LinearRule
+from egt_tf.tensors import widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +133,12 @@ def reverse(
         ExplainError: the composite has no rule for a layer.
     """
     wanted = trace.inputs if at is None else at
-    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0] if of is None else of): _wide(start)}
+    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0] if of is None else of): widen(start)}
     for step in reversed(trace.steps):
         if not any(id(y) in relevance for y in step.outputs):
             continue
         # Rules divide by sums that can be tiny, so they never work in half precision.
-        xs, ys = [_wide(x) for x in step.inputs], [_wide(y) for y in step.outputs]
+        xs, ys = [widen(x) for x in step.inputs], [widen(y) for y in step.outputs]
         rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys, strict=True)]
         state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative, "present": step.present}
         rule = composite.rule_for(step.layer, step.first)
@@ -147,7 +148,7 @@ def reverse(
             if r is None:
                 continue
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
-    return [relevance.get(id(x), tf.zeros_like(_wide(x))) for x in wanted]
+    return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in wanted]
 
 
 def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.Tensor]:
@@ -165,10 +166,6 @@ def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.
     )
     state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,), "present": (None,)}
     return composite.rule_for(activation).apply([weighted_sum(step.layer, *xs)], ys, rs, state)
-
-
-def _wide(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
 
 
 class _Known(NamedTuple):

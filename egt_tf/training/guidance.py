@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads.base import Head
-from egt_tf.heads.similarity import widen
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.propagation import record, reverse
+from egt_tf.tensors import widen
 
 
 @dataclasses.dataclass(frozen=True)

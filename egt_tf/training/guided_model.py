@@ -12,16 +12,15 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.layer_types import outputs_nonnegative
 from egt_tf.lrp.presets import COMPOSITES
+from egt_tf.registry import serializable
 from egt_tf.training.guidance import LossWeights, guided_scores
 from egt_tf.training.health import Health, Statistics, apply_if, may_overflow
 from egt_tf.weights import named_weights
 
 METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
 
-register = keras.utils.register_keras_serializable("egt_tf")
 
-
-@register
+@serializable
 class GuidedModel(keras.Model):
     """Trains an `EpisodicModel` on its plain and its explanation-guided predictions.
 

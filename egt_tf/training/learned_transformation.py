@@ -15,14 +15,13 @@ from tensorflow import keras
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.registry import serializable
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.health import Statistics, apply_if
 from egt_tf.training.optimizers import OPTIMIZERS
 
-register = keras.utils.register_keras_serializable("egt_tf")
 
-
-@register
+@serializable
 class TransformationLearner(GuidedModel):
     """A `GuidedModel` that learns the thetas of its backbone's `FeatureTransformation` layers too.
 

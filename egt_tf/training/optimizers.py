@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.registry import Registry
+from egt_tf.registry import Registry, serializable
 
 OPTIMIZERS = Registry("optimizer")
 
@@ -35,7 +35,7 @@ def sgd(
     return DecayingSGD(learning_rate, momentum, nesterov, decay=weight_decay)
 
 
-@keras.utils.register_keras_serializable("egt_tf")
+@serializable
 class DecayingSGD(keras.optimizers.SGD):
     """SGD on `gradient + decay weight`.
 

@@ -23,6 +23,7 @@ from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.environment import environment
 from egt_tf.errors import DataError
 from egt_tf.files import write_json
+from egt_tf.registry import serializable
 from egt_tf.runs import RunFolder
 from egt_tf.training.failures import check_finite, original_errors
 from egt_tf.training.keepers import write_metrics
@@ -35,7 +36,7 @@ from egt_tf.weights import save_arrays, weight_arrays
 Report = Callable[[str], None]
 
 
-@keras.utils.register_keras_serializable("egt_tf")
+@serializable
 class BackboneClassifier(keras.Model):
     """A backbone, the mean of its maps, and one linear layer: a Functional model from images to raw scores.
 

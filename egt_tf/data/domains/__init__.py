@@ -6,14 +6,13 @@ file each, are imported when they are used, and TensorFlow Datasets knows them f
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egt_tf.errors import DataError
+from egt_tf.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def find_domain(name: str) -> Domain:
     """
     if name in DOMAINS:
         return DOMAINS[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), DOMAINS, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name.lower().replace("-", "_"), DOMAINS)
     raise DataError(f"a domain must be one of {', '.join(DOMAINS)}. Received: '{name}'{hint}")
 
 
