@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.pipeline import image_batches
 from egt_tf.data.sampling import draw_episode
 from egt_tf.data.sources import ImageSet, open_source
@@ -40,7 +40,7 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def image_by_image(model: EpisodicModel, images: ImageSet, spec: EpisodeSpec, episodes: int) -> np.ndarray:
+def image_by_image(model: EpisodicModel, images: ImageSet, spec: EpisodeConfig, episodes: int) -> np.ndarray:
     """Accuracy of each episode, from its images."""
     labels = tf.one_hot([np.repeat(np.arange(spec.ways), spec.shots)], spec.ways)
     classes = np.repeat(np.arange(spec.ways), spec.queries)
@@ -65,7 +65,7 @@ def timed(function):
 def compare(
     evaluator: Evaluator,
     images: ImageSet,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     plain_episodes: int,
     stored_episodes: int,
     table: FeatureTable,
@@ -84,7 +84,7 @@ def compare(
 def main() -> None:
     """Prints the table."""
     options = parsed()
-    spec = EpisodeSpec(options.ways, options.shots, options.queries)
+    spec = EpisodeConfig(options.ways, options.shots, options.queries)
     images = open_source(options.data).split("novel")
     arguments = {"ways": spec.ways} if HEADS.member(options.head).needs_ways else {}
     model = EpisodicModel.build_from(options.backbone, {"name": options.head, **arguments}, options.size, seed=0)

@@ -40,8 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from egt_tf.config import RunConfig, load_config
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig, RunConfig, load_config
 from egt_tf.data.pipeline import episode_dataset
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sources import ImageSet, open_source
@@ -57,7 +56,7 @@ PREFETCHED = 2
 def stream(config: RunConfig, images: ImageSet, episodes: int, cache_mb: float) -> tf.data.Dataset:
     """The training's episodes."""
     count = episodes - episodes % config.training.episodes_per_step
-    spec = EpisodeSpec(config.episode.ways, config.episode.shots, config.episode.queries)
+    spec = EpisodeConfig(config.episode.ways, config.episode.shots, config.episode.queries)
     return episode_dataset(
         images,
         spec,

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
@@ -45,7 +45,7 @@ METHODS = (
     "integrated_gradients",
     "grad_cam",
 )
-SPEC = EpisodeSpec(5, 5, 1)
+SPEC = EpisodeConfig(5, 5, 1)
 
 
 def prepared(image: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.splits import published_split_rule
 from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, IMAGES_PER_CLASS, check_domain, draw
@@ -41,7 +41,7 @@ def episode_accuracies(support: np.ndarray, query: np.ndarray) -> tuple[float, f
     return float((nearest_image == labels).mean()), float((nearest_mean == labels).mean())
 
 
-def benchmark(pixels: np.ndarray, spec: EpisodeSpec, episodes: int) -> np.ndarray:
+def benchmark(pixels: np.ndarray, spec: EpisodeConfig, episodes: int) -> np.ndarray:
     """Accuracies `(episodes, 2)` of both classifiers."""
     rows = pixels.reshape(-1, pixels.shape[-1])
     members = np.arange(len(rows)).reshape(pixels.shape[:2])
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("base", "val", "novel"), default="novel")
     parser.add_argument("--size", type=int, default=84)
     options = parser.parse_args()
-    spec = EpisodeSpec(ways=5, shots=options.shots, queries=16)
+    spec = EpisodeConfig(ways=5, shots=options.shots, queries=16)
     print(f"5-way {options.shots}-shot, split {options.split}, {options.episodes} episodes, chance 20 %")
     print(f"{'domain':<10} {'nearest image, %':>18} {'nearest mean, %':>18} {'ms/image':>10}")
     for domain in map(check_domain, options.domains):

@@ -63,7 +63,7 @@ def evaluate(
         options["duplicates"] = False
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
-    from egt_tf.data.episode import EpisodeSpec
+    from egt_tf.config import EpisodeConfig
     from egt_tf.data.mixture import open_mixture
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.identity import episodes_identity
@@ -74,7 +74,7 @@ def evaluate(
     transduction = Transduction(**options) if transductive else None
     run_folder = RunFolder(run)
     config = run_folder.config()
-    spec = EpisodeSpec(ways or config.episode.ways, shots or config.episode.shots, queries)
+    spec = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
     sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
     images = open_mixture(list(sources), split, list(sources.values()))
     model = run_folder.load_model()

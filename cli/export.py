@@ -71,7 +71,7 @@ def export(
     max_images: int | None,
 ) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
-    from egt_tf.data.episode import EpisodeSpec
+    from egt_tf.config import EpisodeConfig
     from egt_tf.data.sources import open_source
     from egt_tf.export.calibration import calibrate
     from egt_tf.export.limits import RequestLimits
@@ -94,7 +94,7 @@ def export(
             calibration = calibrate(
                 found.ready.model,
                 open_source(source).split("novel"),
-                EpisodeSpec(shape.ways, shape.shots, 5),
+                EpisodeConfig(shape.ways, shape.shots, 5),
                 episodes,
                 0,
                 source,

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from egt_tf.errors import ConfigError, nearest_name
+from egt_tf.errors import ConfigError, check_integer, nearest_name
 
 STRATEGIES = ("auto", "default", "mirrored", "multiworker")
 
@@ -103,17 +103,38 @@ def _sequence(sources: str | tuple[WeightedSource, ...]) -> tuple[WeightedSource
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeConfig:
-    """The shape of every training and validation episode.
+    """The shape of an episode.
 
-    Attributes:
-        ways: classes per episode.
-        shots: support images per class.
-        queries: query images per class.
+    Args:
+        ways: classes of the episode, >= 2.
+        shots: support images of each class, >= 1.
+        queries: query images of each class (not of the whole episode), >= 1.
+
+    Raises:
+        ConfigError: a value is no integer or too small.
+
+    Example:
+        >>> EpisodeConfig(ways=5, shots=1, queries=16).query_size
+        80
     """
 
     ways: int = _at_least(2, 5)
     shots: int = _at_least(1, 5)
     queries: int = _at_least(1, 16)
+
+    def __post_init__(self) -> None:
+        for name, smallest in (("ways", 2), ("shots", 1), ("queries", 1)):
+            check_integer(name, getattr(self, name), smallest)
+
+    @property
+    def support_size(self) -> int:
+        """Support images of the episode, `ways * shots`."""
+        return self.ways * self.shots
+
+    @property
+    def query_size(self) -> int:
+        """Query images of the episode, `ways * queries`."""
+        return self.ways * self.queries
 
 
 @dataclasses.dataclass(frozen=True)

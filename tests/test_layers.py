@@ -41,7 +41,6 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.files",
     "egt_tf.data.check",
     "egt_tf.data.domains",
-    "egt_tf.data.episode",
     "egt_tf.data.filelists",
     "egt_tf.data.images",
     "egt_tf.data.prepare",

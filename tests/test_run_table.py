@@ -7,8 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from egt_tf.config import RunConfig, config_to_yaml
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig, RunConfig, config_to_yaml
 from egt_tf.errors import RunError
 from egt_tf.evaluation.accuracy import Accuracy
 from egt_tf.evaluation.report import evaluation_record, save_evaluation
@@ -38,7 +37,7 @@ def run_of(path, accuracies, when: int = 1_700_000_000) -> RunFolder:
 
 def evaluated(run: RunFolder, source: str, transduction: Transduction | None = None) -> None:
     record = evaluation_record(
-        run.path, source, "novel", EpisodeSpec(5, 1, 15), 0, Accuracy(np.array([0.2, 0.4])), transduction
+        run.path, source, "novel", EpisodeConfig(5, 1, 15), 0, Accuracy(np.array([0.2, 0.4])), transduction
     )
     save_evaluation(record, run.evaluation_file(record["name"]))
 

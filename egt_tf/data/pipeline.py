@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import counterpart
 from egt_tf.data.preprocessing import (
     FIXED_CROPS,
@@ -104,7 +104,7 @@ class ImageCache(ImageStore):
 
 def episode_dataset(
     images: ImageSet,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     *,
     image_size: int,
     augmentation: str,
@@ -176,7 +176,7 @@ def episode_dataset(
 
 
 def episode_pairs(
-    images: ImageSet, spec: EpisodeSpec, *, seed: int, cache_mb: float = 1024, **options
+    images: ImageSet, spec: EpisodeConfig, *, seed: int, cache_mb: float = 1024, **options
 ) -> tf.data.Dataset:
     """Makes a stream of pairs of steps whose episodes come from different domains.
 
@@ -300,7 +300,7 @@ def _episode_numbers(start: int, count: int, episodes_per_step: int, part: StepP
 
 
 def _draw_episode(
-    images: ImageSet, spec: EpisodeSpec, seed: int, number: int, unreadable: UnreadableImages | None
+    images: ImageSet, spec: EpisodeConfig, seed: int, number: int, unreadable: UnreadableImages | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the image indices, support first, and for each its class and an augmentation seed."""
     episode, rng = draw_episode(images, spec, seed, number, unreadable.among if unreadable else None)
@@ -374,7 +374,7 @@ def _read_image(read: Callable[[int], np.ndarray], index: tf.Tensor) -> tf.Tenso
 
 
 def _assemble_step(
-    batch: tf.Tensor, classes: tf.Tensor, spec: EpisodeSpec, episodes: int, image_size: int
+    batch: tf.Tensor, classes: tf.Tensor, spec: EpisodeConfig, episodes: int, image_size: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     sizes = [spec.support_size, spec.query_size]
     batch = tf.reshape(batch, [episodes, sum(sizes), image_size, image_size, 3])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import Mixture, domains
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
@@ -62,7 +62,7 @@ def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
 
 def draw_episode(
     images: ImageSet,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     seed: int,
     index: int,
     unreadable: Callable[[np.ndarray], Sequence[int]] | None = None,
@@ -112,7 +112,7 @@ def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key)))))
 
 
-def sample_episode(members: Sequence[np.ndarray], spec: EpisodeSpec, rng: np.random.Generator) -> EpisodeIndices:
+def sample_episode(members: Sequence[np.ndarray], spec: EpisodeConfig, rng: np.random.Generator) -> EpisodeIndices:
     """Draws an episode: classes uniformly, then images of each class uniformly, all without replacement.
 
     Args:
@@ -128,7 +128,7 @@ def sample_episode(members: Sequence[np.ndarray], spec: EpisodeSpec, rng: np.ran
     return EpisodeIndices(classes, drawn[:, : spec.shots], drawn[:, spec.shots :])
 
 
-def check_feasible(images: ImageSet, spec: EpisodeSpec) -> None:
+def check_feasible(images: ImageSet, spec: EpisodeConfig) -> None:
     """Checks that every class could be drawn for an episode, in every domain of a mixture.
 
     Raises:
@@ -145,7 +145,7 @@ def check_feasible(images: ImageSet, spec: EpisodeSpec) -> None:
             _check_class(name, images.class_names[position], len(images.members[position]), spec)
 
 
-def _check_class(domain: str, class_name: str, size: int, spec: EpisodeSpec) -> None:
+def _check_class(domain: str, class_name: str, size: int, spec: EpisodeConfig) -> None:
     needed = spec.shots + spec.queries
     if size < needed:
         raise DataError(

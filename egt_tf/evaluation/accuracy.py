@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.pipeline import data_errors, image_batches
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
@@ -69,7 +69,7 @@ class Evaluator:
     def __call__(
         self,
         images: ImageSet,
-        spec: EpisodeSpec,
+        spec: EpisodeConfig,
         episodes: int,
         seed: int,
         cache_mb: int = 0,
@@ -152,7 +152,7 @@ class Evaluator:
 def evaluate(
     model: EpisodicModel,
     images: ImageSet,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     episodes: int,
     seed: int,
     cache_mb: int = 0,

@@ -7,13 +7,13 @@ import os
 
 import numpy as np
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import DataError
 
 
-def episodes_identity(images: ImageSet, spec: EpisodeSpec, episodes: int, seed: int) -> str:
+def episodes_identity(images: ImageSet, spec: EpisodeConfig, episodes: int, seed: int) -> str:
     """A hash of the images of the episodes that `evaluate` draws, in their order and with their roles.
 
     Equal identities mean that results can be compared episode by episode. An image counts by the name of its class, its

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.evaluation.accuracy import Accuracy
 from egt_tf.evaluation.transductive import Transduction
 from egt_tf.files import write_json
@@ -19,7 +19,7 @@ def evaluation_record(
     run: str | os.PathLike,
     source: str,
     split: str,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     seed: int,
     accuracy: Accuracy,
     transduction: Transduction | None = None,

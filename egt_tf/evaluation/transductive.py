@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.heads import Head
 
@@ -36,7 +36,7 @@ class Transduction:
         check_integer("rounds", self.rounds, 0)
         check_integer("candidates", self.candidates, 1)
 
-    def check(self, head: Head, spec: EpisodeSpec) -> None:
+    def check(self, head: Head, spec: EpisodeConfig) -> None:
         """Checks that a head can be used so on such episodes.
 
         Raises:

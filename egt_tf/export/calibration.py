@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.evaluation.accuracy import Accuracy, Progress, embed
@@ -28,7 +28,7 @@ class Calibration:
 
     source: str
     split: str
-    spec: EpisodeSpec
+    spec: EpisodeConfig
     one_by_one: Accuracy
     together: Accuracy
 
@@ -50,7 +50,7 @@ class Calibration:
 def calibrate(
     model: OneByOne,
     images: ImageSet,
-    spec: EpisodeSpec,
+    spec: EpisodeConfig,
     episodes: int,
     seed: int,
     source: str,

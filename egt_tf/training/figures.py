@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tensorflow import keras
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import draw_episode
 from egt_tf.data.sources import ImageSet
@@ -52,7 +52,7 @@ class ExplanationFigures(keras.callbacks.Callback):
         self,
         run: RunFolder,
         images: ImageSet,
-        spec: EpisodeSpec,
+        spec: EpisodeConfig,
         seed: int,
         every: int,
         method: str | Mapping[str, Any],

@@ -30,7 +30,6 @@ from egt_tf.training.precision import layers_in, scaled
 from egt_tf.training.run_data import (
     VALIDATION_STREAM,
     RunData,
-    episode_spec,
     open_data,
     steps_per_epoch,
     store_examples,
@@ -146,9 +145,7 @@ def _keepers(
     seed = training.seed + VALIDATION_STREAM
 
     def validate(evaluator: Evaluator) -> Accuracy:
-        return evaluator(
-            data.validation, episode_spec(config), training.validation_episodes, seed, unreadable=unreadable
-        )
+        return evaluator(data.validation, config.episode, training.validation_episodes, seed, unreadable=unreadable)
 
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
     keepers = [
@@ -163,7 +160,7 @@ def _keepers(
             ExplanationFigures(
                 run,
                 data.validation,
-                episode_spec(config),
+                config.episode,
                 seed,
                 training.figure_every,
                 config.guidance.composite,

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from egt_tf.config import RunConfig, WeightedSource
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource
 from egt_tf.data.mixture import counterpart, mix
 from egt_tf.data.pipeline import ImageCache, StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
@@ -54,7 +53,7 @@ def open_data(config: RunConfig) -> RunData:
     weighted = config.data.validation_sources
     validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
     for images in (training, validation):
-        check_feasible(images, episode_spec(config))
+        check_feasible(images, config.episode)
     if config.training.learn_transformation:
         # Pairs of domains need at least two; found out before anything is written.
         counterpart(training, config.training.seed)
@@ -81,7 +80,7 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
     make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part)
     return make(
         data.training,
-        episode_spec(config),
+        config.episode,
         image_size=config.data.image_size,
         augmentation=config.data.augmentation,
         seed=training.seed,
@@ -91,11 +90,6 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
         cache_mb=config.data.cache_mb,
         unreadable=data.unreadable[0],
     )
-
-
-def episode_spec(config: RunConfig) -> EpisodeSpec:
-    """Ways, shots and queries of a configuration's episodes."""
-    return EpisodeSpec(config.episode.ways, config.episode.shots, config.episode.queries)
 
 
 def steps_per_epoch(config: RunConfig) -> int:
@@ -112,7 +106,7 @@ def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source])
 
 
 def store_support_set(
-    run: RunFolder, images: ImageSet, spec: EpisodeSpec, seed: int, unreadable: UnreadableImages | None = None
+    run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int, unreadable: UnreadableImages | None = None
 ) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
@@ -130,9 +124,9 @@ def store_support_set(
             write_png(run.queries_folder / f"{name}-{number:02d}.png", images.read(int(index)))
 
 
-def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeSpec]:
+def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeConfig]:
     """Of the first source that has any, the classes furthest from training with enough images; none is no error."""
-    spec = EpisodeSpec(config.episode.ways, config.episode.shots, STORED_QUERIES)
+    spec = EpisodeConfig(config.episode.ways, config.episode.shots, STORED_QUERIES)
     for source, split in itertools.product(sources, ("novel", "val", "base")):
         try:
             images = source.split(split)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.preprocessing import denormalize, evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
@@ -101,7 +101,7 @@ def test_an_installation_without_it(fails, monkeypatch, package):
 def test_it_is_as_good_on_new_episodes_as_its_card_says(model):
     card = (model.path / "README.md").read_text(encoding="utf-8")
     said = float(re.search(r"`synthetic:shapes` \| novel \| 600 of 5-way 5-shot \| inductive \| ([\d.]+) %", card)[1])
-    images, spec = open_source("synthetic:shapes").split("novel"), EpisodeSpec(5, 5, 3)
+    images, spec = open_source("synthetic:shapes").split("novel"), EpisodeConfig(5, 5, 3)
     right = []
     for index in range(20):
         episode = sample_episode(images.members, spec, episode_generator(1234, index))

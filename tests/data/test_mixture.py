@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import Mixture, counterpart, domains, mix, open_mixture
 from egt_tf.data.sampling import check_feasible, draw_domain, draw_episode, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
@@ -25,7 +25,7 @@ def image_set(name: str, classes: int = 4, per_class: int = 6, first: int = 0, m
 
 
 SETS = [image_set("a"), image_set("b", classes=5, first=30), image_set("c", classes=3, first=7)]
-SPEC = EpisodeSpec(3, 2, 3)
+SPEC = EpisodeConfig(3, 2, 3)
 
 
 def test_classes_and_images_are_numbered_one_after_the_other():
@@ -100,7 +100,7 @@ def test_domains_come_as_often_as_their_weights_say():
 def test_every_domain_must_have_enough_classes_and_images():
     check_feasible(mix(SETS), SPEC)
     with pytest.raises(DataError, match=r"needs 4 classes. Received: c has 3"):
-        check_feasible(mix(SETS), EpisodeSpec(4, 1, 1))
+        check_feasible(mix(SETS), EpisodeConfig(4, 1, 1))
     with pytest.raises(DataError, match="Received: class 'b0' of b has 4"):
         check_feasible(mix([SETS[0], image_set("b", per_class=4)]), SPEC)
 
@@ -115,7 +115,7 @@ def test_unreadable_images_are_left_out_of_their_domain():
             asked.append(set(indices.tolist()))
             return sorted(broken & asked[-1])
 
-        episode, _ = draw_episode(images, EpisodeSpec(3, 2, 2), 3, number, unreadable)
+        episode, _ = draw_episode(images, EpisodeConfig(3, 2, 2), 3, number, unreadable)
         assert not broken & set(episode.images.tolist())
         # The images of one attempt that cannot be read are not in the next.
         assert all(not (broken & before) & after for before, after in itertools.pairwise(asked))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import mix
 from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, episode_pairs, image_batches
 from egt_tf.data.preprocessing import denormalize, evaluation_image, training_image
@@ -45,7 +45,7 @@ def image_set(n_classes: int = 5, read=flat_image) -> ImageSet:
     )
 
 
-def episodes(spec=EpisodeSpec(3, 2, 3), images=None, **changes):
+def episodes(spec=EpisodeConfig(3, 2, 3), images=None, **changes):
     options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6} | changes
     return episode_dataset(images or image_set(), spec, **options)
 
@@ -69,7 +69,7 @@ def image_numbers(images) -> np.ndarray:
 
 
 def test_element_spec_is_static():
-    inputs, labels, base_labels = episodes(EpisodeSpec(3, 2, 4), episodes_per_step=2).element_spec
+    inputs, labels, base_labels = episodes(EpisodeConfig(3, 2, 4), episodes_per_step=2).element_spec
     assert inputs["support_images"] == tf.TensorSpec((2, 6, 4, 4, 3), tf.float32)
     assert inputs["support_labels"] == tf.TensorSpec((2, 6, 3), tf.float32)
     assert inputs["query_images"] == tf.TensorSpec((2, 12, 4, 4, 3), tf.float32)
@@ -77,7 +77,7 @@ def test_element_spec_is_static():
 
 
 def test_images_are_those_of_the_sampler_class_by_class():
-    spec, images = EpisodeSpec(3, 2, 3), image_set()
+    spec, images = EpisodeConfig(3, 2, 3), image_set()
     steps = list(episodes(spec, images, episodes_per_step=2))
     assert len(steps) == 3
     for step, (inputs, labels, base_labels) in enumerate(steps):
@@ -97,7 +97,7 @@ def test_images_are_those_of_the_sampler_class_by_class():
 @pytest.mark.parametrize("augmentation", ["none", "flip", "full", "full_erasing"])
 @pytest.mark.parametrize("cache_mb", [0, 16])
 def test_images_are_those_of_training_image(augmentation, cache_mb):
-    spec, images = EpisodeSpec(3, 2, 3), image_set(read=gradient)
+    spec, images = EpisodeConfig(3, 2, 3), image_set(read=gradient)
     dataset = episodes(spec, images, augmentation=augmentation, image_size=8, count=2, cache_mb=cache_mb)
     # Twice, since the second pass comes from memory.
     for number, (inputs, *_) in enumerate([*dataset, *dataset]):
@@ -112,7 +112,7 @@ def test_images_are_those_of_training_image(augmentation, cache_mb):
 def test_no_augmentation_gives_evaluation_images():
     images = image_set(read=gradient)
     inputs, *_ = next(iter(episodes(images=images, image_size=8)))
-    first = sample_episode(images.members, EpisodeSpec(3, 2, 3), episode_generator(5, 0)).support[0, 0]
+    first = sample_episode(images.members, EpisodeConfig(3, 2, 3), episode_generator(5, 0)).support[0, 0]
     expected = evaluation_image(gradient(first), 8)
     np.testing.assert_allclose(inputs["support_images"][0, 0], expected, atol=1e-5)
 
@@ -188,7 +188,7 @@ REPLICAS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import mix
 from egt_tf.data.pipeline import episode_dataset
 from egt_tf.data.sources import open_source
@@ -196,7 +196,7 @@ from egt_tf.data.sources import open_source
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeSpec(3, 1, 2), image_size=16,
+dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeConfig(3, 1, 2), image_size=16,
                           augmentation="full", seed=5, count=8, episodes_per_step=4)
 for whole, divided in zip(dataset, strategy.experimental_distribute_dataset(dataset), strict=True):
     for expected, part in zip(tf.nest.flatten(whole), tf.nest.flatten(divided), strict=True):
@@ -243,7 +243,7 @@ def test_impossible_streams(changes, message):
 
 def test_infeasible_episodes_are_refused_at_once():
     with pytest.raises(DataError, match="Received: class 'class0' of test has 6"):
-        episodes(EpisodeSpec(3, 3, 4))
+        episodes(EpisodeConfig(3, 3, 4))
 
 
 def test_data_errors_show_the_original_message():
@@ -278,7 +278,7 @@ def test_other_errors_pass_data_errors_unchanged():
 
 def test_a_mixture_gives_each_episode_from_one_domain_and_numbers_the_classes_through():
     images = mix([image_set(4), image_set(5, read=lambda index: flat_image(index + 100))])
-    dataset = episodes(EpisodeSpec(3, 2, 3), images, count=20, episodes_per_step=2)
+    dataset = episodes(EpisodeConfig(3, 2, 3), images, count=20, episodes_per_step=2)
     seen = set()
     for inputs, _, base_labels in dataset:
         for support, query, labels in zip(inputs["support_images"], inputs["query_images"], base_labels):
@@ -302,7 +302,7 @@ def unreadable(*broken):
 
 @pytest.mark.parametrize("augmentation", ["none", "full"])
 def test_unreadable_images_are_left_out(augmentation):
-    images, spec = unreadable(0, 7, 8, 20), EpisodeSpec(3, 1, 2)
+    images, spec = unreadable(0, 7, 8, 20), EpisodeConfig(3, 1, 2)
     found = UnreadableImages(images)
     options = {"augmentation": augmentation, "count": 12}
     dataset = episodes(spec, images, unreadable=found, **options)
@@ -323,7 +323,7 @@ def test_unreadable_images_are_left_out(augmentation):
 
 
 def test_episodes_without_unreadable_images_stay_as_they_were():
-    spec, images = EpisodeSpec(3, 1, 2), unreadable(7)
+    spec, images = EpisodeConfig(3, 1, 2), unreadable(7)
     left_out = list(episodes(spec, images, unreadable=UnreadableImages(images), count=12))
     whole = list(episodes(spec, image_set(), count=12))
     without = [i for i in range(12) if 7 not in sample_episode(images.members, spec, episode_generator(5, i)).images]
@@ -338,7 +338,7 @@ def test_episodes_without_unreadable_images_stay_as_they_were():
 
 def test_a_class_with_too_few_readable_images_is_the_usual_error():
     images = unreadable(7)
-    dataset = episodes(EpisodeSpec(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
+    dataset = episodes(EpisodeConfig(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
     with (
         pytest.raises(DataError, match=r"need 6 images a class. Received: class 'class1' of test has 5"),
         data_errors(),
@@ -409,7 +409,7 @@ def test_second_pass_reads_no_file(augmentation):
 
 def test_benchmark_photos(benchmark_dir):
     images = open_source(f"folder:{benchmark_dir}/cub").split("novel")
-    dataset = episodes(EpisodeSpec(5, 1, 3), images, image_size=84, augmentation="full", count=1)
+    dataset = episodes(EpisodeConfig(5, 1, 3), images, image_size=84, augmentation="full", count=1)
     inputs, labels, _ = next(iter(dataset))
     assert inputs["support_images"].shape == (1, 5, 84, 84, 3)
     assert labels.shape == (1, 15)
@@ -417,7 +417,7 @@ def test_benchmark_photos(benchmark_dir):
 
 
 def test_pairs_are_two_streams_of_different_domains():
-    spec, images = EpisodeSpec(3, 2, 3), mix([image_set(), image_set()])
+    spec, images = EpisodeConfig(3, 2, 3), mix([image_set(), image_set()])
     options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6}
     pairs = list(episode_pairs(images, spec, **options))
     assert_same([first for first, _ in pairs], episodes(spec, images))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ def drawn(members, spec, seed, index):
 def test_shapes_and_classes_fit_together():
     members = image_set(9, 12, 10, 30).members
     for index in range(50):
-        episode = sample_episode(members, EpisodeSpec(3, 2, 7), episode_generator(0, index))
+        episode = sample_episode(members, EpisodeConfig(3, 2, 7), episode_generator(0, index))
         assert episode.support.shape == (3, 2)
         assert episode.query.shape == (3, 7)
         for c, support, query in zip(episode.classes, episode.support, episode.query):
@@ -38,14 +38,14 @@ def test_shapes_and_classes_fit_together():
 def test_no_image_or_class_twice():
     members = image_set(*[9] * 6).members
     for index in range(200):
-        episode = sample_episode(members, EpisodeSpec(4, 4, 5), episode_generator(3, index))
+        episode = sample_episode(members, EpisodeConfig(4, 4, 5), episode_generator(3, index))
         used = np.concatenate([episode.support.ravel(), episode.query.ravel()])
         assert len(set(used)) == len(used) == 36
         assert len(set(episode.classes)) == 4
 
 
 def test_depends_on_seed_and_index_only():
-    members, spec = image_set(*[20] * 8).members, EpisodeSpec(5, 1, 3)
+    members, spec = image_set(*[20] * 8).members, EpisodeConfig(5, 1, 3)
     first = [drawn(members, spec, 7, i) for i in range(10)]
     again = [drawn(members, spec, 7, i) for i in reversed(range(10))][::-1]
     np.testing.assert_array_equal(first, again)
@@ -59,7 +59,7 @@ def test_streams_do_not_meet_where_numbers_are_large():
 
 
 def test_classes_and_images_are_drawn_uniformly():
-    members, spec, n = image_set(*[6] * 10).members, EpisodeSpec(5, 1, 2), 2000
+    members, spec, n = image_set(*[6] * 10).members, EpisodeConfig(5, 1, 2), 2000
     episodes = [sample_episode(members, spec, episode_generator(11, i)) for i in range(n)]
     classes = np.bincount(np.concatenate([e.classes for e in episodes]), minlength=10)
     support = np.bincount(np.concatenate([e.support.ravel() for e in episodes]), minlength=60)
@@ -76,12 +76,12 @@ def test_negative_numbers_are_refused():
 
 
 def test_feasible_up_to_the_last_image():
-    check_feasible(image_set(5, 5, 5), EpisodeSpec(3, 2, 3))
+    check_feasible(image_set(5, 5, 5), EpisodeConfig(3, 2, 3))
 
 
 def test_too_few_images_names_class_and_counts():
     with pytest.raises(DataError) as caught:
-        check_feasible(image_set(21, 12, 21, 21, 21), EpisodeSpec(5, 5, 16))
+        check_feasible(image_set(21, 12, 21, 21, 21), EpisodeConfig(5, 5, 16))
     assert str(caught.value) == (
         "5 shots + 16 queries need 21 images a class. Received: class 'class1' of folder:x (split base) "
         "has 12; take fewer shots or queries"
@@ -90,9 +90,9 @@ def test_too_few_images_names_class_and_counts():
 
 def test_too_few_images_with_one_of_each():
     with pytest.raises(DataError, match=r"^1 shot \+ 1 query need 2 images a class"):
-        check_feasible(image_set(1, 2), EpisodeSpec(2, 1, 1))
+        check_feasible(image_set(1, 2), EpisodeConfig(2, 1, 1))
 
 
 def test_too_few_classes_names_both_counts():
     with pytest.raises(DataError, match=r"needs 5 classes. Received: folder:x \(split base\) has 3"):
-        check_feasible(image_set(30, 30, 30), EpisodeSpec(5, 1, 1))
+        check_feasible(image_set(30, 30, 30), EpisodeConfig(5, 1, 1))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.pipeline import StepPart, episode_dataset
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError
@@ -13,7 +13,7 @@ def elements(part: StepPart, per_step: int = 4, count: int = 8) -> list[np.ndarr
     """The query images of each element."""
     dataset = episode_dataset(
         open_source("synthetic:shapes").split("base"),
-        EpisodeSpec(2, 1, 1),
+        EpisodeConfig(2, 1, 1),
         image_size=16,
         augmentation="flip",
         seed=3,

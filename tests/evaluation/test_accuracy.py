@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet
@@ -64,7 +64,7 @@ def noise(index: int) -> np.ndarray:
 
 
 COLOURS, NOISE = image_set(constant_colour), image_set(noise)
-SPEC = EpisodeSpec(ways=4, shots=2, queries=3)
+SPEC = EpisodeConfig(ways=4, shots=2, queries=3)
 
 
 # === values ===
@@ -235,10 +235,10 @@ def test_features_are_kept_from_one_measurement_to_the_next():
     first = evaluator(images, SPEC, episodes=40, seed=5, features=table)
     assert len(table.indices) == len(seen) == 42
     again = evaluator(images, SPEC, episodes=40, seed=5, features=table)
-    other = evaluator(images, EpisodeSpec(3, 1, 4), episodes=7, seed=1, features=table)
+    other = evaluator(images, EpisodeConfig(3, 1, 4), episodes=7, seed=1, features=table)
     assert len(seen) == 42
     np.testing.assert_array_equal(first.episodes, again.episodes)
-    np.testing.assert_array_equal(other.episodes, evaluator(images, EpisodeSpec(3, 1, 4), 7, 1).episodes)
+    np.testing.assert_array_equal(other.episodes, evaluator(images, EpisodeConfig(3, 1, 4), 7, 1).episodes)
 
 
 def test_embed_keeps_the_order_over_several_batches():
@@ -272,8 +272,8 @@ def test_progress_reaches_the_end():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (EpisodeSpec(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
-        (EpisodeSpec(7, 1, 1), "7-way episode needs 7 classes"),
+        (EpisodeConfig(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
+        (EpisodeConfig(7, 1, 1), "7-way episode needs 7 classes"),
     ],
 )
 def test_too_few_images_or_classes(spec, message):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 from egt_tf.evaluation.identity import episodes_identity
 
-SPEC = EpisodeSpec(2, 1, 2)
+SPEC = EpisodeConfig(2, 1, 2)
 
 
-def identity(source: str, split: str = "all", spec: EpisodeSpec = SPEC, episodes: int = 5, seed: int = 0) -> str:
+def identity(source: str, split: str = "all", spec: EpisodeConfig = SPEC, episodes: int = 5, seed: int = 0) -> str:
     return episodes_identity(open_source(source).split(split), spec, episodes, seed)
 
 
@@ -45,8 +45,8 @@ def test_everything_that_changes_the_episodes_changes_it():
         identity("synthetic:shapes", seed=1),
         identity("synthetic:shapes", episodes=6),
         identity("synthetic:shapes", split="novel"),
-        identity("synthetic:shapes", spec=EpisodeSpec(2, 2, 1)),
-        identity("synthetic:shapes", spec=EpisodeSpec(3, 1, 1)),
+        identity("synthetic:shapes", spec=EpisodeConfig(2, 2, 1)),
+        identity("synthetic:shapes", spec=EpisodeConfig(3, 1, 1)),
         episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
         episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0),
     ]
@@ -80,7 +80,7 @@ def test_a_renamed_class_and_a_renamed_image_do(folder):
 
 def test_too_few_classes_are_the_usual_error():
     with pytest.raises(DataError, match="90-way episode needs 90 classes"):
-        identity("synthetic:shapes", spec=EpisodeSpec(90, 1, 1))
+        identity("synthetic:shapes", spec=EpisodeConfig(90, 1, 1))
 
 
 def test_a_missing_image_is_an_error(folder):

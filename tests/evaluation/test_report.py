@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.evaluation.accuracy import Accuracy
 from egt_tf.evaluation.report import evaluation_record, save_evaluation
 from egt_tf.evaluation.transductive import Transduction
@@ -18,7 +18,7 @@ ACCURACY = Accuracy(np.array([0.5, 0.75, 1.0], np.float32))
 def record(
     source: str = "synthetic:sketch", split: str = "novel", seed: int = 7, transduction: Transduction | None = None
 ) -> dict:
-    return evaluation_record("runs/demo", source, split, EpisodeSpec(5, 1, 15), seed, ACCURACY, transduction)
+    return evaluation_record("runs/demo", source, split, EpisodeConfig(5, 1, 15), seed, ACCURACY, transduction)
 
 
 DIGEST = hashlib.sha256(b"synthetic:sketch-novel-5way-1shot-15query-3episodes-seed7").hexdigest()[:8]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import RelationHead
@@ -116,11 +116,11 @@ def test_numbers_that_make_no_sense(arguments, message):
 
 
 def test_more_candidates_than_queries(head):
-    Transduction(2, 37).check(head, EpisodeSpec(5, 1, 15))
+    Transduction(2, 37).check(head, EpisodeConfig(5, 1, 15))
     with pytest.raises(ConfigError, match=r"38 candidates [*] 2 rounds = 76, and 5 ways [*] 15 queries = 75"):
-        Transduction(2, 38).check(head, EpisodeSpec(5, 1, 15))
+        Transduction(2, 38).check(head, EpisodeConfig(5, 1, 15))
 
 
 def test_a_head_that_needs_balanced_queries():
     with pytest.raises(ConfigError, match=r"any number. Received: a head whose queries come in multiples of 5"):
-        Transduction().check(SlowHead(SHAPE), EpisodeSpec(5, 1, 15))
+        Transduction().check(SlowHead(SHAPE), EpisodeConfig(5, 1, 15))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
@@ -197,7 +197,7 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
     convert(tmp_path / "model.npz", run, Choices(image_size=84, ways=3, shots=2))
     model = run.load_model()
     images = open_source("synthetic:sketch").split("novel")
-    accuracy = evaluate(model, images, EpisodeSpec(3, 2, 2), episodes=2, seed=0)
+    accuracy = evaluate(model, images, EpisodeConfig(3, 2, 2), episodes=2, seed=0)
     assert accuracy.episodes.shape == (2,)
     assert np.isfinite(accuracy.episodes).all()
     rng = np.random.default_rng(2)

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from egt_tf.config import RunConfig, config_from_dict
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
 from egt_tf.data.sampling import draw_episode
 from egt_tf.data.sources import open_source
 from egt_tf.data.unreadable import UnreadableImages
@@ -22,7 +21,7 @@ from egt_tf.training.figures import ExplanationFigures
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
-SPEC = EpisodeSpec(3, 2, 2)
+SPEC = EpisodeConfig(3, 2, 2)
 
 
 def config(figure_every: int, **training) -> RunConfig:

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from tensorflow import keras
 
-from egt_tf.config import RunConfig, config_from_dict
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
@@ -123,7 +122,7 @@ def test_metrics(finished):
 def test_the_best_weights_are_those_of_the_best_epoch(finished):
     model, config = finished.load_model(), finished.config()
     validation = open_source(config.data.train).split("val")
-    accuracy = evaluate(model, validation, EpisodeSpec(3, 2, 2), 5, config.training.seed + VALIDATION_STREAM)
+    accuracy = evaluate(model, validation, EpisodeConfig(3, 2, 2), 5, config.training.seed + VALIDATION_STREAM)
     assert accuracy.mean == pytest.approx(max(row["val_accuracy"] for row in finished.metrics()), abs=1e-6)
 
 
@@ -279,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
 def test_stored_images_are_those_of_the_source(tmp_path):
     images = open_source("synthetic:shapes").split("val")
     run = RunFolder(tmp_path)
-    store_support_set(run, images, EpisodeSpec(2, 3, 1), seed=4)
+    store_support_set(run, images, EpisodeConfig(2, 3, 1), seed=4)
     stored = sorted(run.support_folder.rglob("*.png"))
     assert len(stored) == 6
     with Image.open(stored[0]) as image:
@@ -298,7 +297,7 @@ def test_stored_images_are_those_of_the_source(tmp_path):
 def test_the_stored_set_depends_on_the_seed_alone(tmp_path):
     images = open_source("synthetic:shapes").split("val")
     for name, seed in (("a", 4), ("b", 4), ("c", 5)):
-        store_support_set(RunFolder(tmp_path / name), images, EpisodeSpec(2, 2, 1), seed)
+        store_support_set(RunFolder(tmp_path / name), images, EpisodeConfig(2, 2, 1), seed)
     contents = [sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.png")) for name in "abc"]
     assert contents[0] == contents[1] != contents[2]
 
@@ -389,7 +388,7 @@ def test_validation_is_on_the_val_splits_of_all_sources(tmp_path):
     expected = evaluate(
         run.load_model(),
         open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
-        EpisodeSpec(3, 2, 2),
+        EpisodeConfig(3, 2, 2),
         5,
         seed,
     )
@@ -404,7 +403,11 @@ def test_validation_sources_may_be_others(tmp_path):
     train(config, run)
     seed = config.training.seed + VALIDATION_STREAM
     expected = evaluate(
-        run.load_model(), open_mixture(["synthetic:sketch", "synthetic:texture"], "val"), EpisodeSpec(3, 2, 2), 5, seed
+        run.load_model(),
+        open_mixture(["synthetic:sketch", "synthetic:texture"], "val"),
+        EpisodeConfig(3, 2, 2),
+        5,
+        seed,
     )
     assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.data.episode import EpisodeSpec
+from egt_tf.config import EpisodeConfig
 from egt_tf.errors import ConfigError
 
 
 def test_sizes_count_all_classes():
-    spec = EpisodeSpec(ways=5, shots=3, queries=16)
+    spec = EpisodeConfig(ways=5, shots=3, queries=16)
     assert (spec.support_size, spec.query_size) == (15, 80)
 
 
@@ -24,9 +24,9 @@ def test_sizes_count_all_classes():
 )
 def test_refuses_impossible_structures(values, message):
     with pytest.raises(ConfigError) as caught:
-        EpisodeSpec(*values)
+        EpisodeConfig(*values)
     assert message in str(caught.value)
 
 
 def test_takes_numpy_integers():
-    assert EpisodeSpec(np.int64(5), np.int32(1), np.uint8(2)).query_size == 10
+    assert EpisodeConfig(np.int64(5), np.int32(1), np.uint8(2)).query_size == 10

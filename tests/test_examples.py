@@ -1,0 +1,31 @@
+"""The examples in docstrings run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+import egt_tf
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."))
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def examples(module):
+    names = {**vars(module), "np": np, "tf": tf, "keras": keras}
+    return [test for test in doctest.DocTestFinder().find(module, extraglobs=names) if test.examples]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    said: list[str] = []
+    for test in examples(importlib.import_module(name)):
+        runner.run(test, out=said.append)
+    assert not runner.failures, "".join(said)
