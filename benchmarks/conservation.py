@@ -22,7 +22,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import resnet10
-from egt_tf.data.pipeline import image_batches
+from egt_tf.data.loading import image_batches
 from egt_tf.data.sources import open_source
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm

@@ -21,9 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.pipeline import image_batches
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import draw_episode
-from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.data.sources import open_source
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.evaluation.features import FeatureTable
@@ -46,7 +47,7 @@ def image_by_image(model: EpisodicModel, images: ImageSet, spec: EpisodeConfig, 
     classes = np.repeat(np.arange(spec.ways), spec.queries)
     results = []
     for number in range(episodes):
-        drawn, _ = draw_episode(images, spec, 0, number, None)
+        drawn, _ = draw_episode(images, spec, 0, number)
         size = spec.support_size + spec.query_size
         (batch,) = image_batches(images, drawn.images, image_size=model.image_size, batch_size=size)
         support, query = batch[None, : spec.support_size], batch[None, spec.support_size :]

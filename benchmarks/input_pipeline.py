@@ -29,6 +29,7 @@ step that stays in memory. Both take turns with the same model:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -41,9 +42,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig, RunConfig, load_config
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.pipeline import episode_dataset
 from egt_tf.data.preprocessing import evaluation_image
-from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.data.sources import open_source
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
@@ -60,12 +62,9 @@ def stream(config: RunConfig, images: ImageSet, episodes: int, cache_mb: float) 
     return episode_dataset(
         images,
         spec,
-        image_size=config.data.image_size,
-        augmentation=config.data.augmentation,
-        seed=config.training.seed,
+        dataclasses.replace(config.image_preparation, cache_mb=cache_mb),
         count=count,
         episodes_per_step=config.training.episodes_per_step,
-        cache_mb=cache_mb,
     )
 
 

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, ImagePreparation
 from egt_tf.data.pipeline import episode_dataset
 from egt_tf.data.sources import open_source
 from egt_tf.runs import RunFolder
@@ -51,9 +51,7 @@ def main() -> None:
     data = episode_dataset(
         images,
         EpisodeConfig(5, 5, 3),
-        image_size=model.image_size,
-        augmentation="none",
-        seed=5,
+        ImagePreparation(model.image_size, seed=5),
         count=arguments.episodes,
     )
     right: dict[str, list[np.ndarray]] = {}

@@ -68,7 +68,7 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     The data folder is TFDS_DATA_DIR, else ~/tensorflow_datasets. After an interruption, the same command goes on from
     the last finished download.
     """
-    from egt_tf.data.prepare import prepare_domain
+    from egt_tf.data.domains.prepare import prepare_domain
     from egt_tf.errors import DataError
 
     try:
@@ -106,24 +106,24 @@ def check(source: str, shots: int, queries: int) -> None:
     from egt_tf.errors import DataError
 
     try:
-        report = check_source(open_source(source), shots + queries, stage_progress("images"))
+        found = check_source(open_source(source), shots + queries, stage_progress("images"))
     finally:
         clear_line()
-    for kind, findings in (
-        ("unreadable", report.unreadable),
-        ("in two splits", report.duplicates),
-        ("too few", report.few),
-        ("note", report.notes),
+    for heading, remarks in (
+        ("unreadable", found.unreadable),
+        ("in two splits", found.duplicates),
+        ("too few", found.few),
+        ("note", found.notes),
     ):
-        for finding in findings:
-            click.echo(f"{kind}: {finding}")
+        for remark in remarks:
+            click.echo(f"{heading}: {remark}")
     click.echo(
-        f"{report.name}: {report.classes} classes, {report.images} images, {len(report.unreadable)} unreadable, "
-        f"{len(report.duplicates)} in two splits, {len(report.few)} classes with too few, "
-        f"{len(report.notes)} notes"
+        f"{found.name}: {found.classes} classes, {found.images} images, {len(found.unreadable)} unreadable, "
+        f"{len(found.duplicates)} in two splits, {len(found.few)} classes with too few, "
+        f"{len(found.notes)} notes"
     )
-    if report.wrong:
-        raise DataError(f"{report.name} is not as it should be: see the list above")
+    if found.wrong:
+        raise DataError(f"{found.name} is not as it should be: see the list above")
 
 
 @data.command()
@@ -157,8 +157,8 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
 
     Classes and images of each split, sizes, means and deviations of the colours.
     """
+    from egt_tf.data.check import source_statistics
     from egt_tf.data.sources import open_source
-    from egt_tf.data.statistics import source_statistics
 
     try:
         found = source_statistics(open_source(source), images, stage_progress("images"))

@@ -86,7 +86,6 @@ def evaluate(
             spec,
             episodes,
             seed,
-            config.data.cache_mb,
             progress=stage_progress("episodes"),
             image_progress=stage_progress("images"),
             transduction=transduction,

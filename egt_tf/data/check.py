@@ -1,4 +1,4 @@
-"""What is wrong with the images of a source: unreadable, duplicate, odd, too few of a class."""
+"""What there is to know about the images of a source: what is wrong with them, their numbers, sizes and colours."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from egt_tf.data.image_set import OnProgress, Source
 from egt_tf.data.images import IMAGE_SUFFIXES, oddities
-from egt_tf.data.sources import Source
 from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError, check_integer
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Finding:
+class Remark:
     """One thing to know about an image or a class.
 
     Attributes:
@@ -34,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class SourceCheck:
     """The result of `check_source`.
 
     Attributes:
@@ -50,10 +49,10 @@ class Report:
     name: str
     images: int
     classes: int
-    unreadable: tuple[Finding, ...]
-    duplicates: tuple[Finding, ...]
-    few: tuple[Finding, ...]
-    notes: tuple[Finding, ...]
+    unreadable: tuple[Remark, ...]
+    duplicates: tuple[Remark, ...]
+    few: tuple[Remark, ...]
+    notes: tuple[Remark, ...]
 
     @property
     def wrong(self) -> bool:
@@ -66,7 +65,7 @@ def find_unreadable(
     indices: Iterable[int] | None = None,
     *,
     on_image: Callable[[int, np.ndarray], None] | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[int, str]:
     """Decodes images and tells which cannot be.
 
@@ -96,7 +95,7 @@ def find_unreadable(
     return unreadable
 
 
-def check_source(source: Source, images_per_class: int, progress: Progress | None = None) -> Report:
+def check_source(source: Source, images_per_class: int, progress: OnProgress | None = None) -> SourceCheck:
     """Decodes every image of a source and looks for what would spoil a training or a measurement.
 
     Args:
@@ -116,17 +115,17 @@ def check_source(source: Source, images_per_class: int, progress: Progress | Non
     split_of = _split_of_images(source)
     across = [group for group in groups if len({split_of[i] for i in group} - {""}) > 1]
     within = [group for group in groups if group not in across]
-    return Report(
+    return SourceCheck(
         name=source.name,
         images=len(source.labels),
         classes=len(source.class_names),
-        unreadable=tuple(Finding(source.describe(i), _bare(source, i, why)) for i, why in unreadable.items()),
+        unreadable=tuple(Remark(source.describe(i), _bare(source, i, why)) for i, why in unreadable.items()),
         duplicates=tuple(_duplicate(source, group, split_of) for group in across),
         few=tuple(_classes_with_few(source, unreadable, images_per_class)),
         notes=(
             *_odd_images(source, unreadable),
             *(_duplicate(source, group, split_of) for group in within),
-            *(Finding(path, f"passed over, not named {', '.join(IMAGE_SUFFIXES)}") for path in source.ignored),
+            *(Remark(path, f"passed over, not named {', '.join(IMAGE_SUFFIXES)}") for path in source.ignored),
         ),
     )
 
@@ -149,24 +148,105 @@ def _split_of_images(source: Source) -> list[str]:
     return [split_of_class.get(int(label), "") for label in source.labels]
 
 
-def _duplicate(source: Source, group: Sequence[int], split_of: Sequence[str]) -> Finding:
+def _duplicate(source: Source, group: Sequence[int], split_of: Sequence[str]) -> Remark:
     places = [f"{source.class_names[source.labels[i]]} ({split_of[i] or 'no split'})" for i in group]
     copies = ", ".join(f"{source.describe(i)} of {place}" for i, place in zip(group[1:], places[1:], strict=True))
-    return Finding(source.describe(group[0]), f"of {places[0]}, has the same pixels as {copies}")
+    return Remark(source.describe(group[0]), f"of {places[0]}, has the same pixels as {copies}")
 
 
-def _classes_with_few(source: Source, unreadable: Iterable[int], needed: int) -> Iterable[Finding]:
+def _classes_with_few(source: Source, unreadable: Iterable[int], needed: int) -> Iterable[Remark]:
     readable = np.delete(source.labels, list(unreadable))
     counts = np.bincount(readable, minlength=len(source.class_names))
     for name, count in zip(source.class_names, counts.tolist(), strict=True):
         if count < needed:
-            yield Finding(f"class '{name}'", f"has {count} readable images, an episode takes {needed} of a class")
+            yield Remark(f"class '{name}'", f"has {count} readable images, an episode takes {needed} of a class")
 
 
-def _odd_images(source: Source, unreadable: Iterable[int]) -> Iterable[Finding]:
+def _odd_images(source: Source, unreadable: Iterable[int]) -> Iterable[Remark]:
     if source.encoded is None:
         return
     for index in sorted(set(range(len(source.labels))) - set(unreadable)):
         phrases = oddities(source.encoded(index))
         if phrases:
-            yield Finding(source.describe(index), "; ".join(phrases))
+            yield Remark(source.describe(index), "; ".join(phrases))
+
+
+# === Numbers, sizes and colours ===
+
+
+def source_statistics(
+    source: Source, images_per_class: int | None = None, progress: OnProgress | None = None
+) -> dict[str, Any]:
+    """Counts the classes and images of each split, and measures the images.
+
+    Args:
+        source: what to measure.
+        images_per_class: decode this many images of each class at most, its first ones; all by default. The counts of
+            images are always those of the whole source.
+        progress: called with the number of images done and of all.
+
+    Returns:
+        JSON types: "source"; "splits", a list of one entry for "base", "val", "novel" and "all" with "split",
+        "classes", "images", "images_per_class" (least, median, most), "measured" and "unreadable" images, and of the
+        measured ones "height" and "width" (least, median, most) in pixels, "channel_mean" and "channel_std" of red,
+        green and blue over all pixels, in [0, 1]. What cannot be measured is None.
+
+    Raises:
+        ConfigError: `images_per_class` is below 1.
+    """
+    if images_per_class is not None:
+        check_integer("images_per_class", images_per_class, 1)
+    members = [np.flatnonzero(source.labels == c)[:images_per_class] for c in range(len(source.class_names))]
+    measured: dict[int, np.ndarray] = {}
+    unreadable = find_unreadable(
+        source,
+        (int(index) for some in members for index in some),
+        on_image=lambda index, image: measured.update({index: _measure(image)}),
+        progress=progress,
+    )
+    every = {**{split: source.splits.get(split, ()) for split in SPLIT_NAMES}, "all": range(len(members))}
+    splits = [_split_entry(split, classes, source, measured, unreadable) for split, classes in every.items()]
+    return {"source": source.name, "splits": splits}
+
+
+def _measure(image: np.ndarray) -> np.ndarray:
+    """Height, width, and the sums and sums of squares of the three channels, float64 `(8,)`."""
+    pixels = image.reshape(-1, 3).astype(np.float64) / 255
+    return np.concatenate([image.shape[:2], pixels.sum(axis=0), np.square(pixels).sum(axis=0)])
+
+
+def _split_entry(
+    split: str, classes: Sequence[int], source: Source, measured: dict[int, np.ndarray], unreadable: dict[int, str]
+) -> dict[str, Any]:
+    counts = np.bincount(source.labels, minlength=len(source.class_names))[list(classes)]
+    own = set(classes)
+    rows = [row for index, row in measured.items() if int(source.labels[index]) in own]
+    return {
+        "split": split,
+        "classes": len(counts),
+        "images": int(counts.sum()),
+        "images_per_class": _spread(counts),
+        "measured": len(rows),
+        "unreadable": sum(int(source.labels[index]) in own for index in unreadable),
+        **_pixel_statistics(np.array(rows)),
+    }
+
+
+def _spread(values: np.ndarray) -> list[float] | None:
+    """Least, median, most."""
+    return None if not len(values) else [float(f(values)) for f in (np.min, np.median, np.max)]
+
+
+def _pixel_statistics(rows: np.ndarray) -> dict[str, list[float] | None]:
+    """See `source_statistics`; rows as `_measure` gives them, `(images, 8)`."""
+    if not len(rows):
+        return dict.fromkeys(("height", "width", "channel_mean", "channel_std"))
+    pixels = (rows[:, 0] * rows[:, 1]).sum()
+    mean, square = rows[:, 2:5].sum(axis=0) / pixels, rows[:, 5:].sum(axis=0) / pixels
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return {
+        "height": _spread(rows[:, 0]),
+        "width": _spread(rows[:, 1]),
+        "channel_mean": mean.round(6).tolist(),
+        "channel_std": deviation.round(6).tolist(),
+    }

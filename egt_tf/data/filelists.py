@@ -1,4 +1,8 @@
-"""Writes the class splits of a source as the three lists of the published cross-domain code."""
+"""The JSON lists of the published cross-domain code: one reads them as a source, and writes the splits of a source.
+
+A list holds "label_names" (names of classes), "image_names" (files) and "image_labels" (for each file the position of
+its class in "label_names").
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,146 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from egt_tf.data.check import Progress
-from egt_tf.data.sources import Source
-from egt_tf.data.splits import SPLIT_NAMES
+from egt_tf.data.image_set import OnProgress, Source, source_of_files
+from egt_tf.data.splits import SPLIT_NAMES, check_disjoint, published_split_rule, read_json_object, splits_beside
 from egt_tf.errors import DataError
 from egt_tf.files import write_json
 
 _SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"))
 
 
+@dataclass(frozen=True)
+class FileList:
+    """One list.
+
+    Attributes:
+        class_names: "label_names".
+        images: "image_names", each a path, or relative to the folder of the list.
+        labels: "image_labels".
+
+    Example:
+        >>> FileList(["cat", "dog"], ["1.png", "2.png"], [1, 1]).used_names()
+        ['dog']
+    """
+
+    class_names: Sequence[str]
+    images: Sequence[str]
+    labels: Sequence[int]
+
+    @classmethod
+    def read(cls, path: Path) -> FileList:
+        """Reads a list, its images as paths.
+
+        Raises:
+            DataError: the file cannot be read, or is not as a list must be.
+        """
+        content = read_json_object(path)
+        for key in ("label_names", "image_names", "image_labels"):
+            if not isinstance(content.get(key), list):
+                raise DataError(f"{path} must have a list '{key}'. Received: {_type_of(content, key)}")
+        class_names, names, labels = content["label_names"], content["image_names"], content["image_labels"]
+        if len(names) != len(labels):
+            raise DataError(
+                f"'image_names' and 'image_labels' of {path} must be of equal length. "
+                f"Received: {len(names)} and {len(labels)}"
+            )
+        _check_strings(path, "label_names", class_names)
+        _check_strings(path, "image_names", names)
+        _check_labels(path, labels, len(class_names))
+        found = cls(class_names, [os.path.join(path.parent, name) for name in names], labels)
+        _check_unique(path, "image", found.images)
+        _check_unique(path, "class", found.used_names())
+        return found
+
+    def write(self, path: Path) -> None:
+        """Writes the list as it is, whole or not at all."""
+        content = {"label_names": self.class_names, "image_names": self.images, "image_labels": self.labels}
+        write_json(path, {key: list(values) for key, values in content.items()})
+
+    def used_names(self) -> list[str]:
+        """The classes that have images, in the order of their labels."""
+        return [self.class_names[label] for label in sorted(set(self.labels))]
+
+
+# === Reading ===
+
+
+def source_of_list(specification: str, location: str) -> Source:
+    """Opens "filelist:FILE.json", see `egt_tf.data.sources.open_source`.
+
+    Args:
+        specification: the name of the source.
+        location: FILE.json.
+
+    Raises:
+        DataError: a list cannot be read, or is not as it must be.
+    """
+    path = Path(location).expanduser()
+    if path.stem in SPLIT_NAMES and path.suffix == ".json":
+        return _open_list_family(specification, path)
+    single = FileList.read(path)
+    rule = published_split_rule(len(single.class_names))
+    splits = splits_beside([path.parent / "splits.json"], single.class_names, rule)
+    labels = np.array(single.labels, np.int64)
+    return source_of_files(specification, single.class_names, labels, splits, single.images)
+
+
+def _open_list_family(specification: str, path: Path) -> Source:
+    """Opens base.json, val.json and novel.json of one folder, as far as they exist, as one source."""
+    files = {split: path.with_name(f"{split}.json") for split in SPLIT_NAMES}
+    lists = {split: FileList.read(file) for split, file in files.items() if file == path or file.exists()}
+    names_of_split = {split: lists[split].used_names() if split in lists else [] for split in SPLIT_NAMES}
+    check_disjoint(names_of_split, str(path.parent))
+    class_names = [name for names in names_of_split.values() for name in names]
+    index_of = {name: i for i, name in enumerate(class_names)}
+    labels = [index_of[one.class_names[label]] for one in lists.values() for label in one.labels]
+    splits = {split: tuple(index_of[name] for name in names) for split, names in names_of_split.items()}
+    paths = [image for one in lists.values() for image in one.images]
+    _check_unique(path.parent, "image", paths)
+    return source_of_files(specification, class_names, np.array(labels, np.int64), splits, paths)
+
+
+def _type_of(content: Mapping, key: str) -> str:
+    return type(content[key]).__name__ if key in content else "no such key"
+
+
+def _check_strings(path: Path, key: str, values: Sequence) -> None:
+    for value in values:
+        if not isinstance(value, str) or not value:
+            raise DataError(f"'{key}' of {path} must hold names. Received: {value!r}")
+
+
+def _check_labels(path: Path, labels: Sequence, n_classes: int) -> None:
+    if not labels:
+        raise DataError(f"{path} must list at least one image. Received: 0")
+    for label in labels:
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < n_classes:
+            raise DataError(f"'image_labels' of {path} must be integers from 0 to {n_classes - 1}. Received: {label!r}")
+
+
+def _check_unique(path: Path, what: str, names: Sequence[str]) -> None:
+    name, count = Counter(os.path.normpath(name) for name in names).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path} may list each {what} once only. Received: '{name}' {count} times")
+
+
+# === Writing ===
+
+
 def export_filelists(
-    source: Source, folder: str | os.PathLike, *, copy_images: bool = False, progress: Progress | None = None
+    source: Source, folder: str | os.PathLike, *, copy_images: bool = False, progress: OnProgress | None = None
 ) -> dict[str, int]:
     """Writes base.json, val.json and novel.json; `open_source("filelist:FOLDER/base.json")` reads all three.
 
-    Each list has "label_names" (every class of the source), "image_names" and "image_labels" (positions in
-    label_names). Classes of no split are in no list, and a split without classes has none.
+    Each list names every class of the source. Classes of no split are in no list, and a split without classes has none.
 
     Args:
         source: what to list.
@@ -59,14 +181,7 @@ def export_filelists(
                 if progress:
                     progress(next(copied), total)
                 names.append(_copy(source, index, temporary) if copy_images else os.path.abspath(source.path(index)))
-            write_json(
-                temporary / f"{split}.json",
-                {
-                    "label_names": list(source.class_names),
-                    "image_names": names,
-                    "image_labels": source.labels[images].tolist(),
-                },
-            )
+            FileList(source.class_names, names, source.labels[images].tolist()).write(temporary / f"{split}.json")
     return {split: len(images) for split, images in indices.items()}
 
 

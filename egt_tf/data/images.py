@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from egt_tf.data.completeness import hidden_damage
 from egt_tf.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -22,6 +22,11 @@ _SMALL_SIDE = 16
 _LARGE_PIXELS = 20_000_000
 _PNG_DEPTH_AT = 24  # position of the bit depth in the file
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+_JPEG_START, _JPEG_END = b"\xff\xd8", 0xD9
+# Within the data of a scan, 0xff is followed by 0, a restart marker or another 0xff.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,7 +68,7 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
 
     Raises:
         DataError: the file is missing, no image of these formats, damaged (as far as it can be told, see
-            `egt_tf.data.completeness.hidden_damage`), or larger than 50 megapixels or 512 MiB.
+            `hidden_damage`), or larger than 50 megapixels or 512 MiB.
     """
     name = name or ("from memory" if isinstance(source, bytes) else os.fspath(source))
     try:
@@ -171,3 +176,50 @@ def _reason(error: BaseException) -> str:
         return f"more than {MAX_PIXELS // 1_000_000} megapixels"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+# === Damage that decoders pass over in silence: the part that is lost comes out black, grey or garbled ===
+
+
+def hidden_damage(encoded: bytes) -> str | None:
+    """Looks for damage in a file that could be decoded.
+
+    A JPEG or a GIF that ends in zeros must have its end marker before them: an interrupted copy into a file of the
+    right size has none. The parts of a PNG that decide its pixels must have the checksums written beside them. A BMP
+    has neither marker nor checksum, so zeros in it cannot be told from black.
+
+    Returns:
+        what is wrong, or None.
+    """
+    if encoded.startswith(_PNG_START):
+        return _wrong_checksum(encoded)
+    if not encoded.endswith(b"\0"):
+        return None
+    is_cut = (encoded.startswith(_JPEG_START) and not _has_jpeg_end(encoded)) or (
+        encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
+    )
+    return "its end is missing, zeros are in its place" if is_cut else None
+
+
+def _wrong_checksum(png: bytes) -> str | None:
+    place = len(_PNG_START)
+    while place + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, place)
+        kind, end = png[place + 4 : place + 8], place + 8 + length
+        if kind == b"IEND":
+            return None
+        if kind in _PIXEL_CHUNKS and zlib.crc32(png[place + 4 : end]) != int.from_bytes(png[end : end + 4], "big"):
+            return f"the checksum of its {kind.decode()} part is wrong"
+        place = end + 4
+    return None
+
+
+def _has_jpeg_end(jpeg: bytes) -> bool:
+    """Whether an end marker follows the scans; one of a thumbnail inside a segment does not count."""
+    place = len(_JPEG_START)
+    while match := _JPEG_MARKER.search(jpeg, place):
+        if match[1][0] == _JPEG_END:
+            return True
+        (length,) = struct.unpack_from(">H", jpeg.ljust(match.end() + 2, b"\0"), match.end())
+        place = match.end() + max(length, 2)
+    return False

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.pipeline import image_batches, image_loader
-from egt_tf.data.sources import ImageSet
-from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.config import ImagePreparation
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.loading import PREFETCHED_STEPS, image_batches, image_loader
+from egt_tf.data.preprocessing import draw_augmentation
 from egt_tf.errors import ConfigError, DataError
 
-_SEED_BOUND = 2**31
-_PREFETCHED_STEPS = 2
 # Keys of the streams that one seed gives.
 _HELD_OUT, _ORDER, _AUGMENTATION = 0, 1, 2
 
@@ -29,6 +27,12 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
 
     Raises:
         DataError: a class has one image only.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> training, validation = hold_out(open_source("synthetic:shapes").split("base"), share=0.1, seed=1)
+        >>> len(training.members[0]), len(validation.members[0])
+        (54, 6)
     """
     rng = _generator(seed, _HELD_OUT)
     kept, held = [], []
@@ -68,81 +72,87 @@ def steps_per_epoch(images: ImageSet, batch_size: int) -> int:
 
 def labelled_batches(
     images: ImageSet,
+    preparation: ImagePreparation,
     *,
-    image_size: int,
-    augmentation: str,
     batch_size: int,
-    seed: int,
     start: int = 0,
     count: int,
-    cache_mb: float = 1024,
-    unreadable: UnreadableImages | None = None,
 ) -> tf.data.Dataset:
     """Makes a stream of `count` epochs of augmented images in random order.
 
     An element is `(images, labels)`: float32 `(batch, H, W, 3)`, normalised, and int64 `(batch,)`, positions of the
-    classes in `images.class_names`. Epoch i depends on `seed` and i only: a stream with start=k continues one that
+    classes in `images.class_names`. Epoch i depends on the seed and i only: a stream with start=k continues one that
     ended before epoch k.
 
     Args:
-        images: all of them are shown once an epoch, but for what `steps_per_epoch` leaves out.
-        image_size: H and W.
-        augmentation: see `training_image`.
+        images: all of them are shown once an epoch, but for what `steps_per_epoch` leaves out. Where it skips
+            unreadable images, batches with such images are smaller.
+        preparation: of the images.
         batch_size: images of an element.
-        seed: the stream.
         start: number of the first epoch.
         count: number of epochs.
-        cache_mb: megabytes of images to keep.
-        unreadable: leaves out the images that it finds unreadable, so that their batches are smaller; None: they are
-            an error.
 
     Raises:
-        ConfigError: an unknown augmentation, or fewer images than a batch has.
-    """
-    steps, load = steps_per_epoch(images, batch_size), image_loader(images, image_size, augmentation, cache_mb)
-    indices, labels = indices_and_labels(images)
+        ConfigError: fewer images than a batch has.
 
-    def draw(number):
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> images = open_source("synthetic:shapes").split("novel")
+        >>> batches = labelled_batches(images, ImagePreparation(image_size=16, seed=1), batch_size=4, count=1)
+        >>> for images, labels in batches.take(1):
+        ...     print(images.shape, labels.shape)
+        (4, 16, 16, 3) (4,)
+    """
+    steps, load = steps_per_epoch(images, batch_size), image_loader(images, preparation)
+    indices, labels = indices_and_labels(images)
+    seed, size = preparation.seed, batch_size if images.unreadable is None else None
+
+    def draw(number: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, step = divmod(int(number), steps)
         chosen = _generator(seed, _ORDER, epoch).permutation(len(indices))[step * batch_size : (step + 1) * batch_size]
-        seeds = _generator(seed, _AUGMENTATION, int(number)).integers(_SEED_BOUND, size=(batch_size, 2))
-        good = _readable(indices[chosen], unreadable)
-        return indices[chosen][good], labels[chosen][good], seeds.astype(np.int32)[good]
+        seeds, mirrored = draw_augmentation(_generator(seed, _AUGMENTATION, int(number)), batch_size)
+        good = _readable(images, indices[chosen])
+        return indices[chosen][good], labels[chosen][good], seeds[good], mirrored[good]
 
-    def prepare(number):
-        chosen, classes, seeds = tf.numpy_function(draw, [number], (tf.int64, tf.int64, tf.int32))
-        size = batch_size if unreadable is None else None
-        batch = load(tf.ensure_shape(chosen, [size]), tf.ensure_shape(seeds, [size, 2]))
+    def prepare(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen, classes, seeds, mirrored = tf.numpy_function(draw, [number], (tf.int64, tf.int64, tf.int32, tf.bool))
+        batch = load(
+            tf.ensure_shape(chosen, [size]), tf.ensure_shape(seeds, [size, 2]), tf.ensure_shape(mirrored, [size])
+        )
         return batch, tf.ensure_shape(classes, [size])
 
     dataset = tf.data.Dataset.range(start * steps, (start + count) * steps)
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(_PREFETCHED_STEPS)
+    return dataset.prefetch(PREFETCHED_STEPS)
 
 
-def evaluation_batches(
-    images: ImageSet,
-    *,
-    image_size: int,
-    batch_size: int,
-    cache_mb: float = 0,
-    unreadable: UnreadableImages | None = None,
-) -> tf.data.Dataset:
+def evaluation_batches(images: ImageSet, *, image_size: int, batch_size: int) -> tf.data.Dataset:
     """Makes a stream of all images with their classes, in order and without augmentation.
 
-    Args and elements as for `labelled_batches`; the last element may have fewer images.
+    Elements are those of `labelled_batches`; the last one may have fewer images.
+
+    Args:
+        images: all of them are shown, but for those that it leaves out as unreadable.
+        image_size: H and W.
+        batch_size: images of an element.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> images = open_source("synthetic:shapes").split("novel")
+        >>> for images, labels in evaluation_batches(images, image_size=16, batch_size=8).take(1):
+        ...     print(images.shape, labels.numpy())
+        (8, 16, 16, 3) [0 0 0 0 0 0 0 0]
     """
     indices, labels = indices_and_labels(images)
-    if unreadable is not None:
-        good = _readable(indices, unreadable)
-        indices, labels = indices[good], labels[good]
-    batches = image_batches(images, indices, image_size=image_size, batch_size=batch_size, cache_mb=cache_mb)
+    good = _readable(images, indices)
+    indices, labels = indices[good], labels[good]
+    batches = image_batches(images, indices, image_size=image_size, batch_size=batch_size)
     return tf.data.Dataset.zip((batches, tf.data.Dataset.from_tensor_slices(labels).batch(batch_size)))
 
 
-def _readable(indices: Sequence[int], unreadable: UnreadableImages | None) -> np.ndarray:
+def _readable(images: ImageSet, indices: np.ndarray) -> np.ndarray:
     """For each image whether it is used; not one is an error, since there is no mean of nothing."""
-    good = ~np.isin(indices, unreadable.among(indices)) if unreadable else np.ones(len(indices), bool)
+    good = ~np.isin(indices, images.unreadable_among(indices))
     if not good.any():
         raise DataError(f"of the {len(indices)} images of a batch one must be readable. Received: none is")
     return good

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from egt_tf.data.sources import ImageSet, open_source
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError
 
 
@@ -37,6 +38,8 @@ class Mixture(ImageSet):
 def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> ImageSet:
     """Puts image sets together; a single one is returned as it is.
 
+    The result skips unreadable images if all of them do, and has masks if all of them have.
+
     Args:
         sets: the image sets, at least one.
         weights: one positive number for each, of any sum; equal by default.
@@ -54,7 +57,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
         return sets[0]
     classes = np.cumsum([0, *(len(images.members) for images in sets)]).tolist()
     first_images = np.cumsum([0, *(1 + max(int(m.max()) for m in images.members) for images in sets)]).tolist()
-    return Mixture(
+    mixture = Mixture(
         name=", ".join(images.name for images in sets),
         class_names=tuple(name for images in sets for name in images.class_names),
         members=tuple(m + first for images, first in zip(sets, first_images[:-1], strict=True) for m in images.members),
@@ -65,6 +68,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
         domain_classes=tuple(map(range, classes, classes[1:])),
         weights=weights,
     )
+    return mixture.skipping_unreadable() if all(images.unreadable for images in sets) else mixture
 
 
 def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[float] | None = None) -> ImageSet:

@@ -12,15 +12,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.philox import first_uniforms
-from egt_tf.errors import ConfigError
+from egt_tf.config import find_augmentation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-AUGMENTATIONS = ("none", "flip", "full", "full_erasing")
-# Those that show the same part of an image every time, so that its resizing need not be repeated.
-FIXED_CROPS = ("none", "flip")
 
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
@@ -32,6 +27,7 @@ _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASED_VALUE = (0.4914, 0.4822, 0.4465)
 # Fixed, so that a seed means the same image on every device.
 _GENERATOR = "philox"
+_SEED_BOUND = 2**31
 
 
 def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -45,6 +41,10 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
 
     Returns:
         float32 `(size, size, 3)`, see `normalize`.
+
+    Example:
+        >>> evaluation_image(np.zeros((30, 40, 3), np.uint8), 16).shape
+        TensorShape([16, 16, 3])
     """
     return normalize(_centre(tf.convert_to_tensor(image), size))
 
@@ -54,62 +54,66 @@ def resized_centre(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(_centre(tf.convert_to_tensor(image), size), tf.uint8)
 
 
-def is_mirrored(augmentation: str, seeds: np.ndarray) -> np.ndarray:
-    """Whether `training_image` mirrors an image, for each seed of integers `(n, 2)`; bool `(n,)`.
+def draw_augmentation(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the random numbers of `training_image` for many images.
 
-    Args:
-        augmentation: one of `FIXED_CROPS`.
+    Returns:
+        The seeds, int32 `(count, 2)`, and which images are mirrored, bool `(count,)`, each with probability 1/2. The
+        mirroring has no part in the seeds, so that images may be mirrored in NumPy as well as in a graph.
     """
-    return first_uniforms(seeds) < 0.5 if augmentation == "flip" else np.zeros(len(seeds), bool)
+    seeds = rng.integers(_SEED_BOUND, size=(count, 2), dtype=np.int64).astype(np.int32)
+    return seeds, rng.random(count) < 0.5
 
 
-def training_image(image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
-    """Returns a normalised image, augmented by a pure function of `seed`.
+def training_image(
+    image: tf.Tensor, size: int, augmentation: str, seed: tf.Tensor, mirrored: tf.Tensor | bool
+) -> tf.Tensor:
+    """Returns a normalised image, augmented by a pure function of `seed` and `mirrored`.
 
     - "none": `evaluation_image`;
-    - "flip": the same, mirrored with probability 1/2;
+    - "flip": the same, mirrored where `mirrored` says so;
     - "full": a random part of the image (area U(0.08, 1), aspect ratio log-uniform in (3/4, 4/3)), random
-      brightness, contrast and colour (factors U(0.6, 1.4), in this order), mirrored with probability 1/2;
+      brightness, contrast and colour (factors U(0.6, 1.4), in this order), mirrored where `mirrored` says so;
     - "full_erasing": the same, and with probability 1/2 a random rectangle erased (see `erase`).
 
     Args:
         image: uint8 `(height, width, 3)`.
         size: side of the result.
-        augmentation: one of `AUGMENTATIONS`.
-        seed: two integers, `(2,)`.
+        augmentation: one of `egt_tf.config.AUGMENTATIONS`.
+        seed: two integers, `(2,)`, see `draw_augmentation`.
+        mirrored: a boolean scalar; "none" takes no heed of it.
 
     Returns:
         float32 `(size, size, 3)`, see `normalize`.
 
     Raises:
         ConfigError: an unknown augmentation.
+
+    Example:
+        >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+        >>> plain, turned = (training_image(image, 8, "flip", [3, 4], mirrored) for mirrored in (False, True))
+        >>> bool(tf.reduce_all(plain == turned[:, ::-1]))
+        True
     """
-    functions = {
-        "none": _centre_unseeded,
-        "flip": _centre_flipped,
-        "full": _cropped_jittered_flipped,
-        "full_erasing": _cropped_jittered_flipped,
-    }
-    check_augmentation(augmentation)
-    result = normalize(functions[augmentation](tf.convert_to_tensor(image), size, seed))
-    if augmentation != "full_erasing":
-        return result
-    # Another stream than the crop's, so that "full" and "full_erasing" differ in the rectangle alone.
-    return erase(result, tf.random.stateless_uniform([2 * _ATTEMPTS + 3], seed + [0, 1], alg=_GENERATOR))
-
-
-def check_augmentation(augmentation: str) -> None:
-    """Checks the name of an augmentation.
-
-    Raises:
-        ConfigError: it is not one of `AUGMENTATIONS`.
-    """
-    if augmentation not in AUGMENTATIONS:
-        raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {augmentation!r}")
+    parts, image = find_augmentation(augmentation), tf.convert_to_tensor(image)
+    image = _cropped_and_jittered(image, size, seed) if parts.crops else _centre(image, size)
+    if parts.flips:
+        # The older operation takes the axes as booleans, which need not be known when the graph is made.
+        image = tf.raw_ops.Reverse(tensor=image, dims=[False, mirrored, False])
+    image = normalize(image)
+    if parts.erases:
+        # Another stream than the crop's, so that "full" and "full_erasing" differ in the rectangle alone.
+        image = erase(image, tf.random.stateless_uniform([2 * _ATTEMPTS + 3], seed + [0, 1], alg=_GENERATOR))
+    return image
 
 
 def normalize(image: tf.Tensor) -> tf.Tensor:
-    """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes."""
+    """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes.
+
+    Example:
+        >>> normalize(np.full((1, 1, 3), 255, np.uint8)).numpy().round(2).tolist()
+        [[[2.25, 2.43, 2.64]]]
+    """
     image = tf.convert_to_tensor(image)
     width = tf.shape(image)[-2]
     # Over whole rows, since TensorFlow is several times slower when it repeats three numbers.
@@ -119,7 +123,12 @@ def normalize(image: tf.Tensor) -> tf.Tensor:
 
 
 def denormalize(image: tf.Tensor) -> tf.Tensor:
-    """Maps a normalised image back to uint8 grey levels, rounded and clipped to 0..255; any leading axes."""
+    """Maps a normalised image back to uint8 grey levels, rounded and clipped to 0..255; any leading axes.
+
+    Example:
+        >>> denormalize(normalize(np.full((1, 1, 3), 200, np.uint8))).numpy().tolist()
+        [[[200, 200, 200]]]
+    """
     mean, std = 255.0 * tf.constant(IMAGENET_MEAN), 255.0 * tf.constant(IMAGENET_STD)
     return tf.cast(_whole_levels(tf.cast(image, tf.float32) * std + mean), tf.uint8)
 
@@ -203,23 +212,12 @@ def _centre(image: tf.Tensor, size: int) -> tf.Tensor:
     return _resize(image, side)[offset : offset + size, offset : offset + size]
 
 
-def _centre_unseeded(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    del seed
-    return _centre(image, size)
-
-
-def _centre_flipped(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    return _flip(_centre(image, size), tf.random.stateless_uniform([], seed, alg=_GENERATOR))
-
-
-def _cropped_jittered_flipped(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    crop, factors, flip = tf.split(
-        tf.random.stateless_uniform([2 * _ATTEMPTS + 6], seed, alg=_GENERATOR), [2 * _ATTEMPTS + 2, 3, 1]
-    )
+def _cropped_and_jittered(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    uniforms = tf.random.stateless_uniform([2 * _ATTEMPTS + 5], seed, alg=_GENERATOR)
+    crop, factors = tf.split(uniforms, [2 * _ATTEMPTS + 2, 3])
     top, left, height, width = tf.unstack(random_crop_box(tf.shape(image)[0], tf.shape(image)[1], crop))
     image = _resize(image[top : top + height, left : left + width], size)
-    image = jitter(image, *tf.unstack(_between(factors, 1 - _JITTER, 1 + _JITTER)))
-    return _flip(image, flip[0])
+    return jitter(image, *tf.unstack(_between(factors, 1 - _JITTER, 1 + _JITTER)))
 
 
 # === Parts ===
@@ -231,11 +229,6 @@ def _resize(image: tf.Tensor, side: int) -> tf.Tensor:
 
 def _whole_levels(image: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(tf.round(image), 0.0, 255.0)
-
-
-def _flip(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    # The older operation takes the axes as booleans, which need not be known when the graph is made.
-    return tf.raw_ops.Reverse(tensor=image, dims=[False, uniform < 0.5, False])
 
 
 def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

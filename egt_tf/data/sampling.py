@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.mixture import Mixture, domains
-from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
 
 
@@ -61,20 +61,17 @@ def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
 
 
 def draw_episode(
-    images: ImageSet,
-    spec: EpisodeConfig,
-    seed: int,
-    index: int,
-    unreadable: Callable[[np.ndarray], Sequence[int]] | None = None,
+    images: ImageSet, spec: EpisodeConfig, seed: int, index: int
 ) -> tuple[EpisodeIndices, np.random.Generator]:
     """Draws episode number `index` of the stream `seed`, from one domain if `images` is a mixture.
+
+    Where `images` skips unreadable images, an episode with such images is drawn again without them, from the same
+    domain, until all can be read; the outcome depends on `seed`, `index` and these images only.
 
     Args:
         images: the classes to draw from; `check_feasible` says whether there are enough.
         spec: ways, shots and queries.
         seed, index: see `episode_generator`.
-        unreadable: says which of the images it is given cannot be used. The episode is then drawn again without
-            them, from the same domain, until all are; the outcome depends on `seed`, `index` and these images only.
 
     Returns:
         The episode and its generator, which gives the random numbers of the augmentation.
@@ -85,14 +82,14 @@ def draw_episode(
     for attempt in itertools.count():
         rng = episode_generator(seed, index, attempt)
         episode = _sample(images, spec, rng, seed, index)
-        left_out = unreadable(episode.images) if unreadable else ()
-        if not len(left_out):
+        left_out = images.unreadable_among(episode.images)
+        if not left_out:
             return episode, rng
         images = replace(images, members=tuple(m[~np.isin(m, left_out)] for m in images.members))
         check_feasible(images, spec)
 
 
-def _sample(images, spec, rng, seed, index) -> EpisodeIndices:
+def _sample(images: ImageSet, spec: EpisodeConfig, rng: np.random.Generator, seed: int, index: int) -> EpisodeIndices:
     if not isinstance(images, Mixture):
         return sample_episode(images.members, spec, rng)
     classes = images.domain_classes[_domain(images, seed, index)]

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from egt_tf.data.sources import ImageSet
+from egt_tf.data.image_set import ImageSet
 from egt_tf.errors import ConfigError, check_integer
 
 _GAP, _LINE, _LINES, _FONT_SIZE = 8, 13, 3, 11

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from egt_tf.data.domains import DOMAINS, domain_builder, find_domain, is_prepared, prepared_folder
+from egt_tf.data.filelists import source_of_list
+from egt_tf.data.image_set import Source, source_of_files, source_of_used_classes
 from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
 from egt_tf.data.records import Records, read_records
-from egt_tf.data.splits import (
-    SPLIT_NAMES,
-    check_disjoint,
-    published_split_rule,
-    read_json_object,
-    read_splits,
-)
+from egt_tf.data.splits import SPLIT_NAMES, published_split_rule, splits_beside
 from egt_tf.errors import DataError, nearest_name
 
 _SPLIT_OF_PART = {
@@ -31,80 +24,6 @@ _SPLIT_OF_PART = {
     "test": "novel",
     "novel": "novel",
 }
-_KINDS = ("folder", "filelist", "tfds", "domain", "synthetic")
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """The classes of one split with their images.
-
-    Attributes:
-        name: what messages call it, e.g. "folder:birds (split novel)".
-        class_names: one name a class.
-        members: one int64 array of image indices a class.
-        read: image index -> uint8 `(height, width, 3)`; raises DataError.
-        describe: image index -> a path or another name of the image.
-        mask: image index -> bool `(height, width)`, true on the object; None where the data has no masks.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    members: tuple[np.ndarray, ...]
-    read: Callable[[int], np.ndarray]
-    describe: Callable[[int], str]
-    mask: Callable[[int], np.ndarray] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """All images of a data source, and its class splits.
-
-    Attributes:
-        name: the specification it was opened with, e.g. "folder:birds".
-        class_names: one name a class.
-        labels: class index of every image, int64 `(n_images,)`.
-        splits: class indices of "base", "val" and "novel".
-        read, describe, mask: see `ImageSet`.
-        encoded: image index -> the bytes of its file; None where images are drawn. Raises OSError.
-        path: image index -> its file; None where images have no files of their own.
-        ignored: files beside the images that are not named as images.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    labels: np.ndarray
-    splits: Mapping[str, tuple[int, ...]]
-    read: Callable[[int], np.ndarray]
-    describe: Callable[[int], str]
-    mask: Callable[[int], np.ndarray] | None = None
-    encoded: Callable[[int], bytes] | None = None
-    path: Callable[[int], str] | None = None
-    ignored: tuple[str, ...] = ()
-
-    def split(self, split: str) -> ImageSet:
-        """Returns the classes of "base", "val" or "novel", or every class for "all".
-
-        Raises:
-            DataError: no such split, or it has no classes.
-        """
-        classes = self._classes(split)
-        if not classes:
-            raise DataError(f"split '{split}' of {self.name} has no classes")
-        return ImageSet(
-            name=f"{self.name} (split {split})",
-            class_names=tuple(self.class_names[c] for c in classes),
-            members=tuple(np.flatnonzero(self.labels == c) for c in classes),
-            read=self.read,
-            describe=self.describe,
-            mask=self.mask,
-        )
-
-    def _classes(self, split: str) -> tuple[int, ...]:
-        if split == "all":
-            return tuple(range(len(self.class_names)))
-        if split not in SPLIT_NAMES:
-            raise DataError(f"the split must be one of base, val, novel, all. Received: '{split}'")
-        return tuple(sorted(self.splits[split]))
 
 
 def open_source(specification: str) -> Source:
@@ -125,21 +44,18 @@ def open_source(specification: str) -> Source:
 
     Raises:
         DataError: an unknown kind, or the source is missing or not as it must be.
+
+    Example:
+        >>> open_source("synthetic:shapes").split("base").class_names[0]
+        'square-in-disc'
     """
-    openers = {
-        "folder": _open_folder,
-        "filelist": _open_filelist,
-        "tfds": _open_tfds,
-        "domain": _open_domain,
-        "synthetic": _open_synthetic,
-    }
     kind, _, location = specification.partition(":")
-    if kind not in openers or not location:
+    if kind not in _OPENERS or not location:
         raise DataError(
             "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME. "
             f"Received: '{specification}'{_likely_meaning(specification)}"
         )
-    return openers[kind](specification, location)
+    return _OPENERS[kind](specification, location)
 
 
 def _likely_meaning(specification: str) -> str:
@@ -147,7 +63,7 @@ def _likely_meaning(specification: str) -> str:
     kind, _, location = specification.partition(":")
     if specification in DOMAINS:
         return f"; did you mean 'domain:{specification}'?"
-    near = nearest_name(kind, _KINDS)
+    near = nearest_name(kind, _OPENERS)
     if location and near:
         return f"; did you mean '{near}:{location}'?"
     if specification and Path(specification).expanduser().is_dir():
@@ -177,10 +93,10 @@ def _open_folder(specification: str, location: str) -> Source:
             )
     labels = np.repeat(np.arange(len(files)), [len(images) for images in files])
     otherwise = _splits_by_part(parts, class_names) or published_split_rule(len(class_names))
-    splits = _splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names, otherwise)
+    splits = splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names, otherwise)
     paths = [path for images in files for path in images]
     ignored = [path for name in class_names for path in _other_files(folders_of_class[name])]
-    return _from_paths(specification, class_names, labels, splits, paths, ignored)
+    return source_of_files(specification, class_names, labels, splits, paths, ignored)
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:
@@ -234,101 +150,6 @@ def _visible_names(folder: Path) -> list[str]:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-
-
-def _splits_beside(
-    candidates: Sequence[Path], class_names: Sequence[str], otherwise: dict[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    for path in candidates:
-        if path.exists():
-            return read_splits(path, class_names)
-    return otherwise
-
-
-# === filelist ===
-
-
-@dataclass(frozen=True)
-class _FileList:
-    """The content of one published list."""
-
-    class_names: list[str]
-    paths: list[str]
-    labels: list[int]
-
-    def used_names(self) -> list[str]:
-        """The classes that have images, in the order of their labels."""
-        return [self.class_names[label] for label in sorted(set(self.labels))]
-
-
-def _open_filelist(specification: str, location: str) -> Source:
-    path = Path(location).expanduser()
-    if path.stem in SPLIT_NAMES and path.suffix == ".json":
-        return _open_list_family(specification, path)
-    single = _read_list(path)
-    rule = published_split_rule(len(single.class_names))
-    splits = _splits_beside([path.parent / "splits.json"], single.class_names, rule)
-    labels = np.array(single.labels, np.int64)
-    return _from_paths(specification, single.class_names, labels, splits, single.paths)
-
-
-def _open_list_family(specification: str, path: Path) -> Source:
-    """Opens base.json, val.json and novel.json of one folder, as far as they exist, as one source."""
-    files = {split: path.with_name(f"{split}.json") for split in SPLIT_NAMES}
-    lists = {split: _read_list(file) for split, file in files.items() if file == path or file.exists()}
-    names_of_split = {split: lists[split].used_names() if split in lists else [] for split in SPLIT_NAMES}
-    check_disjoint(names_of_split, str(path.parent))
-    class_names = [name for names in names_of_split.values() for name in names]
-    index_of = {name: i for i, name in enumerate(class_names)}
-    labels = [index_of[one.class_names[label]] for one in lists.values() for label in one.labels]
-    splits = {split: tuple(index_of[name] for name in names) for split, names in names_of_split.items()}
-    paths = [image for one in lists.values() for image in one.paths]
-    _check_unique(path.parent, "image", paths)
-    return _from_paths(specification, class_names, np.array(labels, np.int64), splits, paths)
-
-
-def _read_list(path: Path) -> _FileList:
-    content = read_json_object(path)
-    for key in ("label_names", "image_names", "image_labels"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path} must have a list '{key}'. Received: {_kind_of(content, key)}")
-    class_names, names, labels = content["label_names"], content["image_names"], content["image_labels"]
-    if len(names) != len(labels):
-        raise DataError(
-            f"'image_names' and 'image_labels' of {path} must be of equal length. "
-            f"Received: {len(names)} and {len(labels)}"
-        )
-    _check_strings(path, "label_names", class_names)
-    _check_strings(path, "image_names", names)
-    _check_labels(path, labels, len(class_names))
-    found = _FileList(class_names, [os.path.join(path.parent, name) for name in names], labels)
-    _check_unique(path, "image", found.paths)
-    _check_unique(path, "class", found.used_names())
-    return found
-
-
-def _kind_of(content: Mapping, key: str) -> str:
-    return type(content[key]).__name__ if key in content else "no such key"
-
-
-def _check_strings(path: Path, key: str, values: Sequence) -> None:
-    for value in values:
-        if not isinstance(value, str) or not value:
-            raise DataError(f"'{key}' of {path} must hold names. Received: {value!r}")
-
-
-def _check_labels(path: Path, labels: Sequence, n_classes: int) -> None:
-    if not labels:
-        raise DataError(f"{path} must list at least one image. Received: 0")
-    for label in labels:
-        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < n_classes:
-            raise DataError(f"'image_labels' of {path} must be integers from 0 to {n_classes - 1}. Received: {label!r}")
-
-
-def _check_unique(path: Path, what: str, names: Sequence[str]) -> None:
-    name, count = Counter(os.path.normpath(name) for name in names).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"{path} may list each {what} once only. Received: '{name}' {count} times")
 
 
 # === synthetic ===
@@ -402,7 +223,7 @@ def _open_domain(specification: str, name: str) -> Source:
 
 
 def _from_records(records: Records, splits: Mapping[str, Sequence[int]], describe: Callable[[int], str]) -> Source:
-    return _assemble(
+    return source_of_used_classes(
         records.name,
         records.class_names,
         records.labels,
@@ -413,50 +234,12 @@ def _from_records(records: Records, splits: Mapping[str, Sequence[int]], describ
     )
 
 
-# === shared ===
+# === All of them ===
 
-
-def _from_paths(
-    name: str,
-    class_names: Sequence[str],
-    labels: np.ndarray,
-    splits: Mapping[str, Sequence[int]],
-    paths: Sequence[str],
-    ignored: Sequence[str] = (),
-) -> Source:
-    def path(index: int) -> str:
-        return paths[int(index)]
-
-    return _assemble(
-        name,
-        class_names,
-        labels,
-        splits,
-        read=lambda index: decode_image(path(index)),
-        describe=path,
-        encoded=lambda index: Path(path(index)).read_bytes(),
-        path=path,
-        ignored=tuple(ignored),
-    )
-
-
-def _assemble(
-    name: str,
-    class_names: Sequence[str],
-    labels: np.ndarray,
-    splits: Mapping[str, Sequence[int]],
-    **access: Any,
-) -> Source:
-    """Makes a source of the classes that have images; `access` are its other attributes.
-
-    The splits are given for all classes: a list that lacks some keeps the published split of the rest.
-    """
-    used = np.unique(labels)
-    position = {int(c): i for i, c in enumerate(used)}
-    return Source(
-        name=name,
-        class_names=tuple(class_names[c] for c in used),
-        labels=np.searchsorted(used, labels),
-        splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
-        **access,
-    )
+_OPENERS: Mapping[str, Callable[[str, str], Source]] = {
+    "folder": _open_folder,
+    "filelist": source_of_list,
+    "tfds": _open_tfds,
+    "domain": _open_domain,
+    "synthetic": _open_synthetic,
+}

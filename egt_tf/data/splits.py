@@ -49,6 +49,16 @@ def read_splits(path: str | os.PathLike, class_names: Sequence[str]) -> dict[str
     }
 
 
+def splits_beside(
+    candidates: Sequence[Path], class_names: Sequence[str], otherwise: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The splits that the first file there is of `candidates` gives (see `read_splits`), or `otherwise`."""
+    for path in candidates:
+        if path.exists():
+            return read_splits(path, class_names)
+    return otherwise
+
+
 def check_disjoint(names_of_split: Mapping[str, Sequence[str]], origin: str) -> None:
     """Checks that no class name occurs twice, in one split or in two.
 

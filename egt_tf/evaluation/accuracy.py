@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.pipeline import data_errors, image_batches
-from egt_tf.data.sampling import check_feasible, draw_episode
-from egt_tf.data.sources import ImageSet
-from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.data.image_set import ImageSet, OnProgress
+from egt_tf.data.loading import data_errors, image_batches
+from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
 from egt_tf.evaluation.features import FeatureTable, plan_steps
@@ -24,8 +23,6 @@ IMAGES_PER_BATCH = 64
 EPISODES_PER_BATCH = 4
 
 INDUCTIVE = Transduction(rounds=0)
-
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,45 +69,38 @@ class Evaluator:
         spec: EpisodeConfig,
         episodes: int,
         seed: int,
-        cache_mb: int = 0,
-        progress: Progress | None = None,
-        image_progress: Progress | None = None,
+        progress: OnProgress | None = None,
+        image_progress: OnProgress | None = None,
         transduction: Transduction | None = None,
-        unreadable: UnreadableImages | None = None,
         features: FeatureTable | None = None,
     ) -> Accuracy:
-        """See `evaluate`.
+        """See `evaluate`; but images that skip unreadable ones do so here, see `draw_episode`.
 
-        `unreadable` leaves out the images it finds unreadable, see `draw_episode`. `features` holds maps from an
-        earlier measurement with the same weights and images, and keeps those of this one; None: none are kept.
+        `features` holds maps from an earlier measurement with the same weights and images, and keeps those of this one;
+        None: none are kept.
         """
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
         if transduction is not None:
             transduction.check(self.model.head, spec)
         check_feasible(images, spec)
-        find = unreadable.among if unreadable else None
-        drawn = [draw_episode(images, spec, seed, index, find)[0] for index in range(episodes)]
+        drawn = [draw_episode(images, spec, seed, index)[0] for index in range(episodes)]
         table = FeatureTable() if features is None else features
         steps = plan_steps(drawn, table.indices, table.most(self.model.backbone))
         image_count = _Count(sum(len(step.new) for step in steps), image_progress)
         episode_count = _Count(episodes, progress)
         results = []
         for step in steps:
-            table.take(step, functools.partial(self._embed, images, cache_mb=cache_mb, count=image_count))
+            table.take(step, functools.partial(self._embed, images, count=image_count))
             results.append(self._score(table, step.episodes, spec, transduction or INDUCTIVE, episode_count))
         return Accuracy(np.concatenate(results))
 
-    def embed(
-        self, images: ImageSet, indices: np.ndarray, cache_mb: int = 0, progress: Progress | None = None
-    ) -> tf.Tensor:
+    def embed(self, images: ImageSet, indices: np.ndarray, progress: OnProgress | None = None) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
-        return self._embed(images, indices, cache_mb, _Count(len(indices), progress))
+        return self._embed(images, indices, _Count(len(indices), progress))
 
-    def _embed(self, images, indices, cache_mb, count):
-        batches = image_batches(
-            images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH, cache_mb=cache_mb
-        )
+    def _embed(self, images: ImageSet, indices: np.ndarray, count: _Count) -> tf.Tensor:
+        batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH)
         features = []
         count.add(0)
         with data_errors():
@@ -119,7 +109,14 @@ class Evaluator:
                 count.add(len(batch))
         return tf.concat(features, axis=0)
 
-    def _score(self, table, episodes, spec, transduction, count):
+    def _score(
+        self,
+        table: FeatureTable,
+        episodes: Sequence[EpisodeIndices],
+        spec: EpisodeConfig,
+        transduction: Transduction,
+        count: _Count,
+    ) -> np.ndarray:
         support_labels = tf.constant(np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0))
         query_labels = tf.constant(np.repeat(np.arange(spec.ways), spec.queries), tf.int64)
         results = []
@@ -137,10 +134,18 @@ class Evaluator:
             count.add(len(batch))
         return np.concatenate(results)
 
-    def _features_in_graph(self, batch):
+    def _features_in_graph(self, batch: tf.Tensor) -> tf.Tensor:
         return self.model.backbone(batch, training=False)
 
-    def _accuracies_in_graph(self, features, support, query, support_labels, query_labels, transduction):
+    def _accuracies_in_graph(
+        self,
+        features: tf.Tensor,
+        support: tf.Tensor,
+        query: tf.Tensor,
+        support_labels: tf.Tensor,
+        query_labels: tf.Tensor,
+        transduction: Transduction,
+    ) -> tf.Tensor:
         labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
         scores = transductive_scores(
             self.model.head, tf.gather(features, support), labels, tf.gather(features, query), transduction
@@ -155,9 +160,8 @@ def evaluate(
     spec: EpisodeConfig,
     episodes: int,
     seed: int,
-    cache_mb: int = 0,
-    progress: Progress | None = None,
-    image_progress: Progress | None = None,
+    progress: OnProgress | None = None,
+    image_progress: OnProgress | None = None,
     transduction: Transduction | None = None,
 ) -> Accuracy:
     """Accuracy on episodes drawn from `images`.
@@ -168,11 +172,11 @@ def evaluate(
 
     Args:
         model: the classifier; it runs in inference mode. `Evaluator` is for measuring it more than once.
-        images: the classes and images to draw from.
+        images: the classes and images to draw from. One that cannot be read is an error, even where the set skips such
+            images: left out, it would change the episodes.
         spec: ways, shots and queries a class.
         episodes: how many, >= 1.
         seed: of the episodes.
-        cache_mb: see `image_batches`.
         progress: called with (episodes done, episodes) before the first and after each batch.
         image_progress: called with (images done, images) while the backbone runs, which comes first.
         transduction: how the surest queries of an episode join its support set; None: they do not (inductive).
@@ -181,22 +185,23 @@ def evaluate(
         ConfigError: `episodes` is below 1, or the transduction does not fit the episodes or the head.
         DataError: too few classes or images, or an image that cannot be read.
     """
-    return Evaluator(model)(images, spec, episodes, seed, cache_mb, progress, image_progress, transduction)
+    measure = Evaluator(model)
+    return measure(images.stopping_at_unreadable(), spec, episodes, seed, progress, image_progress, transduction)
 
 
-def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray, cache_mb: int = 0) -> tf.Tensor:
+def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray) -> tf.Tensor:
     """Feature maps of images, `(len(indices), h, w, c)`, in inference mode.
 
     Raises:
         DataError: an image cannot be read.
     """
-    return Evaluator(model).embed(images, indices, cache_mb)
+    return Evaluator(model).embed(images, indices)
 
 
 class _Count:
     """Says how many of all units of work are done."""
 
-    def __init__(self, total: int, progress: Progress | None):
+    def __init__(self, total: int, progress: OnProgress | None):
         self.total, self.done, self.progress = total, 0, progress
 
     def add(self, number: int) -> None:

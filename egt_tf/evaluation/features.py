@@ -15,7 +15,7 @@ LIMIT_MB = 2048
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Step:
+class ScoringStep:
     """Episodes that are scored together on the maps that are in memory then.
 
     Attributes:
@@ -29,7 +29,7 @@ class Step:
     new: np.ndarray
 
 
-def plan_steps(episodes: Sequence[EpisodeIndices], held: np.ndarray, most: int) -> list[Step]:
+def plan_steps(episodes: Sequence[EpisodeIndices], held: np.ndarray, most: int) -> list[ScoringStep]:
     """Divides episodes so that no more than `most` maps are in memory at a time; their order stays.
 
     Args:
@@ -44,7 +44,7 @@ def plan_steps(episodes: Sequence[EpisodeIndices], held: np.ndarray, most: int) 
     for group in _groups(episodes, most):
         needed = np.unique(np.concatenate([episode.images for episode in group]))
         kept = held if len(np.union1d(held, needed)) <= most else np.intersect1d(held, needed)
-        steps.append(Step(tuple(group), kept, np.setdiff1d(needed, kept)))
+        steps.append(ScoringStep(tuple(group), kept, np.setdiff1d(needed, kept)))
         held = np.union1d(kept, needed)
     return steps
 
@@ -89,7 +89,7 @@ class FeatureTable:
         size = int(np.prod(output.shape[1:])) * output.dtype.size
         return max(1, int(self.limit_mb * 2**20 / size))
 
-    def take(self, step: Step, embed: Callable[[np.ndarray], tf.Tensor]) -> None:
+    def take(self, step: ScoringStep, embed: Callable[[np.ndarray], tf.Tensor]) -> None:
         """Drops what a step does not keep and adds what it needs.
 
         Args:

@@ -8,8 +8,8 @@ import os
 import numpy as np
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.sampling import check_feasible, draw_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.errors import DataError
 
 

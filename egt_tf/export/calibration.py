@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.evaluation.accuracy import Accuracy, Progress, embed
 from egt_tf.export.one_by_one import OneByOne
 

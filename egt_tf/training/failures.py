@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egt_tf.data.pipeline import data_errors
+from egt_tf.data.loading import data_errors
 from egt_tf.errors import RunError, original_error, release_frames
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import draw_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.data.support import SupportSet
-from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.methods import get_method
@@ -43,7 +42,6 @@ class ExplanationFigures(keras.callbacks.Callback):
         every: epochs from one picture to the next, >= 1.
         method: a composite as the configuration names it.
         show: gets a name, the picture uint8 `(height, width, 3)` and the number of the epoch.
-        unreadable: leaves out images that cannot be read, see `draw_episode`.
         report: gets lines for the user.
         judged: the model to explain, with the weights that the trained one has then; None: that one.
     """
@@ -57,13 +55,12 @@ class ExplanationFigures(keras.callbacks.Callback):
         every: int,
         method: str | Mapping[str, Any],
         show: ShowPicture,
-        unreadable: UnreadableImages | None = None,
         report: Report = lambda line: None,
         judged: EpisodicModel | None = None,
     ):
         super().__init__()
         self.run, self.images, self.spec, self.seed, self.every = run, images, spec, seed, every
-        self.method, self.show, self.unreadable, self.report = get_method(method), show, unreadable, report
+        self.method, self.show, self.report = get_method(method), show, report
         self.judged = judged
         self._failed = False
 
@@ -109,8 +106,7 @@ class ExplanationFigures(keras.callbacks.Callback):
         return np.concatenate(pages)
 
     def _query(self, number: int, size: int) -> tuple[SupportSet, np.ndarray, str]:
-        find = self.unreadable.among if self.unreadable else None
-        episode, _ = draw_episode(self.images, self.spec, self.seed, number, find)
+        episode, _ = draw_episode(self.images, self.spec, self.seed, number)
         names = tuple(self.images.class_names[position] for position in episode.classes)
         support = np.stack([np.stack([self._image(index, size) for index in shots]) for shots in episode.support])
         position = number % self.spec.ways

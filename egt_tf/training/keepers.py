@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tensorflow import keras
 
-from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.data.image_set import ImageSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator
@@ -73,7 +73,7 @@ class EpochKeeper(keras.callbacks.Callback):
         checkpoints: writes the checkpoints.
         progress: of the training.
         validate: measures the accuracy by an evaluator of the model.
-        unreadable: the finders of images that are left out; empty if none are.
+        image_sets: report the images that they left out as unreadable.
         report: gets lines on such images.
     """
 
@@ -84,12 +84,12 @@ class EpochKeeper(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         progress: Progress,
         validate: Validate,
-        unreadable: Sequence[UnreadableImages] = (),
+        image_sets: Sequence[ImageSet] = (),
         report: Callable[[str], None] = lambda line: None,
     ):
         super().__init__()
         self.run, self.checkpoints, self.progress, self.validate = run, checkpoints, progress, validate
-        self.unreadable, self.report = unreadable, report
+        self.image_sets, self.report = image_sets, report
         self._evaluate = Evaluator(judged)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -98,7 +98,7 @@ class EpochKeeper(keras.callbacks.Callback):
         if self._evaluate.model is not self.model.classifier:
             assign_weights(self._evaluate.model, weight_arrays(self.model.classifier), "the training")
         accuracy = self.validate(self._evaluate)
-        for line in filter(None, (each.report() for each in self.unreadable)):
+        for line in filter(None, (images.report_unreadable() for images in self.image_sets)):
             self.report(line)
         logs["val_accuracy"], logs["val_interval"] = accuracy.mean, accuracy.interval
         self.progress.finish_epoch({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})

@@ -141,18 +141,16 @@ def _keepers(
     report: Report,
 ) -> list[keras.callbacks.Callback]:
     """What is done after steps and epochs, in this order."""
-    training, unreadable = config.training, data.unreadable[1]
+    training = config.training
     seed = training.seed + VALIDATION_STREAM
 
     def validate(evaluator: Evaluator) -> Accuracy:
-        return evaluator(data.validation, config.episode, training.validation_episodes, seed, unreadable=unreadable)
+        return evaluator(data.validation, config.episode, training.validation_episodes, seed)
 
     tensorboard = TensorBoardScalars(run.path / "tensorboard")
     keepers = [
         StepKeeper(checkpoints, progress, training.checkpoint_every, steps_per_epoch(config)),
-        EpochKeeper(
-            run, judged, checkpoints, progress, validate, [finder for finder in data.unreadable if finder], report
-        ),
+        EpochKeeper(run, judged, checkpoints, progress, validate, (data.training, data.validation), report),
         tensorboard,
     ]
     if training.figure_every:
@@ -165,7 +163,6 @@ def _keepers(
                 training.figure_every,
                 config.guidance.composite,
                 tensorboard.show_picture,
-                unreadable,
                 report,
                 judged,
             )

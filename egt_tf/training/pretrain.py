@@ -15,11 +15,10 @@ from tensorflow import keras
 from egt_tf.backbones import BACKBONES
 from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.config import RunConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
+from egt_tf.data.loading import ImageCache
 from egt_tf.data.mixture import open_mixture
-from egt_tf.data.pipeline import ImageCache
-from egt_tf.data.sources import ImageSet
-from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.environment import environment
 from egt_tf.errors import DataError
 from egt_tf.files import write_json
@@ -29,6 +28,7 @@ from egt_tf.training.failures import check_finite, original_errors
 from egt_tf.training.keepers import write_metrics
 from egt_tf.training.loop import check_model, warm_start
 from egt_tf.training.optimizers import OPTIMIZERS
+from egt_tf.training.run_data import as_configured
 from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import Progress, load_state, save_state
 from egt_tf.weights import save_arrays, weight_arrays
@@ -120,15 +120,12 @@ def pretrain(
         return progress
     if progress.epochs:
         report(f"resuming after epoch {progress.epochs}")
-    unreadable = [
-        UnreadableImages(images) if config.data.unreadable == "skip" else None for images in (training, validation)
-    ]
-    keeper = PretrainKeeper(config, run, progress, [each for each in unreadable if each], report)
+    keeper = PretrainKeeper(config, run, progress, (training, validation), report)
     try:
         with original_errors():
             model.fit(
-                _training_data(config, training, progress.epochs, unreadable[0]),
-                validation_data=_validation_data(config, validation, unreadable[1]),
+                _training_data(config, training, progress.epochs),
+                validation_data=_validation_data(config, validation),
                 epochs=config.pretrain.epochs,
                 initial_epoch=progress.epochs,
                 steps_per_epoch=steps,
@@ -150,7 +147,7 @@ class PretrainKeeper(keras.callbacks.Callback):
 
     Args:
         config, run, progress: of the pre-training.
-        unreadable: the finders of images that are left out.
+        image_sets: report the images that they left out as unreadable.
         report: gets lines on such images.
     """
 
@@ -159,12 +156,12 @@ class PretrainKeeper(keras.callbacks.Callback):
         config: RunConfig,
         run: RunFolder,
         progress: Progress,
-        unreadable: Sequence[UnreadableImages] = (),
+        image_sets: Sequence[ImageSet] = (),
         report: Report = lambda line: None,
     ):
         super().__init__()
         self.config, self.run, self.progress = config, run, progress
-        self.unreadable, self.report = unreadable, report
+        self.image_sets, self.report = image_sets, report
         self._began = self._seconds = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -177,7 +174,7 @@ class PretrainKeeper(keras.callbacks.Callback):
         logs["seconds"] = self._seconds
         weights = weight_arrays(self.model)
         check_finite(logs["loss"], weights, epoch + 1, self.run.last_file)
-        for line in filter(None, (each.report() for each in self.unreadable)):
+        for line in filter(None, (images.report_unreadable() for images in self.image_sets)):
             self.report(line)
         self.progress.metrics.append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
         if logs["val_accuracy"] > self.progress.best_accuracy:
@@ -195,7 +192,8 @@ def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
     training, validation = hold_out(images, share, config.training.seed) if share else (images, images)
     steps_per_epoch(training, config.pretrain.batch_size)
     # Validation reads the same images after every epoch.
-    return training, dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
+    validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
+    return as_configured(training, config), as_configured(validation, config)
 
 
 def _compiled(config: RunConfig, classes: int, steps: int) -> BackboneClassifier:
@@ -229,23 +227,15 @@ def _begin(config: RunConfig, run: RunFolder, model: BackboneClassifier, resume:
     return progress
 
 
-def _training_data(
-    config: RunConfig, images: ImageSet, epochs_done: int, unreadable: UnreadableImages | None
-) -> tf.data.Dataset:
+def _training_data(config: RunConfig, images: ImageSet, epochs_done: int) -> tf.data.Dataset:
     return labelled_batches(
         images,
-        image_size=config.data.image_size,
-        augmentation=config.data.augmentation,
+        config.image_preparation,
         batch_size=config.pretrain.batch_size,
-        seed=config.training.seed,
         start=epochs_done,
         count=config.pretrain.epochs - epochs_done,
-        cache_mb=config.data.cache_mb,
-        unreadable=unreadable,
     )
 
 
-def _validation_data(config: RunConfig, images: ImageSet, unreadable: UnreadableImages | None) -> tf.data.Dataset:
-    return evaluation_batches(
-        images, image_size=config.data.image_size, batch_size=config.pretrain.batch_size, unreadable=unreadable
-    )
+def _validation_data(config: RunConfig, images: ImageSet) -> tf.data.Dataset:
+    return evaluation_batches(images, image_size=config.data.image_size, batch_size=config.pretrain.batch_size)

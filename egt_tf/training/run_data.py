@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource
+from egt_tf.data.image_set import ImageSet, Source
+from egt_tf.data.loading import ImageCache
 from egt_tf.data.mixture import counterpart, mix
-from egt_tf.data.pipeline import ImageCache, StepPart, episode_dataset, episode_pairs
+from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
-from egt_tf.data.sources import ImageSet, Source, open_source
-from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.files import write_png
 from egt_tf.runs import RunFolder
@@ -30,15 +31,13 @@ class RunData:
 
     Attributes:
         sources: of the training images.
-        training: images to train on.
+        training: images to train on; it and `validation` skip unreadable images if the configuration says so.
         validation: images to validate on.
-        unreadable: finders of images that are left out, of the training and of the validation; None: none are.
     """
 
     sources: tuple[Source, ...]
     training: ImageSet
     validation: ImageSet
-    unreadable: tuple[UnreadableImages | None, UnreadableImages | None]
 
 
 def open_data(config: RunConfig) -> RunData:
@@ -64,9 +63,12 @@ def open_data(config: RunConfig) -> RunData:
         )
     # Validation reads the same images after every epoch.
     validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    skip = config.data.unreadable == "skip"
-    finders = tuple(UnreadableImages(images) if skip else None for images in (training, validation))
-    return RunData(tuple(sources), training, validation, finders)
+    return RunData(tuple(sources), as_configured(training, config), as_configured(validation, config))
+
+
+def as_configured(images: ImageSet, config: RunConfig) -> ImageSet:
+    """The images, which stop at one that cannot be read or skip it, as `data.unreadable` says."""
+    return images.skipping_unreadable() if config.data.unreadable == "skip" else images
 
 
 def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart) -> tf.data.Dataset:
@@ -81,14 +83,10 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
     return make(
         data.training,
         config.episode,
-        image_size=config.data.image_size,
-        augmentation=config.data.augmentation,
-        seed=training.seed,
+        config.image_preparation,
         start=done,
         count=training.epochs * training.episodes_per_epoch - done,
         episodes_per_step=training.episodes_per_step,
-        cache_mb=config.data.cache_mb,
-        unreadable=data.unreadable[0],
     )
 
 
@@ -101,19 +99,15 @@ def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source])
     """Stores a support set and queries of the classes furthest from training; without enough images, none."""
     images, spec = _support_candidates(sources, config)
     if images is not None:
-        unreadable = UnreadableImages(images) if config.data.unreadable == "skip" else None
-        store_support_set(run, images, spec, config.training.seed + SUPPORT_STREAM, unreadable)
+        store_support_set(run, as_configured(images, config), spec, config.training.seed + SUPPORT_STREAM)
 
 
-def store_support_set(
-    run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int, unreadable: UnreadableImages | None = None
-) -> None:
+def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
-    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them. `unreadable` leaves out the
-    images that it finds unreadable, see `draw_episode`.
+    `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them.
     """
-    episode, _ = draw_episode(images, spec, seed, 0, unreadable.among if unreadable else None)
+    episode, _ = draw_episode(images, spec, seed, 0)
     for class_index, support, query in zip(episode.classes, episode.support, episode.query, strict=True):
         name = images.class_names[class_index].replace("/", "_")
         # A hidden folder would not be read again, and ".." is none.

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from egt_tf.config import ImagePreparation
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import evaluation_batches, hold_out, indices_and_labels, labelled_batches, steps_per_epoch
-from egt_tf.data.pipeline import data_errors
+from egt_tf.data.loading import data_errors
 from egt_tf.data.preprocessing import denormalize
-from egt_tf.data.sources import ImageSet
-from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.errors import ConfigError, DataError
 
 
@@ -29,10 +29,11 @@ def image_set(sizes=(5, 4, 6), read=flat_image) -> ImageSet:
 
 def batches(images=None, **changes) -> list[tuple[list[int], list[int]]]:
     """For each batch the numbers of its images and their labels."""
-    options = {"image_size": 4, "augmentation": "flip", "batch_size": 4, "seed": 3, "count": 2} | changes
+    options = {"augmentation": "flip", "batch_size": 4, "seed": 3, "count": 2} | changes
+    preparation = ImagePreparation(4, options.pop("augmentation"), seed=options.pop("seed"))
     return [
         (denormalize(x).numpy()[:, 0, 0, 0].tolist(), y.numpy().tolist())
-        for x, y in labelled_batches(images or image_set(), **options)
+        for x, y in labelled_batches(images or image_set(), preparation, **options)
     ]
 
 
@@ -60,10 +61,8 @@ def test_a_stream_is_a_function_of_its_seed_and_goes_on_anywhere():
     augmented = [
         labelled_batches(
             image_set(read=lambda i: np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)),
-            image_size=4,
-            augmentation="full",
+            ImagePreparation(4, "full", seed=3),
             batch_size=4,
-            seed=3,
             start=start,
             count=3 - start,
         )
@@ -125,11 +124,11 @@ def test_unreadable_images_are_an_error_or_left_out():
     images = image_set(read=broken_third)
     with pytest.raises(DataError, match="cannot read image"), data_errors():
         batches(images)
-    finder = UnreadableImages(images)
-    shown = [n for numbers, _ in batches(images, batch_size=5, count=1, unreadable=finder) for n in numbers]
+    skipping = images.skipping_unreadable()
+    shown = [n for numbers, _ in batches(skipping, batch_size=5, count=1) for n in numbers]
     assert sorted(shown) == [n for n in range(15) if n % 3]
-    assert finder.report().startswith("left out 5 unreadable images")
-    left = [y for _, y in evaluation_batches(images, image_size=4, batch_size=4, unreadable=UnreadableImages(images))]
+    assert skipping.report_unreadable().startswith("left out 5 unreadable images")
+    left = [y for _, y in evaluation_batches(images.skipping_unreadable(), image_size=4, batch_size=4)]
     assert sum(map(len, left)) == 10
 
 
@@ -139,4 +138,4 @@ def test_a_batch_without_a_readable_image_is_an_error():
 
     images = image_set(read=broken)
     with pytest.raises(DataError, match="one must be readable"), data_errors():
-        batches(images, unreadable=UnreadableImages(images))
+        batches(images.skipping_unreadable())

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.mixture import Mixture, counterpart, domains, mix, open_mixture
 from egt_tf.data.sampling import check_feasible, draw_domain, draw_episode, episode_generator, sample_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
 
 
@@ -105,23 +106,41 @@ def test_every_domain_must_have_enough_classes_and_images():
         check_feasible(mix([SETS[0], image_set("b", per_class=4)]), SPEC)
 
 
+class Finder:
+    """Knows which images are broken, and remembers what it was asked."""
+
+    def __init__(self, broken):
+        self.broken, self.asked = broken, []
+
+    def among(self, indices):
+        self.asked.append(set(indices.tolist()))
+        return sorted(self.broken & self.asked[-1])
+
+
 def test_unreadable_images_are_left_out_of_their_domain():
     images, broken = mix(SETS), {0, 1, 30, 31, 90}
     for number in range(60):
         whole, _ = draw_episode(images, SPEC, 3, number)
-        asked = []
-
-        def unreadable(indices, asked=asked):
-            asked.append(set(indices.tolist()))
-            return sorted(broken & asked[-1])
-
-        episode, _ = draw_episode(images, EpisodeConfig(3, 2, 2), 3, number, unreadable)
+        finder = Finder(broken)
+        damaged = dataclasses.replace(images, unreadable=finder)
+        episode, _ = draw_episode(damaged, EpisodeConfig(3, 2, 2), 3, number)
         assert not broken & set(episode.images.tolist())
         # The images of one attempt that cannot be read are not in the next.
-        assert all(not (broken & before) & after for before, after in itertools.pairwise(asked))
+        assert all(not (broken & before) & after for before, after in itertools.pairwise(finder.asked))
         domain = draw_domain(images.weights, 3, number)
         assert set(episode.classes) <= set(images.domain_classes[domain])
         assert set(whole.classes) <= set(images.domain_classes[domain])
+
+
+def test_a_mixture_skips_unreadable_images_if_all_of_its_sets_do():
+    def broken(index):
+        raise DataError(f"cannot read image {index}")
+
+    sets = [dataclasses.replace(each, read=broken) for each in SETS]
+    assert mix([sets[0].skipping_unreadable(), sets[1]]).unreadable is None
+    images = mix([each.skipping_unreadable() for each in sets])
+    assert images.unreadable_among([0, 24]) == [0, 24]
+    assert images.report_unreadable() == "left out 2 unreadable images: a/0, b/0"
 
 
 def test_open_mixture():

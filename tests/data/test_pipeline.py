@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, ImagePreparation
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.loading import ImageCache, data_errors, image_batches
 from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, episode_pairs, image_batches
-from egt_tf.data.preprocessing import denormalize, evaluation_image, training_image
+from egt_tf.data.pipeline import episode_dataset, episode_pairs
+from egt_tf.data.preprocessing import denormalize, draw_augmentation, evaluation_image, training_image
 from egt_tf.data.sampling import episode_generator, sample_episode
-from egt_tf.data.sources import ImageSet, open_source
-from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError
 
 PER_CLASS = 6
@@ -45,9 +46,15 @@ def image_set(n_classes: int = 5, read=flat_image) -> ImageSet:
     )
 
 
+def prepared(options: dict) -> ImagePreparation:
+    """What the options say of the preparation, which is taken out of them."""
+    names = {"image_size": 4, "augmentation": "none", "cache_mb": 1024, "seed": 5}
+    return ImagePreparation(**{name: options.pop(name, value) for name, value in names.items()})
+
+
 def episodes(spec=EpisodeConfig(3, 2, 3), images=None, **changes):
-    options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6} | changes
-    return episode_dataset(images or image_set(), spec, **options)
+    options = {"count": 6} | changes
+    return episode_dataset(images or image_set(), spec, prepared(options), **options)
 
 
 def flat(dataset) -> list[np.ndarray]:
@@ -103,8 +110,8 @@ def test_images_are_those_of_training_image(augmentation, cache_mb):
     for number, (inputs, *_) in enumerate([*dataset, *dataset]):
         rng = episode_generator(5, number % 2)
         indices = sample_episode(images.members, spec, rng).images
-        seeds = rng.integers(2**31, size=(len(indices), 2), dtype=np.int64).astype(np.int32)
-        expected = [training_image(gradient(i), 8, augmentation, seed) for i, seed in zip(indices, seeds)]
+        drawn = zip(indices, *draw_augmentation(rng, len(indices)))
+        expected = [training_image(gradient(i), 8, augmentation, seed, mirrored) for i, seed, mirrored in drawn]
         given = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
         np.testing.assert_allclose(given, expected, atol=1e-5)
 
@@ -188,7 +195,7 @@ REPLICAS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, ImagePreparation
 from egt_tf.data.mixture import mix
 from egt_tf.data.pipeline import episode_dataset
 from egt_tf.data.sources import open_source
@@ -196,8 +203,8 @@ from egt_tf.data.sources import open_source
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeConfig(3, 1, 2), image_size=16,
-                          augmentation="full", seed=5, count=8, episodes_per_step=4)
+dataset = episode_dataset(open_source("synthetic:shapes").split("base"), EpisodeConfig(3, 1, 2),
+                          ImagePreparation(16, "full", seed=5), count=8, episodes_per_step=4)
 for whole, divided in zip(dataset, strategy.experimental_distribute_dataset(dataset), strict=True):
     for expected, part in zip(tf.nest.flatten(whole), tf.nest.flatten(divided), strict=True):
         parts = strategy.experimental_local_results(part)
@@ -219,6 +226,21 @@ def test_positions_of_an_episode_are_augmented_independently():
     inputs, *_ = next(iter(episodes(images=same, augmentation="full", image_size=8)))
     images = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
     assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_half_of_many_images_are_mirrored_whether_they_are_kept_or_not():
+    # One picture in every place: only the mirroring tells them apart.
+    same, plain = image_set(read=lambda index: gradient(0)), evaluation_image(gradient(0), 8).numpy()
+    dataset = episodes(images=same, augmentation="flip", image_size=8, count=40)
+    passes = []
+    for _ in range(2):
+        steps = [inputs for inputs, *_ in dataset]
+        images = np.concatenate([step[part][0] for step in steps for part in ("support_images", "query_images")])
+        passes.append([bool((image == plain[:, ::-1]).all()) for image in images])
+        assert [bool((image == plain).all()) for image in images] == [not mirrored for mirrored in passes[-1]]
+    assert passes[0] == passes[1]
+    # Four standard deviations of a share.
+    assert abs(np.mean(passes[0]) - 0.5) < 4 * 0.5 / np.sqrt(len(passes[0]))
 
 
 # === Errors ===
@@ -303,9 +325,9 @@ def unreadable(*broken):
 @pytest.mark.parametrize("augmentation", ["none", "full"])
 def test_unreadable_images_are_left_out(augmentation):
     images, spec = unreadable(0, 7, 8, 20), EpisodeConfig(3, 1, 2)
-    found = UnreadableImages(images)
+    skipping = images.skipping_unreadable()
     options = {"augmentation": augmentation, "count": 12}
-    dataset = episodes(spec, images, unreadable=found, **options)
+    dataset = episodes(spec, skipping, **options)
     numbers = [
         image_numbers(np.concatenate([inputs["support_images"][0], inputs["query_images"][0]]))
         for inputs, *_ in dataset
@@ -314,17 +336,17 @@ def test_unreadable_images_are_left_out(augmentation):
     if augmentation == "none":
         # Every image but those, none of them black: image 0 would be, and its number is its grey level.
         assert used == set(range(30)) - {0, 7, 8, 20}
-    assert found.report() == "left out 4 unreadable images: 0, 7, 8 and 1 more"
-    assert found.report() is None
+    assert skipping.report_unreadable() == "left out 4 unreadable images: 0, 7, 8 and 1 more"
+    assert skipping.report_unreadable() is None
     # Again with other threads, and from the middle on: what was found before does not matter.
-    assert_same(dataset, episodes(spec, images, unreadable=UnreadableImages(images), parallel_calls=1, **options))
+    assert_same(dataset, episodes(spec, images.skipping_unreadable(), parallel_calls=1, **options))
     tail = {**options, "count": 5, "start": 7}
-    assert_same(dataset.skip(7), episodes(spec, images, unreadable=UnreadableImages(images), **tail))
+    assert_same(dataset.skip(7), episodes(spec, images.skipping_unreadable(), **tail))
 
 
 def test_episodes_without_unreadable_images_stay_as_they_were():
     spec, images = EpisodeConfig(3, 1, 2), unreadable(7)
-    left_out = list(episodes(spec, images, unreadable=UnreadableImages(images), count=12))
+    left_out = list(episodes(spec, images.skipping_unreadable(), count=12))
     whole = list(episodes(spec, image_set(), count=12))
     without = [i for i in range(12) if 7 not in sample_episode(images.members, spec, episode_generator(5, i)).images]
     assert 0 < len(without) < 12
@@ -338,7 +360,7 @@ def test_episodes_without_unreadable_images_stay_as_they_were():
 
 def test_a_class_with_too_few_readable_images_is_the_usual_error():
     images = unreadable(7)
-    dataset = episodes(EpisodeConfig(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
+    dataset = episodes(EpisodeConfig(3, 3, 3), images.skipping_unreadable(), count=10)
     with (
         pytest.raises(DataError, match=r"need 6 images a class. Received: class 'class1' of test has 5"),
         data_errors(),
@@ -418,12 +440,12 @@ def test_benchmark_photos(benchmark_dir):
 
 def test_pairs_are_two_streams_of_different_domains():
     spec, images = EpisodeConfig(3, 2, 3), mix([image_set(), image_set()])
-    options = {"image_size": 4, "augmentation": "none", "seed": 5, "count": 6}
-    pairs = list(episode_pairs(images, spec, **options))
+    preparation = ImagePreparation(image_size=4, seed=5)
+    pairs = list(episode_pairs(images, spec, preparation, count=6))
     assert_same([first for first, _ in pairs], episodes(spec, images))
     assert len(pairs) == 6
     for first, second in pairs:
         # Five classes a domain.
         assert set(first[2].numpy().ravel() // 5) != set(second[2].numpy().ravel() // 5)
-    later = list(episode_pairs(images, spec, **{**options, "start": 4, "count": 2}))
+    later = list(episode_pairs(images, spec, preparation, start=4, count=2))
     assert_same(pairs[4:], later)

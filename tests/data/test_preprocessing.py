@@ -9,6 +9,7 @@ from egt_tf.data.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     denormalize,
+    draw_augmentation,
     erase,
     evaluation_image,
     jitter,
@@ -65,34 +66,46 @@ def test_denormalize_rounds_and_clips():
 
 def test_unknown_augmentation_lists_the_known():
     with pytest.raises(ConfigError, match=r"one of none, flip, full, full_erasing. Received: 'crop'"):
-        training_image(picture(9, 9), 8, "crop", [0, 0])
+        training_image(picture(9, 9), 8, "crop", [0, 0], False)
 
 
 def test_no_augmentation_is_evaluation():
     image = picture(50, 70)
-    np.testing.assert_array_equal(training_image(image, 32, "none", [3, 4]), evaluation_image(image, 32))
+    for mirrored in (False, True):
+        np.testing.assert_array_equal(training_image(image, 32, "none", [3, 4], mirrored), evaluation_image(image, 32))
 
 
-def test_flip_mirrors_half_of_the_images():
-    image = picture(50, 70)
-    plain = evaluation_image(image, 16).numpy()
-    mirrored = 0
-    for i in range(100):
-        result = training_image(image, 16, "flip", [1, i]).numpy()
-        is_plain, is_mirrored = (result == plain).all(), (result == plain[:, ::-1]).all()
-        assert is_plain != is_mirrored
-        mirrored += is_mirrored
-    assert 30 < mirrored < 70
+def test_half_of_many_are_mirrored_independently_of_the_seeds():
+    seeds, mirrored = draw_augmentation(np.random.default_rng(1), 4000)
+    assert seeds.shape == (4000, 2)
+    assert seeds.dtype == np.int32
+    assert (seeds >= 0).all()
+    assert mirrored.dtype == bool
+    # Four standard deviations of a share, for all and for those of each parity of the seeds.
+    for some in (mirrored, mirrored[seeds[:, 0] % 2 == 0], mirrored[seeds[:, 1] % 2 == 1]):
+        assert abs(some.mean() - 0.5) < 4 * 0.5 / np.sqrt(len(some))
+
+
+@pytest.mark.parametrize("augmentation", ["flip", "full", "full_erasing"])
+def test_mirroring_is_what_was_drawn(augmentation):
+    # Nothing is erased by this seed.
+    image, seed = picture(50, 70), tf.constant([5, 1])
+    plain, turned = (training_image(image, 16, augmentation, seed, mirrored) for mirrored in (False, True))
+    in_graph = tf.function(lambda mirrored: training_image(image, 16, augmentation, seed, mirrored))
+    np.testing.assert_array_equal(turned, plain[:, ::-1])
+    np.testing.assert_allclose(in_graph(tf.constant(True)), turned, atol=1e-5)
+    np.testing.assert_allclose(in_graph(tf.constant(False)), plain, atol=1e-5)
 
 
 @pytest.mark.parametrize("augmentation", ["flip", "full", "full_erasing"])
 def test_augmentation_is_a_function_of_its_seed(augmentation):
     image = picture(50, 70)
-    compiled = tf.function(lambda seed: training_image(image, 24, augmentation, seed))
-    results = [training_image(image, 24, augmentation, tf.constant([5, i])).numpy() for i in range(8)]
-    for i, result in enumerate(results):
-        np.testing.assert_array_equal(result, training_image(image, 24, augmentation, tf.constant([5, i])))
-        np.testing.assert_allclose(result, compiled(tf.constant([5, i])), atol=1e-5)
+    compiled = tf.function(lambda seed, mirrored: training_image(image, 24, augmentation, seed, mirrored))
+    draws = [(tf.constant([5, i]), tf.constant(i % 2 == 1)) for i in range(8)]
+    results = [training_image(image, 24, augmentation, *drawn).numpy() for drawn in draws]
+    for drawn, result in zip(draws, results):
+        np.testing.assert_array_equal(result, training_image(image, 24, augmentation, *drawn))
+        np.testing.assert_allclose(result, compiled(*drawn), atol=1e-5)
     assert len({result.tobytes() for result in results}) > 1
 
 
@@ -100,8 +113,8 @@ def test_full_augmentation_keeps_range_and_shape():
     for height, width in [(84, 84), (1, 1), (3, 400), (400, 3)]:
         image = picture(height, width)
         for i in range(5):
-            levels = denormalize(training_image(image, 20, "full", [2, i])).numpy()
-            exact = training_image(image, 20, "full", [2, i]).numpy() * 255 * IMAGENET_STD
+            levels = denormalize(training_image(image, 20, "full", [2, i], i % 2 == 1)).numpy()
+            exact = training_image(image, 20, "full", [2, i], i % 2 == 1).numpy() * 255 * IMAGENET_STD
             exact += 255 * np.array(IMAGENET_MEAN)
             assert levels.shape == (20, 20, 3)
             np.testing.assert_allclose(exact, levels, atol=1e-3)  # whole levels within 0..255
@@ -195,7 +208,7 @@ def test_erasing_changes_a_rectangle_in_half_of_the_images_and_nothing_else():
     image, erased, areas = picture(84, 84), 0, []
     for number in range(200):
         seed = tf.constant([number, 7])
-        full, result = (training_image(image, 84, name, seed).numpy() for name in ("full", "full_erasing"))
+        full, result = (training_image(image, 84, name, seed, False).numpy() for name in ("full", "full_erasing"))
         changed = (full != result).any(-1)
         if changed.any():
             erased += 1

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.errors import ConfigError, DataError
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, ImagePreparation
 from egt_tf.data.pipeline import StepPart, episode_dataset
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError
@@ -14,9 +14,7 @@ def elements(part: StepPart, per_step: int = 4, count: int = 8) -> list[np.ndarr
     dataset = episode_dataset(
         open_source("synthetic:shapes").split("base"),
         EpisodeConfig(2, 1, 1),
-        image_size=16,
-        augmentation="flip",
-        seed=3,
+        ImagePreparation(image_size=16, augmentation="flip", seed=3),
         start=2,
         count=count,
         episodes_per_step=per_step,

@@ -8,9 +8,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
-from egt_tf.data.sources import ImageSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.evaluation.accuracy import EPISODES_PER_BATCH, IMAGES_PER_BATCH, Accuracy, Evaluator, embed, evaluate

@@ -11,7 +11,6 @@ from PIL import Image
 from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
 from egt_tf.data.sampling import draw_episode
 from egt_tf.data.sources import open_source
-from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import DataError, ExplainError
 from egt_tf.runs import RunFolder
@@ -149,7 +148,7 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path):
         return images.read(index)
 
     damaged = dataclasses.replace(images, read=read)
-    made, _, _ = callback(RunFolder(tmp_path / "run"), images=damaged, unreadable=UnreadableImages(damaged))
+    made, _, _ = callback(RunFolder(tmp_path / "run"), images=damaged.skipping_unreadable())
     refused.update(int(index) for index in draw_episode(images, SPEC, 0, 0)[0].support[0])
     support, query, truth = made._query(0, 32)
     assert support.images.shape == (3, 2, 32, 32, 3)

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from egt_tf.data import prepare as prepare_module
 from egt_tf.data.domains import DOMAINS, domain_builder, find_domain, is_prepared, prepared_folder
 from egt_tf.data.domains.plantae import largest_classes
-from egt_tf.data.prepare import prepare_domain
+from egt_tf.data.domains.prepare import prepare_domain
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
@@ -105,7 +105,7 @@ def test_the_counts_are_compared_with_the_published(stand_in, pixels):
         "split novel has 2 classes, not 50",
         "16 images, not 11788",
     )
-    assert not found.report.unreadable
+    assert not found.check.unreadable
 
 
 def test_duplicates_across_splits_are_found(stand_in, pixels):
@@ -114,7 +114,7 @@ def test_duplicates_across_splits_are_found(stand_in, pixels):
     stand_in("caltech_birds2011", examples)
     found = prepare_domain("cub")
     assert "1 images in two splits" in found.problems
-    assert {"base", "val"} <= set(str(found.report.duplicates[0]).replace("(", " ").replace(")", " ").split())
+    assert {"base", "val"} <= set(str(found.check.duplicates[0]).replace("(", " ").replace(")", " ").split())
 
 
 def test_cars_leaves_the_test_images_out(stand_in, pixels):

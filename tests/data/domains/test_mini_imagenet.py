@@ -12,7 +12,7 @@ from PIL import Image
 from egt_tf.data.domains import mini_imagenet
 from egt_tf.data.domains.mini_imagenet import manual_pictures
 from egt_tf.data.domains.mini_imagenet_synsets import BASE, NOVEL, VAL
-from egt_tf.data.prepare import prepare_domain
+from egt_tf.data.domains.prepare import prepare_domain
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
@@ -112,7 +112,7 @@ def test_an_unreadable_image_is_a_problem_not_a_crash(tmp_path):
     bad.write_bytes(b"no image")
     found = prepare_domain("mini_imagenet", tmp_path / "images")
     assert found.problems == ("1 unreadable images",)
-    assert bad.name in str(found.report.unreadable[0])
+    assert bad.name in str(found.check.unreadable[0])
 
 
 def test_the_first_images_are_taken(tmp_path, monkeypatch):

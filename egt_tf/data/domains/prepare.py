@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from egt_tf.data.check import Progress, Report, check_source
+from egt_tf.data.check import SourceCheck, check_source
 from egt_tf.data.domains import Domain, data_dir, domain_builder, find_domain, is_prepared, prepared_folder
-from egt_tf.data.sources import Source, open_source
+from egt_tf.data.image_set import OnProgress, Source
+from egt_tf.data.sources import open_source
 from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError, original_error
 
@@ -49,14 +50,14 @@ class Prepared:
         made: whether they were written now; false if they were there.
         counts: one entry a split.
         expected_images: how many images the domain has; None if it is not known.
-        report: what decoding every image found.
+        check: what decoding every image found.
     """
 
     folder: Path
     made: bool
     counts: tuple[SplitCount, ...]
     expected_images: int | None
-    report: Report
+    check: SourceCheck
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -66,18 +67,18 @@ class Prepared:
             for one in self.counts
             if one.classes != one.expected_classes
         ]
-        if self.expected_images not in (None, self.report.images):
-            wrong.append(f"{self.report.images} images, not {self.expected_images}")
-        for findings, what in (
-            (self.report.unreadable, "unreadable images"),
-            (self.report.duplicates, "images in two splits"),
+        if self.expected_images not in (None, self.check.images):
+            wrong.append(f"{self.check.images} images, not {self.expected_images}")
+        for remarks, what in (
+            (self.check.unreadable, "unreadable images"),
+            (self.check.duplicates, "images in two splits"),
         ):
-            wrong += [f"{len(findings)} {what}"] if findings else []
+            wrong += [f"{len(remarks)} {what}"] if remarks else []
         return tuple(wrong)
 
 
 def prepare_domain(
-    name: str, manual_dir: str | os.PathLike | None = None, progress: Progress | None = None
+    name: str, manual_dir: str | os.PathLike | None = None, progress: OnProgress | None = None
 ) -> Prepared:
     """Prepares a domain unless it is, then verifies it: classes of each split, every image, no image in two splits.
 

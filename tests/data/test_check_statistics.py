@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from egt_tf.data.check import source_statistics
 from egt_tf.data.sources import open_source
-from egt_tf.data.statistics import source_statistics
 from egt_tf.errors import ConfigError
 
 

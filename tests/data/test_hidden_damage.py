@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.data.completeness import hidden_damage
-from egt_tf.data.images import decode_image
+from egt_tf.data.images import decode_image, hidden_damage
 from egt_tf.errors import DataError
 
 
