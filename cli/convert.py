@@ -34,8 +34,7 @@ def convert(
     CHECKPOINT is a file of torch.save (.tar, .pth), which needs PyTorch to be read, or an .npz archive of its arrays.
     No code in it is run.
     """
-    from egt_tf.published.convert import Choices
-    from egt_tf.published.convert import convert as convert_checkpoint
+    from egt_tf.published.convert import Choices, convert_checkpoint
     from egt_tf.runs import RunFolder
 
     found = convert_checkpoint(checkpoint, RunFolder(folder), Choices(head, backbone, image_size, ways, shots))

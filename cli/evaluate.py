@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,7 +59,8 @@ def evaluate(
     out: Path | None,
 ) -> None:
     """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes."""
-    options = {key: value for key, value in (("rounds", rounds), ("candidates", candidates)) if value is not None}
+    options: dict[str, Any] = {"rounds": rounds, "candidates": candidates}
+    options = {key: value for key, value in options.items() if value is not None}
     if without_duplicates:
         options["duplicates"] = False
     if options and not transductive:

@@ -58,6 +58,16 @@ def weight_arrays(model: Partitioned) -> dict[str, np.ndarray]:
     return {name: weight.numpy() for name, weight in named_weights(model).items()}
 
 
+def not_finite_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the arrays with a number that is not finite; arrays of anything but floats have none.
+
+    Example:
+        >>> not_finite_arrays({"kernel": np.array([1.0, np.nan]), "bias": np.zeros(2), "calls": np.array(3)})
+        ['kernel']
+    """
+    return [name for name, array in arrays.items() if array.dtype.kind in "fc" and not np.isfinite(array).all()]
+
+
 def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """Sets every weight of the model, or none.
 

@@ -219,7 +219,7 @@ def _build(cls: type, data: Any, origin_of: Callable[[str], str], prefix: str) -
 
 
 def _checked(field: dataclasses.Field, hint: Any, value: Any, origin_of: Callable[[str], str], prefix: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, {} if value is None else value, origin_of, f"{prefix}{field.name}.")
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in kinds:
@@ -279,19 +279,21 @@ def _as_named(value: Any) -> dict[str, Any] | None:
 def _as_drops(value: Any) -> tuple[tuple[int, float], ...] | None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value):
         return None
-    drops = tuple((_as_integer(epochs), _as_number(rate)) for epochs, rate in value)
-    if any(epochs is None or epochs < 1 or rate is None or rate <= 0 for epochs, rate in drops):
-        return None
+    drops = []
+    for epochs, rate in ((_as_integer(epochs), _as_number(rate)) for epochs, rate in value):
+        if epochs is None or epochs < 1 or rate is None or rate <= 0:
+            return None
+        drops.append((epochs, rate))
     ascending = all(first < second for (first, _), (second, _) in itertools.pairwise(drops))
-    return drops if ascending else None
+    return tuple(drops) if ascending else None
 
 
 def _as_sources(value: Any) -> str | tuple[WeightedSource, ...] | None:
     if not isinstance(value, (list, tuple)):
         return _as_string(value)
-    sources = tuple(map(_as_weighted, value))
-    distinct = None not in sources and len({each.source for each in sources}) == len(sources) > 0
-    return sources if distinct else None
+    sources = [source for source in map(_as_weighted, value) if source is not None]
+    distinct = len({each.source for each in sources}) == len(value) > 0
+    return tuple(sources) if distinct else None
 
 
 def _as_weighted(value: Any) -> WeightedSource | None:

@@ -133,7 +133,7 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
 def pixel_digest(image: np.ndarray) -> bytes:
     """A hash of the size and the pixels: equal for equal pictures, however they are encoded or named."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
 
 

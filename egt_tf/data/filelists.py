@@ -180,22 +180,28 @@ def export_filelists(
             for index in images.tolist():
                 if progress:
                     progress(next(copied), total)
-                names.append(_copy(source, index, temporary) if copy_images else os.path.abspath(source.path(index)))
+                names.append(_copy(source, index, temporary) if copy_images else _own_file(source, index))
             FileList(source.class_names, names, source.labels[images].tolist()).write(temporary / f"{split}.json")
     return {split: len(images) for split, images in indices.items()}
 
 
 def _check_exportable(source: Source, folder: Path, copy_images: bool) -> None:
-    if source.path is None and not copy_images:
-        raise DataError(
-            f"lists name image files, and {source.name} has none of its own; write them too (--copy-images)"
-        )
+    if not copy_images:
+        _own_file(source, 0)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"an export goes into a new or an empty folder. Received: {folder}")
 
 
 def _images_of(source: Source, split: str) -> np.ndarray:
     return np.flatnonzero(np.isin(source.labels, source.splits.get(split, ())))
+
+
+def _own_file(source: Source, index: int) -> str:
+    if source.path is None:
+        raise DataError(
+            f"lists name image files, and {source.name} has none of its own; write them too (--copy-images)"
+        )
+    return os.path.abspath(source.path(index))
 
 
 def _copy(source: Source, index: int, folder: Path) -> str:

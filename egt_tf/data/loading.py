@@ -37,9 +37,13 @@ class ImageStore:
         """Bytes of pixels kept."""
         return self._nbytes
 
-    def get(self, index: int) -> np.ndarray | None:
-        """The image of that number, if it was kept."""
-        return self._images.get(int(index))
+    def __contains__(self, index: int) -> bool:
+        """Whether the image of that number was kept; it then stays."""
+        return int(index) in self._images
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The image of that number, which was kept."""
+        return self._images[int(index)]
 
     def keep(self, index: int, image: np.ndarray) -> None:
         """Keeps an image unless the budget is spent."""
@@ -65,10 +69,10 @@ class ImageCache(ImageStore):
         self._read = read
 
     def __call__(self, index: int) -> np.ndarray:
-        image = self.get(index)
-        if image is None:
-            image = self._read(int(index))
-            self.keep(index, image)
+        if index in self:
+            return self[index]
+        image = self._read(int(index))
+        self.keep(index, image)
         return image
 
 
@@ -119,7 +123,7 @@ class _FixedCrops:
 
     def _missing(self, numbers: np.ndarray) -> np.ndarray:
         """The places among `numbers` of the images that are not kept."""
-        return np.flatnonzero([self._store.get(number) is None for number in numbers])
+        return np.flatnonzero([number not in self._store for number in numbers])
 
     def _resized(self, index: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(resized_centre(_read_image(self._read, index), self._shape[0]), self._shape)
@@ -129,11 +133,11 @@ class _FixedCrops:
         new_at = dict(zip(missing.tolist(), new, strict=True))
         pixels = np.empty((len(numbers), *self._shape), np.uint8)
         for place, number in enumerate(numbers):
-            image = new_at[place] if place in new_at else self._store.get(number)
+            image = new_at[place] if place in new_at else self._store[number]
             pixels[place] = image[:, ::-1] if self._flips and mirrored[place] else image
         for place, image in new_at.items():
             # A copy of its own; TensorFlow frees the array, which holds all new images of the step.
-            self._store.keep(numbers[place], image.copy())
+            self._store.keep(int(numbers[place]), image.copy())
         return pixels
 
 

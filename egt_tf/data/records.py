@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Records:
             raise DataError(f"cannot read example {index} of {self.name} in {self.files[number]}: {error}") from error
 
 
-def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Records:
+def read_records(name: str, builder: Any, splits: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Records:
     """Goes through the files of a prepared set once and notes where every labelled example is.
 
     Args:
@@ -68,7 +69,11 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
     """
     image_key, label_key = _keys(name, builder.info)
     _check_format(name, builder)
-    files, places, labels, split_of, kept = [], [], [], [], {key: [] for key in keep}
+    files: list[str] = []
+    places: list[tuple[int, int, int]] = []
+    labels: list[int] = []
+    split_of: list[str] = []
+    kept: dict[str, list] = {key: [] for key in keep}
     for split in sorted(builder.info.splits) if splits is None else splits:
         for file in map(os.fspath, builder.info.splits[split].filepaths):
             files.append(file)
@@ -93,25 +98,25 @@ def read_records(name: str, builder, splits: Sequence[str] | None = None, keep: 
     )
 
 
-def _keys(name: str, info) -> tuple[str, str]:
+def _keys(name: str, info: Any) -> tuple[str, str]:
     """The features that hold the image and its label."""
     import tensorflow_datasets as tfds
 
     supervised = [key for key in (info.supervised_keys or ())[:2] if isinstance(key, str)]
-    for keys in (tuple(supervised), ("image", "label")):
+    for keys in (supervised, ["image", "label"]):
         kinds = [type(info.features[key]) if key in info.features else None for key in keys]
         if kinds == [tfds.features.Image, tfds.features.ClassLabel]:
             number = info.features[keys[0]].np_dtype
             # Others are written as if their bytes were pixels, which they are not.
             if number not in (np.uint8, np.uint16):
                 raise DataError(f"the images of {name} must be of 8 or 16 bits. Received: {np.dtype(number)}")
-            return keys
+            return keys[0], keys[1]
     raise DataError(
         f"{name} must have the features 'image' (Image) and 'label' (ClassLabel). Received: {', '.join(info.features)}"
     )
 
 
-def _check_format(name: str, builder) -> None:
+def _check_format(name: str, builder: Any) -> None:
     found = builder.info.file_format
     if found is not None and found.value != "tfrecord":
         raise DataError(f"{name} must be prepared as tfrecord files. Received: {found.value} in {builder.data_dir}")
@@ -131,7 +136,7 @@ def _records_of(name: str, file: str) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"cannot read {name} in {os.path.dirname(file)}: {str(error).splitlines()[0]}") from error
 
 
-def _example(data: bytes):
+def _example(data: bytes) -> Any:
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -141,11 +146,11 @@ def _example(data: bytes):
         raise ValueError("it holds no tf.train.Example") from error
 
 
-def _feature(example, key: str):
+def _feature(example: Any, key: str) -> Any:
     return example.features.feature[key]
 
 
-def _value(feature) -> str | int:
+def _value(feature: Any) -> str | int:
     if feature.HasField("int64_list"):
         return int(feature.int64_list.value[0])
     return feature.bytes_list.value[0].decode("utf-8", "replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -79,7 +78,8 @@ def draw_episode(
     Raises:
         DataError: without the unreadable images a class has too few.
     """
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         rng = episode_generator(seed, index, attempt)
         episode = _sample(images, spec, rng, seed, index)
         left_out = images.unreadable_among(episode.images)
@@ -87,6 +87,7 @@ def draw_episode(
             return episode, rng
         images = replace(images, members=tuple(m[~np.isin(m, left_out)] for m in images.members))
         check_feasible(images, spec)
+        attempt += 1
 
 
 def _sample(images: ImageSet, spec: EpisodeConfig, rng: np.random.Generator, seed: int, index: int) -> EpisodeIndices:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from egt_tf.data.synthetic_domains import RENDERERS, Canvas
+from egt_tf.data.synthetic_domains import RENDERERS, ObjectCanvas
 from egt_tf.errors import DataError, did_you_mean
 
 DOMAINS: tuple[str, ...] = tuple(RENDERERS)
@@ -204,7 +204,7 @@ def draw(domain: str, class_index: int, instance: int, seed: int = 0, size: int 
     _check_range("size", size, _SMALLEST_SIZE)
     key = (class_index, instance, *domain.encode())
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    canvas = Canvas(size, *_place(_CLASSES[class_index], size, rng))
+    canvas = ObjectCanvas(size, *_place(_CLASSES[class_index], size, rng))
     picture, covered = RENDERERS[domain](canvas, rng)
     return np.array(picture), np.asarray(covered) >= 128
 

@@ -18,7 +18,7 @@ _REFERENCE_SIZE = 84  # widths and radii below are in pixels of an image of this
 Colour = tuple[int, int, int]
 
 
-class Canvas:
+class ObjectCanvas:
     """The polygons of one object, and coverage maps (8-bit grey images, 255 = covered) drawn from them.
 
     Args:
@@ -30,8 +30,8 @@ class Canvas:
     def __init__(self, size: int, main: np.ndarray, small: Sequence[np.ndarray]):
         self.size = size
         self.unit = size / _REFERENCE_SIZE
-        self.main = self._coverage(lambda pen: _fill(pen, main))
-        self.small = self._coverage(lambda pen: [_fill(pen, polygon) for polygon in small])
+        self.main = self._filled([main])
+        self.small = self._filled(small)
         self._polygons = [main, *small]
 
     def filled(self) -> Image.Image:
@@ -48,20 +48,27 @@ class Canvas:
 
     def clutter(self, rng: np.random.Generator, count: int) -> Image.Image:
         """Coverage by `count` small blobs and short lines anywhere in the image."""
-        return self._coverage(lambda pen: [_distractor(pen, self.size, rng) for _ in range(count)])
+        image, pen = self._blank()
+        for _ in range(count):
+            _distractor(pen, self.size, rng)
+        return image.reduce(_ENLARGE)
+
+    def _filled(self, polygons: Sequence[np.ndarray]) -> Image.Image:
+        image, pen = self._blank()
+        for polygon in polygons:
+            pen.polygon((polygon * _ENLARGE).ravel().tolist(), fill=255)
+        return image.reduce(_ENLARGE)
 
     def _strokes(self, polygons: Sequence[np.ndarray], width: float) -> Image.Image:
         thickness = max(1, round(width * self.unit * _ENLARGE))
-        return self._coverage(lambda pen: [_stroke(pen, polygon, thickness) for polygon in polygons])
-
-    def _coverage(self, paint: Callable[[ImageDraw.ImageDraw], object]) -> Image.Image:
-        image = Image.new("L", (self.size * _ENLARGE, self.size * _ENLARGE))
-        paint(ImageDraw.Draw(image))
+        image, pen = self._blank()
+        for polygon in polygons:
+            _stroke(pen, polygon, thickness)
         return image.reduce(_ENLARGE)
 
-
-def _fill(pen: ImageDraw.ImageDraw, polygon: np.ndarray) -> None:
-    pen.polygon((polygon * _ENLARGE).ravel().tolist(), fill=255)
+    def _blank(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        image = Image.new("L", (self.size * _ENLARGE, self.size * _ENLARGE))
+        return image, ImageDraw.Draw(image)
 
 
 def _stroke(pen: ImageDraw.ImageDraw, polygon: np.ndarray, thickness: int) -> None:
@@ -126,7 +133,7 @@ def _noisy(picture: np.ndarray, noise: np.ndarray) -> Image.Image:
 # === Domains: each gives the RGB image and the coverage by its object ===
 
 
-def _shapes(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+def _shapes(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """The source domain: saturated flat fills with a dark outline on a pale background."""
     hue = rng.uniform()
     pale, paler = (_hsv(hue + shift, rng.uniform(0.05, 0.22), rng.uniform(0.86, 1.0)) for shift in (0, 0.08))
@@ -144,13 +151,13 @@ def _shapes(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Imag
     return picture, ImageChops.lighter(canvas.filled(), outline)
 
 
-def _negative(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+def _negative(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """Inverted colours: bright outlines on a dark background."""
     picture, covered = _shapes(canvas, rng)
     return ImageChops.invert(picture), covered
 
 
-def _fog(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+def _fog(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """Blurred, faded towards a grey veil, with sensor noise."""
     picture, covered = _shapes(canvas, rng)
     blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.8, 1.7) * canvas.unit))
@@ -160,11 +167,11 @@ def _fog(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.I
     return _noisy(faded, rng.uniform(3, 7) * noise), covered
 
 
-def _sketch(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+def _sketch(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """Pencil outlines, each drawn twice with an unsteady hand, on grained paper."""
     paper = _hsv(rng.uniform(0.08, 0.16), rng.uniform(0.02, 0.12), rng.uniform(0.9, 0.99))
     grain = rng.uniform(2, 5) * rng.standard_normal((canvas.size, canvas.size, 1), np.float32)
-    picture = _noisy(np.float32(paper), grain)
+    picture = _noisy(np.array(paper, np.float32), grain)
     hue, value = rng.uniform(), rng.uniform(0.1, 0.35)
     dark, light = _hsv(hue, rng.uniform(0, 0.5), value), _hsv(hue, 0.1, value + 0.3)
     picture.paste(light, mask=canvas.clutter(rng, rng.integers(3, 8)))
@@ -176,7 +183,7 @@ def _sketch(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Imag
     return picture, covered
 
 
-def _texture(canvas: Canvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+def _texture(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """Patterned background and patterned fills, which differ in brightness, hue and pattern; thin outline."""
     values = (rng.uniform(0.75, 0.95), *rng.permutation([0.50, 0.70]))
     hues = rng.uniform() + rng.permutation([0.0, 1 / 3, 2 / 3]) + rng.uniform(-0.08, 0.08, 3)
@@ -232,12 +239,15 @@ def _waves(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 def _grain(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     coarse = rng.integers(0, 256, (24, 24), np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize(u.shape, Image.Resampling.BILINEAR), np.float32) / 255
+    return (
+        np.asarray(Image.fromarray(coarse).resize((u.shape[1], u.shape[0]), Image.Resampling.BILINEAR), np.float32)
+        / 255
+    )
 
 
 _PATTERNS: tuple[_Pattern, ...] = (_stripes, _checks, _dots, _waves, _grain)
 
-RENDERERS: dict[str, Callable[[Canvas, np.random.Generator], tuple[Image.Image, Image.Image]]] = {
+RENDERERS: dict[str, Callable[[ObjectCanvas, np.random.Generator], tuple[Image.Image, Image.Image]]] = {
     "shapes": _shapes,
     "sketch": _sketch,
     "texture": _texture,

@@ -32,7 +32,7 @@ class Transduction:
     candidates: int = 35
     duplicates: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_integer("rounds", self.rounds, 0)
         check_integer("candidates", self.candidates, 1)
 
@@ -95,5 +95,5 @@ def transductive_scores(
     return _scores(head, grown, labels, query)
 
 
-def _scores(head, support, support_labels, query):
+def _scores(head: Head, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
     return head.score(head.relate(support, support_labels, query, training=False), training=False)

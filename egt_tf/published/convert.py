@@ -19,9 +19,9 @@ from egt_tf.errors import RunError
 from egt_tf.files import write_json
 from egt_tf.published import detect
 from egt_tf.published.checkpoint import load_checkpoint
-from egt_tf.published.layouts import Origin, origins
+from egt_tf.published.layouts import PublishedArray, published_arrays
 from egt_tf.runs import RunFolder
-from egt_tf.weights import assign_weights, named_weights, save_arrays, weight_arrays
+from egt_tf.weights import assign_weights, named_weights, not_finite_arrays, save_arrays, weight_arrays
 
 DEFAULT_HEAD = "relation"
 # Of the initial weights of a head that the checkpoint does not hold.
@@ -66,7 +66,7 @@ class Conversion:
     trained_head: bool
 
 
-def convert(checkpoint: str | os.PathLike, run: RunFolder, choices: Choices = Choices()) -> Conversion:
+def convert_checkpoint(checkpoint: str | os.PathLike, run: RunFolder, choices: Choices = Choices()) -> Conversion:
     """Writes a run with the weights of a published checkpoint, whole or not at all.
 
     The run holds a configuration, `best.npz` and `environment.json`, which says where it comes from; no support set.
@@ -113,19 +113,18 @@ def convert_arrays(
         origin: where the arrays come from, for the messages.
 
     Raises:
-        RunError, ConfigError: see `convert`.
+        RunError, ConfigError: see `convert_checkpoint`.
     """
     has_head = detect.detect_head(arrays) is not None
     unused = detect.unused(arrays, has_head)
     arrays = {name: array for name, array in arrays.items() if name not in unused}
-    best, problems = None, []
+    candidates = []
     for config in _configurations(arrays, choices):
         model = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size, seed=SEED)
-        wanted = _origins(model, config, arrays, has_head)
-        found = _problems(wanted, arrays)
-        if best is None or len(found) < len(problems):
-            best, problems = (config, model, wanted), found
-    config, model, wanted = best
+        wanted = _wanted_arrays(model, config, arrays, has_head)
+        candidates.append((config, model, wanted, _problems(wanted, arrays)))
+    # The first of those that fit best.
+    config, model, wanted, problems = min(candidates, key=lambda candidate: len(candidate[-1]))
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         head = f" and the head {config.model.head['name']}" if has_head else " alone"
@@ -163,10 +162,10 @@ def _configurations(arrays: Mapping[str, np.ndarray], choices: Choices) -> list[
     return configs
 
 
-def _origins(
+def _wanted_arrays(
     model: EpisodicModel, config: RunConfig, arrays: Mapping[str, np.ndarray], has_head: bool
-) -> dict[str, Origin]:
-    """The origin of each weight of the model; without those of the head if the checkpoint has none."""
+) -> dict[str, PublishedArray]:
+    """The published array of each weight of the model; without those of the head if the checkpoint has none."""
     prefix = detect.backbone_prefix(arrays)
     tables = {"backbone": detect.BACKBONES[config.model.backbone["name"]].layers(prefix)}
     if has_head:
@@ -180,7 +179,7 @@ def _origins(
     return {
         f"{part}/{inner}": source
         for part, layers in tables.items()
-        for inner, source in origins(shapes[part], layers, flattened_maps(model.head.score_model)).items()
+        for inner, source in published_arrays(shapes[part], layers, flattened_maps(model.head.score_model)).items()
     }
 
 
@@ -190,11 +189,12 @@ def flattened_maps(model: keras.Model) -> dict[str, tuple[int, ...]]:
     return {} if flatten is None else {"fc1": tuple(flatten.input_shape[-3:])}
 
 
-def _problems(wanted: Mapping[str, Origin], arrays: Mapping[str, np.ndarray]) -> list[str]:
+def _problems(wanted: Mapping[str, PublishedArray], arrays: Mapping[str, np.ndarray]) -> list[str]:
     """What is wrong with the arrays, one line each: missing, unknown, of another shape or kind, not finite."""
     names = {source.name for source in wanted.values()}
     problems = [f"missing {source.name}" for source in wanted.values() if source.name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in names]
+    not_finite = frozenset(not_finite_arrays(arrays))
     for source in wanted.values():
         array = arrays.get(source.name)
         if array is None:
@@ -203,6 +203,6 @@ def _problems(wanted: Mapping[str, Origin], arrays: Mapping[str, np.ndarray]) ->
             problems.append(f"{source.name} is {array.shape}, not {source.shapes[0]}")
         elif array.dtype.kind != "f":
             problems.append(f"{source.name} is {array.dtype}, not floating point")
-        elif not np.isfinite(array).all():
+        elif source.name in not_finite:
             problems.append(f"{source.name} holds values that are not finite")
     return problems

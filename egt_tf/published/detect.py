@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -105,7 +106,7 @@ def lookup(table: Mapping[str, Any], kind: str, name: str) -> Any:
 
 def _shape(arrays: Arrays, name: str, axis: int = 0) -> int | None:
     """Size of an axis; None where there is no such array or axis, which is found again when names are compared."""
-    shape = np.shape(arrays.get(name))
+    shape = arrays[name].shape if name in arrays else ()
     return int(shape[axis]) if len(shape) > axis else None
 
 
@@ -157,7 +158,7 @@ BACKBONES: Mapping[str, BackboneKind] = {
             blocks,
             224,
             _resnet_arguments(blocks),
-            lambda prefix, blocks=blocks: names.resnet_layers(blocks, prefix),
+            functools.partial(names.resnet_layers, blocks),
         )
         for name, blocks in _SIMPLE_BLOCKS.items()
     },

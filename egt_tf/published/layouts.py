@@ -19,7 +19,7 @@ PARTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class PublishedArray:
     """The published array that one of our weights comes from.
 
     Attributes:
@@ -33,9 +33,9 @@ class Origin:
     read: Callable[[np.ndarray], np.ndarray]
 
 
-def origins(
+def published_arrays(
     shapes: Mapping[str, Sequence[int]], layers: Mapping[str, str], maps: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, Origin]:
+) -> dict[str, PublishedArray]:
     """Where each weight of a model comes from.
 
     Args:
@@ -45,16 +45,19 @@ def origins(
             by channel.
 
     Returns:
-        An origin for each of `shapes`.
+        A published array for each of `shapes`.
     """
-    maps, found = maps or {}, {}
+    maps = maps or {}
+    found = {}
     for name, shape in shapes.items():
         layer, _, part = name.rpartition("/")
-        found[name] = Origin(f"{layers[layer]}.{PARTS[part]}", *_layout(tuple(shape), part, maps.get(layer)))
+        found[name] = PublishedArray(f"{layers[layer]}.{PARTS[part]}", *_layout(tuple(shape), part, maps.get(layer)))
     return found
 
 
-def _layout(shape, part, map_shape):
+def _layout(
+    shape: tuple[int, ...], part: str, map_shape: Sequence[int] | None
+) -> tuple[tuple[tuple[int, ...], ...], Callable[[np.ndarray], np.ndarray]]:
     """The published shapes of a weight of ours, and the function that turns one into it."""
     if part != "kernel":
         return (shape,), lambda array: array

@@ -10,7 +10,7 @@ from tensorflow import keras
 from egt_tf.heads import GraphHead, Head
 from egt_tf.published import names
 from egt_tf.published.convert import flattened_maps
-from egt_tf.published.layouts import origins
+from egt_tf.published.layouts import published_arrays
 from egt_tf.weights import layer_weights
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,7 +25,7 @@ def set_weights(model: keras.Model, arrays: Arrays, layers: names.Layers) -> Non
     """Sets every weight of a model."""
     weights = dict(layer_weights(model))
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name, origin in origins(shapes, layers, flattened_maps(model)).items():
+    for name, origin in published_arrays(shapes, layers, flattened_maps(model)).items():
         assert arrays[origin.name].shape in origin.shapes, name
         weights[name].assign(origin.read(arrays[origin.name]))
 

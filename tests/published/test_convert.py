@@ -14,7 +14,7 @@ from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import evaluate
 from egt_tf.explain.query import explain_image
 from egt_tf.published.checkpoint import load_checkpoint
-from egt_tf.published.convert import Choices, convert, convert_arrays
+from egt_tf.published.convert import Choices, convert_arrays, convert_checkpoint
 from egt_tf.runs import RunFolder
 
 
@@ -194,7 +194,7 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
     )
     np.savez(tmp_path / "model.npz", **{**backbone, **weights})
     run = RunFolder(tmp_path / "run")
-    convert(tmp_path / "model.npz", run, Choices(image_size=84, ways=3, shots=2))
+    convert_checkpoint(tmp_path / "model.npz", run, Choices(image_size=84, ways=3, shots=2))
     model = run.load_model()
     images = open_source("synthetic:sketch").split("novel")
     accuracy = evaluate(model, images, EpisodeConfig(3, 2, 2), episodes=2, seed=0)
@@ -289,7 +289,7 @@ def test_a_backbone_that_the_arrays_are_not_of(published):
 
 def test_the_run_says_where_it_comes_from(published, tmp_path):
     np.savez(tmp_path / "model.npz", **published.conv4(), **published.relation())
-    convert(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
+    convert_checkpoint(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
     assert sorted(os.listdir(tmp_path / "run")) == ["best.npz", "config.yaml", "environment.json"]
     origin = json.loads((tmp_path / "run" / "environment.json").read_text())["origin"]
     assert origin["checkpoint"].endswith("model.npz")
@@ -303,10 +303,10 @@ def test_the_run_says_where_it_comes_from(published, tmp_path):
 
 def test_a_run_is_not_overwritten(published, tmp_path):
     np.savez(tmp_path / "model.npz", **published.conv4(), **published.relation())
-    convert(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
+    convert_checkpoint(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
     before = (tmp_path / "run" / "config.yaml").stat().st_mtime_ns
     with pytest.raises(RunError, match="already holds a run"):
-        convert(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
+        convert_checkpoint(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
     assert (tmp_path / "run" / "config.yaml").stat().st_mtime_ns == before
 
 
@@ -322,5 +322,5 @@ def test_a_full_disk_leaves_nothing(published, tmp_path, monkeypatch, written):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
-        convert(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
+        convert_checkpoint(tmp_path / "model.npz", RunFolder(tmp_path / "run"))
     assert os.listdir(tmp_path) == ["model.npz"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from egt_tf.published import names
-from egt_tf.published.layouts import origins
+from egt_tf.published.layouts import published_arrays
 
 TABLES = {
     "rn_": names.relation_layers(prefix=""),
@@ -38,7 +38,9 @@ def test_no_module_is_used_twice(kind):
 
 
 def test_convolutions_and_vectors():
-    found = origins({"a/kernel": (3, 5, 2, 4), "a/bias": (4,), "n/moving_variance": (4,)}, {"a": "x.C", "n": "x.BN"})
+    found = published_arrays(
+        {"a/kernel": (3, 5, 2, 4), "a/bias": (4,), "n/moving_variance": (4,)}, {"a": "x.C", "n": "x.BN"}
+    )
     assert {ours: (origin.name, origin.shapes) for ours, origin in found.items()} == {
         "a/kernel": ("x.C.weight", ((4, 2, 3, 5),)),
         "a/bias": ("x.C.bias", ((4,),)),
@@ -51,7 +53,7 @@ def test_convolutions_and_vectors():
 
 
 def test_a_dense_layer_may_be_a_convolution_of_one_pixel():
-    origin = origins({"a/kernel": (2, 3)}, {"a": "gnn.w.conv2d_1"})["a/kernel"]
+    origin = published_arrays({"a/kernel": (2, 3)}, {"a": "gnn.w.conv2d_1"})["a/kernel"]
     theirs = np.arange(6.0).reshape(3, 2)
     for shape in ((3, 2), (3, 2, 1, 1)):
         assert shape in origin.shapes
@@ -60,7 +62,7 @@ def test_a_dense_layer_may_be_a_convolution_of_one_pixel():
 
 def test_a_flattened_map_is_read_channel_by_channel():
     maps = np.random.default_rng(0).normal(size=(2, 3, 4))
-    origin = origins({"fc1/kernel": (24, 5)}, {"fc1": "fc1"}, {"fc1": maps.shape})["fc1/kernel"]
+    origin = published_arrays({"fc1/kernel": (24, 5)}, {"fc1": "fc1"}, {"fc1": maps.shape})["fc1/kernel"]
     theirs = np.random.default_rng(1).normal(size=(5, 24))
     expected = theirs @ np.moveaxis(maps, -1, 0).ravel()
     np.testing.assert_allclose(maps.ravel() @ origin.read(theirs), expected)

@@ -34,7 +34,8 @@ class Picture:
     read: Callable[[], bytes]
 
 
-class DomainBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# Without types, the base class looks like any object to the type checker.
+class DomainBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A set with the splits base, val and novel by class, made of encoded images that are kept byte by byte.
 
     An example has 'image' (uint8 `(height, width, 3)` when decoded), 'label' (its class) and 'origin' (what the image

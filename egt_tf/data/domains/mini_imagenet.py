@@ -108,7 +108,7 @@ _Images = dict[str, list[tuple[str, Callable[[], bytes]]]]
 
 
 def _images_in_folders(folder: Path) -> _Images:
-    found = defaultdict(list)
+    found: _Images = defaultdict(list)
     for path in _below(folder, _DEPTH):
         match = _CLASS_FOLDER.match(path.name)
         if match and match[1] in _SYNSETS and path.is_dir():
@@ -130,7 +130,7 @@ def _is_image(name: str) -> bool:
 
 
 def _images_in_archives(folder: Path) -> _Images:
-    found = defaultdict(list)
+    found: _Images = defaultdict(list)
     for path in _below(folder, _DEPTH):
         match = _CLASS_TAR.fullmatch(path.name)
         if path.name == WHOLE_TRAINING_SET or (match and match[1] in _SYNSETS):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +124,7 @@ def _build(domain: Domain, manual: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet(tfds) -> Iterator[None]:
+def _quiet(tfds: Any) -> Iterator[None]:
     """Shows what TensorFlow Datasets prints, and its progress bars, on stderr and only if that is a terminal."""
     terminal = sys.stderr.isatty()
     if not terminal:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from egt_tf.data import prepare as prepare_module
 from egt_tf.data.domains import DOMAINS, domain_builder, find_domain, is_prepared, prepared_folder
+from egt_tf.data.domains import prepare as prepare_module
 from egt_tf.data.domains.plantae import largest_classes
 from egt_tf.data.domains.prepare import prepare_domain
 from egt_tf.data.sources import open_source
