@@ -68,8 +68,7 @@ def evaluate(
     from egt_tf.config import EpisodeConfig
     from egt_tf.data.mixture import open_mixture
     from egt_tf.evaluation.accuracy import evaluate as measure
-    from egt_tf.evaluation.identity import episodes_identity
-    from egt_tf.evaluation.report import evaluation_record, save_evaluation
+    from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
     from egt_tf.evaluation.transductive import Transduction
     from egt_tf.runs import RunFolder
 

@@ -20,6 +20,10 @@ class Augmentation:
         crops: a random part of the image is shown, in random brightness, contrast and colour; else always its centre.
         flips: half of the images are mirrored.
         erases: a random rectangle is erased from half of the images.
+
+    Example:
+        >>> [name for name, augmentation in AUGMENTATIONS.items() if augmentation.crops]
+        ['full', 'full_erasing']
     """
 
     name: str
@@ -44,6 +48,10 @@ def find_augmentation(name: str) -> Augmentation:
 
     Raises:
         ConfigError: there is none.
+
+    Example:
+        >>> find_augmentation("flip").flips
+        True
     """
     if name not in AUGMENTATIONS:
         raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {name!r}")

@@ -77,6 +77,11 @@ def find_unreadable(
 
     Returns:
         image index -> what `Source.read` says about it, which names the image.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> find_unreadable(open_source("synthetic:shapes"), range(5))
+        {}
     """
     indices = range(len(source.labels)) if indices is None else list(indices)
     unreadable = {}
@@ -105,6 +110,18 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
 
     Raises:
         ConfigError: `images_per_class` is below 1.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from egt_tf.data import open_source
+        >>> from egt_tf.files import write_png
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     write_png(folder / name / "1.png", np.zeros((20, 20, 3), np.uint8))
+        >>> found = check_source(open_source(f"folder:{folder}"), images_per_class=1)
+        >>> found.images, found.unreadable, len(found.duplicates)
+        (2, (), 1)
     """
     check_integer("images_per_class", images_per_class, 1)
     same: dict[bytes, list[int]] = defaultdict(list)
@@ -112,14 +129,20 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
         source, on_image=lambda index, image: same[pixel_digest(image)].append(index), progress=progress
     )
     groups = [group for group in same.values() if len(group) > 1]
-    split_of = _split_of_images(source)
+    split_of_class = {c: split for split in SPLIT_NAMES for c in source.splits.get(split, ())}
+    # "" where the class of an image belongs to none.
+    split_of = [split_of_class.get(int(label), "") for label in source.labels]
     across = [group for group in groups if len({split_of[i] for i in group} - {""}) > 1]
     within = [group for group in groups if group not in across]
     return SourceCheck(
         name=source.name,
         images=len(source.labels),
         classes=len(source.class_names),
-        unreadable=tuple(Remark(source.describe(i), _bare(source, i, why)) for i, why in unreadable.items()),
+        unreadable=tuple(
+            # Without the words that repeat the name of the image.
+            Remark(source.describe(i), why.removeprefix(f"cannot read image {source.describe(i)}: "))
+            for i, why in unreadable.items()
+        ),
         duplicates=tuple(_duplicate(source, group, split_of) for group in across),
         few=tuple(_classes_with_few(source, unreadable, images_per_class)),
         notes=(
@@ -135,17 +158,6 @@ def pixel_digest(image: np.ndarray) -> bytes:
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
-
-
-def _bare(source: Source, index: int, message: str) -> str:
-    """The reason without the words before it, which repeat the name of the image."""
-    return message.removeprefix(f"cannot read image {source.describe(index)}: ")
-
-
-def _split_of_images(source: Source) -> list[str]:
-    """The split of every image; "" where its class belongs to none."""
-    split_of_class = {c: split for split in SPLIT_NAMES for c in source.splits.get(split, ())}
-    return [split_of_class.get(int(label), "") for label in source.labels]
 
 
 def _duplicate(source: Source, group: Sequence[int], split_of: Sequence[str]) -> Remark:
@@ -193,6 +205,12 @@ def source_statistics(
 
     Raises:
         ConfigError: `images_per_class` is below 1.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> found = source_statistics(open_source("synthetic:shapes"), images_per_class=1)
+        >>> found["splits"][0]["classes"], found["splits"][0]["height"]
+        (40, [84.0, 84.0, 84.0])
     """
     if images_per_class is not None:
         check_integer("images_per_class", images_per_class, 1)

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,8 @@ class FileList:
         content = read_json_object(path)
         for key in ("label_names", "image_names", "image_labels"):
             if not isinstance(content.get(key), list):
-                raise DataError(f"{path} must have a list '{key}'. Received: {_type_of(content, key)}")
+                received = type(content[key]).__name__ if key in content else "no such key"
+                raise DataError(f"{path} must have a list '{key}'. Received: {received}")
         class_names, names, labels = content["label_names"], content["image_names"], content["image_labels"]
         if len(names) != len(labels):
             raise DataError(
@@ -118,10 +119,6 @@ def _open_list_family(specification: str, path: Path) -> Source:
     return source_of_files(specification, class_names, np.array(labels, np.int64), splits, paths)
 
 
-def _type_of(content: Mapping, key: str) -> str:
-    return type(content[key]).__name__ if key in content else "no such key"
-
-
 def _check_strings(path: Path, key: str, values: Sequence) -> None:
     for value in values:
         if not isinstance(value, str) or not value:
@@ -165,10 +162,22 @@ def export_filelists(
     Raises:
         DataError: the folder has files already, no split has classes, an image cannot be read, or the source has no
             files to list and `copy_images` is false.
+
+    Example:
+        >>> import tempfile
+        >>> from egt_tf.data import open_source
+        >>> from egt_tf.files import write_png
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("ant", "bee", "cat", "dog"):
+        ...     write_png(folder / "images" / name / "1.png", np.zeros((20, 20, 3), np.uint8))
+        >>> export_filelists(open_source(f"folder:{folder}/images"), folder / "lists")
+        {'base': 2, 'val': 1, 'novel': 1}
+        >>> open_source(f"filelist:{folder}/lists/base.json").class_names
+        ('ant', 'cat', 'bee', 'dog')
     """
     folder = Path(folder)
     _check_exportable(source, folder, copy_images)
-    indices = {split: _images_of(source, split) for split in SPLIT_NAMES}
+    indices = {split: np.flatnonzero(np.isin(source.labels, source.splits.get(split, ()))) for split in SPLIT_NAMES}
     indices = {split: images for split, images in indices.items() if len(images)}
     if not indices:
         raise DataError(f"an export needs classes in base, val or novel. Received: {source.name} has none there")
@@ -190,10 +199,6 @@ def _check_exportable(source: Source, folder: Path, copy_images: bool) -> None:
         _own_file(source, 0)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"an export goes into a new or an empty folder. Received: {folder}")
-
-
-def _images_of(source: Source, split: str) -> np.ndarray:
-    return np.flatnonzero(np.isin(source.labels, source.splits.get(split, ())))
 
 
 def _own_file(source: Source, index: int) -> str:

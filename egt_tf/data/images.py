@@ -69,6 +69,12 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
     Raises:
         DataError: the file is missing, no image of these formats, damaged (as far as it can be told, see
             `hidden_damage`), or larger than 50 megapixels or 512 MiB.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 200).save(file, "PNG")
+        >>> decode_image(file.getvalue()).shape
+        (2, 3, 3)
     """
     name = name or ("from memory" if isinstance(source, bytes) else os.fspath(source))
     try:
@@ -76,7 +82,8 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             _check_size(image, name)
             image.load()
-            pixels = np.array(_upright(_to_rgb(image), _orientation(image)))
+            picture, turn = _to_rgb(image), _TRANSPOSE.get(_orientation(image))
+            pixels = np.array(picture if turn is None else picture.transpose(turn))
     except DataError:
         raise
     except _DAMAGE as error:
@@ -163,10 +170,6 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(_ORIENTATION_TAG, 1)
     except _DAMAGE:
         return 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
 def _reason(error: BaseException) -> str:

@@ -27,6 +27,11 @@ class Mixture(ImageSet):
         weights: for each, how often it is drawn relative to the others.
         counterpart_of: None, or the seed of another stream of episodes of these sets: an episode never comes from the
             domain of that stream's episode of the same number.
+
+    Example:
+        >>> mixture = open_mixture(["synthetic:shapes", "synthetic:fog"], "novel", weights=[1, 3])
+        >>> isinstance(mixture, Mixture), mixture.domain_classes, mixture.weights
+        (True, (range(0, 20), range(20, 40)), (1.0, 3.0))
     """
 
     domain_names: tuple[str, ...] = ()
@@ -46,6 +51,10 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
 
     Raises:
         ConfigError: no image set, another number of weights, or a weight that is not positive.
+
+    Example:
+        >>> mix([open_source("synthetic:shapes").split(split) for split in ("base", "novel")]).name
+        'synthetic:shapes (split base), synthetic:shapes (split novel)'
     """
     weights = tuple([1.0] * len(sets) if weights is None else map(float, weights))
     if not sets or len(weights) != len(sets) or not all(math.isfinite(w) and w > 0 for w in weights):
@@ -78,6 +87,10 @@ def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[fl
     Raises:
         DataError: a source cannot be opened, or has no such split.
         ConfigError: see `mix`.
+
+    Example:
+        >>> len(open_mixture(["synthetic:shapes", "synthetic:sketch"], "val").class_names)
+        40
     """
     return mix([open_source(specification).split(split) for specification in specifications], weights)
 

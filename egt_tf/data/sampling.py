@@ -21,6 +21,10 @@ class EpisodeIndices:
         classes: positions of the episode's classes in the image set, int64 `(ways,)`.
         support: image indices, int64 `(ways, shots)`; row k belongs to `classes[k]`.
         query: image indices, int64 `(ways, queries)`; no index occurs in `support` too.
+
+    Example:
+        >>> EpisodeIndices(np.array([4, 1]), np.array([[8], [2]]), np.array([[9], [3]])).images
+        array([8, 2, 9, 3])
     """
 
     classes: np.ndarray
@@ -77,6 +81,13 @@ def draw_episode(
 
     Raises:
         DataError: without the unreadable images a class has too few.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> images = open_source("synthetic:shapes").split("novel")
+        >>> episode, _ = draw_episode(images, EpisodeConfig(ways=3, shots=2, queries=4), seed=1, index=0)
+        >>> episode.support.shape, episode.query.shape
+        ((3, 2), (3, 4))
     """
     attempt = 0
     while True:
@@ -132,6 +143,12 @@ def check_feasible(images: ImageSet, spec: EpisodeConfig) -> None:
     Raises:
         DataError: fewer classes than ways, or a class with fewer than shots + queries images. The message
             names the class and both numbers.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> check_feasible(open_source("synthetic:shapes").split("novel"), EpisodeConfig(ways=30))
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: a 30-way episode needs 30 classes. Received: ... has 20; take fewer ways
     """
     for name, classes in domains(images):
         if len(classes) < spec.ways:

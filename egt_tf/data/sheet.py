@@ -30,6 +30,11 @@ def contact_sheet(
     Raises:
         ConfigError: a number is too small.
         DataError: an image cannot be read.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> contact_sheet(open_source("synthetic:fog").split("novel"), classes=3, images_per_class=2, tile=40).size
+        (152, 143)
     """
     for name, value, smallest in (
         ("classes", classes, 1),

@@ -181,14 +181,10 @@ def _open_synthetic(specification: str, domain: str) -> Source:
 def _open_tfds(specification: str, location: str) -> Source:
     if location in DOMAINS:
         return _open_domain(specification, location)
-    records = _tfds_records(specification, _tfds_name(location))
+    # Our NAME:CONFIG is NAME/CONFIG there; their own NAME/CONFIG:VERSION stays.
+    records = _tfds_records(specification, location if "/" in location else location.replace(":", "/", 1))
     splits = published_split_rule(len(records.class_names))
     return _from_records(records, splits, describe=lambda index: f"{specification}/{int(index)}")
-
-
-def _tfds_name(location: str) -> str:
-    """Our NAME:CONFIG is NAME/CONFIG there; their own NAME/CONFIG:VERSION stays."""
-    return location if "/" in location else location.replace(":", "/", 1)
 
 
 def _tfds_records(specification: str, name: str) -> Records:

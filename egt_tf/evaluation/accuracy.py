@@ -31,6 +31,10 @@ class Accuracy:
 
     Attributes:
         episodes: accuracy of each episode in [0, 1], `(episodes,)`.
+
+    Example:
+        >>> str(Accuracy(np.array([0.5, 0.7, 0.6])))
+        '60.00 % +- 9.24'
     """
 
     episodes: np.ndarray
@@ -56,6 +60,13 @@ class Evaluator:
 
     Args:
         model: the classifier; it runs in inference mode.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", 32, seed=1)
+        >>> measure, images = Evaluator(model), open_source("synthetic:shapes").split("novel")
+        >>> [measure(images, EpisodeConfig(2, 1, 2), episodes=3, seed=seed).episodes.shape for seed in (0, 1)]
+        [(3,), (3,)]
     """
 
     def __init__(self, model: EpisodicModel):
@@ -184,6 +195,13 @@ def evaluate(
     Raises:
         ConfigError: `episodes` is below 1, or the transduction does not fit the episodes or the head.
         DataError: too few classes or images, or an image that cannot be read.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", 32, seed=1)
+        >>> images = open_source("synthetic:shapes").split("novel")
+        >>> 0 <= evaluate(model, images, EpisodeConfig(2, 1, 2), episodes=3, seed=0).mean <= 1
+        True
     """
     measure = Evaluator(model)
     return measure(images.stopping_at_unreadable(), spec, episodes, seed, progress, image_progress, transduction)
@@ -194,6 +212,12 @@ def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray) -> tf.Ten
 
     Raises:
         DataError: an image cannot be read.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", 32, seed=1)
+        >>> embed(model, open_source("synthetic:shapes").split("novel"), np.arange(3)).shape[0]
+        3
     """
     return Evaluator(model).embed(images, indices)
 

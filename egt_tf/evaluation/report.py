@@ -1,4 +1,4 @@
-"""Evaluation results as files."""
+"""Evaluation results as files, and what tells two sets of evaluation episodes apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.sampling import check_feasible, draw_episode
+from egt_tf.errors import DataError
 from egt_tf.evaluation.accuracy import Accuracy
 from egt_tf.evaluation.transductive import Transduction
 from egt_tf.files import write_json
@@ -29,10 +34,16 @@ def evaluation_record(
 
     Returns:
         `name` (fit for a file), `run`, `source`, `split`, `ways`, `shots`, `queries`, `seed`, `episodes`;
-        `episodes_id`, see `egt_tf.evaluation.identity`, or null if it is not known;
+        `episodes_id`, see `episodes_identity`, or null if it is not known;
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
         in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be
         compared pair by pair.
+
+    Example:
+        >>> accuracy = Accuracy(np.array([0.5, 0.7]))
+        >>> record = evaluation_record("runs/a", "synthetic:fog", "novel", EpisodeConfig(5, 1, 15), 0, accuracy)
+        >>> record["inference"], round(record["accuracy"], 3)
+        ('inductive', 0.6)
     """
     words = (
         f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
@@ -65,6 +76,56 @@ def _file_name(words: str) -> str:
 
 
 def save_evaluation(record: dict[str, Any], path: str | os.PathLike) -> Path:
-    """Writes a record as JSON, whole or not at all, and returns its path."""
+    """Writes a record as JSON, whole or not at all, and returns its path.
+
+    Example:
+        >>> import tempfile
+        >>> save_evaluation({"accuracy": 0.6}, Path(tempfile.mkdtemp()) / "result.json").read_text()
+        '{\\n  "accuracy": 0.6\\n}\\n'
+    """
     write_json(path, record)
     return Path(path)
+
+
+def episodes_identity(images: ImageSet, spec: EpisodeConfig, episodes: int, seed: int) -> str:
+    """A hash of the images of the episodes that `evaluate` draws, in their order and with their roles.
+
+    Equal identities mean that results can be compared episode by episode. An image counts by the name of its class, its
+    file's name and its file's size, so a data set may be moved or copied, but not resized or renamed; an image without
+    a file counts by its description ("synthetic:fog/cross/3").
+
+    Args:
+        images, spec, episodes, seed: see `egt_tf.evaluation.accuracy.evaluate`.
+
+    Returns:
+        The first 12 hexadecimal digits of SHA-256.
+
+    Raises:
+        DataError: too few classes or images, or a file cannot be found.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> images = open_source("synthetic:shapes").split("novel")
+        >>> len(episodes_identity(images, EpisodeConfig(2, 1, 1), episodes=3, seed=0))
+        12
+    """
+    check_feasible(images, spec)
+    digest = hashlib.sha256(f"{spec.ways} {spec.shots} {spec.queries} {episodes}\n".encode())
+    names: dict[int, str] = {}
+    for number in range(episodes):
+        episode, _ = draw_episode(images, spec, seed, number)
+        classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)])
+        for index, position in zip(episode.images.tolist(), classes.tolist(), strict=True):
+            if index not in names:
+                names[index] = _image_identity(images.describe(index), images.class_names[position])
+            digest.update(f"{names[index]}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:12]
+
+
+def _image_identity(description: str, class_name: str) -> str:
+    if not os.path.lexists(description) and ":" in description.partition(os.sep)[0]:
+        return description
+    try:
+        return f"{class_name}/{os.path.basename(description)} {os.path.getsize(description)}"
+    except OSError as error:
+        raise DataError(f"cannot read image {description}: {error.strerror or error}") from error

@@ -26,6 +26,10 @@ class Transduction:
 
     Notes:
         The defaults are those of the published RelationNet, for 75 queries. The published CAN has `duplicates=False`.
+
+    Example:
+        >>> str(Transduction(rounds=1, candidates=20))
+        'transductive (1 x 20)'
     """
 
     rounds: int = 2
@@ -81,6 +85,13 @@ def transductive_scores(
 
     Notes:
         The published RelationNet takes the confidence of sigmoid(score), which has the same order.
+
+    Example:
+        >>> from egt_tf.heads import HEADS
+        >>> head = HEADS.get("prototype", feature_shape=(1, 1, 4))
+        >>> support, query = tf.random.normal((1, 2, 1, 1, 4)), tf.random.normal((1, 6, 1, 1, 4))
+        >>> transductive_scores(head, support, tf.eye(2)[None], query, Transduction(1, 3)).shape
+        TensorShape([1, 6, 2])
     """
     grown, labels = support, support_labels
     for number in range(1, transduction.rounds + 1):

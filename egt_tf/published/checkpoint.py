@@ -54,6 +54,13 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         RunError: the file is missing, damaged or something else, or needs Python objects beside its arrays; an array
             has two names and two values; PyTorch is not installed or known to be unsafe.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.npz"
+        >>> np.savez(path, **{"module.trunk.0.BN.weight": np.ones(4, np.float32)})
+        >>> list(load_checkpoint(path))
+        ['trunk.0.BN.weight']
     """
     path = Path(path)
     if not path.is_file():

@@ -40,6 +40,10 @@ class Choices:
         image_size: in pixels; 84 for Conv4, Conv4NP and ResNet-12, 224 for ResNet-10 and ResNet-18.
         ways: classes of an episode; the arrays of a graph network say it, else it is 5.
         shots: support images a class; 5 by default.
+
+    Example:
+        >>> Choices(backbone="conv4np", image_size=112).head is None
+        True
     """
 
     head: str | None = None
@@ -58,6 +62,11 @@ class Conversion:
         model: the model with the weights of the checkpoint.
         unused: names of arrays that the model does not need.
         trained_head: whether the checkpoint held the head; otherwise it has initial weights.
+
+    Example:
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", 32)
+        >>> Conversion(RunConfig(), model, unused=("classifier.bias",), trained_head=False).unused
+        ('classifier.bias',)
     """
 
     config: RunConfig
@@ -85,6 +94,11 @@ def convert_checkpoint(checkpoint: str | os.PathLike, run: RunFolder, choices: C
     Notes:
         What a checkpoint does not say is as published: the ImageNet stem, the mean squared error of RelationNet.
         A relation module's `sigmoid` is not part of our scores.
+
+    Example:
+        >>> convert_checkpoint("missing.npz", RunFolder(Path("runs/converted")))
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the checkpoint missing.npz must be a file. Received: no such file
     """
     run.check_new()
     conversion = convert_arrays(load_checkpoint(checkpoint), choices, str(checkpoint))
@@ -114,6 +128,16 @@ def convert_arrays(
 
     Raises:
         RunError, ConfigError: see `convert_checkpoint`.
+
+    Example:
+        >>> arrays = {}
+        >>> for block, inputs in enumerate((3, 4, 4, 4)):
+        ...     arrays[f"trunk.{block}.C.weight"] = np.zeros((4, inputs, 3, 3), np.float32)
+        ...     for name in ("C.bias", "BN.weight", "BN.bias", "BN.running_mean", "BN.running_var"):
+        ...         arrays[f"trunk.{block}.{name}"] = np.ones(4, np.float32)
+        >>> found = convert_arrays(arrays)
+        >>> found.config.model.backbone, found.trained_head
+        ({'name': 'conv4', 'width': 4}, False)
     """
     has_head = detect.detect_head(arrays) is not None
     unused = detect.unused(arrays, has_head)

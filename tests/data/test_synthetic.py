@@ -10,7 +10,7 @@ import pytest
 
 from egt_tf.data.splits import published_split_rule
 from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, IMAGES_PER_CLASS, check_domain, draw
-from egt_tf.data.synthetic_domains import RENDERERS, Canvas
+from egt_tf.data.synthetic_domains import RENDERERS, ObjectCanvas
 from egt_tf.errors import DataError
 
 PLACING = ("two", "three", "in", "above", "beside", "around")
@@ -125,7 +125,7 @@ def test_object_pixels_differ_from_the_background_of_shapes():
 @every_domain
 def test_clutter_is_drawn_but_is_not_in_the_mask(domain):
     corner = np.array([[5.0, 5], [25, 5], [25, 25], [5, 25]])
-    picture, covered = RENDERERS[domain](Canvas(84, corner, [corner * 0.5 + 7]), np.random.default_rng(0))
+    picture, covered = RENDERERS[domain](ObjectCanvas(84, corner, [corner * 0.5 + 7]), np.random.default_rng(0))
     elsewhere = np.ones((84, 84), bool)
     elsewhere[:32, :32] = False
     assert not np.asarray(covered)[elsewhere].any()

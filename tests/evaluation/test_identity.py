@@ -10,7 +10,7 @@ from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
-from egt_tf.evaluation.identity import episodes_identity
+from egt_tf.evaluation.report import episodes_identity
 
 SPEC = EpisodeConfig(2, 1, 2)
 

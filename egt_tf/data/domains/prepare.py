@@ -93,6 +93,11 @@ def prepare_domain(
 
     Raises:
         DataError: an unknown domain, missing files (says which go where), or another process is preparing the domain.
+
+    Example:
+        >>> prepare_domain("cubs")
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: a domain must be one of ... Received: 'cubs'; did you mean 'cub'?
     """
     domain = find_domain(name)
     made = not is_prepared(domain)
