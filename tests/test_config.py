@@ -11,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from egt_tf.config import (
+    AUGMENTATIONS,
     EpisodeConfig,
     GuidanceConfig,
+    ImagePreparation,
     RunConfig,
     TrainingConfig,
     WeightedSource,
@@ -20,6 +22,7 @@ from egt_tf.config import (
     config_from_dict,
     config_to_dict,
     config_to_yaml,
+    find_augmentation,
     load_config,
 )
 from egt_tf.errors import ConfigError
@@ -238,6 +241,36 @@ def test_an_override_reaches_into_a_part(write):
     assert other.model.backbone == {"name": "conv4"}
 
 
+def test_an_override_reaches_into_a_bare_name_and_into_a_default(write):
+    small = load_config(write("model: {backbone: resnet10}"), ["model.backbone.stem=small"])
+    assert small.model.backbone == {"name": "resnet10", "stem": "small"}
+    assert load_config(write(""), ["model.backbone.width=8"]).model.backbone == {"name": "conv4", "width": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "origin", "message"),
+    [
+        ("training: {epochs: ten}", "training.seed=2", "run.yaml", "`training.epochs` in {} must be an integer"),
+        ("training: {epoch: 3}", "training.epochs=4", "run.yaml", "unknown key 'training.epoch' in {};"),
+        ("training: 3", "training.epochs=4", "run.yaml", "`training` in {} must be a mapping"),
+        ("- 1", "training.epochs=4", "run.yaml", "{} must be a mapping"),
+        ("training: {epochs: 3}", "training.seed=-2", "the overrides", "`training.seed` in {} must be"),
+        ("training: {epochs: 3}", "training=5", "the overrides", "`training` in {} must be a mapping"),
+        ("training: {epochs: 3}", "training={epochs: 0}", "the overrides", "`training.epochs` in {} must be"),
+        ("model: {backbone: conv4}", "model.backbone.name=3", "the overrides", "`model.backbone` in {} must be"),
+    ],
+)
+def test_an_error_names_the_file_or_the_overrides(write, text, override, origin, message):
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override])
+    assert message.format(path if origin == "run.yaml" else origin) in str(caught.value)
+
+
+def test_an_override_may_put_a_value_of_the_file_right(write):
+    assert load_config(write("training: {epochs: ten}"), ["training.epochs=4"]).training.epochs == 4
+
+
 def test_the_last_override_wins(write):
     assert load_config(write(""), ["training.seed=2", "training.seed=3"]).training.seed == 3
 
@@ -308,6 +341,18 @@ def test_every_key_is_written_out():
 
 def test_defaults_are_acceptable_values():
     assert config_from_dict(config_to_dict(RunConfig()), origin="the defaults") == RunConfig()
+
+
+def test_the_preparation_of_images_is_what_the_sections_say(write):
+    config = load_config(write("data: {image_size: 32, augmentation: full, cache_mb: 5}\ntraining: {seed: 7}"))
+    assert config.image_preparation == ImagePreparation(32, "full", 5, 7)
+
+
+def test_every_augmentation_of_the_configuration_is_known_and_no_other():
+    for name in AUGMENTATIONS:
+        assert config_from_dict({"data": {"augmentation": name}}, "x").data.augmentation == find_augmentation(name).name
+    with pytest.raises(ConfigError, match="`augmentation` must be one of none, flip, full, full_erasing"):
+        ImagePreparation(augmentation="crop")
 
 
 def test_two_configurations_do_not_share_a_mapping():

@@ -52,6 +52,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.data.sources",
     "egt_tf.data.splits",
     "egt_tf.data.synthetic",
+    "egt_tf.data",
     "egt_tf.doctor.examination",
     "egt_tf.doctor.findings",
     "egt_tf.doctor.machine",

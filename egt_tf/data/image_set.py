@@ -139,6 +139,7 @@ class Source:
         ignored: files beside the images that are not named as images.
 
     Example:
+        >>> from egt_tf.data import open_source
         >>> source = open_source("synthetic:shapes")
         >>> len(source.class_names), len(source.labels), sorted(source.splits)
         (80, 4800, ['base', 'novel', 'val'])

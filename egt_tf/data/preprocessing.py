@@ -111,8 +111,8 @@ def normalize(image: tf.Tensor) -> tf.Tensor:
     """Maps grey levels 0..255 to (x / 255 - mean) / std of ImageNet, float32, any leading axes.
 
     Example:
-        >>> normalize(np.full((1, 1, 3), 255, np.uint8)).numpy().round(2).tolist()
-        [[[2.25, 2.43, 2.64]]]
+        >>> normalize(np.full((1, 1, 3), 255, np.uint8)).numpy().round(2)
+        array([[[2.25, 2.43, 2.64]]], dtype=float32)
     """
     image = tf.convert_to_tensor(image)
     width = tf.shape(image)[-2]

@@ -28,7 +28,7 @@ from egt_tf.training.failures import check_finite, original_errors
 from egt_tf.training.keepers import write_metrics
 from egt_tf.training.loop import check_model, warm_start
 from egt_tf.training.optimizers import OPTIMIZERS
-from egt_tf.training.run_data import as_configured
+from egt_tf.training.run_data import skipping_if_configured
 from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import Progress, load_state, save_state
 from egt_tf.weights import save_arrays, weight_arrays
@@ -193,7 +193,7 @@ def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
     steps_per_epoch(training, config.pretrain.batch_size)
     # Validation reads the same images after every epoch.
     validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    return as_configured(training, config), as_configured(validation, config)
+    return skipping_if_configured(training, config), skipping_if_configured(validation, config)
 
 
 def _compiled(config: RunConfig, classes: int, steps: int) -> BackboneClassifier:

@@ -63,10 +63,10 @@ def open_data(config: RunConfig) -> RunData:
         )
     # Validation reads the same images after every epoch.
     validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    return RunData(tuple(sources), as_configured(training, config), as_configured(validation, config))
+    return RunData(tuple(sources), skipping_if_configured(training, config), skipping_if_configured(validation, config))
 
 
-def as_configured(images: ImageSet, config: RunConfig) -> ImageSet:
+def skipping_if_configured(images: ImageSet, config: RunConfig) -> ImageSet:
     """The images, which stop at one that cannot be read or skip it, as `data.unreadable` says."""
     return images.skipping_unreadable() if config.data.unreadable == "skip" else images
 
@@ -99,7 +99,7 @@ def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source])
     """Stores a support set and queries of the classes furthest from training; without enough images, none."""
     images, spec = _support_candidates(sources, config)
     if images is not None:
-        store_support_set(run, as_configured(images, config), spec, config.training.seed + SUPPORT_STREAM)
+        store_support_set(run, skipping_if_configured(images, config), spec, config.training.seed + SUPPORT_STREAM)
 
 
 def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from egt_tf.data.splits import published_split_rule
 from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, IMAGES_PER_CLASS, check_domain, draw
-from egt_tf.data.synthetic_domains import RENDERERS, ObjectCanvas
+from egt_tf.data.synthetic.rendering import RENDERERS, ObjectCanvas
 from egt_tf.errors import DataError
 
 PLACING = ("two", "three", "in", "above", "beside", "around")

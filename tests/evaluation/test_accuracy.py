@@ -296,5 +296,21 @@ def test_an_image_that_cannot_be_read_is_named():
     def read(index):
         raise DataError(f"cannot read image {index}")
 
-    with pytest.raises(DataError, match=r"^cannot read image \d+$"):
-        evaluate(colour_model(), dataclasses.replace(COLOURS, read=read), SPEC, episodes=1, seed=0)
+    images = dataclasses.replace(COLOURS, read=read)
+    # Results are compared episode by episode, so that no image may be left out of them.
+    for each in (images, images.skipping_unreadable()):
+        with pytest.raises(DataError, match=r"^cannot read image \d+$"):
+            evaluate(colour_model(), each, SPEC, episodes=1, seed=0)
+
+
+def test_an_evaluator_leaves_out_what_the_images_skip():
+    broken = int(COLOURS.members[0][0])
+
+    def read(index):
+        if index == broken:
+            raise DataError(f"cannot read image {index}")
+        return COLOURS.read(index)
+
+    images = dataclasses.replace(COLOURS, read=read).skipping_unreadable()
+    assert Evaluator(colour_model())(images, EpisodeConfig(4, 1, 2), episodes=8, seed=0).mean == 1
+    assert images.report_unreadable() == f"left out 1 unreadable image: {images.describe(broken)}"
