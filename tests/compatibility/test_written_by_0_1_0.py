@@ -42,10 +42,14 @@ def arrays(path):
 
 
 def expect_close(found, expected):
-    """Equal to rounding: another processor adds in another order."""
+    """Equal to rounding: another processor adds in another order.
+
+    Left out are the biases that batch normalisation takes away again: their gradients are rounding errors, which Adam
+    makes as large as any. So is the state of the optimizer, which has no names; the weights after its steps show it.
+    """
     assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
+    for name in (name for name in expected if not name.endswith("conv/bias") and not name.startswith("optimizer/")):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def epochs(metrics):
@@ -78,6 +82,10 @@ def test_an_interrupted_training_ends_with_the_same_weights(egt):
     assert epochs("interrupted/metrics.jsonl") == [1, 2]
     expect_close(arrays("interrupted/best.npz"), arrays("run/best.npz"))
     expect_close(arrays("interrupted/checkpoints/000008.npz"), arrays("run/checkpoints/000008.npz"))
+    after, expected = (
+        json.loads(Path(f"{run}/metrics.jsonl").read_text().splitlines()[1]) for run in ("interrupted", "run")
+    )
+    assert after["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
 def test_an_interrupted_pretraining_ends_with_the_same_weights(egt):
