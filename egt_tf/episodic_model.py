@@ -10,6 +10,8 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.heads import HEADS, Head
+from egt_tf.lrp.canonizers import fold_batch_norm
+from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 
 
@@ -47,6 +49,10 @@ class SplitEpisodes(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         features, support, query = map(tf.TensorShape, input_shape)
         return [part[:2].concatenate(features[1:]) for part in (support, query)]
+
+
+for _layer in (JoinEpisodes, SplitEpisodes):
+    register_rule(_layer, like="route")
 
 
 @serializable
@@ -145,3 +151,12 @@ class EpisodicModel(keras.Model):
             for key in ("backbone", "head")
         }
         return cls(**parts, name=config["name"])
+
+
+@fold_batch_norm.register(EpisodicModel)
+def _(model: EpisodicModel) -> EpisodicModel:
+    head = type(model.head).from_config(model.head.get_config())
+    head.set_weights(model.head.get_weights())
+    head.relate_model = fold_batch_norm(head.relate_model)
+    head.score_model = fold_batch_norm(head.score_model)
+    return EpisodicModel(fold_batch_norm(model.backbone), head, name=model.name)

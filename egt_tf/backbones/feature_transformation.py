@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 
 SHARPNESS = 100.0
@@ -84,6 +85,10 @@ class FeatureTransformation(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma, "beta": self.beta, "seed": self.seed}
+
+
+# When a model is explained, the transformation hands on what it is given.
+register_rule(FeatureTransformation, like="activation")
 
 
 def softplus(x: tf.Tensor) -> tf.Tensor:

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from tensorflow import keras
 
+from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.feature_transformation import Transformations
-from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
-from egt_tf.backbones.tables import BACKBONES
 from egt_tf.errors import ConfigError, check_integer
 
 STEMS = ("imagenet", "small")

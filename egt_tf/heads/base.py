@@ -8,6 +8,24 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.registry import Registry
+
+HEADS = Registry("head")
+
+
+def relate_inputs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The inputs of a head's first stage: support maps, one-hot support labels and query maps.
+
+    Args:
+        feature_shape: (h, w, c).
+
+    Returns:
+        Symbols of the shapes `(episodes, support, h, w, c)`, `(episodes, support, ways)` and
+        `(episodes, queries, h, w, c)`.
+    """
+    support = keras.Input((None, *feature_shape), name="support_features")
+    labels = keras.Input((None, None), name="support_labels")
+    return support, labels, keras.Input((None, *feature_shape), name="query_features")
 
 
 class Head(keras.layers.Layer):

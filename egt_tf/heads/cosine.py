@@ -8,9 +8,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import check_positive
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, cross_entropy, pair_model, pooled_pairs
-from egt_tf.heads.tables import HEADS
 
 
 @HEADS.register("cosine")

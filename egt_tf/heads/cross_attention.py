@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.errors import check_integer, check_positive
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
-from egt_tf.heads.tables import HEADS
 from egt_tf.tensors import widen
 
 # Weight of the loss of the scores beside that of the base classes.
@@ -81,9 +80,7 @@ class CrossAttentionHead(Head):
         self.auxiliary_model = self._auxiliary_model(weights) if base_classes else None
 
     def _relate_model(self, weights: InitialWeights) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         prototypes = PrototypeMean(name="prototypes")([support, labels])
         cosines = PositionCosines(name="cosines")([prototypes, query])
         fusion = self._fusion_model(weights)
@@ -91,7 +88,7 @@ class CrossAttentionHead(Head):
         of_query = self._attention(keras.layers.Permute((1, 2, 4, 3), name="transpose")(cosines), fusion, "query")
         attended_query = AttendedQuery(name="attended_query")([query, of_query])
         pooled_support = AttendedPrototypeMean(name="pooled_support")([prototypes, of_support])
-        return keras.Model([support, labels, query], [attended_query, pooled_support], name="relate")
+        return keras.Model(inputs, [attended_query, pooled_support], name="relate")
 
     def _attention(self, cosines, fusion, name):
         kernel = fusion(AxisMean(-2, name=f"{name}_means")(cosines))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.graph_layers import (
     GraphNodes,
     Neighbourhood,
@@ -21,7 +21,6 @@ from egt_tf.heads.graph_layers import (
     SkipConcatenate,
 )
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
-from egt_tf.heads.tables import HEADS
 
 QUERIES_PER_GRAPH = ("ways", "one")
 LEAKY_SLOPE = 0.01
@@ -136,14 +135,12 @@ class GraphHead(Head):
         return self.query_multiple(self.ways)
 
     def _relate_model(self, weights: InitialWeights) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         vectors = [MapMean(name=f"{part}_mean")(maps) for part, maps in (("support", support), ("query", query))]
         x = keras.layers.Concatenate(axis=1, name="images")(vectors)
         x = self._normalised(self._dense(x, self.embedding, "embedding", weights), "embedding")
         nodes = GraphNodes(self.ways, self._per_graph, name="graphs")([x, labels])
-        return keras.Model([support, labels, query], nodes, name="relate")
+        return keras.Model(inputs, nodes, name="relate")
 
     def _score_model(self, weights: InitialWeights) -> keras.Model:
         nodes = keras.Input((None, None, self.embedding), name="nodes")

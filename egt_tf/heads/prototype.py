@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, Square, cross_entropy, pair_model, pooled_pairs
-from egt_tf.heads.tables import HEADS
 
 
 @HEADS.register("prototype")

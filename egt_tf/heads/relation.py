@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.layers import (
     DropLastAxis,
     EpisodeBatchNormalization,
@@ -20,7 +20,6 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
-from egt_tf.heads.tables import HEADS
 
 LOSSES = ("mse", "cross_entropy")
 # The published relation module pads its convolutions for maps below this side.
@@ -84,11 +83,9 @@ class RelationHead(Head):
         return self.batch_statistics
 
     def _relate_model(self) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         prototypes = PrototypeMean(name="prototypes")([support, labels])
-        return keras.Model([support, labels, query], [prototypes, query], name="relate")
+        return keras.Model(inputs, [prototypes, query], name="relate")
 
     def _score_models(self, weights: InitialWeights) -> tuple[keras.Model, keras.Model]:
         """The scores of prototypes and queries, and by the same layers those of pairs that were weighted."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.heads.base import relate_inputs
 from egt_tf.heads.layers import PairConcat, PrototypeMean
 from egt_tf.registry import serializable
 from egt_tf.tensors import widen
@@ -147,11 +148,9 @@ def pair_model(feature_shape: Sequence[int]) -> keras.Model:
         A model from support maps, one-hot support labels and query maps to `(episodes, queries, ways, h, w, 2c)`, the
         prototype's channels first.
     """
-    support = keras.Input((None, *feature_shape), name="support_features")
-    labels = keras.Input((None, None), name="support_labels")
-    query = keras.Input((None, *feature_shape), name="query_features")
+    support, labels, query = inputs = relate_inputs(feature_shape)
     prototypes = PrototypeMean(name="prototypes")([support, labels])
-    return keras.Model([support, labels, query], PairConcat(name="pairs")([prototypes, query]), name="relate")
+    return keras.Model(inputs, PairConcat(name="pairs")([prototypes, query]), name="relate")
 
 
 def pooled_pairs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

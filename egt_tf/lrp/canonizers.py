@@ -8,13 +8,13 @@ Source: canonisation in zennit (Anders et al., 2021).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.episodic_model import EpisodicModel
-from egt_tf.heads.layers import PairConvolution2D
-from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.layer_types import is_layer_type
 
 L = keras.layers
 Scale = tuple[np.ndarray, np.ndarray]
@@ -37,6 +37,7 @@ class _Plan:
         return {norm.name for norms in (self.after, self.before) for norm in norms.values()}
 
 
+@functools.singledispatch
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """A copy of a Functional or Sequential model without the batch normalisations that can be folded.
 
@@ -44,15 +45,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
     read by nothing but a dense layer or an unpadded convolution. The rest stays, and so does the model itself.
 
+    A class of models that must keep their class says how with `@fold_batch_norm.register`, as `EpisodicModel` does.
+
     Args:
-        model: the model; nested models are treated likewise, an `EpisodicModel` stays one.
+        model: the model; nested models are treated likewise.
     """
-    if isinstance(model, EpisodicModel):
-        head = type(model.head).from_config(model.head.get_config())
-        head.set_weights(model.head.get_weights())
-        head.relate_model = fold_batch_norm(head.relate_model)
-        head.score_model = fold_batch_norm(head.score_model)
-        return EpisodicModel(fold_batch_norm(model.backbone), head, name=model.name)
     plan = _plan(model)
     folded = plan.folded()
 
@@ -75,8 +72,6 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 def has_foldable(model: keras.Model) -> bool:
     """Whether `fold_batch_norm` would fold any normalisation of the model or of the models nested in it."""
-    if isinstance(model, EpisodicModel):
-        return any(map(has_foldable, (model.backbone, model.head.relate_model, model.head.score_model)))
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return bool(_plan(model).folded()) or any(map(has_foldable, nested))
 
@@ -86,7 +81,7 @@ def _plan(model: keras.Model) -> _Plan:
     after, before = {}, {}
     for norm in (layer for layer in model.layers if _is_foldable(layer)):
         source, readers = producers.get(norm.name, []), consumers.get(norm.name, [])
-        if len(source) == 1 and _ends_linear(source[0]) and len(consumers[source[0].name]) == 1:
+        if len(source) == 1 and _takes_scale(source[0]) and len(consumers[source[0].name]) == 1:
             after[source[0].name] = norm
         elif len(readers) == 1 and _takes_shift(readers[0]):
             before[readers[0].name] = norm
@@ -100,7 +95,7 @@ def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list
     for nodes in model._nodes_by_depth.values():
         for node in nodes:
             if not node.is_input:
-                sources = [tensor._keras_history.layer for tensor in _flat(node.keras_inputs)]
+                sources = [tensor._keras_history.layer for tensor in tf.nest.flatten(node.keras_inputs)]
                 producers.setdefault(node.outbound_layer.name, []).extend(sources)
                 for source in sources:
                     consumers.setdefault(source.name, []).append(node.outbound_layer)
@@ -110,15 +105,30 @@ def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list
 
 
 def _is_foldable(layer: L.Layer) -> bool:
-    if not is_kind(layer, "batch_norm") or getattr(layer, "batch_statistics", False):
+    # A normalisation by the statistics of its own input keeps none.
+    if not is_layer_type(layer, "batch_norm") or not hasattr(layer, "moving_mean"):
         return False
     # Keras can normalise along another axis than the channels, which no kernel could take over.
     return not isinstance(layer, L.BatchNormalization) or list(layer.axis) == [len(layer.input_shape) - 1]
 
 
-def _ends_linear(layer: L.Layer) -> bool:
-    kinds = (L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D, PairConvolution2D)
-    return type(layer) in kinds and layer.activation is keras.activations.linear
+# Of exactly these classes: a subclass may use its kernel in another way.
+_FOLDABLE: set[type] = {L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D}
+
+
+def register_foldable(layer_class: type[L.Layer]) -> None:
+    """Lets `fold_batch_norm` fold the normalisation behind layers of a class, but not of its subclasses.
+
+    Args:
+        layer_class: a weighted sum whose weights are a kernel, with the output channels last, and a bias, and which
+            has the arguments `use_bias` and `activation`.
+    """
+    _FOLDABLE.add(layer_class)
+
+
+def _takes_scale(layer: L.Layer) -> bool:
+    """Whether the layer's output can be scaled and shifted by its weights."""
+    return type(layer) in _FOLDABLE and layer.activation is keras.activations.linear
 
 
 def _takes_shift(layer: L.Layer | None) -> bool:
@@ -156,7 +166,3 @@ def _fold_before(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list
     kernel, bias = weights[0], weights[1] if len(weights) > 1 else 0.0
     moved = np.einsum("kio,i->o", kernel.reshape(-1, *kernel.shape[-2:]), shift)
     return [kernel * scale[:, None], bias + moved]
-
-
-def _flat(tensors) -> list:
-    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
-from egt_tf.lrp.rules import RULES, Rule, divide, guarded_division, stabilize
+from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, guarded_division, stabilize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +42,42 @@ class Signal:
 
 
 class LinearRule(Rule):
-    """Base of the rules for layers with weights; a subclass says how one weighted sum is shared out."""
+    """Base of the rules for layers with weights; a subclass says how the relevance of one weighted sum is redistributed.
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        parts = linear_parts(reverse_state["layer"], *Xs)
-        signals = [Signal(Xs[0], reverse_state["nonnegative"][0], reverse_state["present"][0])]
+    A layer's own activation lies behind its weighted sum. It gets the rule of an activation layer, so that
+    Dense(activation="relu") is Dense and Activation("relu").
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        parts = linear_parts(reverse_state.layer, *Xs)
+        signals = [Signal(Xs[0], reverse_state.nonnegative[0], reverse_state.present[0])]
         for part in parts[:-1]:
             # Of the output of a weighted sum no sign is known.
             signals.append(Signal(part.of(signals[-1].x)))
-        relevance = Rs[0]
+        relevance = _before_activation(reverse_state, lambda: parts[-1].of(signals[-1].x), Ys, Rs)
         for part, signal in reversed(list(zip(parts, signals, strict=True))):
-            relevance = self.share_out(signal, relevance, part)
+            relevance = self.redistribute(signal, relevance, part)
         return [relevance, *[None] * (len(Xs) - 1)]
 
-    def share_out(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         """Relevance of `signal.x`, given that of `forward(x, kernel) + bias`."""
         raise NotImplementedError
+
+
+def _before_activation(
+    state: LayerState, weighted_sum: Callable[[], tf.Tensor], Ys: Tensors, Rs: Tensors
+) -> tf.Tensor | None:
+    """Relevance of a layer's weighted sum, given that of its outputs."""
+    function = getattr(state.layer, "activation", None)
+    if function in (None, keras.activations.linear) or state.rule_for is None:
+        return Rs[0]
+    activation = (
+        function
+        if isinstance(function, keras.layers.Layer)
+        else keras.layers.Activation(function, name=f"{state.layer.name}_activation")
+    )
+    of_activation = LayerState(activation, lambda zs: [function(zs[0])], rule_for=state.rule_for)
+    return state.rule_for(activation).apply([weighted_sum()], Ys, Rs, of_activation)[0]
 
 
 @RULES.register("z")
@@ -70,7 +91,7 @@ class Z(LinearRule):
     def __init__(self, bias: bool = True):
         self.bias = bias
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
         return signal.x * part.backward(signal.x, part.kernel, self._divide(relevance, z))
 
@@ -128,7 +149,7 @@ class AlphaBeta(LinearRule):
         self.whole_bias = whole_bias
         self.stabilizer = stabilizer
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         positive, negative = _signs(part.kernel)
         up, down = self._biases(part.bias)
         x_up, x_down = _signal_signs(signal)
@@ -186,7 +207,7 @@ class Gamma(LinearRule):
         self.stabilizer = stabilizer
         self.bias_in_sign = bias_in_sign
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         x_up, x_down = _signal_signs(signal)
         up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
         bias_up, bias_down = (None, None)
@@ -215,7 +236,7 @@ class WSquare(LinearRule):
         self.stabilizer = stabilizer
         self.padding = padding
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         signal = dataclasses.replace(signal, present=None) if self.padding else signal
         kernel = self._shares(part.kernel)
         bias = tf.square(part.bias) if self.bias and part.bias is not None else None
@@ -260,7 +281,7 @@ class Bounded(LinearRule):
         self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
         self.stabilizer = stabilizer
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         low, high = (signal.everywhere(bound) for bound in (self.low, self.high))
         positive, negative = _signs(part.kernel)
         products = ((signal.x, part.kernel), (-low, positive), (-high, negative))
@@ -288,7 +309,7 @@ class AlphaBetaX(LinearRule):
         self.alpha = tuple(alpha)
         self.beta = tuple(beta)
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         (x_up, x_down), (up, down) = _signs(signal.x), _signs(part.kernel)
         bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
         terms = (
@@ -313,7 +334,7 @@ class Magnitude(LinearRule):
     For layers that scale and shift each value; exact zeros of the denominator are guarded.
     """
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         contribution = tf.abs(part.forward(signal.x, part.kernel))
         noise = tf.zeros_like(contribution) if part.bias is None else tf.abs(part.bias)
         return relevance * tf.math.divide_no_nan(contribution, contribution + noise)
@@ -333,13 +354,13 @@ class InnvestigateBatchNorm(Rule):
     def __init__(self, rule: LinearRule | dict[str, Any]):
         self.rule = RULES.get(rule)
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        layer = reverse_state["layer"]
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        layer = reverse_state.layer
         scale = tf.math.rsqrt(tf.square(tf.convert_to_tensor(layer.moving_variance)) + layer.epsilon)
         kernel = scale if layer.gamma is None else scale * layer.gamma
         bias = -layer.moving_mean * scale + (0.0 if layer.beta is None else layer.beta)
         part = LinearPart(kernel, bias, lambda x, k: x * k)
-        return [self.rule.share_out(Signal(Xs[0], reverse_state["nonnegative"][0]), Rs[0], part)]
+        return [self.rule.redistribute(Signal(Xs[0], reverse_state.nonnegative[0]), Rs[0], part)]
 
 
 def _signs(x):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# The published code's stabiliser, in the start relevance and in every epsilon rule.
+# The published code's stabiliser, in the relevance of the output and in every epsilon rule.
 PUBLISHED_EPSILON = 0.01
 
 
 def log_odds(probabilities: tf.Tensor, epsilon: float = PUBLISHED_EPSILON, beta: float | None = None) -> tf.Tensor:
-    """Start relevance `R = log(beta (p + epsilon) / (1 + epsilon - p))`.
+    """Relevance of the output, `R = log(beta (p + epsilon) / (1 + epsilon - p))`.
 
     Zero (nearly) for a class at chance, positive above, negative below; every class of every query has its own.
 

@@ -9,6 +9,7 @@ Rules for layers with weights are in `linear_rules`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
+from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.layer_types import ends_in_relu
@@ -63,19 +65,39 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
     return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=zero) for x in Xs]
 
 
+@dataclasses.dataclass(frozen=True)
+class LayerState:
+    """What a rule may know of a layer beside its tensors.
+
+    Attributes:
+        layer: the Keras layer.
+        call: runs the layer again on other inputs.
+        nonnegative: for each input, whether the graph says that it has no negative values.
+        present: for each input, 1 where it is a value and 0 where it is padding, of a shape that broadcasts to the
+            input's; None where a padding layer did not make it. Rules that distribute relevance without looking at the
+            values (flat, w^2, z^B) would else give a part to the padding, which is lost.
+        rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
+            activation; None: the activation hands relevance on unchanged.
+    """
+
+    layer: keras.layers.Layer
+    call: Callable[[Tensors], Tensors]
+    nonnegative: tuple[bool, ...] = (False,)
+    present: tuple[tf.Tensor | None, ...] = (None,)
+    rule_for: Callable[[keras.layers.Layer], Rule] | None = None
+
+
 class Rule(ReverseMappingBase):
     """Base of all rules. Two rules with the same parameters are equal."""
 
-    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         """Relevance of the inputs.
 
         Args:
             Xs: the layer's input tensors of the recorded forward pass.
             Ys: its output tensors.
             Rs: relevance of the outputs, shaped as `Ys`.
-            reverse_state: "layer" (the Keras layer), "call" (runs the layer again on other inputs), "nonnegative" (for
-                each input, whether the graph says that it has no negative values) and "present" (for each input,
-                where it is no padding: see `Step`).
+            reverse_state: the layer and what the graph says of its inputs.
 
         Returns:
             Relevance of the inputs, shaped as `Xs`; None for an input that gets none, so that nothing behind it is
@@ -91,13 +113,13 @@ class Rule(ReverseMappingBase):
         """What `RULES.get` makes an equal rule from."""
         return {"name": RULES.name_of(type(self)), **self.get_config()}
 
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and type(self) is type(other) and self.get_config() == other.get_config()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), repr(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
@@ -109,7 +131,7 @@ class Pass(Rule):
     For activations and, as published, for batch normalisation.
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return [Rs[0], *(tf.zeros_like(x) for x in Xs[1:])]
 
 
@@ -117,21 +139,42 @@ class Pass(Rule):
 class Mask(Rule):
     """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         # One pass over memory where a comparison and a choice take three.
         return [tf.raw_ops.ReluGrad(gradients=Rs[0], features=Ys[0])]
 
 
 @RULES.register("route")
-class Route(Rule):
-    """Each output value is a copy of one input value (or of none): its relevance goes back there.
+@RULES.register("derivative")
+class Derivative(Rule):
+    """The layer's derivative, transposed, applied to the relevance.
 
-    For reshaping, permuting, padding, cropping, concatenating, repeating. A value that was copied gathers the
-    relevance of its copies.
+    Walking back with it alone is back-propagation. Where each output value is a copy of one input value (or of none),
+    as in reshaping, permuting, padding, cropping, concatenating and repeating, relevance goes back to where the value
+    came from; a value that was copied gathers the relevance of its copies. For max-pooling, the winner takes all.
+
+    Notes:
+        It can be read from JSON as "route" too, the name for layers that copy.
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        return pull_back(reverse_state["call"], Xs, Rs)
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        return pull_back(reverse_state.call, Xs, Rs)
+
+
+@RULES.register("route_without")
+class RouteWithout(Derivative):
+    """`Derivative`, with no relevance for some of the inputs: it is lost.
+
+    Args:
+        dropped: positions of the inputs that get none.
+    """
+
+    def __init__(self, dropped: Sequence[int]):
+        self.dropped = tuple(dropped)
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        relevance = super().apply(Xs, Ys, Rs, reverse_state)
+        return [None if position in self.dropped else r for position, r in enumerate(relevance)]
 
 
 @RULES.register("gate")
@@ -145,18 +188,10 @@ class Gate(Rule):
     def __init__(self, signal: int = 0):
         self.signal = signal
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         if not 0 <= self.signal < len(Xs):
             raise ExplainError(f"`signal` must be in 0..{len(Xs) - 1}. Received: signal={self.signal}")
         return [Rs[0] if index == self.signal else tf.zeros_like(x) for index, x in enumerate(Xs)]
-
-
-@RULES.register("derivative")
-class Derivative(Rule):
-    """The layer's derivative, transposed, applied to the relevance: walking back with it is back-propagation."""
-
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        return pull_back(reverse_state["call"], Xs, Rs)
 
 
 @RULES.register("guided")
@@ -166,10 +201,10 @@ class Guided(Rule):
     Source: Springenberg et al., 2015 (guided back-propagation).
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        if ends_in_relu(reverse_state["layer"]):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        if ends_in_relu(reverse_state.layer):
             Rs = [tf.maximum(r, 0) for r in Rs]
-        return pull_back(reverse_state["call"], Xs, Rs)
+        return pull_back(reverse_state.call, Xs, Rs)
 
 
 @RULES.register("share")
@@ -183,22 +218,22 @@ class Share(Rule):
     def __init__(self, epsilon: float = 0.0):
         self.epsilon = epsilon
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        shares = [divide(r, y, self.epsilon, all(reverse_state["nonnegative"])) for r, y in zip(Rs, Ys, strict=True)]
-        return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares), strict=True)]
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        shares = [divide(r, y, self.epsilon, all(reverse_state.nonnegative)) for r, y in zip(Rs, Ys, strict=True)]
+        return [x * s for x, s in zip(Xs, pull_back(reverse_state.call, Xs, shares), strict=True)]
 
 
 @RULES.register("share_sum")
 class ShareSum(Share):
     """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part."""
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state["nonnegative"]))
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state.nonnegative))
         silent = functools.reduce(tf.logical_and, [x == 0 for x in Xs])
         return [tf.where(silent, Rs[0] / len(Xs), x * share) for x in Xs]
 
 
-def _as_json(value):
+def _as_json(value: Any) -> Any:
     if isinstance(value, Rule):
         return value.to_json()
     return list(value) if isinstance(value, tuple) else value

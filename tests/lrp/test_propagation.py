@@ -39,7 +39,7 @@ def test_record_gives_the_models_outputs_and_unrolls_nested_models():
     model, images = _residual_model(), _images()
     trace = record(model, [images])
     np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-6)
-    names = [step.layer.name for step in trace.steps]
+    names = [call.layer.name for call in trace.calls]
     assert names.index("inner") < names.index("inner_bn") < names.index("sum")
     assert trace.output_of("stem_relu").shape == (2, 6, 6, 4)
     with pytest.raises(ExplainError, match="'stm'"):
@@ -57,14 +57,14 @@ def test_record_hands_on_the_training_flag():
 
 def test_record_knows_where_values_cannot_be_negative():
     trace = record(_residual_model(), [_images()])
-    signs = {step.layer.name: step.nonnegative for step in trace.steps}
+    signs = {call.layer.name: call.state.nonnegative for call in trace.calls}
     assert signs["stem"] == (False,)
     assert signs["inner"] == (True,)
     assert signs["sum"] == (True, False)
     assert signs["pool"] == (True,)
     assert signs["scores"] == (True,)
-    for step in trace.steps:
-        for x, nonnegative in zip(step.inputs, step.nonnegative):
+    for call in trace.calls:
+        for x, nonnegative in zip(call.inputs, call.state.nonnegative):
             assert not nonnegative or tf.reduce_min(x) >= 0
 
 
@@ -92,9 +92,9 @@ def test_relevance_is_conserved_without_biases():
     model = _residual_model()
     rules = Composite(
         [
-            Entry(Epsilon(1e-7, bias=False), kind="dense"),
-            Entry(ZPlus(), kind="convolution"),
-            Entry(Pass(), kind="batch_norm"),
+            Entry(Epsilon(1e-7, bias=False), layer_type="dense"),
+            Entry(ZPlus(), layer_type="convolution"),
+            Entry(Pass(), layer_type="batch_norm"),
             *FSC.entries,
         ]
     )
@@ -110,7 +110,7 @@ def test_a_tensor_used_twice_gathers_both_relevances():
     x = L.Activation("linear", name="x")(inputs)
     model = keras.Model(inputs, L.Concatenate()([x, x]))
     trace = record(model, [tf.ones((1, 3))])
-    composite = Composite([Entry(Pass(), kind="activation"), *structural_entries()])
+    composite = Composite([Entry(Pass(), layer_type="activation"), *structural_entries()])
     (r,) = reverse(trace, tf.constant([[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]]), composite)
     np.testing.assert_allclose(r, [[11.0, 22.0, 33.0]])
 
