@@ -12,7 +12,9 @@ BACKBONES = Registry("backbone")
 
 
 class InitialWeights:
-    """Initial weights as the published models have them; the n-th one depends on `seed` and n alone, so a model is a function of its seed.
+    """Initializers as the published models have them.
+
+    The n-th one handed out depends on `seed` and n alone, so that a model is a function of its seed.
 
     Args:
         seed: an integer >= 0, or None for different weights at every call.

@@ -5,7 +5,7 @@ Vinyals et al. 2016; Chen et al., ICLR 2019, "A Closer Look at Few-shot Classifi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tensorflow import keras
 
@@ -77,7 +77,15 @@ def conv4np(
     )
 
 
-def _conv_backbone(name, image_size, width, seed, transformation, padded, pooled) -> keras.Model:
+def _conv_backbone(
+    name: str,
+    image_size: int,
+    width: int,
+    seed: int | None,
+    transformation: bool | Mapping[str, float],
+    padded: Sequence[bool],
+    pooled: Sequence[bool],
+) -> keras.Model:
     check_integer("width", width, 1)
     weights, transformed = InitialWeights(seed), Transformations(transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES, InitialWeights
@@ -98,7 +99,7 @@ def resnet12(
     return keras.Model(images, x, name="resnet12")
 
 
-def _check(image_size, widths, stages):
+def _check(image_size: int, widths: Sequence[int], stages: int) -> None:
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != stages:
         raise ConfigError(f"`widths` must hold {stages} numbers. Received: widths={widths!r}")
     for index, width in enumerate(widths):
@@ -106,7 +107,15 @@ def _check(image_size, widths, stages):
     check_integer("image_size", image_size, 1)
 
 
-def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> keras.Model:
+def _resnet(
+    name: str,
+    image_size: int,
+    stem: str,
+    blocks: Sequence[int],
+    widths: Sequence[int],
+    seed: int | None,
+    transformation: bool | Mapping[str, float],
+) -> keras.Model:
     if stem not in STEMS:
         raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
     _check(image_size, widths, stages=len(blocks))
@@ -121,19 +130,21 @@ def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> ker
     return keras.Model(images, x, name=name)
 
 
-def _stem(x, kind, width, weights):
-    size = 7 if kind == "imagenet" else 3
+def _stem(x: tf.Tensor, stem: str, width: int, weights: InitialWeights) -> tf.Tensor:
+    size = 7 if stem == "imagenet" else 3
     x = _convolution(x, width, size, 2, "stem_conv", weights)
     x = batch_normalization("stem_bn")(x)
     x = keras.layers.Activation("relu", name="stem_relu")(x)
-    if kind == "imagenet":
+    if stem == "imagenet":
         # Zeros are as good as minus infinity here: the ReLU has left nothing below zero.
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     return x
 
 
-def _simple_block(x, width, stride, name, weights, transformed):
+def _simple_block(
+    x: tf.Tensor, width: int, stride: int, name: str, weights: InitialWeights, transformed: Transformations
+) -> tf.Tensor:
     shortcut = x
     if x.shape[-1] != width or stride != 1:
         shortcut = _convolution(x, width, 1, stride, f"{name}_shortcut_conv", weights)
@@ -148,7 +159,9 @@ def _simple_block(x, width, stride, name, weights, transformed):
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _triple_block(x, width, name, weights, transformed):
+def _triple_block(
+    x: tf.Tensor, width: int, name: str, weights: InitialWeights, transformed: Transformations
+) -> tf.Tensor:
     shortcut = _convolution(x, width, 1, 2, f"{name}_shortcut_conv", weights)
     shortcut = transformed(batch_normalization(f"{name}_shortcut_bn")(shortcut), f"{name}_shortcut_transformation")
     for index, stride in enumerate((1, 2, 1), start=1):
@@ -161,7 +174,7 @@ def _triple_block(x, width, name, weights, transformed):
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _convolution(x, width, size, stride, name, weights):
+def _convolution(x: tf.Tensor, width: int, size: int, stride: int, name: str, weights: InitialWeights) -> tf.Tensor:
     # TensorFlow's "same" pads unevenly when the stride is 2; the published networks pad size // 2 on every side.
     if stride > 1 and size > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)

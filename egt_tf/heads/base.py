@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -57,7 +58,7 @@ class Head(keras.layers.Layer):
     needs_ways: bool = False
     needs_base_classes: bool = False
 
-    def __init__(self, feature_shape: Sequence[int], **kwargs):
+    def __init__(self, feature_shape: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         if len(feature_shape) != 3 or any(not side or side < 1 for side in feature_shape):
             raise ConfigError(
@@ -98,7 +99,7 @@ class Head(keras.layers.Layer):
         """Second stage: raw scores `(episodes, queries, ways)`, unbounded; larger means more alike."""
         return self.score_model(features, training=training)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         support, support_labels, query = inputs
         return self.score(self.relate(support, support_labels, query, training=training), training=training)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -30,7 +31,12 @@ class CosineHead(Head):
     """
 
     def __init__(
-        self, feature_shape: Sequence[int], scale: float = 10.0, seed: int | None = None, name: str = "cosine", **kwargs
+        self,
+        feature_shape: Sequence[int],
+        scale: float = 10.0,
+        seed: int | None = None,
+        name: str = "cosine",
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_positive("scale", scale)

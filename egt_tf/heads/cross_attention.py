@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -60,7 +61,7 @@ class CrossAttentionHead(Head):
         temperature: float = 0.025,
         seed: int | None = None,
         name: str = "cross_attention",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_integer("base_classes", base_classes, 0)
@@ -90,7 +91,7 @@ class CrossAttentionHead(Head):
         pooled_support = AttendedPrototypeMean(name="pooled_support")([prototypes, of_support])
         return keras.Model(inputs, [attended_query, pooled_support], name="relate")
 
-    def _attention(self, cosines, fusion, name):
+    def _attention(self, cosines: tf.Tensor, fusion: keras.Model, name: str) -> tf.Tensor:
         kernel = fusion(AxisMean(-2, name=f"{name}_means")(cosines))
         return FusedAttention(self.feature_shape[:2], self.temperature, name=f"{name}_attention")([cosines, kernel])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -78,7 +79,7 @@ class GraphHead(Head):
         batch_statistics: bool = True,
         seed: int | None = None,
         name: str = "graph",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         if queries_per_graph not in QUERIES_PER_GRAPH:
@@ -154,11 +155,11 @@ class GraphHead(Head):
         scores = QueryScores(self._per_graph, name="scores")(node_scores)
         return keras.Model([nodes, labels], scores, name="score")
 
-    def _new_features(self, x, name, weights):
+    def _new_features(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         x = self._neighbourhood(x, name, weights)
         return self._leaky(self._normalised(self._dense(x, self.growth, name, weights), name), name)
 
-    def _neighbourhood(self, x, name, weights):
+    def _neighbourhood(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         e = PairDifferences(name=f"{name}_differences")(x)
         for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
             step = f"{name}_adjacency{number}"
@@ -170,17 +171,19 @@ class GraphHead(Head):
         return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
 
     @staticmethod
-    def _dense(x, units, name, weights):
+    def _dense(x: tf.Tensor, units: int, name: str, weights: InitialWeights) -> tf.Tensor:
         fan_in = x.shape[-1]
         return keras.layers.Dense(
             units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
         )(x)
 
-    def _normalised(self, x, name, normalization=EpisodeBatchNormalization):
+    def _normalised(
+        self, x: tf.Tensor, name: str, normalization: type[EpisodeBatchNormalization] = EpisodeBatchNormalization
+    ) -> tf.Tensor:
         return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
 
     @staticmethod
-    def _leaky(x, name):
+    def _leaky(x: tf.Tensor, name: str) -> tf.Tensor:
         return keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(x)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

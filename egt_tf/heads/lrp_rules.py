@@ -176,7 +176,10 @@ def _(layer: PairConvolution2D, pairs: tf.Tensor, *parts: tf.Tensor) -> tuple[Li
 
     def forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
-        return layer.of_parts(*parts, kernel) if parts and x is pairs else of_pairs.forward(x, kernel)
+        if not parts or x is not pairs:
+            return of_pairs.forward(x, kernel)
+        prototypes, queries = parts
+        return layer.of_parts(prototypes, queries, kernel)
 
     return (dataclasses.replace(of_pairs, forward=forward, transposed=of_pairs.backward),)
 

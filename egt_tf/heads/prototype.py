@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -30,7 +31,7 @@ class PrototypeHead(Head):
         stays as written above.
     """
 
-    def __init__(self, feature_shape: Sequence[int], seed: int | None = None, name: str = "prototype", **kwargs):
+    def __init__(self, feature_shape: Sequence[int], seed: int | None = None, name: str = "prototype", **kwargs: Any):
         super().__init__(feature_shape, name=name, **kwargs)
 
         # === Config ===

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -58,7 +59,7 @@ class RelationHead(Head):
         batch_statistics: bool = True,
         seed: int | None = None,
         name: str = "relation",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         if loss not in LOSSES:
@@ -120,7 +121,14 @@ class RelationHead(Head):
             DropLastAxis(name="scores"),
         ]
 
-    def _block(self, convolution, shape, padding, name, weights):
+    def _block(
+        self,
+        convolution: type[keras.layers.Conv2D],
+        shape: tuple[int, int, int],
+        padding: str,
+        name: str,
+        weights: InitialWeights,
+    ) -> tuple[list[keras.layers.Layer], tuple[int, int, int]]:
         """Its layers, and the shape of their map."""
         if padding == "valid" and min(shape[:2]) < 3:
             raise ConfigError(
@@ -146,7 +154,7 @@ class RelationHead(Head):
         return layers, (height, width, self.feature_shape[-1])
 
     @staticmethod
-    def _dense(fan_in, units, name, weights):
+    def _dense(fan_in: int, units: int, name: str, weights: InitialWeights) -> keras.layers.Dense:
         return keras.layers.Dense(
             units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
         )

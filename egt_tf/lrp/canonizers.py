@@ -29,8 +29,8 @@ class _Plan:
         before: name of a weighted sum -> the normalisation of its input.
     """
 
-    after: dict[str, L.Layer]
-    before: dict[str, L.Layer]
+    after: dict[str, keras.layers.Layer]
+    before: dict[str, keras.layers.Layer]
 
     def folded(self) -> set[str]:
         """Names of all normalisations that are folded."""
@@ -53,7 +53,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     plan = _plan(model)
     folded = plan.folded()
 
-    def copy_of(layer: L.Layer) -> L.Layer:
+    def copy_of(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
             return fold_batch_norm(layer)
         if layer.name in folded:
@@ -88,7 +88,7 @@ def _plan(model: keras.Model) -> _Plan:
     return _Plan(after, before)
 
 
-def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list[L.Layer]]]:
+def _graph(model: keras.Model) -> tuple[dict[str, list[keras.layers.Layer]], dict[str, list[keras.layers.Layer]]]:
     """For each layer that is called once: whose outputs it reads, and who reads its output (None: the caller)."""
     producers: dict[str, list] = {}
     consumers: dict[str, list] = {}
@@ -104,7 +104,7 @@ def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list
     return producers, consumers
 
 
-def _is_foldable(layer: L.Layer) -> bool:
+def _is_foldable(layer: keras.layers.Layer) -> bool:
     # A normalisation by the statistics of its own input keeps none.
     if not is_layer_type(layer, "batch_norm") or not hasattr(layer, "moving_mean"):
         return False
@@ -116,7 +116,7 @@ def _is_foldable(layer: L.Layer) -> bool:
 _FOLDABLE: set[type] = {L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D}
 
 
-def register_foldable(layer_class: type[L.Layer]) -> None:
+def register_foldable(layer_class: type[keras.layers.Layer]) -> None:
     """Lets `fold_batch_norm` fold the normalisation behind layers of a class, but not of its subclasses.
 
     Args:
@@ -126,17 +126,19 @@ def register_foldable(layer_class: type[L.Layer]) -> None:
     _FOLDABLE.add(layer_class)
 
 
-def _takes_scale(layer: L.Layer) -> bool:
+def _takes_scale(layer: keras.layers.Layer) -> bool:
     """Whether the layer's output can be scaled and shifted by its weights."""
     return type(layer) in _FOLDABLE and layer.activation is keras.activations.linear
 
 
-def _takes_shift(layer: L.Layer | None) -> bool:
+def _takes_shift(layer: keras.layers.Layer | None) -> bool:
     """Whether a constant added to the layer's input is a constant added to its output; padding would spoil that."""
-    return type(layer) is L.Dense or (type(layer) in (L.Conv1D, L.Conv2D) and layer.padding == "valid")
+    return layer is not None and (
+        type(layer) is L.Dense or (type(layer) in (L.Conv1D, L.Conv2D) and layer.padding == "valid")
+    )
 
 
-def _weights(layer: L.Layer, plan: _Plan) -> list[np.ndarray]:
+def _weights(layer: keras.layers.Layer, plan: _Plan) -> list[np.ndarray]:
     weights = layer.get_weights()
     for plans, fold in ((plan.before, _fold_before), (plan.after, _fold_after)):
         if layer.name in plans:
@@ -144,7 +146,7 @@ def _weights(layer: L.Layer, plan: _Plan) -> list[np.ndarray]:
     return weights
 
 
-def _scale_and_shift(norm: L.Layer) -> Scale:
+def _scale_and_shift(norm: keras.layers.Layer) -> Scale:
     """The normalisation as `y = scale x + shift`, in float64."""
     mean, variance = (np.asarray(v, np.float64) for v in (norm.moving_mean, norm.moving_variance))
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
@@ -153,7 +155,7 @@ def _scale_and_shift(norm: L.Layer) -> Scale:
     return scale, shift - mean * scale
 
 
-def _fold_after(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
+def _fold_after(layer: keras.layers.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
     scale, shift = norm
     kernel, bias = weights[0], weights[1] if len(weights) > 1 else 0.0
     # A depthwise kernel has its output channels on two axes, (input channel, multiplier).
@@ -161,7 +163,7 @@ def _fold_after(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[
     return [kernel * by_output, bias * scale + shift]
 
 
-def _fold_before(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
+def _fold_before(layer: keras.layers.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
     scale, shift = norm
     kernel, bias = weights[0], weights[1] if len(weights) > 1 else 0.0
     moved = np.einsum("kio,i->o", kernel.reshape(-1, *kernel.shape[-2:]), shift)

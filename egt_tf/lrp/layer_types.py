@@ -13,14 +13,14 @@ from tensorflow import keras
 from egt_tf.errors import ExplainError
 
 L = keras.layers
-Predicate = Callable[[L.Layer], bool]
+Predicate = Callable[[keras.layers.Layer], bool]
 
 
 def _instance_of(*classes: type) -> Predicate:
     return lambda layer: isinstance(layer, classes)
 
 
-def _is_relu(layer: L.Layer) -> bool:
+def _is_relu(layer: keras.layers.Layer) -> bool:
     plain = isinstance(layer, L.ReLU) and not layer.negative_slope and not layer.threshold
     return plain or (isinstance(layer, L.Activation) and layer.activation is keras.activations.relu)
 
@@ -97,24 +97,24 @@ def check_layer_type(argument: str, layer_type: str) -> None:
         raise ExplainError(f"`{argument}` must be one of {', '.join(LAYER_TYPES)}. Received: {argument}={layer_type!r}")
 
 
-def treat_like(layer_class: type[L.Layer], layer_type: str) -> None:
+def treat_like(layer_class: type[keras.layers.Layer], layer_type: str) -> None:
     """Makes layers of a class, and of its subclasses, layers of a type; see `egt_tf.lrp.register_rule`."""
     check_layer_type("like", layer_type)
     _LIKE[layer_class] = layer_type
 
 
-def is_layer_type(layer: L.Layer, layer_type: str) -> bool:
+def is_layer_type(layer: keras.layers.Layer, layer_type: str) -> bool:
     """Whether `layer` is of the type named `layer_type` (a key of `LAYER_TYPES`)."""
     like = next((_LIKE[base] for base in type(layer).__mro__ if base in _LIKE), None)
     return like == layer_type or LAYER_TYPES[layer_type](layer)
 
 
-def ends_in_relu(layer: L.Layer) -> bool:
+def ends_in_relu(layer: keras.layers.Layer) -> bool:
     """Whether the layer is a ReLU or has one as its own activation."""
     return is_layer_type(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu
 
 
-def output_nonnegative(layer: L.Layer, inputs_nonnegative: Sequence[bool]) -> bool:
+def output_nonnegative(layer: keras.layers.Layer, inputs_nonnegative: Sequence[bool]) -> bool:
     """Whether the layer's outputs are known to have no negative values."""
     if ends_in_relu(layer):
         return True

@@ -55,7 +55,7 @@ class LinearPart:
 
 
 @functools.singledispatch
-def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
+def linear_parts(layer: keras.layers.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
     """Returns the weighted sums that `layer` computes one after the other; for most layers there is one.
 
     Extend it for a layer of your own with `@linear_parts.register`.
@@ -75,14 +75,14 @@ def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
 
 
 @linear_parts.register(L.Dense)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1), input_axis=-2),)
 
 
 @linear_parts.register(L.Conv1D)
 @linear_parts.register(L.Conv2D)
 @linear_parts.register(L.Conv3D)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
     return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
@@ -90,14 +90,14 @@ def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
 
 @linear_parts.register(L.DepthwiseConv1D)
 @linear_parts.register(L.DepthwiseConv2D)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     return (LinearPart(_tensor(layer.depthwise_kernel), _bias(layer), _depthwise_convolution(layer)),)
 
 
 @linear_parts.register(L.SeparableConv1D)
 @linear_parts.register(L.SeparableConv2D)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
     pointwise = LinearPart(
@@ -111,7 +111,7 @@ def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
 @linear_parts.register(L.Conv1DTranspose)
 @linear_parts.register(L.Conv2DTranspose)
 @linear_parts.register(L.Conv3DTranspose)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     if set(layer.dilation_rate) != {1}:
         raise ExplainError(
@@ -129,7 +129,7 @@ def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
 
 
 @linear_parts.register(L.BatchNormalization)
-def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     # Keras keeps the axes as a list once the layer is built.
     if [axis % len(x.shape) for axis in layer.axis] != [len(x.shape) - 1]:
         raise ExplainError(
@@ -139,7 +139,7 @@ def _(layer: L.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     return (normalization_part(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance)),)
 
 
-def normalization_part(layer: L.Layer, mean: tf.Tensor, variance: tf.Tensor) -> LinearPart:
+def normalization_part(layer: keras.layers.Layer, mean: tf.Tensor, variance: tf.Tensor) -> LinearPart:
     """A normalisation as `y = k x + b`, value by value, with its statistics as constants.
 
     Args:
@@ -153,7 +153,7 @@ def normalization_part(layer: L.Layer, mean: tf.Tensor, variance: tf.Tensor) -> 
     return LinearPart(scale, shift, lambda x, kernel: x * kernel, transposed=lambda x, kernel, s: s * kernel)
 
 
-def _convolution(layer: L.Layer) -> Forward:
+def _convolution(layer: keras.layers.Layer) -> Forward:
     return lambda x, kernel: tf.nn.convolution(
         x, kernel, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank], layer.dilation_rate
     )
@@ -163,7 +163,7 @@ def _convolution(layer: L.Layer) -> Forward:
 _FEW_CHANNELS = 4
 
 
-def _has_phases(layer: L.Layer, x: tf.Tensor) -> bool:
+def _has_phases(layer: keras.layers.Layer, x: tf.Tensor) -> bool:
     """Whether `_by_phases` is right for the layer, and faster than the derivative of the convolution."""
     stride = layer.strides[0]
     return (
@@ -215,7 +215,7 @@ def _cut(
     return full[:, begins[0] : begins[0] + sides[0], begins[1] : begins[1] + sides[1]]
 
 
-def _depthwise_convolution(layer: L.Layer) -> Forward:
+def _depthwise_convolution(layer: keras.layers.Layer) -> Forward:
     padding = layer.padding.upper()
     if layer.rank == 2:
         return lambda x, kernel: tf.nn.depthwise_conv2d(
@@ -232,7 +232,7 @@ def _depthwise_convolution(layer: L.Layer) -> Forward:
     return of_one_row
 
 
-def _check_convolution(layer: L.Layer) -> None:
+def _check_convolution(layer: keras.layers.Layer) -> None:
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
         raise ExplainError(
             "convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
@@ -241,11 +241,11 @@ def _check_convolution(layer: L.Layer) -> None:
         )
 
 
-def _weights(layer: L.Layer) -> tuple[tf.Tensor, tf.Tensor | None]:
+def _weights(layer: keras.layers.Layer) -> tuple[tf.Tensor, tf.Tensor | None]:
     return _tensor(layer.kernel), _bias(layer)
 
 
-def _bias(layer: L.Layer) -> tf.Tensor | None:
+def _bias(layer: keras.layers.Layer) -> tf.Tensor | None:
     return _tensor(layer.bias) if layer.use_bias else None
 
 

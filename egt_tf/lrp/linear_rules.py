@@ -19,6 +19,9 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
 from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, guarded_division, stabilize
 
+# Pairs of an input, or None, and a kernel.
+Products = Sequence[tuple[tf.Tensor | None, tf.Tensor]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
@@ -42,7 +45,7 @@ class Signal:
 
 
 class LinearRule(Rule):
-    """Base of the rules for layers with weights; a subclass says how the relevance of one weighted sum is redistributed.
+    """Base of the rules for layers with weights; a subclass says how one weighted sum's is redistributed.
 
     A layer's own activation lies behind its weighted sum. It gets the rule of an activation layer, so that
     Dense(activation="relu") is Dense and Activation("relu").
@@ -95,7 +98,7 @@ class Z(LinearRule):
         z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
         return signal.x * part.backward(signal.x, part.kernel, self._divide(relevance, z))
 
-    def _divide(self, relevance, z):
+    def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return guarded_division(relevance, z)
 
 
@@ -114,7 +117,7 @@ class Epsilon(Z):
             raise ExplainError(f"`epsilon` must be > 0. Received: epsilon={epsilon}")
         self.epsilon = epsilon
 
-    def _divide(self, relevance, z):
+    def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return relevance / stabilize(z, self.epsilon)
 
 
@@ -163,7 +166,7 @@ class AlphaBeta(LinearRule):
         result = self.alpha * share(((x_up, positive), (x_down, negative)), up)
         return result - self.beta * share(((x_up, negative), (x_down, positive)), down) if self.beta else result
 
-    def _biases(self, bias):
+    def _biases(self, bias: tf.Tensor | None) -> tuple[tf.Tensor | None, tf.Tensor | None]:
         if not self.bias or bias is None:
             return None, None
         return (bias, bias) if self.whole_bias else _signs(bias)
@@ -244,7 +247,7 @@ class WSquare(LinearRule):
         share = part.backward(signal.x, kernel, divide(relevance, z, self.stabilizer, one_sign=True))
         return share if signal.present is None else share * tf.cast(signal.present, share.dtype)
 
-    def _shares(self, kernel):
+    def _shares(self, kernel: tf.Tensor) -> tf.Tensor:
         return tf.square(kernel)
 
 
@@ -260,7 +263,7 @@ class Flat(WSquare):
     def __init__(self, stabilizer: float = 0.0, padding: bool = False):
         super().__init__(bias=False, stabilizer=stabilizer, padding=padding)
 
-    def _shares(self, kernel):
+    def _shares(self, kernel: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(kernel)
 
 
@@ -278,7 +281,7 @@ class Bounded(LinearRule):
         self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0, stabilizer: float = 0.0
     ):
         # Lists would make rules unhashable, and JSON has no tuples.
-        self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
+        self.low, self.high = _as_bound(low), _as_bound(high)
         self.stabilizer = stabilizer
 
     def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
@@ -363,20 +366,32 @@ class InnvestigateBatchNorm(Rule):
         return [self.rule.redistribute(Signal(Xs[0], reverse_state.nonnegative[0]), Rs[0], part)]
 
 
-def _signs(x):
+def _as_bound(bound: float | Sequence[float]) -> float | tuple[float, ...]:
+    values = np.asarray(bound, np.float64)
+    return tuple(values.tolist()) if values.ndim else float(values)
+
+
+def _signs(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.maximum(x, 0), tf.minimum(x, 0)
 
 
-def _signal_signs(signal):
+def _signal_signs(signal: Signal) -> tuple[tf.Tensor, tf.Tensor | None]:
     """x+ and x-; where the graph says x >= 0 there is no x-, and half of the work is not done."""
     return (signal.x, None) if signal.nonnegative else _signs(signal.x)
 
 
-def _add_bias(z, bias):
+def _add_bias(z: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
     return z if bias is None else z + bias
 
 
-def _share_products(part, products, bias, relevance, stabilizer, one_sign):
+def _share_products(
+    part: LinearPart,
+    products: Products,
+    bias: tf.Tensor | None,
+    relevance: tf.Tensor,
+    stabilizer: float,
+    one_sign: bool,
+) -> tf.Tensor:
     """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
     products = _side_by_side(part, [(x, kernel) for x, kernel in products if x is not None])
     z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
@@ -386,7 +401,7 @@ def _share_products(part, products, bias, relevance, stabilizer, one_sign):
     return tf.add_n([share for both in shares for share in _apart(both, width)])
 
 
-def _side_by_side(part, products):
+def _side_by_side(part: LinearPart, products: Products) -> Products:
     """The pairs as one with all their channels: a transposed convolution to 3 channels costs as much as to 6."""
     if part.input_axis is None or len(products) == 1:
         return products
@@ -394,6 +409,6 @@ def _side_by_side(part, products):
     return [(tf.concat(xs, axis=-1), tf.concat(kernels, axis=part.input_axis))]
 
 
-def _apart(share, width):
+def _apart(share: tf.Tensor, width: int | None) -> list[tf.Tensor]:
     """Undoes `_side_by_side` for what belongs to the inputs."""
     return [share] if width is None or width == share.shape[-1] else tf.split(share, share.shape[-1] // width, axis=-1)
