@@ -70,6 +70,13 @@ class EpisodicModel(keras.Model):
     Args:
         backbone: a Functional model from images to feature maps.
         head: a head for the backbone's feature maps.
+
+    Example:
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", image_size=16, seed=0)
+        >>> images = tf.zeros((1, 4, 16, 16, 3))
+        >>> labels = tf.one_hot([[0, 1, 0, 1]], 2)
+        >>> model({"support_images": images, "support_labels": labels, "query_images": images}).shape
+        TensorShape([1, 4, 2])
     """
 
     def __init__(self, backbone: keras.Model, head: Head, name: str = "episodic_model", **kwargs: Any):

@@ -35,6 +35,10 @@ def conv4(
 
     Raises:
         ConfigError: the image is too small for four poolings, or an argument is no integer in its range.
+
+    Example:
+        >>> conv4(image_size=32, width=4, seed=0).output_shape
+        (None, 2, 2, 4)
     """
     check_integer("image_size", image_size, 16)
     return _conv_backbone(
@@ -64,6 +68,10 @@ def conv4np(
 
     Raises:
         ConfigError: the image is too small, or an argument is no integer in its range.
+
+    Example:
+        >>> conv4np(image_size=20, width=4, seed=0).output_shape
+        (None, 3, 3, 4)
     """
     check_integer("image_size", image_size, 12)
     return _conv_backbone(

@@ -43,6 +43,10 @@ def resnet10(
 
     Raises:
         ConfigError: an unknown stem, not four widths, or an argument that is no integer in its range.
+
+    Example:
+        >>> resnet10(image_size=32, stem="small", widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
     """
     return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed, feature_transformation)
 
@@ -55,7 +59,12 @@ def resnet18(
     seed: int | None = None,
     feature_transformation: bool | Mapping[str, float] = False,
 ) -> keras.Model:
-    """As `resnet10`, with two simple blocks a stage."""
+    """As `resnet10`, with two simple blocks a stage.
+
+    Example:
+        >>> resnet18(image_size=32, stem="small", widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
+    """
     return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed, feature_transformation)
 
 
@@ -87,6 +96,10 @@ def resnet12(
     Notes:
         As the cross attention network was published: others call networks with max-pooling, leaky ReLU or DropBlock
         by the same name.
+
+    Example:
+        >>> resnet12(image_size=32, widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
     """
     _check(image_size, widths, stages=4)
     weights, transformed = InitialWeights(seed), Transformations(feature_transformation, seed)

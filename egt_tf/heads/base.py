@@ -48,6 +48,16 @@ class Head(keras.layers.Layer):
             for an input; empty: the first input.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
         needs_ways: whether the constructor takes `ways`, the number of classes that every episode must have.
+
+    Example:
+        >>> class Sum(Head):
+        ...     def __init__(self, feature_shape, **kwargs):
+        ...         super().__init__(feature_shape, **kwargs)
+        ...         support, labels, query = inputs = relate_inputs(feature_shape)
+        ...         self.relate_model = keras.Model(inputs, [query, labels])
+        ...         self.score_model = keras.Sequential([keras.layers.Dense(3)])
+        >>> Sum((2, 2, 4)).query_multiple(ways=3)
+        1
     """
 
     relate_model: keras.Model

@@ -28,6 +28,13 @@ class CosineHead(Head):
     Notes:
         Baseline++ learns a vector for each base class and, in each episode, fits one for each new class to its support
         images. Here the prototype is that vector and training is episodic, so that nothing is fitted in an episode.
+
+    Example:
+        >>> head = CosineHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     def __init__(

@@ -48,6 +48,13 @@ class CrossAttentionHead(Head):
         `h w`, `max(1, h w // 6)` and `h w`.
         Its guided training is `L_base + 0.5 L(weighted scores)` and lets the gradient flow through the explanation:
         guided loss alone, weight 1, `detach` off. The 0.5 is part of `loss`.
+
+    Example:
+        >>> head = CrossAttentionHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     weighted_layers = ("attended_query", "product")

@@ -62,6 +62,13 @@ class GraphHead(Head):
         changes nothing but the rounding.
         Source of the dimensions: Tseng et al., ICLR 2020, "Cross-Domain Few-Shot Classification via Learned
         Feature-Wise Transformation".
+
+    Example:
+        >>> head = GraphHead((4, 4, 8), ways=3, seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     explained_layer = "node_scores"

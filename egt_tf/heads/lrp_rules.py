@@ -48,6 +48,14 @@ class NeighbourhoodShare(Rule):
 
     Raises:
         ExplainError: a negative `epsilon`.
+
+    Example:
+        >>> layer = Neighbourhood()
+        >>> xs = [tf.constant([[[1.0], [3.0]]]), tf.constant([[[0.0, 1.0], [1.0, 0.0]]])]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)], nonnegative=(True, True))
+        >>> r = tf.constant([[[1.0, 10.0], [2.0, 20.0]]])
+        >>> NeighbourhoodShare(0.0).apply(xs, state.call(xs), [r], state)[0].numpy().ravel()
+        array([21., 12.], dtype=float32)
     """
 
     def __init__(self, epsilon: float = PUBLISHED_EPSILON, exact_identity: bool = False):
@@ -78,6 +86,12 @@ class Fraction(Rule):
 
     Args:
         epsilon: stabiliser, >= 0. Published: 0.01.
+
+    Example:
+        >>> layer, x = AxisMean(-1), tf.constant([[1.0, 3.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> Fraction(0.0).apply([x], [layer(x)], [tf.constant([8.0])], state)[0].numpy()
+        array([[2., 6.]], dtype=float32)
     """
 
     def __init__(self, epsilon: float = PUBLISHED_EPSILON):
@@ -104,6 +118,14 @@ class AttendedFraction(Fraction):
 
     Args:
         epsilon: see `Fraction`.
+
+    Example:
+        >>> layer = AttendedPrototypeMean()
+        >>> xs = [tf.ones((1, 1, 1, 2, 1)), tf.constant([1.0, 3.0], shape=(1, 1, 1, 1, 2, 1))]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> relevance, _ = AttendedFraction(0.0).apply(xs, state.call(xs), [tf.constant([[[[8.0]]]])], state)
+        >>> relevance.numpy().ravel()
+        array([2., 6.], dtype=float32)
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
@@ -114,7 +136,16 @@ class AttendedFraction(Fraction):
 
 @RULES.register("attention_gate")
 class AttentionGate(Rule):
-    """Relevance of attended query maps goes to the query unchanged, added up over the ways; none to the attention."""
+    """Relevance of attended query maps goes to the query unchanged, added up over the ways; none to the attention.
+
+    Example:
+        >>> layer = AttendedQuery()
+        >>> xs = [tf.ones((1, 1, 1, 2, 1)), tf.ones((1, 1, 3, 1, 2, 1))]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> relevance, _ = AttentionGate().apply(xs, state.call(xs), [tf.ones((1, 1, 3, 1, 2, 1))], state)
+        >>> relevance.numpy().ravel()
+        array([3., 3.], dtype=float32)
+    """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return [tf.reduce_sum(Rs[0], axis=2), None]
@@ -131,6 +162,13 @@ class ShareProduct(Rule):
     Notes:
         The published code hands the whole relevance to the query for pictures of it, and the whole to the prototype
         for pictures of the support: with 1 and 1 it is doubled. With 1/2 and 1/2 it is conserved.
+
+    Example:
+        >>> layer = PairProduct()
+        >>> xs = [tf.constant([[2.0]]), tf.constant([[3.0]])]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> [float(r) for r in ShareProduct().apply(xs, state.call(xs), [layer(xs)], state)]
+        [3.0, 3.0]
     """
 
     def __init__(self, query: float = 0.5, prototype: float = 0.5):

@@ -47,6 +47,13 @@ class RelationHead(Head):
     Notes:
         A block pools only a map of at least 2x2, so that maps too small for the published module (3x3, say) work.
         The published module convolves every pair; see `PairConvolution2D` for what is done here, with the same result.
+
+    Example:
+        >>> head = RelationHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     weighted_layers = ("pairs",)

@@ -33,6 +33,12 @@ class LRP(AnalyzerBase):
     Raises:
         ConfigError: an unknown composite.
         ValueError: an unknown mode (from innvestigate).
+
+    Example:
+        >>> dense = keras.layers.Dense(2, weights=[np.array([[1.0, 0.0], [3.0, 1.0]]), np.zeros(2)])
+        >>> analyzer = LRP(keras.Sequential([keras.Input((2,)), dense]), "lrp.z")
+        >>> analyzer.analyze(np.array([[2.0, 1.0]]))
+        array([[2., 3.]], dtype=float32)
     """
 
     def __init__(

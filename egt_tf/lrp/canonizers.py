@@ -49,6 +49,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
     Args:
         model: the model; nested models are treated likewise.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+        >>> [type(layer).__name__ for layer in fold_batch_norm(model).layers]
+        ['Dense', 'Activation']
     """
     plan = _plan(model)
     folded = plan.folded()

@@ -104,7 +104,12 @@ def treat_like(layer_class: type[keras.layers.Layer], layer_type: str) -> None:
 
 
 def is_layer_type(layer: keras.layers.Layer, layer_type: str) -> bool:
-    """Whether `layer` is of the type named `layer_type` (a key of `LAYER_TYPES`)."""
+    """Whether `layer` is of the type named `layer_type` (a key of `LAYER_TYPES`).
+
+    Example:
+        >>> is_layer_type(keras.layers.Flatten(), "route"), is_layer_type(keras.layers.Flatten(), "mean")
+        (True, False)
+    """
     like = next((_LIKE[base] for base in type(layer).__mro__ if base in _LIKE), None)
     return like == layer_type or LAYER_TYPES[layer_type](layer)
 

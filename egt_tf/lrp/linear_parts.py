@@ -30,6 +30,11 @@ class LinearPart:
             with two kernels can then be one input with their channels side by side.
         transposed: `(x, kernel, s) -> kernel transposed, applied to s`, where there is a faster way than the derivative
             of `forward`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> part.of(tf.constant([[2.0, 1.0]])).numpy()
+        array([[0.]], dtype=float32)
     """
 
     kernel: tf.Tensor
@@ -67,6 +72,14 @@ def linear_parts(layer: keras.layers.Layer, *inputs: tf.Tensor) -> tuple[LinearP
 
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
+
+    Example:
+        >>> dense = keras.layers.Dense(1)
+        >>> x = tf.ones((1, 2))
+        >>> y = dense(x)
+        >>> (part,) = linear_parts(dense, x)
+        >>> np.allclose(part.of(x), y)
+        True
     """
     raise ExplainError(
         f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "

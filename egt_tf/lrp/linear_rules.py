@@ -89,6 +89,12 @@ class Z(LinearRule):
 
     Args:
         bias: whether the bias takes part in the denominator (and keeps its share).
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Z(bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[-12.,  18.]], dtype=float32)
     """
 
     def __init__(self, bias: bool = True):
@@ -109,6 +115,12 @@ class Epsilon(Z):
     Args:
         epsilon: stabiliser, > 0. Published few-shot use: 0.01.
         bias: whether the bias takes part in the denominator (and keeps its share).
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Epsilon(1.0, bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[-6.,  9.]], dtype=float32)
     """
 
     def __init__(self, epsilon: float = 1e-7, bias: bool = True):
@@ -134,6 +146,12 @@ class AlphaBeta(LinearRule):
         bias: whether the bias takes part in the denominators.
         whole_bias: put the whole bias into both denominators, as innvestigate does.
         stabilizer: added to the denominators with their sign; 0 guards exact zeros only.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> AlphaBeta(2.0, 1.0, bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[12., -6.]], dtype=float32)
     """
 
     def __init__(
@@ -179,6 +197,12 @@ class ZPlus(AlphaBeta):
     Args:
         bias: whether the positive part of the bias takes part in the denominators.
         stabilizer: see `AlphaBeta`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> ZPlus(bias=True).redistribute(Signal(x), r, part).numpy()
+        array([[4., 0.]], dtype=float32)
     """
 
     def __init__(self, bias: bool = False, stabilizer: float = 0.0):
@@ -200,6 +224,12 @@ class Gamma(LinearRule):
         bias_in_sign: whether the sign of a unit is that of what the layer computes, bias included. With a bias that
             the denominators leave out (`bias=False`), a unit can then be called firing whose contributions nearly
             cancel, and relevance grows there; False takes the sign of the contributions alone.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Gamma(1.0, bias=False, bias_in_sign=False).redistribute(Signal(x), r, part).numpy()
+        array([[-3.,  9.]], dtype=float32)
     """
 
     def __init__(self, gamma: float = 0.25, bias: bool = True, stabilizer: float = 0.0, bias_in_sign: bool = True):
@@ -232,6 +262,12 @@ class WSquare(LinearRule):
         bias: whether the squared bias takes part in the denominator.
         stabilizer: see `AlphaBeta`.
         padding: whether what a padding layer added gets a share too, as innvestigate has it; that share is lost.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> WSquare().redistribute(Signal(x), r, part).numpy()
+        array([[0.6, 5.4]], dtype=float32)
     """
 
     def __init__(self, bias: bool = False, stabilizer: float = 0.0, padding: bool = False):
@@ -258,6 +294,12 @@ class Flat(WSquare):
     Args:
         stabilizer: see `AlphaBeta`.
         padding: see `WSquare`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Flat().redistribute(Signal(x), r, part).numpy()
+        array([[3., 3.]], dtype=float32)
     """
 
     def __init__(self, stabilizer: float = 0.0, padding: bool = False):
@@ -275,6 +317,12 @@ class Bounded(LinearRule):
         low: smallest possible input (below or at 0), a number or one for each channel.
         high: largest possible input.
         stabilizer: see `AlphaBeta`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Bounded(0.0, 4.0).redistribute(Signal(x), r, part).numpy()
+        array([[1.0909091, 4.909091 ]], dtype=float32)
     """
 
     def __init__(
@@ -306,6 +354,12 @@ class AlphaBetaX(LinearRule):
         innvestigate's presets use alpha (2, 0) and beta (1, 0) for batch normalisation. Its own version weighs
         `r(x-, w-)` by beta[1] and gives it the negative bias; this one by alpha[1], with the positive bias. For these
         numbers both are the same.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> AlphaBetaX().redistribute(Signal(x), r, part).numpy()
+        array([[ 8., -6.]], dtype=float32)
     """
 
     def __init__(self, alpha: Sequence[float] = (2.0, 0.0), beta: Sequence[float] = (1.0, 0.0)):
@@ -335,6 +389,11 @@ class Magnitude(LinearRule):
     """`R |x w| / (|x w| + |b|)`, value by value: what the published CAN code does to batch normalisation.
 
     For layers that scale and shift each value; exact zeros of the denominator are guarded.
+
+    Example:
+        >>> part = LinearPart(tf.constant([2.0, 1.0]), tf.constant([-2.0, 0.0]), tf.multiply)
+        >>> Magnitude().redistribute(Signal(tf.ones((1, 2))), tf.ones((1, 2)), part).numpy()
+        array([[0.5, 1. ]], dtype=float32)
     """
 
     def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
@@ -352,6 +411,10 @@ class InnvestigateBatchNorm(Rule):
 
     Args:
         rule: the rule for the scaling layer, or its configuration.
+
+    Example:
+        >>> InnvestigateBatchNorm(Z())
+        InnvestigateBatchNorm(rule={'name': 'z', 'bias': True})
     """
 
     def __init__(self, rule: LinearRule | dict[str, Any]):

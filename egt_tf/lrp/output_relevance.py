@@ -24,6 +24,10 @@ def log_odds(probabilities: tf.Tensor, epsilon: float = PUBLISHED_EPSILON, beta:
     Notes:
         The published code has beta = 4 at any number of ways; at 5 ways this is the default.
         Source: Sun et al., ICPR 2020.
+
+    Example:
+        >>> log_odds(tf.constant([0.5, 0.25, 0.25, 0.0, 0.0])).numpy().round(2)
+        array([ 1.39,  0.31,  0.31, -3.23, -3.23], dtype=float32)
     """
     if beta is None:
         beta = tf.cast(tf.shape(probabilities)[-1] - 1, probabilities.dtype)

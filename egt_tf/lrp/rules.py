@@ -78,6 +78,11 @@ class LayerState:
             values (flat, w^2, z^B) would else give a part to the padding, which is lost.
         rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
             activation; None: the activation hands relevance on unchanged.
+
+    Example:
+        >>> relu = keras.layers.ReLU()
+        >>> LayerState(relu, lambda xs: [relu(*xs)]).nonnegative
+        (False,)
     """
 
     layer: keras.layers.Layer
@@ -88,7 +93,15 @@ class LayerState:
 
 
 class Rule(ReverseMappingBase):
-    """Base of all rules. Two rules with the same parameters are equal."""
+    """Base of all rules. Two rules with the same parameters are equal.
+
+    Example:
+        >>> class Half(Rule):
+        ...     def apply(self, Xs, Ys, Rs, reverse_state):
+        ...         return [0.5 * Rs[0]]
+        >>> Half() == Half()
+        True
+    """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         """Relevance of the inputs.
@@ -129,6 +142,13 @@ class Pass(Rule):
     """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
 
     For activations and, as published, for batch normalisation.
+
+    Example:
+        >>> layer = keras.layers.Activation("tanh")
+        >>> xs, r = [tf.constant([[1.0, -3.0]])], tf.constant([[5.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Pass().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 7.]], dtype=float32)]
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
@@ -137,7 +157,15 @@ class Pass(Rule):
 
 @RULES.register("mask")
 class Mask(Rule):
-    """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
+    """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through.
+
+    Example:
+        >>> layer = keras.layers.ReLU()
+        >>> xs, r = [tf.constant([[1.0, -3.0]])], tf.constant([[5.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Mask().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 0.]], dtype=float32)]
+    """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         # One pass over memory where a comparison and a choice take three.
@@ -155,6 +183,14 @@ class Derivative(Rule):
 
     Notes:
         It can be read from JSON as "route" too, the name for layers that copy.
+
+    Example:
+        >>> layer = keras.layers.Permute((2, 1))
+        >>> xs, r = [tf.constant([[[1.0], [2.0]]])], tf.constant([[[5.0, 7.0]]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Derivative().apply(xs, state.call(xs), [r], state)]
+        [array([[[5.],
+                [7.]]], dtype=float32)]
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
@@ -167,6 +203,13 @@ class RouteWithout(Derivative):
 
     Args:
         dropped: positions of the inputs that get none.
+
+    Example:
+        >>> layer = keras.layers.Concatenate()
+        >>> xs, r = [tf.ones((1, 1)), tf.ones((1, 2))], tf.constant([[5.0, 6.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> RouteWithout([1]).apply(xs, state.call(xs), [r], state)[1] is None
+        True
     """
 
     def __init__(self, dropped: Sequence[int]):
@@ -183,6 +226,13 @@ class Gate(Rule):
 
     Args:
         signal: which input is the signal; it has the shape of the output.
+
+    Example:
+        >>> layer = keras.layers.Multiply()
+        >>> xs, r = [tf.ones((1, 1)), 2 * tf.ones((1, 1))], tf.constant([[5.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> [float(x) for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
+        [5.0, 0.0]
     """
 
     def __init__(self, signal: int = 0):
@@ -199,6 +249,13 @@ class Guided(Rule):
     """The derivative, which behind a ReLU lets only positive relevance back: `max(R, 0) dy/dx`.
 
     Source: Springenberg et al., 2015 (guided back-propagation).
+
+    Example:
+        >>> layer = keras.layers.ReLU()
+        >>> xs, r = [tf.constant([[1.0, 3.0]])], tf.constant([[5.0, -7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Guided().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 0.]], dtype=float32)]
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
@@ -213,6 +270,14 @@ class Share(Rule):
 
     For layers that are linear in their inputs and have no weights (average pooling, means, sums), and for
     max-pooling, where the winner takes all. With `epsilon=0` only exact zeros of `y` are guarded.
+
+    Example:
+        >>> layer = keras.layers.GlobalAveragePooling1D()
+        >>> xs, r = [tf.constant([[[1.0], [3.0]]])], tf.constant([[8.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Share().apply(xs, state.call(xs), [r], state)]
+        [array([[[2.],
+                [6.]]], dtype=float32)]
     """
 
     def __init__(self, epsilon: float = 0.0):
@@ -225,7 +290,15 @@ class Share(Rule):
 
 @RULES.register("share_sum")
 class ShareSum(Share):
-    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part."""
+    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part.
+
+    Example:
+        >>> layer = keras.layers.Add()
+        >>> xs, r = [tf.constant([[1.0, 0.0]]), tf.constant([[3.0, 0.0]])], tf.constant([[8.0, 2.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)], nonnegative=(True, True))
+        >>> [x.numpy() for x in ShareSum().apply(xs, state.call(xs), [r], state)]
+        [array([[2., 1.]], dtype=float32), array([[6., 1.]], dtype=float32)]
+    """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state.nonnegative))
