@@ -97,7 +97,6 @@ class Head(keras.layers.Layer):
             support: features of the support images, `(episodes, support, height, width, channels)`.
             support_labels: one-hot labels, `(episodes, support, ways)`.
             query: features of the query images, `(episodes, queries, height, width, channels)`.
-
             training: whether normalisations use the statistics of the call.
 
         Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.linear_rules import (
@@ -179,15 +179,19 @@ def lrp_epsilon(epsilon: float = 1e-7, innvestigate_batch_norm: bool = False) ->
     return _innvestigate("lrp.epsilon", *3 * (Epsilon(epsilon),), innvestigate_batch_norm)
 
 
-def _register_same_everywhere(name: str, rule: LinearRule, meaning: str) -> None:
+def _register(name: str, summary: str, factory: Callable[..., Composite]) -> None:
+    factory.__doc__ = f"innvestigate's {summary}."
+    COMPOSITES.register(name)(factory)
+
+
+def _same_everywhere(name: str, rule: LinearRule) -> Callable[..., Composite]:
     def composite(innvestigate_batch_norm: bool = False) -> Composite:
         return _innvestigate(name, rule, rule, rule, innvestigate_batch_norm)
 
-    composite.__doc__ = f"innvestigate's {name}: {meaning}."
-    COMPOSITES.register(name)(composite)
+    return composite
 
 
-for _name, _rule, _meaning in (
+for _name, _rule, _summary in (
     ("lrp.z", Z(), "the plain rule for every layer with weights"),
     ("lrp.w_square", WSquare(padding=True), "the squared weights for every layer with weights"),
     ("lrp.flat", Flat(padding=True), "equal shares for every layer with weights"),
@@ -203,23 +207,23 @@ for _name, _rule, _meaning in (
         "positive and negative contributions apart, the whole bias in each",
     ),
 ):
-    _register_same_everywhere(_name, _rule, _meaning)
+    _register(_name, f"{_name}: {_summary}", _same_everywhere(_name, _rule))
 
 
-def _register_preset(letter: str, alpha: float, first: Rule | None) -> None:
-    name = f"lrp.sequential_preset_{letter}" + ("" if first is None else "_flat")
+def _preset(name: str, alpha: float, first: Rule | None) -> Callable[..., Composite]:
     convolution = AlphaBeta(alpha, alpha - 1.0, whole_bias=True)
 
     def composite(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
         return _innvestigate(name, Epsilon(epsilon), convolution, AlphaBetaX(), innvestigate_batch_norm, first)
 
-    plain = f": dense epsilon 0.1, convolution alpha {alpha:.0f} beta {alpha - 1:.0f}."
-    composite.__doc__ = f"innvestigate's preset {letter.upper()}" + (
-        plain if first is None else " with equal shares in the first layer."
-    )
-    COMPOSITES.register(name)(composite)
+    return composite
 
 
-for _first in (None, Flat(padding=True)):
-    _register_preset("a", 1.0, _first)
-    _register_preset("b", 2.0, _first)
+for _letter, _alpha, _flat, _summary in (
+    ("a", 1.0, False, "preset A: dense epsilon 0.1, convolution alpha 1 beta 0"),
+    ("b", 2.0, False, "preset B: dense epsilon 0.1, convolution alpha 2 beta 1"),
+    ("a_flat", 1.0, True, "preset A with equal shares in the first layer"),
+    ("b_flat", 2.0, True, "preset B with equal shares in the first layer"),
+):
+    _name = f"lrp.sequential_preset_{_letter}"
+    _register(_name, _summary, _preset(_name, _alpha, Flat(padding=True) if _flat else None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +14,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import Epsilon, ZPlus
 from egt_tf.lrp.presets import structural_entries
-from egt_tf.lrp.rules import Pass
+from egt_tf.lrp.rules import LayerState, Mask, Pass
 
 L = keras.layers
 FSC = COMPOSITES.get("fsc")
@@ -154,6 +156,31 @@ def test_explaining_leaves_the_model_as_it_was():
         np.testing.assert_array_equal(old, new)
     assert flags == [layer.trainable for layer in model.layers]
     np.testing.assert_array_equal(output, model(images).numpy())
+
+
+def test_a_weighted_sum_takes_relevance_through_its_own_activation_by_the_rule_for_it():
+    layer = L.Dense(3, activation="relu")
+    x, r = tf.constant([[1.0, -2.0]]), tf.constant([[1.0, 2.0, 3.0]])
+    y = layer(x)
+    layer.set_weights([np.array([[1.0, -1.0, 2.0], [1.0, 0.5, -1.0]], np.float32), np.zeros(3, np.float32)])
+    y, state = layer(x), LayerState(layer, lambda xs: [layer(*xs)])
+    np.testing.assert_array_equal(y > 0, [[False, False, True]])
+
+    def relevance(r, state):
+        return Epsilon(0.1).apply([x], [y], [r], state)[0]
+
+    asked = []
+
+    def rule_for(activation):
+        asked.append(activation)
+        return Mask()
+
+    masked = relevance(r, dataclasses.replace(state, rule_for=rule_for))
+    np.testing.assert_array_equal(masked, relevance(r * [[0.0, 0.0, 1.0]], state))
+    assert np.any(masked != relevance(r, state))
+    (activation,) = asked
+    assert isinstance(activation, L.Activation)
+    assert activation.activation is keras.activations.relu
 
 
 def test_zero_images_give_finite_relevance():
