@@ -158,10 +158,18 @@ EXTENSION_POINTS = {
     "canonizers": ("fold_batch_norm", "register_foldable"),
     "composites": ("register_rule",),
     "linear_parts": ("LinearPart", "linear_parts", "normalization_part"),
-    "output_relevance": ("PUBLISHED_EPSILON",),
     "plain_operations": ("Transposed", "plain_derivative"),
-    "presets": ("ZENNIT_STABILIZER",),
-    "rules": ("RULES", "LayerState", "Pass", "Rule", "Tensors", "divide", "stabilize"),
+    "rules": (
+        "PUBLISHED_EPSILON",
+        "RULES",
+        "ZENNIT_STABILIZER",
+        "LayerState",
+        "Pass",
+        "Rule",
+        "Tensors",
+        "divide",
+        "stabilize",
+    ),
 }
 
 

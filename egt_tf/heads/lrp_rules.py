@@ -26,10 +26,18 @@ from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, S
 from egt_tf.lrp.canonizers import register_foldable
 from egt_tf.lrp.composites import register_rule
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts, normalization_part
-from egt_tf.lrp.output_relevance import PUBLISHED_EPSILON
 from egt_tf.lrp.plain_operations import Transposed, plain_derivative
-from egt_tf.lrp.presets import ZENNIT_STABILIZER
-from egt_tf.lrp.rules import RULES, LayerState, Pass, Rule, Tensors, divide, stabilize
+from egt_tf.lrp.rules import (
+    PUBLISHED_EPSILON,
+    RULES,
+    ZENNIT_STABILIZER,
+    LayerState,
+    Pass,
+    Rule,
+    Tensors,
+    divide,
+    stabilize,
+)
 
 # === Graph head ===
 

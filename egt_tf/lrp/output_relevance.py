@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# The published code's stabiliser, in the relevance of the output and in every epsilon rule.
-PUBLISHED_EPSILON = 0.01
+from egt_tf.lrp.rules import PUBLISHED_EPSILON
 
 
 def log_odds(probabilities: tf.Tensor, epsilon: float = PUBLISHED_EPSILON, beta: float | None = None) -> tf.Tensor:

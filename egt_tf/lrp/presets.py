@@ -19,15 +19,23 @@ from egt_tf.lrp.linear_rules import (
     Z,
     ZPlus,
 )
-from egt_tf.lrp.output_relevance import PUBLISHED_EPSILON
-from egt_tf.lrp.rules import Derivative, Gate, Mask, Pass, RouteWithout, Rule, Share, ShareSum
+from egt_tf.lrp.rules import (
+    PUBLISHED_EPSILON,
+    ZENNIT_STABILIZER,
+    Derivative,
+    Gate,
+    Mask,
+    Pass,
+    RouteWithout,
+    Rule,
+    Share,
+    ShareSum,
+)
 from egt_tf.registry import Registry
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD
 
 COMPOSITES = Registry("composite")
 
-# zennit's, in every denominator.
-ZENNIT_STABILIZER = 1e-6
 # Black and white after the normalisation by ImageNet's mean and standard deviation, channel by channel.
 DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))

@@ -27,6 +27,10 @@ RULES = Registry("rule")
 
 # innvestigate and the published code guard exact zeros with this number, and nothing else.
 ZERO_GUARD = 1e-7
+# The published code's stabiliser, in the relevance of the output and in every epsilon rule.
+PUBLISHED_EPSILON = 0.01
+# zennit's, in every denominator.
+ZENNIT_STABILIZER = 1e-6
 
 Tensors = Sequence[tf.Tensor]
 

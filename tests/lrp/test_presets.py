@@ -12,8 +12,8 @@ from tensorflow import keras
 from egt_tf.errors import ConfigError
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
-from egt_tf.lrp.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
-from egt_tf.lrp.rules import Derivative, Mask, Pass, Share, ShareSum
+from egt_tf.lrp.presets import BRIGHTEST, DARKEST
+from egt_tf.lrp.rules import ZENNIT_STABILIZER, Derivative, Mask, Pass, Share, ShareSum
 from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import Job, Network, build_network, named, random_weights, run_oracle
 from tests.lrp.test_reference_rules import IV_ALPHA2, IV_FLAT, IV_RULES, _everywhere, _preset, _ReferenceWalk

@@ -36,8 +36,8 @@ from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus
-from egt_tf.lrp.presets import ZENNIT_STABILIZER, structural_entries
-from egt_tf.lrp.rules import Derivative, Pass, Rule, Share
+from egt_tf.lrp.presets import structural_entries
+from egt_tf.lrp.rules import ZENNIT_STABILIZER, Derivative, Pass, Rule, Share
 from egt_tf.published.names import conv_layers, resnet12_layers
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights
 
