@@ -27,14 +27,14 @@ class GuidedScores:
     Attributes:
         plain: raw scores `(episodes, queries, ways)`.
         guided: what the head makes of the weighted features to learn from (`Head.training_scores`).
-        start: relevance that the explanation started from.
+        output_relevance: relevance that the explanation started from.
         relevance: relevance of each of the head's weighted tensors (`Head.weighted_layers`), shaped as it is.
         weights: what each of them was weighted with, in [0, 2].
     """
 
     plain: tf.Tensor
     guided: tf.Tensor
-    start: tf.Tensor
+    output_relevance: tf.Tensor
     relevance: tuple[tf.Tensor, ...]
     weights: tuple[tf.Tensor, ...]
 
@@ -85,16 +85,16 @@ def guided_scores(
     features = tf.nest.flatten(features)
     trace = record(head.score_model, features, training, nonnegative, raw=False)
     explained = trace.detached() if detach else trace
-    of = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
-    at = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
+    source = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
+    targets = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
     # Near certainty, half precision has no digits left for what the logarithm is of.
-    start = log_odds(head.probabilities(widen(of)), beta=beta)
-    relevance = tuple(reverse(explained, start, composite, at, of))
+    output_relevance = log_odds(head.probabilities(widen(source)), beta=beta)
+    relevance = tuple(reverse(explained, output_relevance, composite, targets, source))
     # The rules read the layers' weights, so constant features alone would not make constant weights.
     constant = tf.stop_gradient if detach else tf.identity
     weights = tuple(constant(relevance_weights(r)) for r in relevance)
     guided = head.training_scores(features, trace.outputs[0], weights, training=training)
-    return GuidedScores(trace.outputs[0], guided, start, relevance, weights)
+    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, weights)
 
 
 @dataclasses.dataclass(frozen=True)

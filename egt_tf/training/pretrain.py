@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.config import RunConfig
 from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
 from egt_tf.data.mixture import open_mixture

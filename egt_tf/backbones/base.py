@@ -1,4 +1,4 @@
-"""Initial weights of the published models, each drawn with a seed of its own."""
+"""What backbones share: the table of their names, and initial weights that follow from a seed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import numpy as np
 from tensorflow import keras
 
 from egt_tf.errors import check_integer
+from egt_tf.registry import Registry
+
+BACKBONES = Registry("backbone")
 
 
 class InitialWeights:
-    """Hands out initializers; the n-th one depends on `seed` and n alone, so a model is a function of its seed.
+    """Initializers as the published models have them.
+
+    The n-th one handed out depends on `seed` and n alone, so that a model is a function of its seed.
 
     Args:
         seed: an integer >= 0, or None for different weights at every call.

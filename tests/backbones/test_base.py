@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 
 
 def test_convolution_has_the_published_spread():
