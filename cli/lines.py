@@ -29,7 +29,8 @@ def picture_names(images: Sequence[Path], ending: str) -> list[Path]:
         images: files.
         ending: goes between the name of the image and ".png".
     """
-    names, taken = [], Counter()
+    names: list[Path] = []
+    taken: Counter[str] = Counter()
     for image in images:
         taken[image.stem] += 1
         number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
