@@ -12,7 +12,7 @@ from .bundled import bundled_model, bundled_sample, describe_bundled
 from .lines import picture_names, prediction_line, say_left_out
 
 if TYPE_CHECKING:
-    from egt_tf.explain import EpisodeExplanation, Explainer
+    from egt_tf.explain import Explainer
 
 _RUNS = "runs"
 
@@ -89,11 +89,13 @@ def explain(
     figures = [out] if out is not None else picture_names(images, "explained")
     for image, query, figure in zip(images, queries, figures, strict=True):
         explanations = [explainer.explain(query, support, target, each, image.name) for each in methods]
+        first = explanations[0]
         if compare:
             draw_comparison(explanations, figure)
         else:
-            save_figure(explanations[0], figure)
-        click.echo(f"{_prediction(image, explanations[0])}  figure: {figure}")
+            save_figure(first, figure)
+        line = prediction_line(image, first.class_names[first.predicted], first.probabilities[first.predicted])
+        click.echo(f"{line}  figure: {figure}")
     return None
 
 
@@ -145,11 +147,6 @@ def _open(sample: bool, folder: Path | None, exported: Path | None, asked: bool)
         return run, f"the newest run {run.run.path}"
     bundled = bundled_model()
     return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
-
-
-def _prediction(image: Path, explanation: EpisodeExplanation) -> str:
-    predicted = explanation.predicted
-    return prediction_line(image, explanation.class_names[predicted], explanation.probabilities[predicted])
 
 
 def _list_methods() -> None:

@@ -42,6 +42,15 @@ class OneByOne:
     Args:
         model: the classifier.
         composite: gives each layer its rule of relevance.
+
+    Example:
+        >>> from egt_tf.lrp import COMPOSITES
+        >>> model = EpisodicModel.build_from("conv4", "relation", image_size=32, seed=1)
+        >>> answers = OneByOne(model, COMPOSITES.get("fsc"))
+        >>> support = answers.features(np.zeros((2, 32, 32, 3), np.uint8))
+        >>> images, targets = np.full((3, 32, 32, 3), 200, np.uint8), tf.constant([0, 1, -1], tf.int64)
+        >>> answers.relevance(support, tf.eye(2), images, targets).images.shape
+        TensorShape([3, 32, 32])
     """
 
     def __init__(self, model: EpisodicModel, composite: Composite):

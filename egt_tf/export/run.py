@@ -35,9 +35,10 @@ class RunExport:
         support_name: what it is called in the card, or None.
 
     Example:
-        >>> import inspect
-        >>> list(inspect.signature(RunExport.write).parameters)
-        ['self', 'name_folder', 'version', 'calibration']
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> "embed" in RunExport(RunFolder(Path("runs/first")), ready, None, None).ready.signatures
+        True
     """
 
     run: RunFolder

@@ -49,6 +49,11 @@ class ServableModel:
         support: the classes it knows without being told, or None.
         signatures: by name.
         limits: how much a request may hold.
+
+    Example:
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> ready.model.model.image_size, ready.support is None
+        (16, True)
     """
 
     model: OneByOne
@@ -74,6 +79,12 @@ def make_servable(
     Raises:
         ConfigError: an unknown composite.
         ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> "serving_default" in make_servable(model, support).signatures
+        True
     """
     _check_ways(model.head, support)
     limits.check_head(model.head)
@@ -95,6 +106,12 @@ def make_portable(
         ExplainError: the composite has no rule for a layer.
         ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations that
             other engines do not have.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> list(make_portable(model, support).signatures)
+        ['serving_default']
     """
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
@@ -149,6 +166,12 @@ def write_version(
         ExportError: the version is there already, or `name_folder` is no folder.
         ExplainError: the composite has no rule for a layer.
         OSError: it cannot be written.
+
+    Example:
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> one = {"embed_floats": ready.signatures["embed_floats"]}  # the others take longer to write
+        >>> write_version(dataclasses.replace(ready, signatures=one), Path(tempfile.mkdtemp(), "first")).name
+        '1'
     """
     check_version(name_folder, version)
     with _hidden_folder(name_folder) as folder:
@@ -164,6 +187,10 @@ def check_version(name_folder: Path, version: int | None) -> Path:
 
     Raises:
         ExportError: see `write_version`.
+
+    Example:
+        >>> check_version(Path(tempfile.mkdtemp()), None).name
+        '1'
     """
     if name_folder.exists() and not name_folder.is_dir():
         raise ExportError(f"the model's folder {name_folder} must be a folder. Received: a file")

@@ -104,7 +104,8 @@ def read_support_files(folder: str | os.PathLike[str]) -> SupportFiles:
     source = open_source(f"folder:{os.fspath(folder)}")
     members = source.split("all").members
     shots = min(len(images) for images in members)
-    files = tuple(source.encoded(int(index)) for images in members for index in images[:shots])
+    # The images of a folder have files; only those that are drawn have none.
+    files = tuple(source.encoded(int(index)) for images in members for index in images[:shots])  # type: ignore[misc]
     return SupportFiles(source.class_names, files, shots, sum(len(images) - shots for images in members))
 
 
