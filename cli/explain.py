@@ -79,8 +79,8 @@ def explain(
     from egt_tf.figures import draw_comparison, save_figure
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
-    methods = [None if name is None else get_method(name) for name in names]
-    explainer, description = _open(sample, folder, exported, asked=method is not None or compare is not None)
+    methods = [get_method(name) if name else None for name in names]
+    explainer, description = _open(sample, folder, exported, asked=bool(method or compare))
     support = chosen_support(explainer, support_folder)
     queries = [load_image(image, explainer.image_size) for image in images]
     where = "its stored support set" if support_folder is None else f"the support set {support_folder}"

@@ -88,6 +88,7 @@ def test_the_wheel_holds_the_bundled_model_and_no_other(wheel):
 
 def test_the_wheel_says_that_it_is_typed(wheel):
     assert "egt_tf/py.typed" in wheel
+    assert tree_of("egt_tf", "*.pyi") == {name for name in wheel if name.endswith(".pyi")}
 
 
 def test_the_wheel_takes_no_common_top_level_name(wheel):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,19 @@ def test_public_names_resolve_and_none_is_that_of_a_module(package):
 def test_an_unknown_name_is_refused(package):
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'LPR'"):
         getattr(importlib.import_module(package), "LPR")  # noqa: B009 - a misspelt name, looked up at run time
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_are_told_the_same_names(package):
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    told = {
+        alias.asname: getattr(importlib.import_module(node.module), alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == {name: getattr(module, name) for name in public_names(package) if name != "__version__"}
 
 
 def test_public_names_stay_what_they_are_when_every_module_is_imported():
