@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .table import table
+from .lines import table
 
 HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validation", "written")
 

@@ -223,6 +223,23 @@ class RunFolder:
             raise RunError(f"{self.metrics_file} must hold one JSON object a line. Received: {error}") from error
 
 
+def load_model(path: str | os.PathLike[str]) -> EpisodicModel:
+    """The model of a run folder with its best weights.
+
+    Args:
+        path: as `egt-tf train --run` was given it.
+
+    Raises:
+        RunError: see `RunFolder.load_model`.
+
+    Example:
+        >>> load_model("no/such/run")
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
+    """
+    return RunFolder(Path(path)).load_model()
+
+
 def has_run(root: str | os.PathLike) -> bool:
     """Whether `newest_run` finds one."""
     return bool(_weight_files(root))

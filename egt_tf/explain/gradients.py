@@ -86,7 +86,7 @@ def smoothgrad(
     _check_count("samples", samples)
     weights = select(record(model, inputs).outputs[0])
 
-    def noisy(x, seeds):
+    def noisy(x: tf.Tensor, seeds: tuple[int, int]) -> tf.Tensor:
         deviation = noise * (tf.reduce_max(x) - tf.reduce_min(x))
         return x + deviation * tf.random.stateless_normal(tf.shape(x), seeds, dtype=x.dtype)
 

@@ -88,6 +88,24 @@ class Head(keras.layers.Layer):
         """The number of queries in an episode must be a multiple of this."""
         return 1
 
+    def filler_queries(self, support_size: int | tf.Tensor, ways: int | tf.Tensor) -> tf.Tensor:
+        """Which support images are scored beside a query that is asked about alone, the first of its episode.
+
+        A head that normalises by the statistics of its episode needs more than one query to have any: all support
+        images then. Where the number of queries must be a multiple (`query_multiple`), support images fill it up,
+        again from the first.
+
+        Args:
+            support_size: number of support images.
+            ways: number of classes.
+
+        Returns:
+            Indices of support images, int32 `(fillers,)`; none for a head whose scores depend on no other query.
+        """
+        count = support_size if self.uses_batch_statistics else 0
+        count += -(1 + count) % self.query_multiple(ways)
+        return tf.range(count) % support_size
+
     def relate(
         self, support: tf.Tensor, support_labels: tf.Tensor, query: tf.Tensor, training: bool | None = None
     ) -> tf.Tensor | list[tf.Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sampling import draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.data.support import SupportSet
@@ -18,7 +18,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import explain_image
-from egt_tf.figures.explanation import page_pixels
+from egt_tf.figures.explanation import draw_explanation
 from egt_tf.files import write_png
 from egt_tf.runs import RunFolder
 
@@ -94,7 +94,7 @@ class ExplanationFigures(keras.callbacks.Callback):
         for number in range(QUERIES):
             support, query, truth = self._query(number, model.image_size)
             pages.append(
-                page_pixels(
+                draw_explanation(
                     explain_image(
                         model,
                         support,
@@ -103,9 +103,9 @@ class ExplanationFigures(keras.callbacks.Callback):
                         image_name=f"truth: {truth}",
                         run_name=f"{self.run.path.resolve().name}, epoch {epoch}",
                     )
-                )
+                ).pixels()
             )
-        # Names of different lengths never change the width of a page.
+        # Names of different lengths never change the width of a figure.
         return np.concatenate(pages)
 
     def _query(self, number: int, size: int) -> tuple[SupportSet, np.ndarray, str]:
@@ -117,4 +117,4 @@ class ExplanationFigures(keras.callbacks.Callback):
         return SupportSet(names, support), self._image(episode.query[position, 0], size), names[position]
 
     def _image(self, index: int, size: int) -> np.ndarray:
-        return evaluation_image(self.images.read(int(index)), size).numpy()
+        return resized_centre(self.images.read(int(index)), size).numpy()

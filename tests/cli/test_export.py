@@ -16,8 +16,8 @@ from PIL import Image
 from egt_tf.data.images import MAX_PIXELS
 from egt_tf.data.support import load_image, load_support
 from egt_tf.errors import ExportError
-from egt_tf.export.limits import MAX_IMAGES
 from egt_tf.export.one_by_one import OneByOne
+from egt_tf.export.requests import MAX_IMAGES
 from egt_tf.runs import RunFolder
 from egt_tf.serving.exported_model import ExportedModel
 from egt_tf_cli.export import export

@@ -14,10 +14,10 @@ from PIL import Image
 
 from egt_tf.data import synthetic
 from egt_tf.data.images import decode_image
-from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.export.saved_model import served, served_portably, write_version
+from egt_tf.export.saved_model import make_portable, make_servable, write_version
 from egt_tf.serving.exported_model import ExportedModel
 
 SIZE, WAYS, SHOTS = 32, 3, 2
@@ -44,7 +44,7 @@ def png(class_index: int, instance: int) -> bytes:
 
 
 def _prepared(encoded: bytes) -> np.ndarray:
-    return evaluation_image(decode_image(encoded), SIZE).numpy()
+    return resized_centre(decode_image(encoded), SIZE).numpy()
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def relation(build):
 def folder(relation, support, tmp_path_factory):
     """An exported model. Not to be written to."""
     folder = tmp_path_factory.mktemp("models") / "first"
-    write_version(served(relation, support), folder)
+    write_version(make_servable(relation, support), folder)
     return folder
 
 
@@ -105,7 +105,7 @@ def model(folder):
 @pytest.fixture(scope="session")
 def portable(relation, support, tmp_path_factory):
     """The same model for other engines: the folder of a version. Not to be written to."""
-    return write_version(served_portably(relation, support), tmp_path_factory.mktemp("models") / "portable")
+    return write_version(make_portable(relation, support), tmp_path_factory.mktemp("models") / "portable")
 
 
 @pytest.fixture

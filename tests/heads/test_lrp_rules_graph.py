@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, ExplainError
@@ -214,13 +215,13 @@ def _model(**head) -> EpisodicModel:
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).normal(size=(WAYS, SHOTS, SIZE, SIZE, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (WAYS, SHOTS, SIZE, SIZE, 3), dtype=np.uint8)
     return SupportSet(("ant", "bee", "cow"), images)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient"])
@@ -261,7 +262,7 @@ def test_support_images_fill_up_the_queries(head, count, support, image):
     model = _model(**head)
     queries = dict(zip(model.input_names, query_inputs(model, support, image)))["query_images"][0].numpy()
     flat = support.images.reshape(-1, SIZE, SIZE, 3)
-    np.testing.assert_array_equal(queries, np.concatenate([image[None], flat, flat])[:count])
+    np.testing.assert_array_equal(queries, normalize(np.concatenate([image[None], flat, flat])[:count]))
 
 
 def test_an_explanation_of_one_image(support, image):

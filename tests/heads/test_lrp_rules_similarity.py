@@ -258,13 +258,13 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).normal(size=(3, 2, 32, 32, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (3, 2, 32, 32, 3), dtype=np.uint8)
     return SupportSet(("ant", "bee", "cow"), images)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).normal(size=(32, 32, 3)).astype(np.float32)
+    return np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from egt_tf.errors import DataError, RequestRefusedError, ServerError
-from egt_tf.export.saved_model import served, write_version
+from egt_tf.export.saved_model import make_servable, write_version
 from egt_tf.serving.client import ModelServer, RemoteClassifier, b64, read_support_files
 from egt_tf.serving.exported_model import ExportedModel
 
@@ -38,7 +38,7 @@ def models(build, support, tmp_path_factory):
     """The folder of a model with a stored support set, "first", and of one without, "bare"."""
     folder = tmp_path_factory.mktemp("models")
     for name, stored in (("first", support), ("bare", None)):
-        ready = served(build("relation"), stored)
+        ready = make_servable(build("relation"), stored)
         # The client asks no others, and writing them takes longer than all the tests here.
         asked = {key: ready.signatures[key] for key in ASKED & set(ready.signatures)}
         write_version(dataclasses.replace(ready, signatures=asked), folder / name)

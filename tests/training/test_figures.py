@@ -14,6 +14,7 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import DataError, ExplainError
+from egt_tf.figures import Canvas
 from egt_tf.runs import RunFolder
 from egt_tf.training import figures
 from egt_tf.training.checkpoints import Checkpoints
@@ -107,13 +108,13 @@ def test_the_same_queries_whatever_the_weights(tmp_path, monkeypatch):
 
     def keep(explanation):
         explained.append(explanation)
-        return np.zeros((2, 3, 3), np.uint8)
+        return Canvas(1.0, 0.1)
 
-    monkeypatch.setattr(figures, "page_pixels", keep)
+    monkeypatch.setattr(figures, "draw_explanation", keep)
     made, _, _ = callback(RunFolder(tmp_path / "run"))
     one, other = model(), model()
     other.set_weights([weight + 0.1 for weight in other.get_weights()])
-    assert made.picture(one, 1).shape == (4, 3, 3)
+    assert made.picture(one, 1).shape == (32, 160, 3)
     made.picture(other, 2)
     first, second, again, _ = explained
     np.testing.assert_array_equal(first.query_image, again.query_image)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.preprocessing import denormalize, evaluation_image
+from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import load_image
 from egt_tf.serving.exported_model import ExportedModel
-from egt_tf_cli import box
-from egt_tf_cli.box import packaged_model, packaged_sample
+from egt_tf_cli import bundled
+from egt_tf_cli.bundled import bundled_model, bundled_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = sorted((ROOT / "saved_models" / "samples").glob("*.png"))
@@ -24,7 +24,7 @@ SHOWN = "trained on drawn shapes"
 
 @pytest.fixture(scope="module")
 def model():
-    return ExportedModel(packaged_model())
+    return ExportedModel(bundled_model())
 
 
 def class_of(sample: Path) -> str:
@@ -33,7 +33,7 @@ def class_of(sample: Path) -> str:
 
 
 def test_it_is_small():
-    files = [file for file in packaged_model().rglob("*") if file.is_file()]
+    files = [file for file in bundled_model().rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in [*files, *SAMPLES]) < 4e6
 
 
@@ -42,7 +42,7 @@ def test_the_samples_show_every_class_of_the_support_set_and_none_of_its_images(
     with np.load(model.path / "assets.extra" / "shown.npz") as shown:
         support = shown["images"].reshape(-1, *shown["images"].shape[2:])
     for sample in SAMPLES:
-        query = denormalize(load_image(sample, support.shape[1])).numpy()
+        query = load_image(sample, support.shape[1])
         assert np.abs(support.astype(float) - query).mean((1, 2, 3)).min() > 5
 
 
@@ -79,7 +79,7 @@ def test_sample_uses_it_even_where_there_is_a_run(egt, run):
     result = egt("explain", "--sample")
     assert result.exit_code == 0, result.output
     assert SHOWN in result.stdout
-    assert f"{packaged_sample()}: {class_of(packaged_sample())} (" in result.stdout
+    assert f"{bundled_sample()}: {class_of(bundled_sample())} (" in result.stdout
 
 
 def test_what_it_is_not_for(egt, fails):
@@ -93,7 +93,7 @@ def test_what_it_is_not_for(egt, fails):
 
 @pytest.mark.parametrize("package", ["egt_tf_no_such_package", "egt_tf_cli"])
 def test_an_installation_without_it(fails, monkeypatch, package):
-    monkeypatch.setattr(box, "_PACKAGE", package)
+    monkeypatch.setattr(bundled, "_PACKAGE", package)
     fails("explain", "--sample", says=["must be installed with it", "install the package again"])
     fails("predict", SAMPLES[0], says=["must be installed with it"])
 
@@ -106,7 +106,7 @@ def test_it_is_as_good_on_new_episodes_as_its_card_says(model):
     for index in range(20):
         episode = sample_episode(images.members, spec, episode_generator(1234, index))
         support, query = (
-            np.stack([denormalize(evaluation_image(images.read(int(i)), 64)).numpy() for i in part.ravel()])
+            np.stack([resized_centre(images.read(int(i)), 64).numpy() for i in part.ravel()])
             for part in (episode.support, episode.query)
         )
         answer = model.ask(

@@ -1,7 +1,8 @@
-"""The model that comes with the package, and an image to try it with."""
+"""The bundled model, which comes with the package, and an image to try it with."""
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from pathlib import Path
 
@@ -10,40 +11,39 @@ from egt_tf.errors import ExportError
 _PACKAGE = "egt_tf_models"
 
 
-def packaged_model() -> Path:
+def bundled_model() -> Path:
     """The folder of the model's version.
 
     Raises:
         ExportError: it was not installed with the package.
     """
-    return _packaged("shapes/1")
+    return _bundled("shapes/1")
 
 
-def packaged_sample() -> Path:
+def bundled_sample() -> Path:
     """A PNG file of one of the model's classes.
 
     Raises:
-        ExportError: see `packaged_model`.
+        ExportError: see `bundled_model`.
     """
-    return sorted(_packaged("samples").glob("*.png"))[0]
+    return sorted(_bundled("samples").glob("*.png"))[0]
 
 
-def describe_packaged(model: Path, why: str = "") -> str:
+def describe_bundled(model: Path, why: str = "") -> str:
     """What a command says it uses.
 
     Args:
-        model: of `packaged_model`.
+        model: of `bundled_model`.
         why: why it is used, if the user did not ask for it.
     """
     return f"the model that comes with egt-tf ({model}, trained on drawn shapes{why and f'; {why}'})"
 
 
-def _packaged(name: str) -> Path:
-    try:
+def _bundled(name: str) -> Path:
+    path: Path | None = None
+    # An editable installation does not learn of packages that were added after it.
+    with contextlib.suppress(ModuleNotFoundError):
         path = Path(str(resources.files(_PACKAGE))) / name
-    except ModuleNotFoundError:
-        # An editable installation does not learn of packages that were added after it.
-        path = None
     if path is None or not path.is_dir():
         raise ExportError(
             "the model that comes with egt-tf must be installed with it. Received: no "
