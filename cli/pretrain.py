@@ -8,7 +8,7 @@ import click
 
 from .errors import INTERRUPTED, CommandError
 from .progress import clear_line, echo_over, pretraining_line, training_progress
-from .run_options import config_option, how_to_go_on, resolve, resume_option, run_path, set_option
+from .run_options import config_option, resolve, resume_hint, resume_option, run_path, set_option
 
 
 @click.command(short_help="Train a backbone for a training to start from.")
@@ -35,7 +35,7 @@ def pretrain(name: str | None, overrides: tuple[str, ...], folder: Path | None, 
     try:
         progress = run_pretraining(config, run, resume, [callback], echo_over)
     except KeyboardInterrupt:
-        raise CommandError(how_to_go_on(run, "pretrain"), INTERRUPTED) from None
+        raise CommandError(resume_hint(run, "pretrain"), INTERRUPTED) from None
     finally:
         clear_line()
     click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")

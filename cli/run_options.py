@@ -71,7 +71,7 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
     return load_config(find_config(name), overrides)
 
 
-def how_to_go_on(run: RunFolder, command: str) -> str:
+def resume_hint(run: RunFolder, command: str) -> str:
     """What an interrupted user is told."""
     if not run.config_file.exists():
         return "interrupted before the training began; nothing was written"

@@ -12,7 +12,7 @@ from egt_tf.config import STRATEGIES
 
 from .errors import INTERRUPTED, CommandError
 from .progress import clear_line, echo_over, training_progress
-from .run_options import config_option, how_to_go_on, resolve, resume_option, run_path, set_option
+from .run_options import config_option, resolve, resume_hint, resume_option, run_path, set_option
 
 
 @click.command(short_help="Train a few-shot classifier, guided or plain.")
@@ -64,7 +64,7 @@ def train(
     try:
         progress = run_training(config, run, resume, [callback], echo_over)
     except KeyboardInterrupt:
-        raise CommandError(how_to_go_on(run, "train"), INTERRUPTED) from None
+        raise CommandError(resume_hint(run, "train"), INTERRUPTED) from None
     finally:
         clear_line()
     click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")

@@ -58,6 +58,16 @@ def weight_arrays(model: Partitioned) -> dict[str, np.ndarray]:
     return {name: weight.numpy() for name, weight in named_weights(model).items()}
 
 
+def not_finite_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the arrays with a number that is not finite; arrays of anything but floats have none.
+
+    Example:
+        >>> not_finite_arrays({"kernel": np.array([1.0, np.nan]), "bias": np.zeros(2), "calls": np.array(3)})
+        ['kernel']
+    """
+    return [name for name, array in arrays.items() if array.dtype.kind in "fc" and not np.isfinite(array).all()]
+
+
 def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """Sets every weight of the model, or none.
 
@@ -95,11 +105,8 @@ def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray]
         for name, w in weights.items()
         if name in arrays and arrays[name].dtype.kind != w.dtype.as_numpy_dtype().dtype.kind
     ]
-    problems += [
-        f"{name} holds values that are not finite"
-        for name in weights
-        if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()
-    ]
+    known = {name: arrays[name] for name in weights if name in arrays}
+    problems += [f"{name} holds values that are not finite" for name in not_finite_arrays(known)]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RunError(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from egt_tf.doctor.findings import Finding, State
+from egt_tf.errors import ConfigError
+from egt_tf.training.cluster import VARIABLE, read_cluster
 
 GIB = 2**30
 # Below the first a training of the smallest configuration is not sure to fit; below the second a usual one is not.
@@ -166,45 +166,18 @@ def examine_cluster(environment: Mapping[str, str]) -> list[Finding]:
     Args:
         environment: variables of the process.
     """
-    text = environment.get("TF_CONFIG", "")
-    if not text:
-        return [Finding("cluster", "TF_CONFIG", "not set: one machine")]
-    advice = (
-        'set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
-        "index another one on each machine, or unset it"
-    )
+    if not environment.get(VARIABLE):
+        return [Finding("cluster", VARIABLE, "not set: one machine")]
     try:
-        config = json.loads(text)
-    except ValueError as error:
-        return [Finding("cluster", "TF_CONFIG", f"no JSON: {error}", State.WRONG, advice)]
-    problem = _cluster_problem(config)
-    if problem:
-        return [Finding("cluster", "TF_CONFIG", problem, State.WRONG, advice)]
-    kind, index = (config["task"][key] for key in ("type", "index"))
-    return [Finding("cluster", "TF_CONFIG", f"{kind} {index} of {len(config['cluster'][kind])}")]
-
-
-def _cluster_problem(config: Any) -> str:
-    """What keeps TensorFlow from starting a worker with it; empty if nothing does."""
-    cluster, task = (config.get(key) if isinstance(config, dict) else None for key in ("cluster", "task"))
-    if not isinstance(cluster, dict) or not isinstance(task, dict):
-        return "it has no `cluster` or no `task`"
-    addresses = [address for each in cluster.values() if isinstance(each, list) for address in each]
-    if not addresses or not all(isinstance(each, list) for each in cluster.values()):
-        return "its `cluster` must hold lists of HOST:PORT"
-    for address in addresses:
-        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            return f"{address!r} is no HOST:PORT"
-    if len(set(addresses)) < len(addresses):
-        return "an address occurs twice in its `cluster`"
-    of_type = cluster.get(task.get("type")) if isinstance(task.get("type"), str) else None
-    if of_type is None:
-        return f"its `task` is of the type {task.get('type')!r}, which `cluster` does not have"
-    index = task.get("index")
-    if type(index) is not int or not 0 <= index < len(of_type):
-        return f"the index of its `task` must be in 0..{len(of_type) - 1}, it is {index!r}"
-    return ""
+        cluster = read_cluster(environment)
+        cluster.check()
+    except ConfigError as error:
+        advice = (
+            'set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
+            "index another one on each machine, or unset it"
+        )
+        return [Finding("cluster", VARIABLE, str(error), State.WRONG, advice)]
+    return [Finding("cluster", VARIABLE, cluster.description)]
 
 
 def _room(subject: str, free: int, least: int, enough: int, advice: str) -> Finding:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.config import TrainingConfig
 from egt_tf.registry import Registry, serializable
+from egt_tf.training.schedules import schedule_of
 
 OPTIMIZERS = Registry("optimizer")
 
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+def configured_optimizer(training: TrainingConfig, epochs: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer that a configuration names, with its schedule and its clipping, for a training of so many epochs.
+
+    Raises:
+        ConfigError: the optimizer or the schedule is unknown, or has an argument that it does not take.
+
+    Example:
+        >>> optimizer = configured_optimizer(TrainingConfig(learning_rate=0.1, clip_norm=1.0), epochs=2, steps_per_epoch=3)
+        >>> optimizer.global_clipnorm, round(float(optimizer.learning_rate), 3)
+        (1.0, 0.1)
+    """
+    optimizer = OPTIMIZERS.get(training.optimizer, learning_rate=schedule_of(training, epochs, steps_per_epoch))
+    optimizer.global_clipnorm = training.clip_norm
+    return optimizer
 
 
 @OPTIMIZERS.register("adam")
@@ -52,15 +72,15 @@ class DecayingSGD(keras.optimizers.SGD):
         nesterov: bool = False,
         decay: float = 0.0,
         name: str = "decaying_sgd",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, momentum, nesterov, name=name, **kwargs)
         self.decay = decay
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """One update of one weight."""
         super().update_step(tf.convert_to_tensor(gradient) + self.decay * variable, variable)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""
         return {**super().get_config(), "decay": self.decay}

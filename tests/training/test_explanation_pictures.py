@@ -15,9 +15,9 @@ from egt_tf.data.unreadable import UnreadableImages
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import DataError, ExplainError
 from egt_tf.runs import RunFolder
-from egt_tf.training import figures
+from egt_tf.training import explanation_pictures
 from egt_tf.training.checkpoints import Checkpoints
-from egt_tf.training.figures import ExplanationFigures
+from egt_tf.training.explanation_pictures import ExplanationPictures
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
@@ -63,10 +63,10 @@ def images_in(folder) -> dict[tuple[str, int], np.ndarray]:
     return found
 
 
-def callback(run, method="fsc", **keywords) -> tuple[ExplanationFigures, list, list]:
+def callback(run, method="fsc", **keywords) -> tuple[ExplanationPictures, list, list]:
     shown, lines = [], []
     images = keywords.pop("images", open_source("synthetic:shapes").split("val"))
-    made = ExplanationFigures(
+    made = ExplanationPictures(
         run, images, SPEC, 0, 1, method, lambda *each: shown.append(each), report=lines.append, **keywords
     )
     return made, shown, lines
@@ -109,7 +109,7 @@ def test_the_same_queries_whatever_the_weights(tmp_path, monkeypatch):
         explained.append(explanation)
         return np.zeros((2, 3, 3), np.uint8)
 
-    monkeypatch.setattr(figures, "page_pixels", keep)
+    monkeypatch.setattr(explanation_pictures, "page_pixels", keep)
     made, _, _ = callback(RunFolder(tmp_path / "run"))
     one, other = model(), model()
     other.set_weights([weight + 0.1 for weight in other.get_weights()])
@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_explained_is_reported_once(tmp_path, monkeypatch
     def refuse(*args, **kwargs):
         raise ExplainError("no rule for the layer x")
 
-    monkeypatch.setattr(figures, "explain_image", refuse)
+    monkeypatch.setattr(explanation_pictures, "explain_image", refuse)
     made, shown, lines = callback(RunFolder(tmp_path / "run"))
     made.set_model(type("Shell", (), {"classifier": model()}))
     made.on_epoch_end(0)
