@@ -79,7 +79,7 @@ def check_integer(name: str, value: object, smallest: int) -> None:
 
 def check_positive(name: str, value: object) -> None:
     """As `check_integer`, for a finite number > 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
         raise ConfigError(f"`{name}` must be a number > 0. Received: {name}={value!r}")
 
 

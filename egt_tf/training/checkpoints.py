@@ -69,7 +69,7 @@ class Checkpoints:
         Raises:
             RunError: there is none, or it is of another model or optimizer.
         """
-        damaged = []
+        damaged: list[Path] = []
         for file in reversed(self.files()):
             reason = _damage(file)
             if reason is None:

@@ -87,8 +87,8 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
     if not isinstance(content, dict):
         raise ConfigError(f"{VARIABLE} must be a JSON object. Received: {text!r}")
     jobs = content.get("cluster", {})
-    lists = {job: jobs[job] for job in JOBS if job in jobs} if isinstance(jobs, dict) else {"cluster": None}
-    if not all(isinstance(addresses, list) for addresses in lists.values()):
+    lists: dict[str, list[Any]] = {job: jobs[job] for job in JOBS if job in jobs} if isinstance(jobs, dict) else {}
+    if not isinstance(jobs, dict) or not all(isinstance(addresses, list) for addresses in lists.values()):
         raise ConfigError(f"the cluster in {VARIABLE} must list the addresses of its workers. Received: {jobs!r}")
     return Cluster({job: tuple(addresses) for job, addresses in lists.items()}, content.get("task"))
 

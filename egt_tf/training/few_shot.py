@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -125,7 +126,7 @@ def check_model(config: RunConfig) -> None:
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     """Fills in what a head must know of the data and of the episodes."""
     arguments = dict(config.model.head)
-    head = HEADS.member(arguments["name"])
+    head: Any = HEADS.member(arguments["name"])
     if head.needs_ways and arguments.setdefault("ways", config.episode.ways) != config.episode.ways:
         raise ConfigError(
             f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
@@ -148,15 +149,17 @@ def _build(config: RunConfig) -> EpisodicModel:
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     guidance, training = config.guidance, config.training
     weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
-    arguments = (classifier, weights.plain, weights.guided, guidance.composite)
+    arguments: dict[str, Any] = {
+        "plain_weight": weights.plain,
+        "guided_weight": weights.guided,
+        "composite": guidance.composite,
+        "detach": guidance.detach,
+    }
     if training.learn_transformation:
-        model: GuidedModel = TransformationLearner(
-            *arguments,
-            detach=guidance.detach,
-            transformation_learning_rate=training.transformation_learning_rate,
-        )
+        rate = training.transformation_learning_rate
+        model: GuidedModel = TransformationLearner(classifier, transformation_learning_rate=rate, **arguments)
     else:
-        model = GuidedModel(*arguments, detach=guidance.detach)
+        model = GuidedModel(classifier, **arguments)
     set_statistics(model, across_replicas=training.batch_statistics == "step")
     optimizer = configured_optimizer(training, training.epochs, steps_per_epoch(config))
     optimizer = scaled(optimizer, training.precision)

@@ -45,6 +45,12 @@ class TransformationLearner(GuidedModel):
     Raises:
         ConfigError: the backbone has no transformation.
 
+    Example:
+        >>> backbone = {"name": "conv4", "width": 2, "feature_transformation": True}
+        >>> model = TransformationLearner(EpisodicModel.build_from(backbone, "prototype", image_size=16, seed=0))
+        >>> len(model.thetas)
+        8
+
     Notes:
         The published code decays the thetas by 1e-8 beside; this one does not. It draws one pair of domains an epoch,
         this one a pair a step.
@@ -53,12 +59,12 @@ class TransformationLearner(GuidedModel):
     def __init__(
         self,
         classifier: EpisodicModel,
-        *args: Any,
+        *,
         transformation_learning_rate: float = 1e-3,
         name: str = "transformation_learner",
         **kwargs: Any,
     ):
-        super().__init__(classifier, *args, name=name, **kwargs)
+        super().__init__(classifier, name=name, **kwargs)
         check_positive("transformation_learning_rate", transformation_learning_rate)
         self.transformation_learning_rate = transformation_learning_rate
         layers = transformations(classifier.backbone)

@@ -60,6 +60,23 @@ def train(
         RunError: the folder already holds a run, or its state cannot be loaded; or a number of a step is not finite,
             in which case the step changes nothing and the checkpoint before it is kept; or another worker has gone.
         OSError: a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from egt_tf.config import config_from_dict
+        >>> config = config_from_dict(
+        ...     {
+        ...         "data": {"train": "synthetic:shapes", "image_size": 16},
+        ...         "episode": {"ways": 2, "shots": 1, "queries": 1},
+        ...         "model": {"backbone": {"name": "conv4", "width": 2}, "head": "prototype"},
+        ...         "training": {"epochs": 1, "episodes_per_epoch": 1, "validation_episodes": 1},
+        ...     },
+        ...     origin="an example",
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     state = train(config, RunFolder(Path(folder) / "run"))
+        >>> state.epochs
+        1
     """
     # First: workers must find each other before TensorFlow does anything else.
     strategy = open_strategy(config.training.strategy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from tensorflow import keras
@@ -13,7 +13,7 @@ from egt_tf.training.schedules import schedule_of
 
 OPTIMIZERS = Registry("optimizer")
 
-Rate = float | keras.optimizers.schedules.LearningRateSchedule
+Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 def configured_optimizer(training: TrainingConfig, epochs: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -36,7 +36,12 @@ def configured_optimizer(training: TrainingConfig, epochs: int, steps_per_epoch:
 def adam(
     learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
 ) -> keras.optimizers.Optimizer:
-    """Adam (Kingma and Ba, 2015) with PyTorch's epsilon; Keras's default is 1e-7."""
+    """Adam (Kingma and Ba, 2015) with PyTorch's epsilon; Keras's default is 1e-7.
+
+    Example:
+        >>> OPTIMIZERS.get("adam", learning_rate=0.01).epsilon
+        1e-08
+    """
     return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon)
 
 
@@ -51,6 +56,10 @@ def sgd(
         momentum: share of the last step that is made again.
         nesterov: look ahead by the momentum.
         weight_decay: c in `gradient + c weight`, as PyTorch has it.
+
+    Example:
+        >>> OPTIMIZERS.get({"name": "sgd", "weight_decay": 5e-4}, learning_rate=0.1).decay
+        0.0005
     """
     return DecayingSGD(learning_rate, momentum, nesterov, decay=weight_decay)
 
@@ -63,6 +72,13 @@ class DecayingSGD(keras.optimizers.SGD):
 
     Args:
         decay: c in `gradient + c weight`, >= 0.
+
+    Example:
+        >>> weight = tf.Variable([1.0])
+        >>> DecayingSGD(learning_rate=0.5, decay=0.5).apply_gradients([(tf.constant([0.5]), weight)])
+        <tf.Variable ...>
+        >>> weight.numpy().tolist()
+        [0.5]
     """
 
     def __init__(

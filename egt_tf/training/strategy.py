@@ -33,6 +33,10 @@ def open_strategy(name: str) -> tf.distribute.Strategy:
 
     Raises:
         ConfigError: "multiworker" without a TF_CONFIG that names the workers, or one that is not as it must be.
+
+    Example:
+        >>> open_strategy("default").num_replicas_in_sync
+        1
     """
     if name == "auto":
         several_machines = len(read_cluster(os.environ).workers) > 1

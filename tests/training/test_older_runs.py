@@ -10,7 +10,7 @@ import pytest
 
 from egt_tf.runs import RunFolder
 from egt_tf.training.loop import train
-from egt_tf.training.pretrain import pretrain
+from egt_tf.training.pretraining import pretrain
 
 BEFORE = Path(__file__).with_name("before")
 

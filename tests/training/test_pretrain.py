@@ -18,7 +18,7 @@ from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.runs import RunFolder, newest_run
 from egt_tf.training.backbone_classifier import BackboneClassifier
 from egt_tf.training.loop import train
-from egt_tf.training.pretrain import pretrain
+from egt_tf.training.pretraining import pretrain
 from egt_tf.weights import load_arrays, weight_arrays
 from tests.cli.conftest import draw_classes
 

@@ -44,6 +44,24 @@ def pretrain(
 
     Args, returns and raises as `egt_tf.training.loop.train`.
 
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from egt_tf.config import config_from_dict
+        >>> config = config_from_dict(
+        ...     {
+        ...         "data": {"train": "synthetic:shapes", "image_size": 16},
+        ...         "model": {"backbone": {"name": "conv4", "width": 2}},
+        ...         "pretrain": {"epochs": 1, "batch_size": 500},
+        ...     },
+        ...     origin="an example",
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = RunFolder(Path(folder) / "run")
+        ...     state = pretrain(config, run)
+        ...     run.backbone_file.is_file()
+        True
+
     Notes:
         The published code validates on the images it trains on (`validation_share=0`); by default a share of each class
         is held out.
