@@ -26,10 +26,9 @@ from egt_tf.runs import RunFolder
 QUERIES = 2
 
 ShowPicture = Callable[[str, np.ndarray, int], None]
-Report = Callable[[str], None]
 
 
-class ExplanationFigures(keras.callbacks.Callback):
+class ExplanationPictures(keras.callbacks.Callback):
     """Draws the explanations of a few fixed validation queries every few epochs, as `egt-tf explain` draws them.
 
     The picture of an epoch is written to the run's `figures/epoch-005.png` and handed on. Training is left as it is: a
@@ -45,7 +44,7 @@ class ExplanationFigures(keras.callbacks.Callback):
         show: gets a name, the picture uint8 `(height, width, 3)` and the number of the epoch.
         unreadable: leaves out images that cannot be read, see `draw_episode`.
         report: gets lines for the user.
-        judged: the model to explain, with the weights that the trained one has then; None: that one.
+        validation_model: the model to explain, with the weights that the trained one has then; None: that one.
     """
 
     def __init__(
@@ -58,21 +57,21 @@ class ExplanationFigures(keras.callbacks.Callback):
         method: str | Mapping[str, Any],
         show: ShowPicture,
         unreadable: UnreadableImages | None = None,
-        report: Report = lambda line: None,
-        judged: EpisodicModel | None = None,
+        report: Callable[[str], None] = lambda line: None,
+        validation_model: EpisodicModel | None = None,
     ):
         super().__init__()
         self.run, self.images, self.spec, self.seed, self.every = run, images, spec, seed, every
         self.method, self.show, self.unreadable, self.report = get_method(method), show, unreadable, report
-        self.judged = judged
+        self.validation_model = validation_model
         self._failed = False
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         number = epoch + 1
         if self._failed or number % self.every:
             return
         try:
-            picture = self.picture(self.judged or self.model.classifier, number)
+            picture = self.picture(self.validation_model or self.model.classifier, number)
         except ExplainError as error:
             self._failed = True
             self.report(f"no pictures of explanations: {error}")

@@ -16,9 +16,9 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import DataError, ExplainError
 from egt_tf.figures import Canvas
 from egt_tf.runs import RunFolder
-from egt_tf.training import figures
+from egt_tf.training import explanation_pictures
 from egt_tf.training.checkpoints import Checkpoints
-from egt_tf.training.figures import ExplanationFigures
+from egt_tf.training.explanation_pictures import ExplanationPictures
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
@@ -64,10 +64,10 @@ def images_in(folder) -> dict[tuple[str, int], np.ndarray]:
     return found
 
 
-def callback(run, method="fsc", **keywords) -> tuple[ExplanationFigures, list, list]:
+def callback(run, method="fsc", **keywords) -> tuple[ExplanationPictures, list, list]:
     shown, lines = [], []
     images = keywords.pop("images", open_source("synthetic:shapes").split("val"))
-    made = ExplanationFigures(
+    made = ExplanationPictures(
         run, images, SPEC, 0, 1, method, lambda *each: shown.append(each), report=lines.append, **keywords
     )
     return made, shown, lines
@@ -110,7 +110,7 @@ def test_the_same_queries_whatever_the_weights(tmp_path, monkeypatch):
         explained.append(explanation)
         return Canvas(1.0, 0.1)
 
-    monkeypatch.setattr(figures, "draw_explanation", keep)
+    monkeypatch.setattr(explanation_pictures, "draw_explanation", keep)
     made, _, _ = callback(RunFolder(tmp_path / "run"))
     one, other = model(), model()
     other.set_weights([weight + 0.1 for weight in other.get_weights()])
@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_explained_is_reported_once(tmp_path, monkeypatch
     def refuse(*args, **kwargs):
         raise ExplainError("no rule for the layer x")
 
-    monkeypatch.setattr(figures, "explain_image", refuse)
+    monkeypatch.setattr(explanation_pictures, "explain_image", refuse)
     made, shown, lines = callback(RunFolder(tmp_path / "run"))
     made.set_model(type("Shell", (), {"classifier": model()}))
     made.on_epoch_end(0)
