@@ -38,7 +38,7 @@ def benchmark_dir() -> Path:
 def serve():
     """Starts a server of exported models, in a process without this package: (folder, ...) -> its address."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    program = Path(__file__).with_name("export") / "rest_server.py"
+    program = Path(__file__).with_name("serving") / "rest_server.py"
     started = []
 
     def start(*folders: Path) -> str:

@@ -15,7 +15,7 @@ from egt_tf.heads.layers import EpisodeBatchNormalization
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, AlphaBetaX, Epsilon, Flat, Magnitude, WSquare, Z, ZPlus
 from egt_tf.lrp.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
-from tests.explain import reference_rules as ref
+from tests.lrp import reference_rules as ref
 from tests.lrp.test_rules import INPUTS, RULES
 
 L = keras.layers

@@ -14,7 +14,7 @@ from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
 from egt_tf.lrp.rules import Mask, Pass, Route, Share, ShareSum
-from tests.explain import reference_rules as ref
+from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import Job, Network, build_network, named, random_weights, run_oracle
 from tests.lrp.test_reference_rules import IV_ALPHA2, IV_FLAT, IV_RULES, _everywhere, _preset, _ReferenceWalk
 

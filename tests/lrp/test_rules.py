@@ -15,7 +15,7 @@ from egt_tf.lrp import LRP, Composite, Entry, linear_parts, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, WSquare, Z, ZPlus
 from egt_tf.lrp.presets import structural_entries
 from egt_tf.lrp.rules import Mask, Pass, Route, Share, ShareSum
-from tests.explain import reference_rules as ref
+from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import Analyzer, Job, Network, build_network, named, random_weights, run_oracle
 
 INPUTS = {
