@@ -1,4 +1,4 @@
-"""What every test shares: quiet TensorFlow, seeded weights, and the folders of reference data."""
+"""What every test shares: a quiet TensorFlow of one thread, seeded weights, and the folders of reference data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before anybody imports TensorFlow, and for the processes that tests start: one thread each. The nets of the tests are
+# too small for several, and `make test` runs a process for each core.
+for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 
 @pytest.fixture(autouse=True)
