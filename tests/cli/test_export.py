@@ -10,7 +10,6 @@ import click
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
 from PIL import Image
 
 from egt_tf.data.images import MAX_PIXELS
@@ -21,16 +20,6 @@ from egt_tf.export.one_by_one import OneByOne
 from egt_tf.runs import RunFolder
 from egt_tf.serving.exported_model import ExportedModel
 from egt_tf_cli.export import export
-from egt_tf_cli.main import cli
-
-
-@pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """An exported model with one version. Not to be written to."""
-    folder = tmp_path_factory.mktemp("exported") / "tiny"
-    result = CliRunner().invoke(cli, ["export", str(trained), "--out", str(folder)])
-    assert result.exit_code == 0, result.output
-    return folder
 
 
 def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):

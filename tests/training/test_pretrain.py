@@ -16,7 +16,7 @@ from egt_tf.runs import RunFolder, newest_run
 from egt_tf.training.loop import train
 from egt_tf.training.pretrain import BackboneClassifier, pretrain
 from egt_tf.weights import load_arrays, weight_arrays
-from tests.cli.conftest import draw_classes
+from tests.helpers.commands import draw_classes
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A small model, its support set, and processes that know TensorFlow but not this package."""
+"""Fixtures: a small model, its support set, its exports, and processes that know TensorFlow but not this package."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.export.saved_model import served, served_portably, write_version
 from egt_tf.serving.exported_model import ExportedModel
+from tests.helpers.shared import shared_folder
 
 SIZE, WAYS, SHOTS = 32, 3, 2
 NAMES = ("ant", "bee", "cow")
@@ -91,9 +92,9 @@ def relation(build):
 @pytest.fixture(scope="session")
 def folder(relation, support, tmp_path_factory):
     """An exported model. Not to be written to."""
-    folder = tmp_path_factory.mktemp("models") / "first"
-    write_version(served(relation, support), folder)
-    return folder
+    return shared_folder(
+        tmp_path_factory, "models/first", lambda folder: write_version(served(relation, support), folder)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +106,10 @@ def model(folder):
 @pytest.fixture(scope="session")
 def portable(relation, support, tmp_path_factory):
     """The same model for other engines: the folder of a version. Not to be written to."""
-    return write_version(served_portably(relation, support), tmp_path_factory.mktemp("models") / "portable")
+    folder = shared_folder(
+        tmp_path_factory, "models/portable", lambda folder: write_version(served_portably(relation, support), folder)
+    )
+    return folder / "1"
 
 
 @pytest.fixture
