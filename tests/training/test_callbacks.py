@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from tensorflow import keras
@@ -13,7 +11,7 @@ from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.runs import RunFolder
 from egt_tf.training.loop import train
-from egt_tf.weights import load_arrays
+from tests.helpers.trainings import Interrupt, expect_equal_states, without_seconds
 
 EPOCHS, STEPS = 2, 5
 
@@ -35,26 +33,8 @@ def small_config(head="prototype", **changes) -> RunConfig:
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
-class Interrupt(keras.callbacks.Callback):
-    """Stops after a number of steps of the whole training, as Ctrl-C does."""
-
-    def __init__(self, after: int):
-        super().__init__()
-        self.left = after
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-
 def checkpoints(run: RunFolder) -> list[int]:
     return sorted(int(file.stem) for file in run.checkpoints_folder.iterdir())
-
-
-def without_seconds(run: RunFolder) -> list[dict]:
-    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 def expect_equal(one: RunFolder, other: RunFolder) -> None:
@@ -62,10 +42,15 @@ def expect_equal(one: RunFolder, other: RunFolder) -> None:
     assert one.best_file.read_bytes() == other.best_file.read_bytes()
     assert without_seconds(one) == without_seconds(other)
     assert checkpoints(one)[-1] == checkpoints(other)[-1]
-    first, second = (load_arrays(max(run.checkpoints_folder.iterdir())) for run in (one, other))
-    assert first.keys() == second.keys()
-    for name in first.keys() - {"progress"}:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    expect_equal_states(one, other)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> RunFolder:
+    """A run of `small_config()` that was left alone."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "alone")
+    train(small_config(), run)
+    return run
 
 
 OPTIMIZERS = {
@@ -92,9 +77,8 @@ def test_a_run_interrupted_at_several_steps_ends_with_the_same_numbers(tmp_path,
     expect_equal(alone, parts)
 
 
-def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path):
-    config, alone, parts = small_config(), RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
-    train(config, alone)
+def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path, alone):
+    config, parts = small_config(), RunFolder(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         train(config, parts, callbacks=[Interrupt(9)])
     for step, content in ((8, b"garbage"), (6, (parts.checkpoints_folder / "000006.npz").read_bytes()[:-9])):
@@ -108,9 +92,8 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path):
     assert not list(parts.path.glob(".*"))
 
 
-def test_an_interrupted_validation_is_repeated(tmp_path, monkeypatch):
-    config, alone, parts = small_config(), RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
-    train(config, alone)
+def test_an_interrupted_validation_is_repeated(tmp_path, monkeypatch, alone):
+    config, parts = small_config(), RunFolder(tmp_path / "b")
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -155,7 +138,7 @@ def test_two_ways_to_let_the_rate_drop_are_one_too_many(tmp_path):
         )
 
 
-def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
+def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
     class Spoil(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if self.model.optimizer.iterations.numpy() == 6:
@@ -169,7 +152,5 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
     )
     with pytest.raises(RunError, match=message):
         train(small_config(), run, callbacks=[Spoil()])
-    alone = RunFolder(tmp_path / "alone")
     train(run.config(), run, resume=True)
-    train(run.config(), alone)
     expect_equal(run, alone)

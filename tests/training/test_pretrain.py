@@ -20,7 +20,7 @@ from egt_tf.training.backbone_classifier import BackboneClassifier
 from egt_tf.training.loop import train
 from egt_tf.training.pretraining import pretrain
 from egt_tf.weights import load_arrays, weight_arrays
-from tests.cli.conftest import draw_classes
+from tests.helpers.commands import draw_classes
 
 
 @pytest.fixture(scope="module")
