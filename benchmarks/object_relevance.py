@@ -21,15 +21,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.preprocessing import evaluation_image
+from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.data.synthetic import DOMAINS
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import get_method
-from egt_tf.explain.query import query_inputs, start_of_first_query
-from egt_tf.figures.colormap import pool_channels
+from egt_tf.explain.query import query_inputs, select_first_query
 from egt_tf.runs import RunFolder
 
 METHODS = (
@@ -49,15 +49,15 @@ SPEC = EpisodeConfig(5, 5, 1)
 
 
 def prepared(image: np.ndarray, size: int) -> np.ndarray:
-    """As the model sees it."""
-    return evaluation_image(image, size).numpy()
+    """Resized and cropped as the model sees it, uint8."""
+    return resized_centre(image, size).numpy()
 
 
 def prepared_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """The mask, resized and cropped as the image is."""
     grey = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
     image = prepared(grey, size)[..., 0]
-    return image > (image.max() + image.min()) / 2
+    return image > (float(image.max()) + float(image.min())) / 2
 
 
 def episodes(domain: str, count: int, size: int):
@@ -94,11 +94,11 @@ def explainer(model: EpisodicModel, name: str):
     """A compiled function from the inputs of `query_inputs` to the first query's relevance for its true class, 0."""
     method = get_method(name)
     prepared = method.prepared(model)
-    start = start_of_first_query(model.head, 0, method.from_log_odds)
+    select = select_first_query(model.head, 0, method.from_log_odds)
 
     @tf.function
     def explain(*inputs):
-        ((*maps,),) = method.maps(prepared, inputs, [start])
+        ((*maps,),) = method.maps(prepared, inputs, [select])
         return dict(zip(prepared.input_names, maps, strict=True))["query_images"][0, 0]
 
     return explain

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from egt_tf.errors import RequestRefusedError
 
 from .lines import picture_names, prediction_line, say_left_out
+
+if TYPE_CHECKING:
+    from egt_tf.serving.client import Prediction
 
 
 @click.command(short_help="Ask a model behind TensorFlow Serving about images.")
@@ -56,7 +60,8 @@ def client(
     timeout: float,
 ) -> None:
     """Classify JPEG and PNG images by a model that TensorFlow Serving serves."""
-    from egt_tf.serving.client import ModelServer, RemoteClassifier, read_support_files
+    from egt_tf.files import atomic_write
+    from egt_tf.serving import ExplainedPrediction, ModelServer, RemoteClassifier, read_support_files
 
     support = None if folder is None else read_support_files(folder)
     files = [image.read_bytes() for image in images]
@@ -69,24 +74,18 @@ def client(
             answer = classifier.explain(file) if explained else classifier.classify(file)
         except RequestRefusedError as error:
             raise RequestRefusedError(f"{image}: {error}") from error
-        if explained:
-            _write(picture, answer.overlay)
+        if isinstance(answer, ExplainedPrediction):
+            with atomic_write(picture) as stream:
+                stream.write(answer.overlay)
         click.echo((_record if as_json else _line)(image, answer, picture if explained else None))
 
 
-def _write(picture, overlay):
-    from egt_tf.files import atomic_write
-
-    with atomic_write(picture) as file:
-        file.write(overlay)
-
-
-def _line(image, answer, picture):
+def _line(image: Path, answer: Prediction, picture: Path | None) -> str:
     line = prediction_line(image, answer.class_names[answer.predicted], answer.probabilities[answer.predicted])
     return line if picture is None else f"{line}  overlay: {picture}"
 
 
-def _record(image, answer, picture):
+def _record(image: Path, answer: Prediction, picture: Path | None) -> str:
     record = {
         "image": str(image),
         "class": answer.class_names[answer.predicted],

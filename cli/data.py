@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from .lines import table
 from .progress import clear_line, stage_progress
-from .table import table
 
 SPLITS = click.Choice(["base", "val", "novel", "all"])
 

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from .table import table
+from .lines import table
 
 SOMETHING_IS_WRONG = 1
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from egt_tf.errors import ExportError, RunError
-
-from .box import describe_packaged, packaged_model, packaged_sample
+from .bundled import bundled_model, bundled_sample, describe_bundled
 from .lines import picture_names, prediction_line, say_left_out
+
+if TYPE_CHECKING:
+    from egt_tf.explain import Explainer
 
 _RUNS = "runs"
 
@@ -68,24 +71,42 @@ def explain(
         return _list_methods()
     if sample and (images or folder or exported):
         raise click.UsageError("--sample brings an image and a model; leave IMAGE, --run and --model out")
-    described = None
     if sample:
-        images, exported = (packaged_sample(),), packaged_model()
-        described = describe_packaged(exported)
+        images, exported = (bundled_sample(),), bundled_model()
     _check_options(images, folder, exported, method, compare, out)
+    from egt_tf.data.support import load_image
+    from egt_tf.explain import chosen_support, get_method
+    from egt_tf.figures import draw_comparison, save_figure
+
+    names = [name.strip() for name in compare.split(",")] if compare else [method]
+    methods = [get_method(name) if name else None for name in names]
+    explainer, description = _open(sample, folder, exported, asked=bool(method or compare))
+    support = chosen_support(explainer, support_folder)
+    queries = [load_image(image, explainer.image_size) for image in images]
+    where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
+    click.echo(f"using {description} and {where}: {support.ways} classes, {support.shots} images each")
+    say_left_out(support.left_out, support.shots)
     figures = [out] if out is not None else picture_names(images, "explained")
-    from egt_tf.runs import has_run
+    for image, query, figure in zip(images, queries, figures, strict=True):
+        explanations = [explainer.explain(query, support, target, each, image.name) for each in methods]
+        first = explanations[0]
+        if compare:
+            draw_comparison(explanations, figure)
+        else:
+            save_figure(first, figure)
+        line = prediction_line(image, first.class_names[first.predicted], first.probabilities[first.predicted])
+        click.echo(f"{line}  figure: {figure}")
+    return None
 
-    if exported is None and folder is None and not (method or compare) and not has_run(_RUNS):
-        exported = packaged_model()
-        described = describe_packaged(exported, f"there is no run in {_RUNS}/")
-    if exported is not None:
-        _explain_by_exported(images, figures, exported, described, support_folder, target)
-    else:
-        _explain_by_run(images, figures, folder, support_folder, target, method, compare)
 
-
-def _check_options(images, folder, exported, method, compare, out):
+def _check_options(
+    images: Sequence[Path],
+    folder: Path | None,
+    exported: Path | None,
+    method: str | None,
+    compare: str | None,
+    out: Path | None,
+) -> None:
     if not images:
         raise click.UsageError("name at least one IMAGE to explain, or try --sample")
     if method and compare:
@@ -102,75 +123,34 @@ def _check_options(images, folder, exported, method, compare, out):
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
 
 
-def _explain_by_run(images, figures, folder, support_folder, target, method, compare):
-    from egt_tf.data.support import load_image, load_support
-    from egt_tf.explain.methods import get_method
-    from egt_tf.explain.query import explain_image
-    from egt_tf.figures.comparison import draw_comparison
-    from egt_tf.figures.explanation import save
-    from egt_tf.runs import RunFolder, newest_run
+def _open(sample: bool, folder: Path | None, exported: Path | None, asked: bool) -> tuple[Explainer, str]:
+    """What explains, and what it is called.
 
-    run = newest_run(_RUNS) if folder is None else RunFolder(folder)
-    names = [name.strip() for name in compare.split(",")] if compare else [method or run.config().guidance.composite]
-    methods = [get_method(name) for name in names]
-    model = run.load_model()
-    prepared = [method.prepared(model) for method in methods]
-    support = load_support(_support_folder(run, support_folder), model.image_size)
-    queries = [load_image(image, model.image_size) for image in images]
-    which_run = "the newest run" if folder is None else "the run"
-    _say_support(f"{which_run} {run.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, figures, strict=True):
-        explanations = [
-            explain_image(each, support, query, target, method, image.name, run.path.resolve().name)
-            for each, method in zip(prepared, methods, strict=True)
-        ]
-        if compare:
-            draw_comparison(explanations, figure)
-        else:
-            save(explanations[0], figure)
-        _say_prediction(image, explanations[0], figure)
+    Args:
+        sample: whether `exported` is the bundled model, asked for as such.
+        folder: of a run, or None.
+        exported: an exported model, or None.
+        asked: whether a method was asked for, which takes a run.
+    """
+    from egt_tf.explain import RunExplainer
+    from egt_tf.runs import RunFolder, has_run, newest_run
+    from egt_tf.serving import ExportedExplainer, ExportedModel
+
+    if exported is not None:
+        explainer = ExportedExplainer(ExportedModel(exported))
+        return explainer, describe_bundled(exported) if sample else explainer.description
+    if folder is not None:
+        run = RunExplainer(RunFolder(folder))
+        return run, run.description
+    if asked or has_run(_RUNS):
+        run = RunExplainer(newest_run(_RUNS))
+        return run, f"the newest run {run.run.path}"
+    bundled = bundled_model()
+    return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
 
 
-def _explain_by_exported(images, figures, exported, described, support_folder, target):
-    from egt_tf.data.support import load_image, load_support
-    from egt_tf.figures.explanation import save
-    from egt_tf.serving.explainer import ExportedExplainer
-    from egt_tf.serving.exported_model import ExportedModel
-
-    explainer = ExportedExplainer(ExportedModel(exported))
-    support = explainer.support if support_folder is None else load_support(support_folder, explainer.image_size)
-    if support is None:
-        raise ExportError(f"the model {explainer.model.path} has no stored support set; give one: --support FOLDER")
-    queries = [load_image(image, explainer.image_size) for image in images]
-    _say_support(described or f"the model {explainer.model.path}", support, support_folder)
-    for image, query, figure in zip(images, queries, figures, strict=True):
-        explanation = explainer.explain(support, query, target, image.name)
-        save(explanation, figure)
-        _say_prediction(image, explanation, figure)
-
-
-def _say_prediction(image, explanation, figure):
-    predicted = explanation.predicted
-    line = prediction_line(image, explanation.class_names[predicted], explanation.probabilities[predicted])
-    click.echo(f"{line}  figure: {figure}")
-
-
-def _support_folder(run, support_folder):
-    if support_folder is not None:
-        return support_folder
-    if not run.support_folder.is_dir():
-        raise RunError(f"the run {run.path} has no stored support set; give one: --support FOLDER")
-    return run.support_folder
-
-
-def _say_support(model, support, support_folder):
-    where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
-    click.echo(f"using {model} and {where}: {support.ways} classes, {support.shots} images each")
-    say_left_out(support.left_out, support.shots)
-
-
-def _list_methods():
-    from egt_tf.explain.methods import all_methods
+def _list_methods() -> None:
+    from egt_tf.explain import all_methods
 
     for method in all_methods():
         click.echo(f"{method.name:36s} {method.summary}")

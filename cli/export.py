@@ -71,14 +71,10 @@ def export(
     max_images: int | None,
 ) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
-    from egt_tf.config import EpisodeConfig
-    from egt_tf.data.sources import open_source
-    from egt_tf.export.calibration import calibrate
-    from egt_tf.export.limits import RequestLimits
-    from egt_tf.export.run import load_run
-    from egt_tf.export.saved_model import check_version
+    from egt_tf.export import RequestLimits, check_version, prepare_export
     from egt_tf.export.warm_up import available
     from egt_tf.runs import RunFolder
+    from egt_tf.serving.contract import FLOATS
 
     if portable and max_pixels is not None:
         raise click.UsageError("--max-pixels is for graphs that decode images; leave it out with --portable")
@@ -86,27 +82,19 @@ def export(
     limits = RequestLimits(**{name: value for name, value in given.items() if value is not None})
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = load_run(RunFolder(run), support_folder, portable, image_size, limits)
+    found = prepare_export(RunFolder(run), support_folder, portable, image_size, limits)
     calibration = None
     if source is not None:
-        shape = found.run.config().episode
         try:
-            calibration = calibrate(
-                found.ready.model,
-                open_source(source).split("novel"),
-                EpisodeConfig(shape.ways, shape.shots, 5),
-                episodes,
-                0,
-                source,
-                "novel",
-                stage_progress("episodes"),
-            )
+            calibration = found.calibrate(source, episodes, stage_progress("episodes"))
         finally:
             clear_line()
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
-    names = sorted(name for name in found.ready.signatures if not name.endswith("_floats"))
-    click.echo(f"signatures: {', '.join(names)}" + ("" if portable else "; each also for decoded images, NAME_floats"))
+    names = sorted(name for name in found.ready.signatures if not name.endswith(FLOATS))
+    click.echo(
+        f"signatures: {', '.join(names)}" + ("" if portable else f"; each also for decoded images, NAME{FLOATS}")
+    )
     if found.support_name is None:
         click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
     if not available():

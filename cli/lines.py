@@ -1,4 +1,4 @@
-"""Lines that several commands print."""
+"""Lines and tables that several commands print."""
 
 from __future__ import annotations
 
@@ -29,9 +29,19 @@ def picture_names(images: Sequence[Path], ending: str) -> list[Path]:
         images: files.
         ending: goes between the name of the image and ".png".
     """
-    names, taken = [], Counter()
+    names: list[Path] = []
+    taken: Counter[str] = Counter()
     for image in images:
         taken[image.stem] += 1
         number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
         names.append(Path(f"{image.stem}-{ending}{number}.png"))
     return names
+
+
+def table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Left-aligned columns, as wide as what they hold."""
+    texts = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts
+    )

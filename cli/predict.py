@@ -8,7 +8,7 @@ import click
 
 from egt_tf.errors import ExportError
 
-from .box import describe_packaged, packaged_model
+from .bundled import bundled_model, describe_bundled
 from .lines import prediction_line
 
 
@@ -27,10 +27,10 @@ def predict(images: tuple[Path, ...], folder: Path | None) -> None:
     from egt_tf.serving.exported_model import ExportedModel
 
     files = [image.read_bytes() for image in images]
-    model = ExportedModel(folder or packaged_model())
+    model = ExportedModel(folder or bundled_model())
     model.check_classifier()
     if folder is None:
-        click.echo(f"using {describe_packaged(model.path)} and its stored support set")
+        click.echo(f"using {describe_bundled(model.path)} and its stored support set")
     for image, file in zip(images, files, strict=True):
         try:
             answer = model.ask("serving_default", {"images": [file]})

@@ -1,32 +1,52 @@
 """Explanation-guided training of few-shot classifiers across image domains, in Keras/TensorFlow.
 
-The names below are loaded on first use, so that `import egt_tf` does not import TensorFlow.
+The names below are imported when they are first used, so that `import egt_tf` does not import TensorFlow.
+
+Example:
+    >>> import egt_tf
+    >>> model = egt_tf.EpisodicModel.build_from("conv4", "relation", image_size=32, seed=1)
+    >>> support = egt_tf.SupportSet(("ant", "bee"), np.zeros((2, 1, 32, 32, 3), np.uint8))
+    >>> explanation = egt_tf.explain_image(model, support, np.full((32, 32, 3), 200, np.uint8))
+    >>> explanation.query_relevance.shape  # of the two most probable classes
+    (2, 32, 32)
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from egt_tf.lazy import lazy_names
 
 __version__ = "0.1.0"
 
-__all__ = ["LRP", "EpisodicModel", "GuidedModel", "__version__", "load_config", "open_source"]
-
-
-def __getattr__(name: str) -> Any:
-    homes = {
-        "EpisodicModel": "egt_tf.episodic_model",
-        "GuidedModel": "egt_tf.training.guided_model",
-        "LRP": "egt_tf.lrp.analyzer",
-        "load_config": "egt_tf.config",
-        "open_source": "egt_tf.data.sources",
-    }
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(homes[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "egt_tf.config": ["EpisodeConfig", "RunConfig", "load_config"],
+        "egt_tf.runs": ["RunFolder", "load_model"],
+        "egt_tf.data.sources": ["open_source"],
+        "egt_tf.data.support": ["SupportSet", "load_image", "load_support"],
+        "egt_tf.episodic_model": ["EpisodicModel"],
+        "egt_tf.explain": ["EpisodeExplanation", "Explainer", "explain_image"],
+        "egt_tf.serving": ["ExportedModel", "open_explainer"],
+        "egt_tf.figures": ["draw_comparison", "save_figure"],
+        "egt_tf.evaluation.accuracy": ["evaluate"],
+        "egt_tf.training.loop": ["train"],
+        "egt_tf.training.guided_model": ["GuidedModel"],
+        "egt_tf.export": ["RequestLimits", "export_model"],
+        "egt_tf.lrp": ["COMPOSITES", "LRP", "Composite", "Entry", "fold_batch_norm", "register_rule"],
+        "egt_tf.lrp.rules": ["Derivative", "Gate", "Guided", "Mask", "Pass", "Rule", "Share", "ShareSum"],
+        "egt_tf.lrp.linear_rules": [
+            "AlphaBeta",
+            "AlphaBetaX",
+            "Bounded",
+            "Epsilon",
+            "Flat",
+            "Gamma",
+            "InnvestigateBatchNorm",
+            "Magnitude",
+            "WSquare",
+            "Z",
+            "ZPlus",
+        ],
+    },
+)
+__all__ += ["__version__"]

@@ -40,6 +40,10 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+
+    Example:
+        >>> RunFolder(Path("runs/demo")).best_file.as_posix()
+        'runs/demo/best.npz'
     """
 
     path: Path
@@ -223,8 +227,30 @@ class RunFolder:
             raise RunError(f"{self.metrics_file} must hold one JSON object a line. Received: {error}") from error
 
 
+def load_model(path: str | os.PathLike[str]) -> EpisodicModel:
+    """The model of a run folder with its best weights.
+
+    Args:
+        path: as `egt-tf train --run` was given it.
+
+    Raises:
+        RunError: see `RunFolder.load_model`.
+
+    Example:
+        >>> load_model("no/such/run")
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
+    """
+    return RunFolder(Path(path)).load_model()
+
+
 def has_run(root: str | os.PathLike) -> bool:
-    """Whether `newest_run` finds one."""
+    """Whether `newest_run` finds one.
+
+    Example:
+        >>> has_run("no such folder")
+        False
+    """
     return bool(_weight_files(root))
 
 
@@ -233,6 +259,15 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
 
     Raises:
         RunError: there is none; the message says what to type.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for time, name in enumerate(("older", "newer")):
+        ...         write_text(Path(folder) / name / "best.npz", "in truth an archive of arrays")
+        ...         os.utime(Path(folder) / name / "best.npz", (time, time))
+        ...     newest_run(folder).path.name
+        'newer'
     """
     files = _weight_files(root)
     if not files:
@@ -243,5 +278,6 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
     return RunFolder(max(files)[1].parent)
 
 
-def _weight_files(root):
+def _weight_files(root: str | os.PathLike) -> list[tuple[float, Path]]:
+    """The best weights of every run below `root`, each with the time they were written at."""
     return [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]

@@ -13,7 +13,7 @@ from tensorflow import keras
 
 import egt_tf
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."))
+MODULES = ["egt_tf", *sorted(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -14,7 +14,7 @@ import egt_tf
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER_OF = {"egt_tf": "egt_tf", "egt_tf_cli": "cli", "egt_tf_configs": "configs", "egt_tf_models": "saved_models"}
-BOX = ("samples", "shapes/1")
+BUNDLED = ("samples", "shapes/1")
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,21 @@ def test_the_wheel_holds_every_configuration(wheel):
     assert {name for name in wheel if name.endswith(".yaml")} == expected
 
 
-def test_the_wheel_holds_the_model_in_the_box_and_no_other(wheel):
+def test_the_wheel_holds_the_bundled_model_and_no_other(wheel):
     expected = {
         file
-        for part in BOX
+        for part in BUNDLED
         for file in tree_of("egt_tf_models", f"{part}/**/*")
         if (ROOT / file.replace("egt_tf_models", "saved_models")).is_file()
     }
     assert {"egt_tf_models/shapes/1/saved_model.pb", "egt_tf_models/shapes/1/assets/class_names.txt"} <= expected
     assert any(file.startswith("egt_tf_models/samples/") for file in expected)
     assert {name for name in wheel if name.startswith("egt_tf_models/")} == {*expected, "egt_tf_models/__init__.py"}
+
+
+def test_the_wheel_says_that_it_is_typed(wheel):
+    assert "egt_tf/py.typed" in wheel
+    assert tree_of("egt_tf", "*.pyi") == {name for name in wheel if name.endswith(".pyi")}
 
 
 def test_the_wheel_takes_no_common_top_level_name(wheel):
@@ -102,17 +107,6 @@ def test_the_wheel_has_the_command_the_version_and_the_licence(wheel):
 def test_import_does_not_import_tensorflow(module):
     code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_public_names_are_listed_and_unknown_ones_refused():
-    assert set(egt_tf.__all__) <= set(dir(egt_tf))
-    with pytest.raises(AttributeError, match="no attribute 'LPR'"):
-        getattr(egt_tf, "LPR")  # noqa: B009 - a misspelt name, looked up at run time
-
-
-@pytest.mark.parametrize("name", egt_tf.__all__)
-def test_public_names_resolve(name):
-    assert getattr(egt_tf, name) is getattr(egt_tf, name)
 
 
 def test_help_is_fast():

@@ -1,74 +1,28 @@
 """Image sources, class splits, episode sampling and the input pipeline.
 
-The names below are loaded on first use: most of the room needs no TensorFlow.
+The names below are imported when they are first used: most of the room needs no TensorFlow.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from egt_tf.lazy import lazy_names
 
-_HOMES = {
-    "check": ("check_source", "find_unreadable", "source_statistics"),
-    "domains.prepare": ("prepare_domain",),
-    "filelists": ("FileList", "export_filelists"),
-    "image_set": ("ImageSet", "Source"),
-    "images": ("decode_image",),
-    "labelled": ("evaluation_batches", "hold_out", "labelled_batches"),
-    "loading": ("data_errors", "image_batches"),
-    "mixture": ("Mixture", "mix", "open_mixture"),
-    "pipeline": ("StepPart", "episode_dataset", "episode_pairs"),
-    "preprocessing": ("denormalize", "evaluation_image", "normalize", "training_image"),
-    "sampling": ("EpisodeIndices", "check_feasible", "draw_episode"),
-    "sheet": ("contact_sheet",),
-    "sources": ("open_source",),
-    "support": ("SupportSet", "load_image", "load_support"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "EpisodeIndices",
-    "FileList",
-    "ImageSet",
-    "Mixture",
-    "Source",
-    "StepPart",
-    "SupportSet",
-    "check_feasible",
-    "check_source",
-    "contact_sheet",
-    "data_errors",
-    "decode_image",
-    "denormalize",
-    "draw_episode",
-    "episode_dataset",
-    "episode_pairs",
-    "evaluation_batches",
-    "evaluation_image",
-    "export_filelists",
-    "find_unreadable",
-    "hold_out",
-    "image_batches",
-    "labelled_batches",
-    "load_image",
-    "load_support",
-    "mix",
-    "normalize",
-    "open_mixture",
-    "open_source",
-    "prepare_domain",
-    "source_statistics",
-    "training_image",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "egt_tf.data.check": ["check_source", "find_unreadable", "source_statistics"],
+        "egt_tf.data.domains.prepare": ["prepare_domain"],
+        "egt_tf.data.filelists": ["FileList", "export_filelists"],
+        "egt_tf.data.image_set": ["ImageSet", "Source"],
+        "egt_tf.data.images": ["decode_image"],
+        "egt_tf.data.labelled": ["evaluation_batches", "hold_out", "labelled_batches"],
+        "egt_tf.data.loading": ["image_batches"],
+        "egt_tf.data.mixture": ["Mixture", "mix", "open_mixture"],
+        "egt_tf.data.pipeline": ["StepPart", "episode_dataset", "episode_pairs"],
+        "egt_tf.data.preprocessing": ["denormalize", "evaluation_image", "normalize", "training_image"],
+        "egt_tf.data.sampling": ["EpisodeIndices", "check_feasible", "draw_episode"],
+        "egt_tf.data.sheet": ["contact_sheet"],
+        "egt_tf.data.sources": ["open_source"],
+        "egt_tf.data.support": ["SupportSet", "load_image", "load_support"],
+    },
+)

@@ -76,6 +76,7 @@ def labelled_batches(
     *,
     batch_size: int,
     start: int = 0,
+    done: int = 0,
     count: int,
 ) -> tf.data.Dataset:
     """Makes a stream of `count` epochs of augmented images in random order.
@@ -90,6 +91,7 @@ def labelled_batches(
         preparation: of the images.
         batch_size: images of an element.
         start: number of the first epoch.
+        done: steps of that epoch that are left out, since they are done.
         count: number of epochs.
 
     Raises:
@@ -121,7 +123,7 @@ def labelled_batches(
         )
         return batch, tf.ensure_shape(classes, [size])
 
-    dataset = tf.data.Dataset.range(start * steps, (start + count) * steps)
+    dataset = tf.data.Dataset.range(start * steps + done, (start + count) * steps)
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(PREFETCHED_STEPS)
 

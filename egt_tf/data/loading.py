@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +11,6 @@ import tensorflow as tf
 from egt_tf.config import ImagePreparation, find_augmentation
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.preprocessing import evaluation_image, normalize, resized_centre, training_image
-from egt_tf.errors import DataError
 
 PREFETCHED_STEPS = 2
 
@@ -158,7 +156,7 @@ def image_batches(
         batch_size: images of an element; the last one may have fewer.
 
     Returns:
-        float32 `(batch, H, W, 3)`, see `evaluation_image`. As for `data_errors`, see `episode_dataset`.
+        float32 `(batch, H, W, 3)`, see `evaluation_image`. As for errors, see `episode_dataset`.
 
     Example:
         >>> from egt_tf.data import open_source
@@ -175,36 +173,3 @@ def image_batches(
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(PREFETCHED_STEPS)
-
-
-@contextlib.contextmanager
-def data_errors() -> Iterator[None]:
-    """Within the block, a `DataError` raised while a data set is iterated appears as itself.
-
-    tf.data hands on what its Python functions raise as an InvalidArgumentError whose text contains the
-    traceback; this raises the original one-line message again. Other errors pass unchanged.
-
-    Example:
-        >>> from egt_tf.data import ImageSet
-        >>> def read(index):
-        ...     raise DataError(f"cannot read image {index}")
-        >>> images = ImageSet("empty", ("a",), (np.arange(2),), read, str)
-        >>> with data_errors():
-        ...     list(image_batches(images, [0], image_size=8, batch_size=1))
-        Traceback (most recent call last):
-        egt_tf.errors.DataError: cannot read image 0
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        message = _wrapped_message(error.message)
-        if message is None:
-            raise
-        raise DataError(message) from None
-
-
-def _wrapped_message(text: str) -> str | None:
-    """Finds the last line of the traceback of a DataError."""
-    prefix = f"{DataError.__module__}.{DataError.__qualname__}: "
-    lines = [line for line in text.splitlines() if line.startswith(prefix)]
-    return lines[-1][len(prefix) :] if lines else None

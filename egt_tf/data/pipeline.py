@@ -67,7 +67,7 @@ def episode_dataset(
     divided among replicas matters. Of a mixture, each episode shows one domain. Images stay in memory from one pass
     over the data set to the next: resized where the augmentation shows the same part of them every time, else as
     they were decoded; steps that are prepared at the same time may each read an image that is not kept yet. Wrap the
-    iteration in `data_errors()` to get errors of single images as `DataError`.
+    iteration in `original_error()` to get errors of single images as `DataError`.
 
     Args:
         images: the classes to draw from; where it skips unreadable images, see `draw_episode`.

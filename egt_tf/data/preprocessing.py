@@ -13,9 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.config import find_augmentation
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD
 
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)

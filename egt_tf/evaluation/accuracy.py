@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.image_set import ImageSet, OnProgress
-from egt_tf.data.loading import data_errors, image_batches
+from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
@@ -114,7 +114,7 @@ class Evaluator:
         batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH)
         features = []
         count.add(0)
-        with data_errors():
+        with original_error():
             for batch in batches:
                 features.append(self._backbone(batch))
                 count.add(len(batch))

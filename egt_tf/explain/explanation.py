@@ -23,13 +23,26 @@ class EpisodeExplanation:
         query_relevance: signed `(E, H, W)`, summed over the colour channels.
         support_images: uint8 `(K, S, H, W, 3)`.
         support_relevance: signed `(E, K, S, H, W)`, in the units of `query_relevance`.
-        image_name: of the query, for the page and the JSON file.
+        image_name: of the query, for the figure and the JSON file.
         run_name: which model.
         method_name: the composite or the method the relevance comes from.
 
     Raises:
         ExplainError: shapes that do not fit together, images that are not uint8, probabilities outside
             [0, 1], relevance that is not finite.
+
+    Example:
+        >>> explanation = EpisodeExplanation(
+        ...     query_image=np.zeros((4, 4, 3), np.uint8),
+        ...     class_names=("ant", "bee"),
+        ...     probabilities=np.array([0.3, 0.7]),
+        ...     explained=(1,),
+        ...     query_relevance=np.ones((1, 4, 4)),
+        ...     support_images=np.zeros((2, 1, 4, 4, 3), np.uint8),
+        ...     support_relevance=np.zeros((1, 2, 1, 4, 4)),
+        ... )
+        >>> explanation.class_names[explanation.predicted], explanation.query_sums.tolist()
+        ('bee', [16.0])
     """
 
     query_image: np.ndarray
@@ -43,7 +56,7 @@ class EpisodeExplanation:
     run_name: str = ""
     method_name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_classes()
         self._check_images()
         self._check_relevance()
@@ -114,6 +127,17 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
         `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with
         `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
         `support_relevance_sums` (E, K, S).
+
+    Example:
+        >>> images = np.zeros((2, 1, 4, 4, 3), np.uint8)
+        >>> relevance = np.zeros((1, 2, 1, 4, 4))
+        >>> probabilities = np.array([0.25, 0.75])
+        >>> to_json(
+        ...     EpisodeExplanation(
+        ...         images[0, 0], ("ant", "bee"), probabilities, (1,), relevance[0, :1, 0], images, relevance
+        ...     )
+        ... )["predicted"]
+        {'index': 1, 'name': 'bee', 'probability': 0.75}
     """
     probabilities = [float(p) for p in explanation.probabilities]
 
@@ -132,6 +156,20 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
         "query_relevance_sums": explanation.query_sums.tolist(),
         "support_relevance_sums": explanation.support_sums.tolist(),
     }
+
+
+def pool_channels(relevance: np.ndarray) -> np.ndarray:
+    """Sums relevance over the colour channels: `(..., H, W, C)` -> `(..., H, W)`.
+
+    The sum (not the mean or the maximum) keeps the total relevance of the image.
+
+    Raises:
+        ExplainError: fewer than three axes.
+    """
+    relevance = np.asarray(relevance)
+    if relevance.ndim < 3:
+        raise ExplainError(f"`relevance` must have shape (..., H, W, C). Received: shape={relevance.shape}")
+    return relevance.sum(axis=-1)
 
 
 def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from tensorflow import keras
 from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.gradients import DERIVATIVE, ROUTE, images_and_features
+from egt_tf.explain.gradients import DERIVATIVE, Select, images_and_features
 from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800
@@ -35,7 +35,7 @@ def innvestigate_names() -> tuple[str, ...]:
 
 
 def explain_by_innvestigate(
-    model: keras.Model, inputs: Sequence[tf.Tensor], select: Callable[[tf.Tensor], tf.Tensor], analyzer: str
+    model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, analyzer: str
 ) -> list[tf.Tensor]:
     """Explains the backbone of a few-shot model by an analyzer of innvestigate.
 
@@ -64,7 +64,7 @@ def explain_by_innvestigate(
     (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
     backbone = without_transformations(model.backbone)
     maps = _analyze(backbone, images.numpy(), slope.numpy().reshape(len(slope), -1), analyzer)
-    return reverse(trace, tf.constant(maps, images.dtype), ROUTE, of=images)
+    return reverse(trace, tf.constant(maps, images.dtype), DERIVATIVE, source=images)
 
 
 def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, analyzer: str) -> np.ndarray:
@@ -93,12 +93,9 @@ def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, ana
                 "take fewer support images or another method"
             ) from error
         if done.returncode != 0 or not response.exists():
-            raise ExplainError(f"innvestigate's process must end well. Received: {_last_line(done.stderr)}")
+            last_line = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+            raise ExplainError(f"innvestigate's process must end well. Received: {last_line}")
         with np.load(response, allow_pickle=False) as answer:
             if "error" in answer:
                 raise ExplainError(f"innvestigate cannot run {analyzer!r} on this backbone. It says: {answer['error']}")
             return answer["maps"]
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["nothing"])[-1]

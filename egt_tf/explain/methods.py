@@ -13,13 +13,14 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError, did_you_mean
 from egt_tf.explain import gradients
+from egt_tf.explain.gradients import Select
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.propagation import record, reverse
 
-Select = Callable[[tf.Tensor], tf.Tensor]
+Maps = Callable[[keras.Model, Sequence[tf.Tensor], Sequence[Select]], list[list[tf.Tensor]]]
 INNVESTIGATE = "innvestigate:"
 LABELS = "support_labels"
 
@@ -32,15 +33,19 @@ class Method:
         name: what it is called.
         summary: one line about it.
         maps: `(model, inputs, selects) -> for each of selects, one map for each input`; a `select` gives, for the
-            model's output, the relevance that starts there, or for gradients the weights of the output in the value
-            explained.
+            model's output, its relevance, or for gradients the weights of the output in the value explained.
         from_log_odds: whether it starts from the log-odds of a prediction (relevance) or from its score (gradients).
         canonize: whether batch normalisation is folded away first.
+
+    Example:
+        >>> method = get_method("epsilon_plus")
+        >>> method.from_log_odds, method.canonize
+        (True, True)
     """
 
     name: str
     summary: str
-    maps: Callable[[keras.Model, Sequence[tf.Tensor], Sequence[Select]], list[list[tf.Tensor]]]
+    maps: Maps
     from_log_odds: bool
     canonize: bool = False
 
@@ -59,9 +64,13 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
         composite: gives each layer its rule.
         summary: one line about it.
         canonize: fold batch normalisation first.
+
+    Example:
+        >>> composite_method(COMPOSITES.get("fsc"), "as in training").name
+        'fsc'
     """
 
-    def maps(model, inputs, selects):
+    def maps(model: keras.Model, inputs: Sequence[tf.Tensor], selects: Sequence[Select]) -> list[list[tf.Tensor]]:
         trace = record(model, inputs)
         return [reverse(trace, select(trace.outputs[0]), composite) for select in selects]
 
@@ -77,6 +86,12 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
 
     Raises:
         ExplainError: there is none; the nearest is suggested.
+
+    Example:
+        >>> get_method("grad_cam").from_log_odds
+        False
+        >>> get_method({"name": "fsc_gamma", "gamma": 0.5}).name
+        'fsc_gamma'
     """
     if isinstance(name, Method):
         return name
@@ -96,7 +111,12 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
 
 
 def all_methods() -> list[Method]:
-    """Every method, innvestigate's among them."""
+    """Every method, innvestigate's among them.
+
+    Example:
+        >>> [method.name for method in all_methods()][:2]
+        ['epsilon', 'epsilon_alpha2_beta1_flat']
+    """
     names = [*COMPOSITES.names(), *_GRADIENTS, *(INNVESTIGATE + name for name in innvestigate_names())]
     return [get_method(name) for name in names]
 
@@ -115,24 +135,24 @@ def _innvestigate_method(name: str) -> Method:
     )
 
 
-def _gradient_method(name: str, function: Callable) -> Method:
+def _gradient_method(function: Callable[..., list[tf.Tensor]]) -> Method:
     fixed = {"fixed": (LABELS,)} if "fixed" in inspect.signature(function).parameters else {}
-    summary = inspect.getdoc(function).splitlines()[0].replace("`", "")
-    return Method(name, summary, _one_by_one(functools.partial(function, **fixed)), from_log_odds=False)
+    summary = (inspect.getdoc(function) or "").splitlines()[0].replace("`", "")
+    return Method(function.__name__, summary, _one_by_one(functools.partial(function, **fixed)), from_log_odds=False)
 
 
-def _one_by_one(function: Callable) -> Callable:
+def _one_by_one(function: Callable[..., list[tf.Tensor]]) -> Maps:
     return lambda model, inputs, selects: [function(model, inputs, select) for select in selects]
 
 
 _GRADIENTS = {
-    name: _gradient_method(name, function)
-    for name, function in {
-        "gradient": gradients.gradient,
-        "input_times_gradient": gradients.input_times_gradient,
-        "guided_backprop": gradients.guided_backprop,
-        "integrated_gradients": gradients.integrated_gradients,
-        "smoothgrad": gradients.smoothgrad,
-        "grad_cam": gradients.grad_cam,
-    }.items()
+    function.__name__: _gradient_method(function)
+    for function in (
+        gradients.gradient,
+        gradients.input_times_gradient,
+        gradients.guided_backprop,
+        gradients.integrated_gradients,
+        gradients.smoothgrad,
+        gradients.grad_cam,
+    )
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.preprocessing import denormalize
-from egt_tf.data.support import SupportSet
+from egt_tf.data.preprocessing import normalize
+from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_image, as_support
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError, did_you_mean, original_error
-from egt_tf.explain.explanation import EpisodeExplanation
+from egt_tf.explain.explanation import EpisodeExplanation, pool_channels
+from egt_tf.explain.gradients import Select
 from egt_tf.explain.methods import Method, get_method
-from egt_tf.figures.colormap import pool_channels
 from egt_tf.heads.base import Head
 from egt_tf.lrp.output_relevance import log_odds
 
@@ -28,6 +30,10 @@ class QueryRelevance:
     Attributes:
         query: relevance of the query's pixels for each class explained, `(E, size, size, 3)`.
         support: of the support images' pixels, `(E, ways, shots, size, size, 3)`.
+
+    Example:
+        >>> QueryRelevance(np.zeros((1, 8, 8, 3)), np.zeros((1, 5, 1, 8, 8, 3))).query.shape
+        (1, 8, 8, 3)
     """
 
     query: np.ndarray
@@ -36,10 +42,10 @@ class QueryRelevance:
 
 def explain_image(
     model: EpisodicModel,
-    support: SupportSet,
-    image: np.ndarray,
+    support: SupportOrPath,
+    image: ImageOrPath,
     target: str | None = None,
-    method: str | Method = "fsc",
+    method: str | Mapping[str, Any] | Method = "fsc",
     image_name: str = "",
     run_name: str = "",
 ) -> EpisodeExplanation:
@@ -47,18 +53,28 @@ def explain_image(
 
     Args:
         model: the classifier.
-        support: its classes.
-        image: normalised `(size, size, 3)`.
+        support: its classes: a support set, or a folder with one sub-folder of images a class.
+        image: a file, or uint8 pixels `(size, size, 3)` as `egt_tf.data.support.load_image` gives them.
         target: a class name to explain, beside the most probable of the others; "all" for every class; None for the
             predicted class and the runner-up.
-        method: a name that `egt_tf.explain.methods.get_method` knows, or a `Method`.
-        image_name: for the figure.
+        method: a name that `egt_tf.explain.methods.get_method` knows, a composite with arguments, or a `Method`.
+        image_name: for the figure; the name of the file by default.
         run_name: for the figure.
 
     Raises:
+        DataError: an image cannot be read, or is not of the size that the model takes.
         ExplainError: no such class or method, or a layer that the method cannot explain.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> explanation = explain_image(model, support, np.full((16, 16, 3), 200, np.uint8), target="bee")
+        >>> explanation.explained, explanation.query_relevance.shape
+        ((1, 0), (2, 16, 16))
     """
     method = get_method(method)
+    image_name = image_name or name_of(image)
+    support, image = as_support(support, model.image_size), as_image(image, model.image_size)
     model = method.prepared(model)
     inputs = query_inputs(model, support, image)
     with original_error():
@@ -67,12 +83,12 @@ def explain_image(
     explained = classes_to_explain(probabilities, support.class_names, target)
     relevance = relevance_of_query(model, support, inputs, explained, method)
     return EpisodeExplanation(
-        query_image=denormalize(image).numpy(),
+        query_image=image,
         class_names=support.class_names,
         probabilities=probabilities,
         explained=explained,
         query_relevance=pool_channels(relevance.query),
-        support_images=denormalize(support.images).numpy(),
+        support_images=support.images,
         support_relevance=pool_channels(relevance.support),
         image_name=image_name,
         run_name=run_name,
@@ -80,20 +96,31 @@ def explain_image(
     )
 
 
-def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -> list[tf.Tensor]:
-    """The model's inputs for one query, which is the first of its episode.
+def name_of(image: ImageOrPath) -> str:
+    """The name of an image's file; empty for pixels."""
+    return "" if isinstance(image, np.ndarray) else Path(image).name
 
-    A head that normalises by the statistics of its episode needs more than one query to have any; the support images
-    are scored beside the query then. Where the number of queries must be a multiple (`Head.query_multiple`), support
-    images fill it up, again from the first.
+
+def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -> list[tf.Tensor]:
+    """The model's inputs for one query, which is the first of its episode; `Head.filler_queries` follow it.
+
+    Args:
+        model: the classifier.
+        support: its classes.
+        image: uint8 `(size, size, 3)`.
+
+    Returns:
+        One tensor for each of the model's inputs, an episode each; the images normalised.
     """
     flat = support.images.reshape(-1, *support.images.shape[2:])
     labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
-    companions = len(flat) if model.head.uses_batch_statistics else 0
-    companions += -(1 + companions) % model.head.query_multiple(support.ways)
-    queries = np.concatenate([image[None], flat[np.arange(companions) % len(flat)]])
-    inputs = {"support_images": flat, "support_labels": labels, "query_images": queries}
-    return [tf.constant(inputs[name][None]) for name in model.input_names]
+    fillers = model.head.filler_queries(len(flat), support.ways).numpy()
+    inputs = {
+        "support_images": normalize(flat[None]),
+        "support_labels": tf.constant(labels[None]),
+        "query_images": normalize(np.concatenate([image[None], flat[fillers]])[None]),
+    }
+    return [inputs[name] for name in model.input_names]
 
 
 def relevance_of_query(
@@ -107,8 +134,15 @@ def relevance_of_query(
         inputs: of `query_inputs`.
         explained: class indices.
         method: how.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> inputs = query_inputs(model, support, np.full((16, 16, 3), 200, np.uint8))
+        >>> relevance_of_query(model, support, inputs, [0, 1], get_method("gradient")).support.shape
+        (2, 2, 1, 16, 16, 3)
     """
-    selects = [start_of_first_query(model.head, target, method.from_log_odds) for target in explained]
+    selects = [select_first_query(model.head, target, method.from_log_odds) for target in explained]
     query_maps, support_maps = [], []
     for maps in method.maps(method.prepared(model), inputs, selects):
         by_name = dict(zip(model.input_names, maps, strict=True))
@@ -117,8 +151,8 @@ def relevance_of_query(
     return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
 
 
-def start_of_first_query(head: Head, target: int, from_log_odds: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """What the explanation of the first query's score for a class starts from, as `Method.maps` takes it.
+def select_first_query(head: Head, target: int, from_log_odds: bool) -> Select:
+    """What is explained of the first query's scores: one class, as `Method.maps` takes it.
 
     Args:
         head: makes probabilities of raw scores.
@@ -126,16 +160,16 @@ def start_of_first_query(head: Head, target: int, from_log_odds: bool) -> Callab
         from_log_odds: see `Method`.
 
     Returns:
-        A function from raw scores `(1, queries, ways)` to starts of that shape, zero but for one value.
+        A function from raw scores `(1, queries, ways)` to output relevance of that shape, zero but for one value.
     """
 
-    def start(scores: tf.Tensor) -> tf.Tensor:
+    def select(scores: tf.Tensor) -> tf.Tensor:
         queries, ways = tf.shape(scores)[1], tf.shape(scores)[2]
         chosen = tf.one_hot([[target]], ways, dtype=scores.dtype)
         chosen = tf.pad(chosen, [[0, 0], [0, queries - 1], [0, 0]])
         return chosen * log_odds(head.probabilities(scores)) if from_log_odds else chosen
 
-    return start
+    return select
 
 
 def classes_to_explain(probabilities: np.ndarray, class_names: Sequence[str], target: str | None) -> tuple[int, ...]:

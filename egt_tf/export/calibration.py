@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.image_set import ImageSet
+from egt_tf.data.image_set import ImageSet, OnProgress
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
-from egt_tf.evaluation.accuracy import Accuracy, Progress, embed
+from egt_tf.evaluation.accuracy import Accuracy, embed
 from egt_tf.export.one_by_one import OneByOne
 
 
@@ -24,6 +24,11 @@ class Calibration:
         spec: ways, shots and queries a class.
         one_by_one: every query as if it were alone, as a server answers.
         together: all queries of an episode scored together, as `egt-tf evaluate` does.
+
+    Example:
+        >>> alone, together = Accuracy(np.array([0.5, 0.75])), Accuracy(np.array([0.75, 0.75]))
+        >>> Calibration("synthetic:sketch", "novel", EpisodeConfig(5, 1, 5), alone, together).difference
+        -0.125
     """
 
     source: str
@@ -55,7 +60,7 @@ def calibrate(
     seed: int,
     source: str,
     split: str,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Calibration:
     """Measures both on episodes drawn from `images`.
 
@@ -71,6 +76,16 @@ def calibrate(
 
     Raises:
         DataError: too few classes or images, or an image that cannot be read.
+
+    Example:
+        >>> from egt_tf.data.sources import open_source
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> from egt_tf.lrp import COMPOSITES
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> images, shape = open_source("synthetic:shapes").split("novel"), EpisodeConfig(2, 1, 1)
+        >>> answers = OneByOne(model, COMPOSITES.get("fsc"))
+        >>> calibrate(answers, images, shape, episodes=1, seed=0, source="shapes", split="novel").difference
+        0.0
     """
     check_feasible(images, spec)
     drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]

@@ -55,14 +55,14 @@ class _Bytes:
 def _exif_segment(file: _Bytes) -> tf.Tensor:
     """Where the segment with EXIF data begins, or 0."""
 
-    def is_exif(position):
+    def is_exif(position: tf.Tensor) -> tf.Tensor:
         name = file.at(position + 4 + tf.range(6, dtype=tf.int64))
         return (file.at(position + 1) == _APP1) & tf.reduce_all(name == _EXIF)
 
-    def goes_on(position):
+    def goes_on(position: tf.Tensor) -> tf.Tensor:
         return (file.at(position) == 0xFF) & (file.at(position + 1) != _START_OF_SCAN) & ~is_exif(position)
 
-    def next_segment(position):
+    def next_segment(position: tf.Tensor) -> list[tf.Tensor]:
         return [position + 2 + file.number(position + 2, 2)]
 
     (position,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)], maximum_iterations=_MOST_SEGMENTS)

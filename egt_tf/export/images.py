@@ -1,21 +1,20 @@
-"""Encoded images to what a model takes, inside the graph."""
+"""Images of a request to grey levels of the size that a model takes, inside the graph."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from egt_tf.data.preprocessing import evaluation_image, normalize
-from egt_tf.export.checks import checked
+from egt_tf.data.preprocessing import resized_centre
 from egt_tf.export.exif import jpeg_orientation, upright
-from egt_tf.export.limits import RequestLimits
+from egt_tf.export.requests import RequestLimits, checked
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Up to the end of its first chunk, which holds width and height from byte 16 on.
 _PNG_HEADER = 33
 
 
-def prepared_images(encoded: tf.Tensor, image_size: int, limits: RequestLimits = RequestLimits()) -> tf.Tensor:
-    """Decodes JPEG and PNG images, resizes, crops and normalises them as `evaluation_image` does.
+def decoded_images(encoded: tf.Tensor, image_size: int, limits: RequestLimits = RequestLimits()) -> tf.Tensor:
+    """Decodes JPEG and PNG images, resizes and crops them as `egt_tf.data.support.load_image` does.
 
     Transparent images are laid over white, JPEG images are turned as their EXIF orientation says.
 
@@ -25,68 +24,50 @@ def prepared_images(encoded: tf.Tensor, image_size: int, limits: RequestLimits =
         limits: its `max_pixels` is the largest size of an image.
 
     Returns:
-        float32 `(n, image_size, image_size, 3)`.
+        Whole grey levels 0..255, float32 `(n, image_size, image_size, 3)`.
 
     Raises:
         tf.errors.InvalidArgumentError: when the graph runs: no image, neither JPEG nor PNG, damaged, or more than
             `limits.max_pixels` according to its header, which is read before anything is decoded.
     """
     encoded = checked(encoded, (tf.size(encoded) > 0, ["at least one image must be given. Received: none"]))
-    shape = tf.TensorSpec((image_size, image_size, 3), tf.float32)
     # One after the other: several of the largest images at a time would need gigabytes.
-    return tf.map_fn(
-        lambda one: evaluation_image(decoded_image(one, limits), image_size),
+    levels = tf.map_fn(
+        lambda one: resized_centre(decoded_image(one, limits), image_size),
         encoded,
         parallel_iterations=1,
-        fn_output_signature=shape,
+        fn_output_signature=tf.TensorSpec((image_size, image_size, 3), tf.uint8),
     )
+    return tf.cast(levels, tf.float32)
 
 
-def prepared_floats(images: tf.Tensor) -> tf.Tensor:
-    """Normalises images that the client has decoded, resized and cropped.
+def checked_floats(images: tf.Tensor) -> tf.Tensor:
+    """Images that the client has decoded, resized and cropped.
 
     Args:
         images: float32 `(n, size, size, 3)`, n >= 1, grey levels 0..255.
 
     Returns:
-        float32, the same shape.
+        The same.
 
     Raises:
         tf.errors.InvalidArgumentError: when the graph runs: no image, or values outside 0..255.
     """
     in_range = (images >= 0.0) & (images <= 255.0)
-    return normalize(
-        checked(
-            images,
-            (tf.shape(images)[0] > 0, ["at least one image must be given. Received: none"]),
-            (
-                in_range,
-                [
-                    "the values of images must be grey levels 0..255. Received:",
-                    tf.reduce_min(images),
-                    "to",
-                    tf.reduce_max(images),
-                ],
-            ),
-        )
+    received = [tf.reduce_min(images), "to", tf.reduce_max(images)]
+    return checked(
+        images,
+        (tf.shape(images)[0] > 0, ["at least one image must be given. Received: none"]),
+        (in_range, ["the values of images must be grey levels 0..255. Received:", *received]),
     )
 
 
 def decoded_image(encoded: tf.Tensor, limits: RequestLimits) -> tf.Tensor:
-    """Decodes one image: a scalar string to uint8 `(height, width, 3)`. See `prepared_images`."""
+    """Decodes one image: a scalar string to uint8 `(height, width, 3)`. See `decoded_images`."""
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
     is_png = (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG) & (tf.strings.length(encoded) >= _PNG_HEADER)
-    encoded = checked(
-        encoded,
-        (
-            is_jpeg | is_png,
-            [
-                "an image must be the bytes of a JPEG or PNG file. Received:",
-                tf.strings.length(encoded),
-                "bytes of something else",
-            ],
-        ),
-    )
+    received = ["Received:", tf.strings.length(encoded), "bytes of something else"]
+    encoded = checked(encoded, (is_jpeg | is_png, ["an image must be the bytes of a JPEG or PNG file.", *received]))
     sides = tf.cond(is_jpeg, lambda: _jpeg_sides(encoded), lambda: _png_sides(encoded))
     small = tf.reduce_prod(sides) <= limits.max_pixels
     limit = f"an image may have at most {limits.size}. Received height and width:"

@@ -7,21 +7,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from egt_tf.config import RunConfig
 from egt_tf.environment import environment
 from egt_tf.errors import RunError
 from egt_tf.export.calibration import Calibration
-from egt_tf.export.saved_model import Served
-from egt_tf.export.signatures import FLOATS, Signature, has_prototypes
+from egt_tf.export.saved_model import ServableModel
+from egt_tf.export.signatures import has_prototypes
 from egt_tf.runs import RunFolder
-
-MODEL_CARD = "README.md"
+from egt_tf.serving.contract import FLOATS
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class ModelSource:
     """What a model card says beside what the model itself shows.
 
     Attributes:
@@ -39,25 +36,25 @@ class Origin:
     warm_up: bool
 
 
-def model_card(ready: Served, origin: Origin) -> str:
+def model_card(ready: ServableModel, source: ModelSource) -> str:
     """The card as Markdown.
 
     Raises:
         RunError: an evaluation or another file of the run is damaged.
     """
-    config = origin.run.config()
+    config = source.run.config()
     sections = {
-        "": _summary(config, origin),
-        "Accuracy": _accuracy(origin),
+        "": _summary(config, source),
+        "Accuracy": _accuracy(source),
         "Signatures": _signatures(ready),
-        "Known limits": _limits(ready, origin),
+        "Known limits": _limits(ready, source),
         "Licence": [
             "The package that made this model is licensed under BSD-2-Clause. That says nothing about the "
             "images it was trained on, nor about those of the stored support set, whose features and pictures "
             "come with it: their licences decide how it may be used."
         ],
     }
-    return f"# {origin.name}\n" + "".join(
+    return f"# {source.name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items()
     )
 
@@ -79,10 +76,10 @@ def evaluations(run: RunFolder) -> list[dict[str, Any]]:
     return records
 
 
-def _summary(config: RunConfig, origin: Origin) -> list[str]:
+def _summary(config: RunConfig, source: ModelSource) -> list[str]:
     packages = environment()["packages"]
     made_by = ", ".join(f"{name} {packages[name]}" for name in ("egt-tf", "tensorflow", "keras") if packages[name])
-    conversion = _conversion(origin.run)
+    conversion = _conversion(source.run)
     rows = {
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
         "head": _named(config.model.head),
@@ -90,9 +87,9 @@ def _summary(config: RunConfig, origin: Origin) -> list[str]:
         "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
         "composite of relevance": _named(config.guidance.composite),
-        "stored support set": origin.support or "none: `serving_default` and `explain` are left out",
+        "stored support set": source.support or "none: `serving_default` and `explain` are left out",
         "made by": made_by,
-        "run": f"`{origin.run.path.resolve().name}`",
+        "run": f"`{source.run.path.resolve().name}`",
     }
     # A name may hold what ends a cell.
     return [
@@ -136,8 +133,8 @@ def _named(part: Any) -> str:
     return f"`{part['name']}`" + (f" ({arguments})" if arguments else "")
 
 
-def _accuracy(origin: Origin) -> list[str]:
-    records = evaluations(origin.run)
+def _accuracy(source: ModelSource) -> list[str]:
+    records = evaluations(source.run)
     lines = ["The run holds no evaluation: its accuracy was not measured."]
     if records:
         lines = [
@@ -151,7 +148,7 @@ def _accuracy(origin: Origin) -> list[str]:
             f"{r['inference']} | {_percent(r)} |"
             for r in records
         ]
-    return [*lines, "", *_one_by_one(origin.calibration)]
+    return [*lines, "", *_one_by_one(source.calibration)]
 
 
 def _percent(record: Mapping[str, Any]) -> str:
@@ -173,7 +170,7 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
     ]
 
 
-def _signatures(ready: Served) -> list[str]:
+def _signatures(ready: ServableModel) -> list[str]:
     if _is_portable(ready):
         lines = [
             "Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "
@@ -191,7 +188,7 @@ def _signatures(ready: Served) -> list[str]:
         if not name.endswith(FLOATS):
             lines += [
                 f"- `{name}`: {signature.summary}",
-                f"  - inputs: {_shapes(_inputs(signature))}",
+                f"  - inputs: {_shapes({spec.name: spec for spec in signature.inputs})}",
                 f"  - outputs: {_shapes(signature.concrete.structured_outputs)}",
             ]
     if not has_prototypes(ready.model.model.head) and not _is_portable(ready):
@@ -202,12 +199,8 @@ def _signatures(ready: Served) -> list[str]:
     return lines
 
 
-def _is_portable(ready: Served) -> bool:
+def _is_portable(ready: ServableModel) -> bool:
     return "embed" not in ready.signatures
-
-
-def _inputs(signature: Signature) -> dict[str, tf.TensorSpec]:
-    return {spec.name: spec for spec in signature.inputs}
 
 
 def _shapes(tensors: Mapping[str, Any]) -> str:
@@ -218,7 +211,7 @@ def _shapes(tensors: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(ready: Served, origin: Origin) -> list[str]:
+def _limits(ready: ServableModel, source: ModelSource) -> list[str]:
     head = ready.model.model.head
     lines = [
         "- The most probable class is named even if the image shows none of the classes.",
@@ -231,12 +224,12 @@ def _limits(ready: Served, origin: Origin) -> list[str]:
     lines.append(f"- A request may hold at most {ready.limits.max_images} images{together}.")
     if head.uses_batch_statistics:
         lines.append(
-            "- The head normalises by the statistics of an episode; a query's companions are the support "
-            "images, so a support set of very few images gives poor statistics."
+            "- The head normalises by the statistics of an episode; the support images are the filler queries "
+            "beside a query, so a support set of very few images gives poor statistics."
         )
     if head.needs_ways:
         lines.append(f"- Episodes must have {head.ways} classes.")
-    if not origin.warm_up:
+    if not source.warm_up:
         lines.append(
             "- No warm-up requests: tensorflow-serving-api was not installed where this was exported, and the "
             "first request of each signature takes longer."

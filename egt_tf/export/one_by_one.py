@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.heads.base import Head
 from egt_tf.lrp.composites import Composite
@@ -34,13 +35,22 @@ class Relevance:
 class OneByOne:
     """Asks a model about each query as if it were alone: every query is an episode of its own.
 
-    A head that normalises by the statistics of its episode gets the support images as further queries, as
-    `egt_tf.explain.query.query_inputs` does; its statistics are then those of a fixed set and the one query.
-    All methods work eagerly and inside graphs, for any number of queries, support images and ways.
+    A head that normalises by the statistics of its episode gets the support images as filler queries
+    (`Head.filler_queries`), as in `egt_tf.explain.query.query_inputs`; its statistics are then those of a fixed set
+    and the one query. Images are grey levels 0..255, uint8 or float32, as a person sees them. All methods work eagerly and inside graphs, for any number of queries, support images and ways.
 
     Args:
         model: the classifier.
         composite: gives each layer its rule of relevance.
+
+    Example:
+        >>> from egt_tf.lrp import COMPOSITES
+        >>> model = EpisodicModel.build_from("conv4", "relation", image_size=32, seed=1)
+        >>> answers = OneByOne(model, COMPOSITES.get("fsc"))
+        >>> support = answers.features(np.zeros((2, 32, 32, 3), np.uint8))
+        >>> images, targets = np.full((3, 32, 32, 3), 200, np.uint8), tf.constant([0, 1, -1], tf.int64)
+        >>> answers.relevance(support, tf.eye(2), images, targets).images.shape
+        TensorShape([3, 32, 32])
     """
 
     def __init__(self, model: EpisodicModel, composite: Composite):
@@ -49,8 +59,8 @@ class OneByOne:
         self._head_model = _head_model(model.head)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
-        """The backbone's maps `(n, h, w, c)` of normalised images `(n, size, size, 3)`."""
-        return self.model.backbone(images, training=False)
+        """The backbone's maps `(n, h, w, c)` of images `(n, size, size, 3)`."""
+        return self.model.backbone(normalize(images), training=False)
 
     def scores(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
         """Raw scores `(n, ways)`.
@@ -76,17 +86,17 @@ class OneByOne:
         Args:
             support: see `scores`.
             labels: see `scores`.
-            images: the queries, normalised `(n, size, size, 3)`.
+            images: the queries, `(n, size, size, 3)`.
             targets: class indices, int64 `(n,)`; -1 for the most probable class.
         """
-        backbone = record(self.model.backbone, [images])
+        backbone = record(self.model.backbone, [normalize(images)])
         # What a backbone gives is not known to be positive; rules that take the sign into account look at the values.
         head = record(self._head_model, self._episodes(support, labels, backbone.outputs[0]), raw=False)
         scores = head.outputs[0][:, 0]
         targets = tf.where(targets < 0, tf.argmax(scores, axis=-1), targets)
         chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype) * log_odds(self.probabilities(scores))
-        start = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
-        at_support, _, at_query = reverse(head, start, self.composite)
+        output_relevance = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
+        at_support, _, at_query = reverse(head, output_relevance, self.composite)
         pixels = reverse(backbone, at_query[:, 0], self.composite)[0]
         return Relevance(scores, targets, tf.reduce_sum(pixels, axis=-1), at_support)
 
@@ -94,32 +104,30 @@ class OneByOne:
         """Takes relevance of support features on to the pixels.
 
         Args:
-            images: normalised support images `(support, size, size, 3)`.
+            images: support images `(support, size, size, 3)`.
             relevance: `Relevance.support_features`.
 
         Returns:
             Summed over the colours, `(n, support, size, size)`.
         """
-        backbone = record(self.model.backbone, [images])
+        backbone = record(self.model.backbone, [normalize(images)])
 
-        def pixels(at_features):
+        def pixels(at_features: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(reverse(backbone, at_features, self.composite)[0], axis=-1)
 
         # One query after the other: each walk back is as large as the whole support set.
         return tf.map_fn(pixels, relevance, parallel_iterations=1)
 
-    def _episodes(self, support, labels, query):
+    def _episodes(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> list[tf.Tensor]:
         """Inputs of the head, an episode for each query, which is the first of its episode."""
-        queries, images = tf.shape(query)[0], tf.shape(support)[0]
-        chosen = tf.range(self._companions(images, tf.shape(labels)[1])) % images
-        companions = _repeated(tf.gather(support, chosen), queries)
-        beside = tf.concat([query[:, None], companions], axis=1)
-        return [_repeated(support, queries), _repeated(labels, queries), beside]
-
-    def _companions(self, images, ways):
-        head = self.model.head
-        companions = images if head.uses_batch_statistics else tf.constant(0)
-        return companions + -(1 + companions) % head.query_multiple(ways)
+        queries = tf.shape(query)[0]
+        chosen = self.model.head.filler_queries(tf.shape(support)[0], tf.shape(labels)[1])
+        fillers = _repeated(tf.gather(support, chosen), queries)
+        return [
+            _repeated(support, queries),
+            _repeated(labels, queries),
+            tf.concat([query[:, None], fillers], axis=1),
+        ]
 
 
 def _repeated(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.data.preprocessing import denormalize
 from egt_tf.figures.colormap import DIVERGING, LUMA
 from egt_tf.figures.explanation import SMOOTHING
 
@@ -18,21 +17,21 @@ def overlay_pictures(images: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
     """Draws each map over its image: red spoke for the class, blue against it, on a scale of its own.
 
     Args:
-        images: normalised float32 `(n, size, size, 3)`.
+        images: grey levels 0..255, float32 `(n, size, size, 3)`.
         relevance: signed float32 `(n, size, size)`.
 
     Returns:
         strings `(n,)`: PNG files of `size x size` RGB.
     """
     return tf.map_fn(
-        lambda pair: tf.io.encode_png(overlay_picture(denormalize(pair[0]), pair[1])),
+        lambda pair: tf.io.encode_png(overlay_picture(tf.cast(tf.round(pair[0]), tf.uint8), pair[1])),
         (images, relevance),
         fn_output_signature=tf.string,
     )
 
 
 def overlay_picture(image: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
-    """As `heatmap.overlay` of a map that was smoothed and scaled as for the figure.
+    """As `colormap.overlay` of a map that was smoothed and scaled as for the figure.
 
     Args:
         image: uint8 `(size, size, 3)`.
@@ -49,7 +48,7 @@ def overlay_picture(image: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
 
 
 def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
-    """As `heatmap.smooth`: a square map `(size, size)`, Gaussian over both axes with mirrored borders."""
+    """As `colormap.smooth`: a square map `(size, size)`, Gaussian over both axes with mirrored borders."""
     matrix = tf.constant(_smoothing_matrix(int(maps.shape[-1]), sigma), maps.dtype)
     return tf.matmul(tf.matmul(matrix, maps), matrix, transpose_b=True)
 
@@ -67,7 +66,7 @@ def _smoothing_matrix(side: int, sigma: float) -> np.ndarray:
 
 
 def _scale(values: tf.Tensor) -> tf.Tensor:
-    """As `heatmap.shared_scale` of one map: a percentile of the magnitudes, else their maximum, else 1."""
+    """As `colormap.shared_scale` of one map: a percentile of the magnitudes, else their maximum, else 1."""
     ordered = tf.sort(tf.reshape(tf.abs(values), [-1]))
     position = PERCENTILE / 100 * (int(ordered.shape[0]) - 1)
     below, share = int(position), position - int(position)

@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
+from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import OnProgress
+from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet, load_support
 from egt_tf.errors import ExportError
-from egt_tf.export.calibration import Calibration
-from egt_tf.export.limits import RequestLimits
-from egt_tf.export.model_card import MODEL_CARD, Origin, model_card
-from egt_tf.export.saved_model import Served, served, served_portably, write_version
-from egt_tf.export.warm_up import WARM_UP, available, warm_up_records
+from egt_tf.export.calibration import Calibration, calibrate
+from egt_tf.export.model_card import ModelSource, model_card
+from egt_tf.export.requests import RequestLimits
+from egt_tf.export.saved_model import ServableModel, make_portable, make_servable, write_version
+from egt_tf.export.warm_up import available, warm_up_records
 from egt_tf.runs import RunFolder
-from egt_tf.serving.explainer import SHOWN, shown_file
+from egt_tf.serving.contract import MODEL_CARD, SHOWN, WARM_UP
+from egt_tf.serving.explainer import shown_file
+
+# Queries a class, of the episodes that the cost of answering one by one is measured on.
+_QUERIES = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunExport:
-    """A run on its way to a SavedModel.
+    """A run on its way to a SavedModel; `prepare_export` makes it.
 
     Attributes:
         run: where it was trained.
         ready: its model with signatures.
         support: the stored support set, or None.
         support_name: what it is called in the card, or None.
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> "embed" in RunExport(RunFolder(Path("runs/first")), ready, None, None).ready.signatures
+        True
     """
 
     run: RunFolder
-    ready: Served
+    ready: ServableModel
     support: SupportSet | None
     support_name: str | None
+
+    def calibrate(self, source: str, episodes: int = 100, progress: OnProgress | None = None) -> Calibration:
+        """Measures what answering queries one by one costs, on episodes shaped as those of the training.
+
+        Args:
+            source: of images; its novel classes are taken.
+            episodes: how many, >= 1.
+            progress: called with (episodes done, episodes).
+
+        Raises:
+            DataError: too few classes or images, or an image that cannot be read.
+        """
+        trained = self.run.config().episode
+        shape = EpisodeConfig(trained.ways, trained.shots, _QUERIES)
+        images = open_source(source).split("novel")
+        return calibrate(self.ready.model, images, shape, episodes, 0, source, "novel", progress)
 
     def write(self, name_folder: Path, version: int | None = None, calibration: Calibration | None = None) -> Path:
         """Writes the version with its card, and with warm-up requests where tensorflow-serving-api is installed.
@@ -48,9 +78,9 @@ class RunExport:
             RunError: an evaluation of the run is damaged.
         """
         name = name_folder.resolve().name
-        origin = Origin(name, self.run, self.support_name, calibration, available())
+        source = ModelSource(name, self.run, self.support_name, calibration, available())
         files = {
-            MODEL_CARD: model_card(self.ready, origin).encode(),
+            MODEL_CARD: model_card(self.ready, source).encode(),
             SHOWN: shown_file(self.support, self.ready.model.composite.name),
         }
         if available():
@@ -58,9 +88,45 @@ class RunExport:
         return write_version(self.ready, name_folder, version, files)
 
 
-def load_run(
+def export_model(
+    run: RunFolder | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    version: int | None = None,
+    support: str | os.PathLike[str] | None = None,
+    portable: bool = False,
+    image_size: int | None = None,
+    limits: RequestLimits = RequestLimits(),
+) -> Path:
+    """Writes a run as a SavedModel that TensorFlow Serving serves, as `egt-tf export` does.
+
+    Args:
+        run: a run folder with weights.
+        folder: the model's folder, which holds its versions; its name is the model's.
+        version: >= 1; None: the next free one.
+        support: see `prepare_export`.
+        portable: see `prepare_export`.
+        image_size: see `prepare_export`.
+        limits: see `prepare_export`.
+
+    Returns:
+        The version's folder, FOLDER/VERSION.
+
+    Raises:
+        RunError, DataError, ExportError: see `prepare_export` and `RunExport.write`.
+        OSError: it cannot be written.
+
+    Example:
+        >>> export_model("no/such/run", "saved_models/first")
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
+    """
+    run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+    return prepare_export(run, support, portable, image_size, limits).write(Path(folder), version)
+
+
+def prepare_export(
     run: RunFolder,
-    support_folder: Path | None = None,
+    support: str | os.PathLike[str] | None = None,
     portable: bool = False,
     image_size: int | None = None,
     limits: RequestLimits = RequestLimits(),
@@ -69,7 +135,7 @@ def load_run(
 
     Args:
         run: a run folder with weights.
-        support_folder: one sub-folder of images a class; None: the run's stored support set, if it has one.
+        support: one sub-folder of images a class; None: the run's stored support set, if it has one.
         portable: the one signature for engines beside TensorFlow, in place of all others.
         image_size: what the model must take, in pixels a side; None: whatever it takes.
         limits: how much a request may hold.
@@ -77,21 +143,24 @@ def load_run(
     Raises:
         RunError: no run, or no weights.
         DataError: a support image cannot be read.
-        ExportError: another image size, or see `served` and `served_portably`.
+        ExportError: another image size, or see `make_servable` and `make_portable`.
+
+    Example:
+        >>> prepare_export(RunFolder(Path("no/such/run")))
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
     """
     config = run.config()
     _check_image_size(config.data.image_size, image_size)
     model = run.load_model()
-    name = "of the run" if support_folder is None else f"`{support_folder}`"
-    folder = support_folder or (run.support_folder if run.support_folder.is_dir() else None)
-    support = None if folder is None else load_support(folder, model.image_size)
-    make = served_portably if portable else served
-    return RunExport(
-        run,
-        make(model, support, config.guidance.composite, limits),
-        support,
-        None if support is None else f"{name}: {_counts(support)}",
-    )
+    name = "of the run" if support is None else f"`{support}`"
+    folder = support or (run.support_folder if run.support_folder.is_dir() else None)
+    stored = None if folder is None else load_support(folder, model.image_size)
+    if stored is not None:
+        name += f": {stored.ways} classes with {stored.shots} images each, {', '.join(stored.class_names)}"
+    make = make_portable if portable else make_servable
+    ready = make(model, stored, config.guidance.composite, limits)
+    return RunExport(run, ready, stored, None if stored is None else name)
 
 
 def _check_image_size(trained: int, wanted: int | None) -> None:
@@ -101,7 +170,3 @@ def _check_image_size(trained: int, wanted: int | None) -> None:
             f"image_size={wanted}; leave it out, since images of any size are resized in the graph, or "
             f"train another model by --set data.image_size={wanted}"
         )
-
-
-def _counts(support: SupportSet) -> str:
-    return f"{support.ways} classes with {support.shots} images each, {', '.join(support.class_names)}"

@@ -17,15 +17,15 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError, original_error
 from egt_tf.explain.methods import get_method
-from egt_tf.export.limits import RequestLimits
 from egt_tf.export.one_by_one import OneByOne
+from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
 from egt_tf.files import set_ordinary_permissions
 from egt_tf.heads.base import Head
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
+from egt_tf.serving.contract import CLASS_NAMES, versions
 
-CLASS_NAMES = "class_names.txt"
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
 UNPORTABLE = frozenset(
     {
@@ -41,7 +41,7 @@ UNPORTABLE = frozenset(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Served:
+class ServableModel:
     """A model ready to be written.
 
     Attributes:
@@ -49,6 +49,11 @@ class Served:
         support: the classes it knows without being told, or None.
         signatures: by name.
         limits: how much a request may hold.
+
+    Example:
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> ready.model.model.image_size, ready.support is None
+        (16, True)
     """
 
     model: OneByOne
@@ -57,12 +62,12 @@ class Served:
     limits: RequestLimits
 
 
-def served(
+def make_servable(
     model: EpisodicModel,
     support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
-) -> Served:
+) -> ServableModel:
     """Makes the signatures of a model.
 
     Args:
@@ -74,34 +79,44 @@ def served(
     Raises:
         ConfigError: an unknown composite.
         ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> "serving_default" in make_servable(model, support).signatures
+        True
     """
     _check_ways(model.head, support)
     limits.check_head(model.head)
     answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
     stored = None if support is None else StoredSupport(answers, support)
-    return Served(answers, stored, Signatures(answers, stored, limits).all(), limits)
+    return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
 
 
-def served_portably(
+def make_portable(
     model: EpisodicModel,
     support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
-) -> Served:
-    """As `served`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
+) -> ServableModel:
+    """As `make_servable`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
 
     Raises:
         ConfigError: an unknown composite.
         ExplainError: the composite has no rule for a layer.
-        ExportError: see `served`; or no support set; or the head, as that of the graph network, needs operations that
+        ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations that
             other engines do not have.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> list(make_portable(model, support).signatures)
+        ['serving_default']
     """
-    if support is None:
-        raise ExportError("a portable model must have a support set. Received: none; give one by --support FOLDER")
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
     answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = StoredSupport(answers, support)
+    stored = None if support is None else StoredSupport(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
@@ -111,7 +126,7 @@ def served_portably(
             f"Received: {', '.join(found)} in the head {type(model.head).__name__} or the composite "
             f"{rules.name!r}; export without --portable"
         )
-    return Served(answers, stored, signatures, limits)
+    return ServableModel(answers, stored, signatures, limits)
 
 
 def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
@@ -131,7 +146,7 @@ def _check_ways(head: Head, support: SupportSet | None) -> None:
 
 
 def write_version(
-    ready: Served, name_folder: Path, version: int | None = None, files: Mapping[str, bytes] | None = None
+    ready: ServableModel, name_folder: Path, version: int | None = None, files: Mapping[str, bytes] | None = None
 ) -> Path:
     """Writes `name_folder/version/`.
 
@@ -151,6 +166,12 @@ def write_version(
         ExportError: the version is there already, or `name_folder` is no folder.
         ExplainError: the composite has no rule for a layer.
         OSError: it cannot be written.
+
+    Example:
+        >>> ready = make_servable(EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1), None)
+        >>> one = {"embed_floats": ready.signatures["embed_floats"]}  # the others take longer to write
+        >>> write_version(dataclasses.replace(ready, signatures=one), Path(tempfile.mkdtemp(), "first")).name
+        '1'
     """
     check_version(name_folder, version)
     with _hidden_folder(name_folder) as folder:
@@ -166,6 +187,10 @@ def check_version(name_folder: Path, version: int | None) -> Path:
 
     Raises:
         ExportError: see `write_version`.
+
+    Example:
+        >>> check_version(Path(tempfile.mkdtemp()), None).name
+        '1'
     """
     if name_folder.exists() and not name_folder.is_dir():
         raise ExportError(f"the model's folder {name_folder} must be a folder. Received: a file")
@@ -177,14 +202,7 @@ def check_version(name_folder: Path, version: int | None) -> Path:
     return target
 
 
-def versions(name_folder: Path) -> list[int]:
-    """The versions in a model's folder, in order; none if there is no such folder."""
-    if not name_folder.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in name_folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
-
-
-def _save(ready: Served, folder: Path) -> None:
+def _save(ready: ServableModel, folder: Path) -> None:
     root = tf.Module()
     # The weights alone: a Keras model as an attribute would be saved a second time, with Keras's own functions.
     root.weights = list(ready.model.model.variables)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from egt_tf.data.support import SupportSet
-from egt_tf.export.checks import checked
-from egt_tf.export.images import prepared_floats, prepared_images
-from egt_tf.export.limits import RequestLimits
+from egt_tf.errors import ExportError
+from egt_tf.export.images import checked_floats, decoded_images
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.overlay import overlay_pictures
+from egt_tf.export.requests import RequestLimits, checked, checked_labels, checked_targets
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import PrototypeMean
-
-FLOATS = "_floats"
+from egt_tf.serving.contract import FLOATS
 
 Tensors = Mapping[str, tf.Tensor]
-Prepare = Callable[[tf.Tensor], tf.Tensor]
+# From the images of a request to grey levels.
+Decode = Callable[[tf.Tensor], tf.Tensor]
+Function = Callable[..., Tensors]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Signature:
         summary: one line about it.
     """
 
-    function: Callable[..., Tensors]
+    function: Function
     inputs: tuple[tf.TensorSpec, ...]
     summary: str
 
     @functools.cached_property
-    def concrete(self):
+    def concrete(self) -> Any:
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
         return tf.function(self.function, input_signature=self.inputs).get_concrete_function()
 
@@ -90,37 +92,43 @@ class Signatures:
         """Every signature by name."""
         files = tf.TensorSpec([None], tf.string)
         # A function of its own, so that the graph holds the decoding once and not once for each signature.
-        decode = tf.function(lambda images: prepared_images(images, self.size, self.limits), input_signature=[files])
+        decode = tf.function(lambda images: decoded_images(images, self.size, self.limits), input_signature=[files])
         encoded = self._of_images(files, decode)
-        floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), prepared_floats)
+        floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), checked_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}
 
     def portable(self) -> dict[str, Signature]:
-        """The one signature that engines beside TensorFlow read, of numbers only: `serving_default` that explains."""
+        """The one signature that engines beside TensorFlow read, of numbers only: `serving_default` that explains.
+
+        Raises:
+            ExportError: there is no support set.
+        """
+        if self.support is None:
+            raise ExportError("a portable model must have a support set. Received: none; give one by --support FOLDER")
         images = tf.TensorSpec([None, self.size, self.size, 3], tf.float32, "images")
         targets = tf.TensorSpec([None], tf.int64, "targets")
         return {
             "serving_default": Signature(
-                self._explain_numbered,
+                self._explain_numbered(self.support),
                 (images, targets),
                 "Probabilities of the classes of the stored support set, and what the "
                 "query's pixels spoke for a class.",
             )
         }
 
-    def _of_images(self, images: tf.TensorSpec, prepare: Prepare) -> dict[str, Signature]:
-        def spec(name):
+    def _of_images(self, images: tf.TensorSpec, decode: Decode) -> dict[str, Signature]:
+        def spec(name: str) -> tf.TensorSpec:
             return tf.TensorSpec(images.shape, images.dtype, name)
 
         labels, targets = (tf.TensorSpec([None], tf.int64, name) for name in ("support_labels", "targets"))
         episode = (spec("support_images"), labels, spec("query_images"))
         found = {
             "classify_episode": Signature(
-                self._classify_episode(prepare), episode, "Probabilities of the classes that the support images show."
+                self._classify_episode(decode), episode, "Probabilities of the classes that the support images show."
             ),
-            "embed": Signature(self._embed(prepare), (spec("images"),), "The backbone's feature maps."),
+            "embed": Signature(self._embed(decode), (spec("images"),), "The backbone's feature maps."),
             "explain_episode": Signature(
-                self._explain_episode(prepare),
+                self._explain_episode(decode),
                 (*episode, targets),
                 "As `classify_episode`, and what query and support pixels spoke for a class.",
             ),
@@ -128,19 +136,21 @@ class Signatures:
         if has_prototypes(self.model.model.head):
             maps = tf.TensorSpec([None, *self.model.model.head.feature_shape], tf.float32, "prototypes")
             found["prototypes"] = Signature(
-                self._prototypes(prepare), episode[:2], "The mean feature map of each class."
+                self._prototypes(decode), episode[:2], "The mean feature map of each class."
             )
             found["classify_with_prototypes"] = Signature(
-                self._classify_with_prototypes(prepare),
+                self._classify_with_prototypes(decode),
                 (maps, episode[2]),
                 "Probabilities of the classes that have these prototypes.",
             )
         if self.support is not None:
             found["serving_default"] = Signature(
-                self._classify(prepare), (spec("images"),), "Probabilities of the classes of the stored support set."
+                self._classify(decode, self.support),
+                (spec("images"),),
+                "Probabilities of the classes of the stored support set.",
             )
             found["explain"] = Signature(
-                self._explain(prepare),
+                self._explain(decode, self.support),
                 (spec("images"), targets),
                 "As `serving_default`, and what the query's pixels spoke for a class.",
             )
@@ -148,58 +158,63 @@ class Signatures:
 
     # === Stored support set ===
 
-    def _classify(self, prepare):
-        def serving_default(images):
-            features = self.model.features(prepare(self._counted(images)))
-            return self._named(self.model.scores(self.support.features, self.support.labels, features))
+    def _classify(self, decode: Decode, support: StoredSupport) -> Function:
+        def serving_default(images: tf.Tensor) -> Tensors:
+            features = self.model.features(decode(self._counted(images)))
+            return self._named(support, self.model.scores(support.features, support.labels, features))
 
         return serving_default
 
-    def _explain(self, prepare):
-        def explain(images, targets):
-            images = prepare(self._counted(images))
-            targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
-            found = self.model.relevance(self.support.features, self.support.labels, images, targets)
+    def _explain(self, decode: Decode, support: StoredSupport) -> Function:
+        def explain(images: tf.Tensor, targets: tf.Tensor) -> Tensors:
+            images = decode(self._counted(images))
+            targets = checked_targets(targets, tf.shape(images)[0], len(support.class_names))
+            found = self.model.relevance(support.features, support.labels, images, targets)
             return {
-                **self._named(found.scores),
-                "explained_class": tf.gather(self.support.class_names, found.targets),
+                **self._named(support, found.scores),
+                "explained_class": tf.gather(support.class_names, found.targets),
                 "relevance": found.images,
                 "overlay_bytes": overlay_pictures(images, found.images),
             }
 
         return explain
 
-    def _named(self, scores):
+    def _explain_numbered(self, support: StoredSupport) -> Function:
+        def serving_default(images: tf.Tensor, targets: tf.Tensor) -> Tensors:
+            images = checked_floats(self._counted(images))
+            targets = checked_targets(targets, tf.shape(images)[0], len(support.class_names))
+            found = self.model.relevance(support.features, support.labels, images, targets)
+            return {**self._numbered(found.scores), "explained": found.targets, "relevance": found.images}
+
+        return serving_default
+
+    def _named(self, support: StoredSupport, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         # A row for each query: TensorFlow Serving wants outputs of one batch size.
-        names = tf.repeat(tf.constant(self.support.class_names)[None], tf.shape(scores)[0], axis=0)
+        names = tf.repeat(tf.constant(support.class_names)[None], tf.shape(scores)[0], axis=0)
         return {
             "probabilities": self.model.probabilities(scores),
             "class_names": names,
-            "top_class": tf.gather(self.support.class_names, tf.argmax(scores, axis=-1)),
+            "top_class": tf.gather(support.class_names, tf.argmax(scores, axis=-1)),
         }
-
-    def _explain_numbered(self, images, targets):
-        images = prepared_floats(self._counted(images))
-        targets = checked_targets(targets, tf.shape(images)[0], len(self.support.class_names))
-        found = self.model.relevance(self.support.features, self.support.labels, images, targets)
-        return {**self._numbered(found.scores), "explained": found.targets, "relevance": found.images}
 
     # === Support set in the request ===
 
-    def _classify_episode(self, prepare):
-        def classify_episode(support_images, support_labels, query_images):
+    def _classify_episode(self, decode: Decode) -> Function:
+        def classify_episode(support_images: tf.Tensor, support_labels: tf.Tensor, query_images: tf.Tensor) -> Tensors:
             support_images, query_images = self._counted_together(support_images, query_images, "support images")
-            support, labels = self._support(prepare, support_images, support_labels)
-            features = self.model.features(prepare(query_images))
+            support, labels = self._support(decode, support_images, support_labels)
+            features = self.model.features(decode(query_images))
             return self._numbered(self.model.scores(self.model.features(support), labels, features))
 
         return classify_episode
 
-    def _explain_episode(self, prepare):
-        def explain_episode(support_images, support_labels, query_images, targets):
+    def _explain_episode(self, decode: Decode) -> Function:
+        def explain_episode(
+            support_images: tf.Tensor, support_labels: tf.Tensor, query_images: tf.Tensor, targets: tf.Tensor
+        ) -> Tensors:
             support_images, query_images = self._counted_together(support_images, query_images, "support images")
-            support, labels = self._support(prepare, support_images, support_labels)
-            queries = prepare(query_images)
+            support, labels = self._support(decode, support_images, support_labels)
+            queries = decode(query_images)
             targets = checked_targets(targets, tf.shape(queries)[0], tf.shape(labels)[1])
             found = self.model.relevance(self.model.features(support), labels, queries, targets)
             return {
@@ -212,38 +227,38 @@ class Signatures:
 
         return explain_episode
 
-    def _support(self, prepare, images, labels):
-        """Prepared support images and their one-hot labels."""
+    def _support(self, decode: Decode, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Grey levels of the support images and their one-hot labels."""
         one_hot = checked_labels(labels, tf.shape(images)[0], self.model.model.head)
         with tf.control_dependencies([one_hot]):
-            return prepare(tf.identity(images)), one_hot
+            return decode(tf.identity(images)), one_hot
 
-    def _numbered(self, scores):
+    def _numbered(self, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": self.model.probabilities(scores), "predicted": tf.argmax(scores, axis=-1)}
 
     # === Features and prototypes ===
 
-    def _embed(self, prepare):
-        def embed(images):
-            return {"features": self.model.features(prepare(self._counted(images)))}
+    def _embed(self, decode: Decode) -> Function:
+        def embed(images: tf.Tensor) -> Tensors:
+            return {"features": self.model.features(decode(self._counted(images)))}
 
         return embed
 
-    def _prototypes(self, prepare):
-        def prototypes(support_images, support_labels):
-            support, labels = self._support(prepare, self._counted(support_images), support_labels)
+    def _prototypes(self, decode: Decode) -> Function:
+        def prototypes(support_images: tf.Tensor, support_labels: tf.Tensor) -> Tensors:
+            support, labels = self._support(decode, self._counted(support_images), support_labels)
             means = PrototypeMean()([self.model.features(support)[None], labels[None]])
             return {"prototypes": means[0]}
 
         return prototypes
 
-    def _classify_with_prototypes(self, prepare):
-        def classify_with_prototypes(prototypes, query_images):
+    def _classify_with_prototypes(self, decode: Decode) -> Function:
+        def classify_with_prototypes(prototypes: tf.Tensor, query_images: tf.Tensor) -> Tensors:
             prototypes, query_images = self._counted_together(prototypes, query_images, "prototypes")
             ways = tf.shape(prototypes)[0]
             prototypes = checked(prototypes, (ways >= 2, ["at least two prototypes must be given. Received:", ways]))
             # The mean of one support image a class is that image.
-            features = self.model.features(prepare(query_images))
+            features = self.model.features(decode(query_images))
             return self._numbered(self.model.scores(prototypes, tf.eye(tf.shape(prototypes)[0]), features))
 
         return classify_with_prototypes
@@ -273,74 +288,3 @@ class Signatures:
         )
         with tf.control_dependencies([few]):
             return tf.identity(held), tf.identity(queries)
-
-
-def checked_labels(labels: tf.Tensor, images: tf.Tensor, head: Head) -> tf.Tensor:
-    """One-hot labels of the support images of a request.
-
-    Args:
-        labels: class of each support image, int64 `(support,)`.
-        images: number of support images.
-        head: may want a certain number of classes.
-
-    Returns:
-        float32 `(support, ways)`; ways is the largest label plus one.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when the graph runs: another number of labels than of images, none, labels
-            below 0, fewer than two classes or not as many as the head takes, or a class without an image.
-    """
-    labels = checked(
-        labels,
-        (images > 0, ["at least one support image must be given. Received: none"]),
-        (
-            tf.size(labels) == images,
-            ["every support image must have one label. Received:", images, "images and", tf.size(labels), "labels"],
-        ),
-    )
-    in_range = (labels >= 0) & (labels < tf.cast(images, labels.dtype))
-    # Before anything as long as the largest label is made.
-    labels = checked(
-        labels, (in_range, ["support labels must be 0, 1, ..., each class with at least one image. Received:", labels])
-    )
-    ways = tf.reduce_max(labels) + 1
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(labels), labels, ways)
-    rules = [
-        (counts > 0, ["every class from 0 to the largest label must have a support image. Received:", labels]),
-        (ways >= 2, ["the support images must be of at least two classes. Received:", ways]),
-    ]
-    if head.needs_ways:
-        rules.append((ways == head.ways, [f"this model takes {head.ways} classes. Received:", ways]))
-    labels = checked(labels, *rules)
-    return tf.one_hot(labels, tf.cast(tf.reduce_max(labels) + 1, tf.int32))
-
-
-def checked_targets(targets: tf.Tensor, queries: tf.Tensor, ways: tf.Tensor | int) -> tf.Tensor:
-    """The classes to explain of a request.
-
-    Args:
-        targets: int64 `(queries,)`, class indices, -1 for the predicted class.
-        queries: their number.
-        ways: number of classes.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when the graph runs: another number of targets, or one that is no class.
-    """
-    in_range = (targets >= -1) & (targets < tf.cast(ways, targets.dtype))
-    return checked(
-        targets,
-        (
-            tf.size(targets) == queries,
-            ["every query must have one target. Received:", queries, "queries and", tf.size(targets), "targets"],
-        ),
-        (
-            in_range,
-            [
-                "a target must be a class index, or -1 for the predicted class. Received:",
-                targets,
-                "for",
-                ways,
-                "classes",
-            ],
-        ),
-    )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from egt_tf.export.saved_model import Served
+from egt_tf.export.saved_model import ServableModel
 from egt_tf.export.signatures import Signature
 
-WARM_UP = "assets.extra/tf_serving_warmup_requests"
 _GREY = 127
 
 
@@ -21,7 +20,7 @@ def available() -> bool:
     return importlib.util.find_spec("tensorflow_serving") is not None
 
 
-def warm_up_records(ready: Served, name: str) -> bytes:
+def warm_up_records(ready: ServableModel, name: str) -> bytes:
     """One request for each signature, of grey images.
 
     Args:
@@ -36,12 +35,14 @@ def warm_up_records(ready: Served, name: str) -> bytes:
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
+    head = ready.model.model.head
+    ways = head.ways if head.needs_ways else 2
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for signature_name, signature in sorted(ready.signatures.items()):
                 spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
-                inputs = {key: tf.make_tensor_proto(value) for key, value in example(signature, _ways(ready)).items()}
+                inputs = {key: tf.make_tensor_proto(value) for key, value in example(signature, ways).items()}
                 request = predict_pb2.PredictRequest(model_spec=spec, inputs=inputs)
                 log = prediction_log_pb2.PredictLog(request=request)
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
@@ -69,8 +70,3 @@ def _example(spec: tf.TensorSpec, count: int) -> tf.Tensor:
     if spec.dtype == tf.string:
         return tf.repeat(tf.io.encode_png(tf.fill([8, 8, 3], tf.constant(_GREY, tf.uint8))), count)
     return tf.fill([count, *spec.shape[1:]], tf.constant(_GREY, tf.float32))
-
-
-def _ways(ready: Served) -> int:
-    head = ready.model.model.head
-    return head.ways if head.needs_ways else 2

@@ -1,9 +1,10 @@
-"""The sheet that figures are drawn on: boxes, pictures, lines of text, and names that fit their place."""
+"""What figures are drawn on: boxes, pictures, lines of text, and names that fit their place."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+
+from egt_tf.files import atomic_write
 
 INK, MUTED, BAR, PALE, TRACK, TINT, WHITE = (
     "#1a1c20",
@@ -24,7 +27,7 @@ INK, MUTED, BAR, PALE, TRACK, TINT, WHITE = (
 FOR, AGAINST = "#c62a32", "#2a5fbf"
 
 _DPI = 160
-# Agg refuses 2 ** 16 pixels; a page of hundreds of classes becomes coarser instead.
+# Agg refuses 2 ** 16 pixels; a figure of hundreds of classes becomes coarser instead.
 _MOST_PIXELS = 30_000
 _CLASS_NUMBER = re.compile(r"^(?:n\d{8}|\d{1,4})[._\- ]+(?=\S)")
 
@@ -70,11 +73,11 @@ def _plain_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
     return tuple(_shorten(" ".join(name.split()), limit, 1) for name in names)
 
 
-# === Sheet ===
+# === Canvas ===
 
 
 class Box(NamedTuple):
-    """A rectangle on the page, in inches from the top left corner."""
+    """A rectangle on the canvas, in inches from the top left corner."""
 
     x: float
     y: float
@@ -85,25 +88,46 @@ class Box(NamedTuple):
 _Shortener = Callable[[Sequence[str], int], tuple[str, ...]]
 
 
-class Sheet:
-    """A white page with one axes in inches, so that every element is placed by hand and none can overlap.
+class Canvas:
+    """A white area with one axes in inches, so that every element is placed by hand and none can overlap.
 
     Lengths count from the top left corner, downwards and to the right; sizes of type are in points.
 
     Args:
-        width: of the page, in inches.
-        height: of the page, in inches.
+        width: in inches.
+        height: in inches.
+
+    Example:
+        >>> canvas = Canvas(width=2.0, height=1.0)
+        >>> canvas.text(0.1, 0.5, "a dollar sign: $", size=8)
+        >>> canvas.pixels().shape
+        (160, 320, 3)
     """
 
     def __init__(self, width: float, height: float):
         dpi = min(_DPI, _MOST_PIXELS / height)
         self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor=WHITE)
-        self.canvas = FigureCanvasAgg(self.figure)
+        self._agg = FigureCanvasAgg(self.figure)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self.axes.set_xlim(0, width)
         self.axes.set_ylim(height, 0)
         self._widths: dict[tuple[str, float, bool], float] = {}
+
+    def pixels(self) -> np.ndarray:
+        """What was drawn so far, uint8 `(height, width, 3)`."""
+        self._agg.draw()
+        return np.array(self._agg.buffer_rgba())[..., :3]
+
+    def save(self, path: Path) -> None:
+        """Writes what was drawn so far as PNG, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with atomic_write(path, "wb") as file:
+            # The version of the drawing library would make equal pictures differ byte by byte.
+            self._agg.print_png(file, metadata={"Software": None})
 
     def image(self, pixels: np.ndarray, box: Box) -> None:
         """Fits an image into the box, keeping its proportions and its top left corner."""
@@ -150,7 +174,7 @@ class Sheet:
         """Width in inches; remembered, since fitting a name asks for the same words again and again."""
         key = (words, size, bold)
         if key not in self._widths:
-            renderer = self.canvas.get_renderer()
+            renderer = self._agg.get_renderer()
             pixels = renderer.get_text_width_height_descent(words, _font(size, bold), ismath=False)[0]
             self._widths[key] = pixels / self.figure.dpi
         return self._widths[key]

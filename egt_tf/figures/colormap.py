@@ -1,4 +1,4 @@
-"""Relevance maps as pictures: pooling, compression, one signed scale for several maps, overlays."""
+"""Relevance maps as pictures: smoothing, one signed scale for several maps, overlays."""
 
 from __future__ import annotations
 
@@ -12,67 +12,17 @@ from egt_tf.errors import ExplainError
 # Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for; both can
 # be told apart with the common kinds of colour blindness.
 DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], float)
-_SEISMIC = np.array([(0.0, 0.0, 0.3), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0)])
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def pool_channels(relevance: np.ndarray) -> np.ndarray:
-    """Sums relevance over the colour channels: `(..., H, W, C)` -> `(..., H, W)`.
-
-    The sum (not the mean or the maximum) keeps the total relevance of the image.
+def over_maximum(values: np.ndarray) -> np.ndarray:
+    """Values over their absolute maximum, in [-1, 1]; zeros stay zeros.
 
     Raises:
-        ExplainError: fewer than three axes.
+        ExplainError: values that are not finite.
     """
-    relevance = np.asarray(relevance)
-    if relevance.ndim < 3:
-        raise ExplainError(f"`relevance` must have shape (..., H, W, C). Received: shape={relevance.shape}")
-    return relevance.sum(axis=-1)
-
-
-def compress(relevance: np.ndarray, gamma: float = 0.5) -> np.ndarray:
-    """Signed power compression `sign(r) * (|r| / max|r|) ** gamma`, so that weak relevance becomes visible.
-
-    Args:
-        relevance: any shape. The maximum is taken over the whole array.
-        gamma: exponent > 0; 1 only divides by the maximum.
-
-    Returns:
-        float64 array of the same shape in [-1, 1]; zeros if all relevance is zero.
-
-    Raises:
-        ExplainError: `gamma` <= 0, or relevance that is not finite.
-    """
-    if not gamma > 0:
-        raise ExplainError(f"`gamma` must be > 0. Received: gamma={gamma}")
-    relevance = _finite(relevance)
-    return np.sign(relevance) * _over_maximum(np.abs(relevance)) ** gamma
-
-
-def published_heatmap(relevance: np.ndarray) -> np.ndarray:
-    """The picture of the published visualisation: `(H, W, C)` relevance -> uint8 RGB `(H, W, 3)`.
-
-    The order is theirs: compress each channel value with gamma 0.5 over the absolute maximum, sum over the
-    channels, divide by the new absolute maximum, map [-1, 1] to [0, 1], colour with "seismic" (blue to red).
-
-    Source:
-        Sun et al., "Explanation-Guided Training for Cross-Domain Few-Shot Classification", ICPR 2020.
-
-    Notes:
-        Each picture has a scale of its own: do not compare two of them by colour, see `shared_scale`.
-        Zero relevance gives a white picture (the published code divides by zero).
-    """
-    relevance = np.asarray(relevance)
-    if relevance.ndim != 3:
-        raise ExplainError(f"`relevance` must have shape (H, W, C). Received: shape={relevance.shape}")
-    return seismic(_over_maximum(pool_channels(compress(relevance, gamma=0.5))))
-
-
-def seismic(values: np.ndarray) -> np.ndarray:
-    """Colours values in [-1, 1] with the 256 steps of matplotlib's "seismic": `(...)` -> uint8 `(..., 3)`."""
-    table = _interpolate(np.linspace(-1, 1, 256), _SEISMIC)
-    steps = np.floor((np.asarray(values, np.float64) + 1) / 2 * 256).clip(0, 255).astype(np.intp)
-    return (table * 255).round().astype(np.uint8)[steps]
+    values = _finite(values)
+    return values / (np.abs(values).max(initial=0.0) or 1.0)
 
 
 def smooth(relevance: np.ndarray, sigma: float) -> np.ndarray:
@@ -90,6 +40,10 @@ def smooth(relevance: np.ndarray, sigma: float) -> np.ndarray:
 
     Raises:
         ExplainError: `sigma` < 0, or fewer than two axes.
+
+    Example:
+        >>> smooth(np.array([[0.0, 0.0, 1.0, 0.0, 0.0]]), sigma=0.5).round(2).tolist()
+        [[0.0, 0.11, 0.79, 0.11, 0.0]]
     """
     relevance = np.asarray(relevance, np.float64)
     if not sigma >= 0:
@@ -117,6 +71,10 @@ def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99
 
     Raises:
         ExplainError: no map, a percentile out of range, or relevance that is not finite.
+
+    Example:
+        >>> shared_scale([np.array([[0.5, -2.0]]), np.array([[1.0]])], percentile=100)
+        2.0
     """
     if not 0 < percentile <= 100:
         raise ExplainError(f"`percentile` must be in (0, 100]. Received: percentile={percentile}")
@@ -132,13 +90,17 @@ def normalize(relevance: np.ndarray, scale: float) -> np.ndarray:
 
     Raises:
         ExplainError: `scale` <= 0.
+
+    Example:
+        >>> normalize(np.array([-4.0, 0.0, 1.0]), scale=2.0).tolist()
+        [-1.0, 0.0, 0.5]
     """
     if not scale > 0:
         raise ExplainError(f"`scale` must be > 0. Received: scale={scale}")
     return np.clip(np.asarray(relevance, np.float64) / scale, -1.0, 1.0)
 
 
-def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.ndarray:
+def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     """Draws a signed map over a grey, lightened copy of the image.
 
     Red pixels spoke for the class, blue ones against it. Opacity is `0.9 * |relevance| ** 0.6`: where nothing
@@ -146,14 +108,18 @@ def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.
 
     Args:
         image: uint8 `(H, W, 3)`.
-        relevance: `(H, W)` in [-1, 1], from `normalize` or `compress`.
-        sigma: smoothing of the map in pixels before it is drawn, see `smooth`; 0 draws it as it is.
+        relevance: `(H, W)` in [-1, 1], from `normalize`.
 
     Returns:
         uint8 `(H, W, 3)`.
 
     Raises:
         ExplainError: wrong shapes or types, or values outside [-1, 1].
+
+    Example:
+        >>> picture = overlay(np.full((1, 2, 3), 128, np.uint8), np.array([[-1.0, 1.0]]))
+        >>> picture[0, 0].argmax(), picture[0, 1].argmax()  # blue against, red for
+        (2, 0)
     """
     image, relevance = np.asarray(image), np.asarray(relevance, np.float64)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
@@ -164,7 +130,6 @@ def overlay(image: np.ndarray, relevance: np.ndarray, sigma: float = 0.0) -> np.
         )
     if not np.all(np.abs(relevance) <= 1):
         raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
-    relevance = smooth(relevance, sigma)
     opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
     blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, DIVERGING)
     return blend.round().clip(0, 255).astype(np.uint8)
@@ -192,12 +157,6 @@ def _convolve_axis(maps: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarra
     length = maps.shape[axis]
     total = sum(weight * padded[shift : shift + length] for shift, weight in enumerate(kernel))
     return np.moveaxis(total, 0, axis)
-
-
-def _over_maximum(values: np.ndarray) -> np.ndarray:
-    """Values over their absolute maximum; zeros stay zeros."""
-    maximum = np.abs(values).max(initial=0.0)
-    return values / maximum if maximum > 0 else np.zeros_like(values)
 
 
 def _finite(relevance: np.ndarray) -> np.ndarray:

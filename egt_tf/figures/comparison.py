@@ -1,24 +1,26 @@
-"""One page for one query explained by several methods, side by side."""
+"""The figure of one query explained by several methods, side by side."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
+import numpy as np
+
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.figures import colormap
-from egt_tf.figures.canvas import MUTED, Box, Sheet
-from egt_tf.figures.explanation import checked_png_path, display_maps, percent, write_sheet
+from egt_tf.figures.canvas import MUTED, Box, Canvas
+from egt_tf.figures.explanation import checked_png_path, display_maps, percent
 
-# All lengths are inches, measured from the top left corner of the page.
+# All lengths are inches, measured from the top left corner of the canvas.
 _WIDTH, _MARGIN, _GAP = 11.2, 0.4, 0.22
 _HEADER, _CAPTION = 0.98, 0.5
 _COLUMNS = 5
 _TILE = (_WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) / _COLUMNS
 
 
-def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.PathLike) -> None:
+def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.PathLike[str]) -> None:
     """Draws the query and, for each method, its relevance for the class explained first.
 
     Each method has a colour scale of its own, since their numbers have different units. Written whole or not at all.
@@ -30,6 +32,18 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
     Raises:
         ExplainError: there are none, they are of different classes, or `path` does not end in .png.
         OSError: the file cannot be written.
+
+    Example:
+        >>> import dataclasses, pathlib, tempfile
+        >>> images, relevance = np.zeros((2, 1, 8, 8, 3), np.uint8), np.zeros((1, 2, 1, 8, 8))
+        >>> fsc = EpisodeExplanation(
+        ...     images[0, 0], ("ant", "bee"), np.array([0.3, 0.7]), (1,), relevance[0, :1, 0], images, relevance
+        ... )
+        >>> gradient = dataclasses.replace(fsc, method_name="gradient")
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "both.png")
+        >>> draw_comparison([fsc, gradient], path)
+        >>> path.exists()
+        True
     """
     path = checked_png_path(path)
     if not explanations or len({e.explained[0] for e in explanations}) != 1:
@@ -38,34 +52,34 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
             f"{len(explanations)} of the classes {sorted({e.explained[0] for e in explanations})}"
         )
     rows = -(-(len(explanations) + 1) // _COLUMNS)
-    sheet = Sheet(_WIDTH, _HEADER + rows * (_TILE + _CAPTION) + 0.15)
+    canvas = Canvas(_WIDTH, _HEADER + rows * (_TILE + _CAPTION) + 0.15)
     first = explanations[0]
-    _draw_header(sheet, first)
-    _draw_tile(sheet, 0, "query", first.image_name or "image", first.query_image)
+    _draw_header(canvas, first)
+    _draw_tile(canvas, 0, "query", first.image_name or "image", first.query_image)
     for place, explanation in enumerate(explanations, start=1):
         picture = colormap.overlay(explanation.query_image, display_maps(explanation.query_relevance[:1])[0])
-        _draw_tile(sheet, place, "method", explanation.method_name, picture)
-    write_sheet(sheet, path)
+        _draw_tile(canvas, place, "method", explanation.method_name, picture)
+    canvas.save(path)
 
 
-def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
+def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     target = explanation.explained[0]
-    name = sheet.fit_names(explanation.class_names, 7.0, 20, bold=True)[target][0]
-    sheet.text(_MARGIN, 0.56, name, 20, bold=True)
+    name = canvas.fit_names(explanation.class_names, 7.0, 20, bold=True)[target][0]
+    canvas.text(_MARGIN, 0.56, name, 20, bold=True)
     probability = percent(explanation.probabilities[target])
-    sheet.text(_MARGIN + sheet.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
+    canvas.text(_MARGIN + canvas.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
     legend = (
         "red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
         "own scale"
     )
-    sheet.text(_MARGIN, 0.82, legend, 10, color=MUTED)
-    model = sheet.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
-    sheet.text(_WIDTH - _MARGIN, 0.56, model, 8, color=MUTED, align="right")
+    canvas.text(_MARGIN, 0.82, legend, 10, color=MUTED)
+    model = canvas.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
+    canvas.text(_WIDTH - _MARGIN, 0.56, model, 8, color=MUTED, align="right")
 
 
-def _draw_tile(sheet: Sheet, place: int, role: str, title: str, picture) -> None:
+def _draw_tile(canvas: Canvas, place: int, role: str, title: str, picture: np.ndarray) -> None:
     row, column = divmod(place, _COLUMNS)
     box = Box(_MARGIN + column * (_TILE + _GAP), _HEADER + row * (_TILE + _CAPTION) + _CAPTION - 0.08, _TILE, _TILE)
-    sheet.text(box.x, box.y - 0.25, role, 8, color=MUTED)
-    sheet.text(box.x, box.y - 0.08, sheet.fit(title, _TILE, 9.5, bold=True), 9.5, bold=True)
-    sheet.image(picture, box)
+    canvas.text(box.x, box.y - 0.25, role, 8, color=MUTED)
+    canvas.text(box.x, box.y - 0.08, canvas.fit(title, _TILE, 9.5, bold=True), 9.5, bold=True)
+    canvas.image(picture, box)

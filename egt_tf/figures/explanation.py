@@ -1,4 +1,4 @@
-"""One page for one explained query: what was predicted, how sure, which pixels and images mattered."""
+"""The figure of one explained query: what was predicted, how sure, which pixels and images mattered."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation, to_json
 from egt_tf.figures import colormap
-from egt_tf.figures.canvas import AGAINST, BAR, FOR, INK, MUTED, PALE, TINT, TRACK, Box, Sheet
-from egt_tf.files import atomic_write, write_array, write_json
+from egt_tf.figures.canvas import AGAINST, BAR, FOR, INK, MUTED, PALE, TINT, TRACK, Box, Canvas
+from egt_tf.files import write_array, write_json
 
 # Gaussian sigma over the shorter side of the image: one pixel at 84 px, about 2.7 at 224 px.
 SMOOTHING = 1.0 / 84
 
 _MOST_BARS = 20
 
-# All lengths are inches, measured from the top left corner of the page.
+# All lengths are inches, measured from the top left corner of the canvas.
 _WIDTH, _MARGIN, _GAP = 11.2, 0.4, 0.22
 _CONTENT = _WIDTH - 2 * _MARGIN
 _HEADER = 0.98
@@ -30,74 +30,68 @@ _EXTRA_COLUMNS, _LARGEST_EXTRA = 7, 1.6
 _LEGEND = 0.5
 _SUPPORT_HEADING = 0.52
 _LABEL, _BLOCK_GAP = 1.8, 0.3
-# Smallest and largest width of one support image with all beside it; from 11 classes on the page stays short.
+# Smallest and largest width of one support image with all beside it; from 11 classes on the figure stays short.
 _UNIT_FEW, _UNIT_MANY, _FEW = (1.05, 1.72), (0.8, 1.3), 10
 
 
-def save(explanation: EpisodeExplanation, out_png: str | os.PathLike) -> list[Path]:
-    """Writes OUT.png, OUT.npy (query relevance (E, H, W)), OUT.support.npy ((E, K, S, H, W)) and OUT.json.
+def save_figure(explanation: EpisodeExplanation, path: str | os.PathLike[str]) -> list[Path]:
+    """Writes the figure OUT.png and its numbers: OUT.npy, OUT.support.npy and OUT.json.
+
+    OUT.npy holds the query relevance (E, H, W), OUT.support.npy that of the support images (E, K, S, H, W).
 
     Args:
         explanation: what to write; the maps become float32 as they are, not smoothed.
-        out_png: path of the figure; the other names come from it.
+        path: of the figure, OUT.png; the other names come from it.
 
     Returns:
-        The four paths, in that order. Each file is written whole or not at all.
+        The four paths, the figure first. Each file is written whole or not at all.
 
     Raises:
-        ExplainError: `out_png` does not end in .png.
+        ExplainError: `path` does not end in .png.
         OSError: a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> images, relevance = np.zeros((2, 1, 8, 8, 3), np.uint8), np.zeros((1, 2, 1, 8, 8))
+        >>> probabilities = np.array([0.3, 0.7])
+        >>> explanation = EpisodeExplanation(
+        ...     images[0, 0], ("ant", "bee"), probabilities, (1,), relevance[0, :1, 0], images, relevance
+        ... )
+        >>> [file.name for file in save_figure(explanation, Path(tempfile.mkdtemp(), "bee.png"))]
+        ['bee.png', 'bee.npy', 'bee.support.npy', 'bee.json']
     """
-    out_png = checked_png_path(out_png)
-    paths = [out_png, *(out_png.with_suffix(suffix) for suffix in (".npy", ".support.npy", ".json"))]
+    path = checked_png_path(path)
+    paths = [path, *(path.with_suffix(suffix) for suffix in (".npy", ".support.npy", ".json"))]
     write_array(paths[1], np.asarray(explanation.query_relevance, np.float32))
     write_array(paths[2], np.asarray(explanation.support_relevance, np.float32))
     write_json(paths[3], to_json(explanation))
     # Last: who sees the figure finds the numbers that belong to it.
-    draw(explanation, paths[0])
+    draw_explanation(explanation).save(path)
     return paths
 
 
-def draw(explanation: EpisodeExplanation, path: str | os.PathLike) -> None:
-    """Draws the page and writes it as PNG, whole or not at all.
+def draw_explanation(explanation: EpisodeExplanation) -> Canvas:
+    """Draws the figure; all figures are equally wide.
 
     Query maps of all explained classes share one symmetric scale; the support maps share a second one, since
     the mean over the shots makes each of them weaker than the query. Maps are smoothed for display only, by
     `SMOOTHING` times the side of the image.
 
-    Args:
-        explanation: what to draw.
-        path: a .png file.
-
-    Raises:
-        ExplainError: `path` does not end in .png.
-        OSError: the file cannot be written.
+    Example:
+        >>> images, relevance = np.zeros((2, 1, 8, 8, 3), np.uint8), np.zeros((1, 2, 1, 8, 8))
+        >>> probabilities = np.array([0.3, 0.7])
+        >>> explanation = EpisodeExplanation(
+        ...     images[0, 0], ("ant", "bee"), probabilities, (1,), relevance[0, :1, 0], images, relevance
+        ... )
+        >>> draw_explanation(explanation).pixels().shape[1:]
+        (1792, 3)
     """
-    path = checked_png_path(path)
-    write_sheet(_page(explanation), path)
-
-
-def page_pixels(explanation: EpisodeExplanation) -> np.ndarray:
-    """The page that `draw` writes, as an image, uint8 `(height, width, 3)`; all pages are equally wide."""
-    sheet = _page(explanation)
-    sheet.canvas.draw()
-    return np.array(sheet.canvas.buffer_rgba())[..., :3]
-
-
-def _page(explanation: EpisodeExplanation) -> Sheet:
     layout = _Layout.of(explanation)
-    sheet = Sheet(_WIDTH, layout.height)
-    _draw_header(sheet, explanation)
-    _draw_query_row(sheet, explanation, display_maps(explanation.query_relevance))
-    _draw_support(sheet, explanation, layout)
-    return sheet
-
-
-def write_sheet(sheet: Sheet, path: Path) -> None:
-    """Writes a page as PNG, whole or not at all."""
-    with atomic_write(path, "wb") as file:
-        # The version of the drawing library would make equal pictures differ byte by byte.
-        sheet.canvas.print_png(file, metadata={"Software": None})
+    canvas = Canvas(_WIDTH, layout.height)
+    _draw_header(canvas, explanation)
+    _draw_query_row(canvas, explanation, display_maps(explanation.query_relevance))
+    _draw_support(canvas, explanation, layout)
+    return canvas
 
 
 def percent(probability: float) -> str:
@@ -129,7 +123,7 @@ def display_maps(maps: np.ndarray) -> np.ndarray:
 
 
 class _Layout(NamedTuple):
-    """How many support blocks stand side by side, how large they are, and how tall the page becomes."""
+    """How many support blocks stand side by side, how large they are, and how tall the figure becomes."""
 
     columns: int
     column_width: float
@@ -165,7 +159,7 @@ def _extra_tile(count: int) -> float:
 
 
 def _extra_top(count: int) -> float:
-    """Where the page goes on after the rows of `count` small overlays."""
+    """Where the figure goes on after the rows of `count` small overlays."""
     rows = -(-max(0, count) // _EXTRA_COLUMNS)
     return _HEADER + _CAPTION + _TILE + _LEGEND + rows * (_extra_tile(count) + _CAPTION + 0.08)
 
@@ -179,42 +173,42 @@ def _role(explanation: EpisodeExplanation, index: int) -> str:
 # === Header ===
 
 
-def _draw_header(sheet: Sheet, explanation: EpisodeExplanation) -> None:
+def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     """What was predicted and how sure; on the right where the picture comes from."""
     names, probabilities = explanation.class_names, explanation.probabilities
     first, second = explanation.predicted, explanation.runner_up
     sure = percent(probabilities[first])
-    room = 7.0 - sheet.width_of("  " + sure, 20)
-    winner = sheet.fit_names(names, room, 20, bold=True)[first][0]
-    sheet.text(_MARGIN, 0.56, winner, 20, bold=True)
-    sheet.text(_MARGIN + sheet.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
-    other = sheet.fit_names(names, 4.5, 10)[second][0]
-    sheet.text(_MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
+    room = 7.0 - canvas.width_of("  " + sure, 20)
+    winner = canvas.fit_names(names, room, 20, bold=True)[first][0]
+    canvas.text(_MARGIN, 0.56, winner, 20, bold=True)
+    canvas.text(_MARGIN + canvas.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
+    other = canvas.fit_names(names, 4.5, 10)[second][0]
+    canvas.text(_MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
     sources = (("model", explanation.run_name), ("method", explanation.method_name))
     for row, (label, value) in enumerate((label, value) for label, value in sources if value):
-        line = sheet.fit(f"{label}: {value}", 3.2, 8)
-        sheet.text(_WIDTH - _MARGIN, 0.56 + 0.19 * row, line, 8, color=MUTED, align="right")
+        line = canvas.fit(f"{label}: {value}", 3.2, 8)
+        canvas.text(_WIDTH - _MARGIN, 0.56 + 0.19 * row, line, 8, color=MUTED, align="right")
 
 
 # === Query ===
 
 
-def _draw_query_row(sheet: Sheet, explanation: EpisodeExplanation, maps: np.ndarray) -> None:
+def _draw_query_row(canvas: Canvas, explanation: EpisodeExplanation, maps: np.ndarray) -> None:
     """The photograph, its overlays, the colour bar and the probabilities."""
     boxes = _overlay_boxes(len(explanation.explained))
     query = Box(_MARGIN, boxes[0].y, _TILE, _TILE)
-    _caption(sheet, query, "query", sheet.fit(explanation.image_name or "image", _TILE, 9.5, bold=True))
-    sheet.image(explanation.query_image, query)
+    _caption(canvas, query, "query", canvas.fit(explanation.image_name or "image", _TILE, 9.5, bold=True))
+    canvas.image(explanation.query_image, query)
     widths = {box.width for box in boxes}
-    names = {width: sheet.fit_names(explanation.class_names, width, 9.5, bold=True) for width in widths}
+    names = {width: canvas.fit_names(explanation.class_names, width, 9.5, bold=True) for width in widths}
     for box, index, relevance in zip(boxes, explanation.explained, maps, strict=True):
-        _caption(sheet, box, _role(explanation, index), names[box.width][index][0])
-        sheet.image(colormap.overlay(explanation.query_image, relevance), box)
+        _caption(canvas, box, _role(explanation, index), names[box.width][index][0])
+        canvas.image(colormap.overlay(explanation.query_image, relevance), box)
     last = boxes[:2][-1]
     right = last.x + last.width
-    _draw_colour_bar(sheet, Box(boxes[0].x, last.y + _TILE + 0.1, right - boxes[0].x, 0.1))
+    _draw_colour_bar(canvas, Box(boxes[0].x, last.y + _TILE + 0.1, right - boxes[0].x, 0.1))
     left = right + 1.6 * _GAP
-    _draw_probabilities(sheet, explanation, Box(left, last.y, _WIDTH - _MARGIN - left, _TILE))
+    _draw_probabilities(canvas, explanation, Box(left, last.y, _WIDTH - _MARGIN - left, _TILE))
 
 
 def _overlay_boxes(count: int) -> list[Box]:
@@ -230,79 +224,79 @@ def _overlay_boxes(count: int) -> list[Box]:
     return (large + small)[:count]
 
 
-def _caption(sheet: Sheet, box: Box, role: str, title: str) -> None:
+def _caption(canvas: Canvas, box: Box, role: str, title: str) -> None:
     """Two lines above a picture."""
-    sheet.text(box.x, box.y - 0.25, role, 8, color=MUTED)
-    sheet.text(box.x, box.y - 0.08, title, 9.5, bold=True)
+    canvas.text(box.x, box.y - 0.25, role, 8, color=MUTED)
+    canvas.text(box.x, box.y - 0.08, title, 9.5, bold=True)
 
 
-def _draw_colour_bar(sheet: Sheet, box: Box) -> None:
+def _draw_colour_bar(canvas: Canvas, box: Box) -> None:
     """The colours as they look over a mid-grey photograph, so that they match the overlays."""
     ramp = np.tile(np.linspace(-1, 1, 512), (8, 1))
     colours = colormap.overlay(np.full((8, 512, 3), 150, np.uint8), ramp)
-    sheet.axes.imshow(
+    canvas.axes.imshow(
         colours,
         extent=(box.x, box.x + box.width, box.y + box.height, box.y),
         aspect="auto",
         interpolation="bilinear",
         zorder=2,
     )
-    sheet.rectangle(box, edge=PALE)
+    canvas.rectangle(box, edge=PALE)
     middle, baseline = box.x + box.width / 2, box.y + box.height + 0.17
-    sheet.text(middle, baseline, "against  \u2190  relevance  \u2192  for", 8.5, color=MUTED, align="center")
+    canvas.text(middle, baseline, "against  \u2190  relevance  \u2192  for", 8.5, color=MUTED, align="center")
 
 
-def _draw_probabilities(sheet: Sheet, explanation: EpisodeExplanation, box: Box) -> None:
+def _draw_probabilities(canvas: Canvas, explanation: EpisodeExplanation, box: Box) -> None:
     """One bar per class, the most probable on top; with few classes the names stand above their bars."""
     ways, shown = len(explanation.class_names), explanation.ranking[:_MOST_BARS]
     title = "class probability" if ways == len(shown) else f"class probability, first {len(shown)} of {ways}"
-    sheet.text(box.x, box.y - 0.08, title, 8, color=MUTED)
+    canvas.text(box.x, box.y - 0.08, title, 8, color=MUTED)
     step = min(0.46, (box.height - 0.02) / len(shown))
     stacked = step >= 0.3
     size = 9.0 if stacked else min(8.5, 58 * step)
     name_width = box.width - 0.5 if stacked else 0.55 * box.width
-    names = sheet.fit_names(explanation.class_names, name_width, size, bold=True)
+    names = canvas.fit_names(explanation.class_names, name_width, size, bold=True)
     for row, index in enumerate(shown):
         probability = float(explanation.probabilities[index])
         top, first = box.y + row * step, index == explanation.predicted
         baseline = top + (0.155 if stacked else 0.5 * step + 0.36 * size / 72)
-        sheet.text(box.x, baseline, names[index][0], size, bold=first)
-        sheet.text(box.x + box.width, baseline, percent(probability), size, bold=first, align="right")
+        canvas.text(box.x, baseline, names[index][0], size, bold=first)
+        canvas.text(box.x + box.width, baseline, percent(probability), size, bold=first, align="right")
         if stacked:
             track = Box(box.x, top + 0.21, box.width, 0.11)
         else:
             start, length = box.x + name_width + 0.08, box.width - name_width - 0.54
             track = Box(start, top + 0.18 * step, length, 0.64 * step)
-        sheet.rectangle(track, fill=TRACK)
+        canvas.rectangle(track, fill=TRACK)
         filled = track._replace(width=max(0.015, track.width * min(1.0, probability)))
-        sheet.rectangle(filled, fill=INK if first else BAR)
+        canvas.rectangle(filled, fill=INK if first else BAR)
 
 
 # === Support ===
 
 
-def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout) -> None:
+def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layout) -> None:
     """One block per class, the most probable first: its support images with their relevance for their own class.
 
     A class that was not explained shows its relevance for the first class explained.
     """
     top = layout.support_top + 0.1
-    sheet.rectangle(Box(_MARGIN, top, _CONTENT, 0.006), fill=PALE)
-    names = sheet.fit_names(explanation.class_names, 2.2, 9.5, bold=True)
+    canvas.rectangle(Box(_MARGIN, top, _CONTENT, 0.006), fill=PALE)
+    names = canvas.fit_names(explanation.class_names, 2.2, 9.5, bold=True)
     heading = "Support images: relevance of each class explained for itself, of the others for "
-    sheet.text(_MARGIN, top + 0.26, heading, 9.5)
+    canvas.text(_MARGIN, top + 0.26, heading, 9.5)
     name = names[explanation.explained[0]][0]
-    sheet.text(_MARGIN + sheet.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
+    canvas.text(_MARGIN + canvas.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
     note = "bar: summed relevance; own colour scale"
-    sheet.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
-    labels = sheet.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
+    canvas.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
+    labels = canvas.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
     rows = [
         explanation.explained.index(index) if index in explanation.explained else 0
         for index in range(len(explanation.class_names))
     ]
     classes = np.arange(len(rows))
     maps = display_maps(explanation.support_relevance[rows, classes])
-    sums = colormap.compress(explanation.support_sums[rows, classes], gamma=1.0)
+    sums = colormap.over_maximum(explanation.support_sums[rows, classes])
     for place, index in enumerate(explanation.ranking):
         row, column = divmod(place, layout.columns)
         box = Box(
@@ -311,37 +305,37 @@ def _draw_support(sheet: Sheet, explanation: EpisodeExplanation, layout: _Layout
             layout.column_width,
             layout.row_height,
         )
-        _draw_support_label(sheet, explanation, index, labels[index], box)
-        _draw_shots(sheet, explanation.support_images[index], maps[index], sums[index], box, layout.unit)
+        _draw_support_label(canvas, explanation, index, labels[index], box)
+        _draw_shots(canvas, explanation.support_images[index], maps[index], sums[index], box, layout.unit)
 
 
 def _draw_support_label(
-    sheet: Sheet, explanation: EpisodeExplanation, index: int, lines: Sequence[str], box: Box
+    canvas: Canvas, explanation: EpisodeExplanation, index: int, lines: Sequence[str], box: Box
 ) -> None:
     """Name and role of a class; the explained class has a tinted block with a dark edge."""
     emphasised = index == explanation.explained[0]
     if emphasised:
-        sheet.rectangle(Box(box.x - 0.12, box.y, box.width + 0.24, box.height), fill=TINT)
-        sheet.rectangle(Box(box.x - 0.12, box.y, 0.05, box.height), fill=INK)
+        canvas.rectangle(Box(box.x - 0.12, box.y, box.width + 0.24, box.height), fill=TINT)
+        canvas.rectangle(Box(box.x - 0.12, box.y, 0.05, box.height), fill=INK)
     for row, line in enumerate(lines):
-        sheet.text(box.x, box.y + 0.22 + 0.16 * row, line, 9, bold=emphasised)
-    sheet.text(box.x, box.y + 0.23 + 0.16 * len(lines), _role(explanation, index), 8, color=MUTED)
+        canvas.text(box.x, box.y + 0.22 + 0.16 * row, line, 9, bold=emphasised)
+    canvas.text(box.x, box.y + 0.23 + 0.16 * len(lines), _role(explanation, index), 8, color=MUTED)
 
 
-def _draw_shots(sheet: Sheet, images: np.ndarray, maps: np.ndarray, sums: np.ndarray, box: Box, unit: float) -> None:
+def _draw_shots(canvas: Canvas, images: np.ndarray, maps: np.ndarray, sums: np.ndarray, box: Box, unit: float) -> None:
     """The support images of one class: overlay, photograph, and a signed bar of the summed relevance."""
     side = _overlay_side(unit)
     for shot, (image, relevance, total) in enumerate(zip(images, maps, sums, strict=True)):
         x, y = box.x + _LABEL + shot * unit, box.y + 0.11
-        sheet.image(colormap.overlay(image, relevance), Box(x, y, side, side))
-        sheet.image(image, Box(x + side + 0.03 * unit, y, side / 2, side / 2))
-        _draw_signed_bar(sheet, float(total), Box(x, y + side + 0.06, side, 0.055))
+        canvas.image(colormap.overlay(image, relevance), Box(x, y, side, side))
+        canvas.image(image, Box(x + side + 0.03 * unit, y, side / 2, side / 2))
+        _draw_signed_bar(canvas, float(total), Box(x, y + side + 0.06, side, 0.055))
 
 
-def _draw_signed_bar(sheet: Sheet, value: float, box: Box) -> None:
+def _draw_signed_bar(canvas: Canvas, value: float, box: Box) -> None:
     """A value in [-1, 1] from the middle of the box, red to the right or blue to the left."""
     middle, half = box.x + box.width / 2, box.width / 2
-    sheet.rectangle(box, fill=TRACK)
+    canvas.rectangle(box, fill=TRACK)
     left, length = middle + min(0.0, value) * half, abs(value) * half
-    sheet.rectangle(Box(left, box.y, length, box.height), fill=FOR if value > 0 else AGAINST)
-    sheet.rectangle(Box(middle - 0.004, box.y - 0.015, 0.008, box.height + 0.03), fill=MUTED)
+    canvas.rectangle(Box(left, box.y, length, box.height), fill=FOR if value > 0 else AGAINST)
+    canvas.rectangle(Box(middle - 0.004, box.y - 0.015, 0.008, box.height + 0.03), fill=MUTED)

@@ -15,7 +15,7 @@ from typing import Any
 
 from egt_tf.data.sources import open_source
 from egt_tf.errors import RequestRefusedError, ServerError
-from egt_tf.serving.messages import refusal
+from egt_tf.serving.contract import refusal
 
 _STORED_SUPPORT = ("serving_default", "explain")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -29,6 +29,11 @@ class Prediction:
     Attributes:
         class_names: the classes to choose from.
         probabilities: one a class.
+
+    Example:
+        >>> prediction = Prediction(("ant", "bee"), (0.3, 0.7))
+        >>> prediction.class_names[prediction.predicted]
+        'bee'
     """
 
     class_names: tuple[str, ...]
@@ -46,6 +51,10 @@ class ExplainedPrediction(Prediction):
 
     Attributes:
         overlay: a PNG file; red pixels spoke for the predicted class, blue ones against it.
+
+    Example:
+        >>> ExplainedPrediction(("ant", "bee"), (0.3, 0.7), overlay=b"a PNG file").predicted
+        1
     """
 
     overlay: bytes
@@ -60,6 +69,10 @@ class SupportFiles:
         files: the bytes of the images, class by class.
         shots: images of each class.
         left_out: images that are not sent because another class has fewer.
+
+    Example:
+        >>> SupportFiles(("ant", "bee"), (b"a PNG file", b"another"), shots=1).left_out
+        0
     """
 
     class_names: tuple[str, ...]
@@ -68,7 +81,7 @@ class SupportFiles:
     left_out: int = 0
 
 
-def read_support_files(folder: str | os.PathLike) -> SupportFiles:
+def read_support_files(folder: str | os.PathLike[str]) -> SupportFiles:
     """Reads the files that `egt_tf.data.support.load_support` would choose, without decoding them.
 
     Args:
@@ -77,11 +90,22 @@ def read_support_files(folder: str | os.PathLike) -> SupportFiles:
     Raises:
         DataError: the folder is missing, has fewer than two classes or an empty one.
         OSError: a file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("ant", "bee"):
+        ...     (folder / name).mkdir()
+        ...     Image.new("RGB", (40, 30), "red").save(folder / name / "1.png")
+        >>> read_support_files(folder).class_names
+        ('ant', 'bee')
     """
     source = open_source(f"folder:{os.fspath(folder)}")
     members = source.split("all").members
     shots = min(len(images) for images in members)
-    files = tuple(source.encoded(int(index)) for images in members for index in images[:shots])
+    # The images of a folder have files; only those that are drawn have none.
+    files = tuple(source.encoded(int(index)) for images in members for index in images[:shots])  # type: ignore[misc]
     return SupportFiles(source.class_names, files, shots, sum(len(images) - shots for images in members))
 
 
@@ -96,6 +120,10 @@ class ModelServer:
 
     Raises:
         ServerError: `url` is no such address.
+
+    Example:
+        >>> ModelServer("http://localhost:8501/", "first").url
+        'http://localhost:8501'
     """
 
     def __init__(self, url: str, name: str, version: int | None = None, timeout: float = 60.0):
@@ -144,7 +172,7 @@ class ModelServer:
         except (KeyError, TypeError) as error:
             raise self.strange("its signatures", "metadata without them") from error
 
-    def _check_signature(self, signature):
+    def _check_signature(self, signature: str) -> None:
         try:
             known = self.signatures()
         except ServerError:
@@ -223,6 +251,11 @@ class RemoteClassifier:
     Args:
         server: serves a model that `egt-tf export` wrote.
         support: travels with every request; None: the classes of the support set that the model was exported with.
+
+    Example:
+        >>> classifier = RemoteClassifier(ModelServer("http://localhost:8501", "first"))
+        >>> classifier.support is None
+        True
     """
 
     def __init__(self, server: ModelServer, support: SupportFiles | None = None):
@@ -241,7 +274,7 @@ class RemoteClassifier:
         if self.support is None:
             answer = self.server.ask("serving_default", {"images": [b64(image)]})
         else:
-            answer = self.server.ask("classify_episode", self._episode(image))
+            answer = self.server.ask("classify_episode", self._episode(image, self.support))
         return Prediction(*self._classes(answer))
 
     def explain(self, image: bytes) -> ExplainedPrediction:
@@ -249,18 +282,18 @@ class RemoteClassifier:
         if self.support is None:
             answer = self.server.ask("explain", {"images": [b64(image)], "targets": [-1]})
         else:
-            answer = self.server.ask("explain_episode", {**self._episode(image), "targets": [-1]})
+            answer = self.server.ask("explain_episode", {**self._episode(image, self.support), "targets": [-1]})
         return ExplainedPrediction(*self._classes(answer), self._overlay(answer))
 
-    def _episode(self, image):
-        labels = [index for index in range(len(self.support.class_names)) for _ in range(self.support.shots)]
+    def _episode(self, image: bytes, support: SupportFiles) -> dict[str, list]:
+        labels = [index for index in range(len(support.class_names)) for _ in range(support.shots)]
         return {
-            "support_images": [b64(file) for file in self.support.files],
+            "support_images": [b64(file) for file in support.files],
             "support_labels": labels,
             "query_images": [b64(image)],
         }
 
-    def _classes(self, answer) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    def _classes(self, answer: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
         try:
             (probabilities,) = answer["probabilities"]
             (names,) = answer["class_names"] if self.support is None else [self.support.class_names]
@@ -270,7 +303,7 @@ class RemoteClassifier:
             pass
         raise self.server.strange("a probability for each class", ", ".join(answer) or "nothing")
 
-    def _overlay(self, answer) -> bytes:
+    def _overlay(self, answer: Mapping[str, Any]) -> bytes:
         try:
             file = base64.b64decode(answer["overlay_bytes"][0]["b64"], validate=True)
         except (KeyError, TypeError, ValueError, IndexError):

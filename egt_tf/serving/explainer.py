@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from egt_tf.data.preprocessing import denormalize, normalize
-from egt_tf.data.support import SupportSet
-from egt_tf.errors import ExportError
+from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_image
+from egt_tf.errors import ExplainError, ExportError, RunError
+from egt_tf.explain.explainer import Explainer, RunExplainer, chosen_support
 from egt_tf.explain.explanation import EpisodeExplanation
-from egt_tf.explain.query import classes_to_explain
+from egt_tf.explain.methods import Method
+from egt_tf.explain.query import classes_to_explain, name_of
+from egt_tf.runs import RunFolder
+from egt_tf.serving.contract import GRAPH_FILE, SHOWN, versions
 from egt_tf.serving.exported_model import ExportedModel
 
-# Beside what a server reads: the stored support set as pictures, since the model itself holds its features only.
-SHOWN = "assets.extra/shown.npz"
 _SIGNATURES = ("classify_episode_floats", "explain_episode_floats")
 
 
-def shown_file(support: SupportSet | None, composite: str) -> bytes:
-    """What an explanation shows and the graph does not hold, as an .npz file.
+def open_explainer(path: str | os.PathLike[str]) -> Explainer:
+    """What explains images by a run folder or by an exported model.
 
     Args:
-        support: the stored support set, or None.
-        composite: name of the one in the graph.
+        path: the folder of a run, of an exported model (whose newest version is taken), or of a version.
+
+    Raises:
+        RunError: it is neither, or a run without weights.
+        ExportError: the exported model is not safe to load, or was not exported by this package.
+
+    Example:
+        >>> open_explainer("no/such/folder")
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: no/such/folder must be a run folder or an exported model. Received: no such folder
     """
-    arrays = {"composite": np.array(composite)}
-    if support is not None:
-        arrays.update(images=denormalize(support.images).numpy(), class_names=np.array(support.class_names))
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
+    run = RunFolder(Path(path))
+    if (run.path / GRAPH_FILE).is_file() or versions(run.path):
+        return ExportedExplainer(ExportedModel(path))
+    if run.config_file.is_file():
+        return RunExplainer(run)
+    received = "a folder without config.yaml or saved_model.pb" if run.path.is_dir() else "no such folder"
+    raise RunError(f"{path} must be a run folder or an exported model. Received: {received}")
 
 
 class ExportedExplainer:
@@ -48,52 +61,88 @@ class ExportedExplainer:
 
     Raises:
         ExportError: the model has not the signatures, or not the file that says what it shows.
+
+    Example:
+        >>> ExportedExplainer(ExportedModel("no/such/model"))
+        Traceback (most recent call last):
+        egt_tf.errors.ExportError: no/such/model must be an exported model, NAME or NAME/VERSION. Received: no such folder
     """
+
+    support: SupportSet | None
 
     def __init__(self, model: ExportedModel):
         self.model = model
         self.image_size = int(model.inputs(_SIGNATURES[1])["query_images"].shape[1])
-        arrays = _arrays(model.path / SHOWN)
-        self.method_name = str(arrays["composite"])
-        self.support = None
-        if "images" in arrays:
-            self.support = SupportSet(tuple(arrays["class_names"].tolist()), normalize(arrays["images"]).numpy())
+        self.method_name, self.support = _read_shown(model.path / SHOWN)
+
+    @property
+    def description(self) -> str:
+        """What explains, for a person."""
+        return f"the model {self.model.path}"
 
     def explain(
-        self, support: SupportSet, image: np.ndarray, target: str | None = None, image_name: str = ""
+        self,
+        image: ImageOrPath,
+        support: SupportOrPath | None = None,
+        target: str | None = None,
+        method: str | Mapping[str, Any] | Method | None = None,
+        image_name: str = "",
     ) -> EpisodeExplanation:
-        """See `explain_image`.
+        """See `Explainer`; the method must be None or the one in the graph.
 
         Raises:
-            ExplainError: no such class.
+            ExplainError: no such class, or another method.
             ExportError: the graph refuses the support set.
         """
-        shown, picture = denormalize(support.images).numpy(), denormalize(image).numpy()
+        if method not in (None, self.method_name):
+            raise ExplainError(
+                f"an exported model explains by the method in its graph, {self.method_name!r}. Received: {method!r}; "
+                "explain by the run it was exported from"
+            )
+        image_name = image_name or name_of(image)
+        support, image = chosen_support(self, support), as_image(image, self.image_size)
         episode = {
-            "support_images": shown.reshape(-1, *shown.shape[2:]).astype(np.float32),
+            "support_images": support.images.reshape(-1, *image.shape).astype(np.float32),
             "support_labels": np.repeat(np.arange(support.ways), support.shots),
         }
-        query = picture[None].astype(np.float32)
+        query = image[None].astype(np.float32)
         probabilities = self.model.ask(_SIGNATURES[0], {**episode, "query_images": query})["probabilities"][0]
         explained = classes_to_explain(probabilities, support.class_names, target)
         answer = self.model.ask(
-            _SIGNATURES[1], {**episode, "query_images": np.repeat(query, len(explained), axis=0), "targets": explained}
+            _SIGNATURES[1],
+            {**episode, "query_images": np.repeat(query, len(explained), axis=0), "targets": np.array(explained)},
         )
         return EpisodeExplanation(
-            query_image=picture,
+            query_image=image,
             class_names=support.class_names,
             probabilities=probabilities,
             explained=explained,
             query_relevance=answer["relevance"],
-            support_images=shown,
-            support_relevance=answer["support_relevance"].reshape(len(explained), *shown.shape[:-1]),
+            support_images=support.images,
+            support_relevance=answer["support_relevance"].reshape(len(explained), *support.images.shape[:-1]),
             image_name=image_name,
             run_name=self.model.path.resolve().parent.name,
             method_name=self.method_name,
         )
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def shown_file(support: SupportSet | None, composite: str) -> bytes:
+    """What an explanation shows and the graph does not hold, as an .npz file: the file `SHOWN` of a version.
+
+    Args:
+        support: the stored support set, or None.
+        composite: name of the one in the graph.
+    """
+    arrays = {"composite": np.array(composite)}
+    if support is not None:
+        arrays.update(images=support.images, class_names=np.array(support.class_names))
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _read_shown(path: Path) -> tuple[str, SupportSet | None]:
+    """The composite and the stored support set."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -103,4 +152,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise ExportError(f"{path} must be an .npz file of `egt-tf export`. Received: {error}") from error
     if "composite" not in arrays or ("images" in arrays) != ("class_names" in arrays):
         raise ExportError(f"{path} must hold composite, images and class_names. Received: {', '.join(arrays)}")
-    return arrays
+    if "images" not in arrays:
+        return str(arrays["composite"]), None
+    return str(arrays["composite"]), SupportSet(tuple(arrays["class_names"].tolist()), arrays["images"])

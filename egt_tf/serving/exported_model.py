@@ -1,18 +1,18 @@
-"""Exported models on disk: which version, whether it is safe to load, and what it answers."""
+"""Exported models on disk: whether one is safe to load, and what it answers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from egt_tf.errors import ExportError
-from egt_tf.export.saved_model import versions
-from egt_tf.serving.messages import first_line, refusal
-from egt_tf.serving.safety import GRAPH_FILE, check_files, check_graph
+from egt_tf.serving.contract import first_line, refusal, version_folder
+from egt_tf.serving.safety import check_files, check_graph
 
 
 class ExportedModel:
@@ -23,9 +23,14 @@ class ExportedModel:
 
     Raises:
         ExportError: see `version_folder`, `check_files` and `check_graph`; or the SavedModel cannot be loaded.
+
+    Example:
+        >>> ExportedModel("no/such/model")
+        Traceback (most recent call last):
+        egt_tf.errors.ExportError: no/such/model must be an exported model, NAME or NAME/VERSION. Received: no such folder
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = version_folder(path)
         check_files(self.path)
         check_graph(self.path)
@@ -48,7 +53,7 @@ class ExportedModel:
         """
         return dict(self._signature(signature).structured_input_signature[1])
 
-    def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def ask(self, signature: str, inputs: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         """What the model answers.
 
         Args:
@@ -83,28 +88,9 @@ class ExportedModel:
                 f"answers with {', '.join(sorted(outputs))}"
             )
 
-    def _signature(self, name):
+    def _signature(self, name: str) -> Any:
         if name not in self._loaded.signatures:
             raise ExportError(
                 f"{self.path} must have the signature {name!r}. Received: {', '.join(self.signatures) or 'none'}"
             )
         return self._loaded.signatures[name]
-
-
-def version_folder(path: str | os.PathLike) -> Path:
-    """The folder of a version.
-
-    Args:
-        path: such a folder, or one whose sub-folders are versions; then the newest.
-
-    Raises:
-        ExportError: neither.
-    """
-    path = Path(path)
-    if (path / GRAPH_FILE).is_file():
-        return path
-    found = versions(path)
-    if found and (path / str(found[-1]) / GRAPH_FILE).is_file():
-        return path / str(found[-1])
-    received = "no such folder" if not path.exists() else f"no {GRAPH_FILE} in it or in a numbered folder of it"
-    raise ExportError(f"{path} must be an exported model, NAME or NAME/VERSION. Received: {received}")

@@ -10,8 +10,8 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from egt_tf.errors import ExportError
+from egt_tf.serving.contract import GRAPH_FILE
 
-GRAPH_FILE = "saved_model.pb"
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 # They read or write files of the model's choice, load code, or reach other machines.
 FILE_OPERATIONS = frozenset(

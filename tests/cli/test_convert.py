@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import load_image, load_support
 from egt_tf.runs import RunFolder
-from tests.cli.conftest import draw_classes
+from tests.helpers.commands import draw_classes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "parity" / "data"
 SMALL = ("--episodes", 3, "--queries", 2)
@@ -75,8 +76,8 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     stored = json.loads(Path("figure.json").read_text())
     support = load_support("support", 84)
     # Explaining scores the support images beside the query.
-    images = support.images.reshape(1, 2, 84, 84, 3)
-    queries = np.concatenate([load_image(query, 84)[None, None], images], axis=1)
+    images = normalize(support.images.reshape(1, 2, 84, 84, 3))
+    queries = np.concatenate([normalize(load_image(query, 84)[None, None]), images], axis=1)
     scores = model(
         {"support_images": images, "support_labels": np.eye(2, dtype=np.float32)[None], "query_images": queries}
     )

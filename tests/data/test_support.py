@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from egt_tf.data.support import load_image, load_support
+from egt_tf.data.preprocessing import evaluation_image, normalize
+from egt_tf.data.support import SupportSet, as_image, as_support, load_image, load_support
 from egt_tf.errors import DataError
 
 
@@ -24,9 +26,10 @@ def test_every_class_counts_with_as_many_images_as_the_smallest(tmp_path):
     assert support.class_names == ("ant", "bee")
     assert support.images.shape == (2, 2, 16, 16, 3)
     assert (support.ways, support.shots, support.left_out) == (2, 2, 1)
-    # Black and red, normalised: the order of the classes is that of their names.
-    assert support.images[0].max() < -1.5
-    assert support.images[1, ..., 0].min() > 2.0
+    # Black and red: the order of the classes is that of their names.
+    assert support.images.dtype == np.uint8
+    assert support.images[0].max() == 0
+    assert support.images[1].reshape(-1, 3).tolist() == 2 * 16 * 16 * [[255, 0, 0]]
 
 
 def test_unusable_folders_and_images_are_named(tmp_path):
@@ -44,5 +47,31 @@ def test_images_are_prepared_as_for_evaluation(tmp_path):
     _write(tmp_path / "grey.jpg", 128, mode="L")
     image = load_image(tmp_path / "grey.jpg", 24)
     assert image.shape == (24, 24, 3)
-    assert image.dtype == np.float32
-    np.testing.assert_allclose(image[..., 0], (128 / 255 - 0.485) / 0.229, atol=0.02)
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image, 128, atol=1)
+
+
+def test_normalised_they_are_what_a_model_is_measured_on(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (30, 45, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(
+        normalize(load_image(tmp_path / "image.png", 16)), evaluation_image(tf.constant(pixels), 16)
+    )
+
+
+def test_pixels_and_support_sets_of_another_size_are_refused():
+    with pytest.raises(DataError, match=r"must be uint8 \(16, 16, 3\), as load_image gives it.*float32"):
+        as_image(np.zeros((16, 16, 3), np.float32), 16)
+    with pytest.raises(DataError, match=r"Received: uint8 \(8, 16, 3\)"):
+        as_image(np.zeros((8, 16, 3), np.uint8), 16)
+    support = SupportSet(("ant", "bee"), np.zeros((2, 1, 8, 8, 3), np.uint8))
+    assert as_support(support, 8) is support
+    with pytest.raises(DataError, match="must be 16 x 16 pixels"):
+        as_support(support, 16)
+
+
+def test_what_is_no_support_set():
+    with pytest.raises(DataError, match="must be uint8"):
+        SupportSet(("ant", "bee"), np.zeros((2, 1, 8, 8, 3), np.float32))
+    with pytest.raises(DataError, match="a name for each of the 2 classes"):
+        SupportSet(("ant",), np.zeros((2, 1, 8, 8, 3), np.uint8))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain.explanation import to_json
+from egt_tf.explain.explanation import pool_channels, to_json
 from tests.figures.random_explanation import random_explanation as make
 
 
@@ -74,3 +74,15 @@ def test_to_json_holds_the_numbers():
     assert np.shape(content["support_relevance_sums"]) == (2, 3, 2)
     one = explanation.support_relevance[0, 2, 1].sum()
     assert content["support_relevance_sums"][0][2][1] == pytest.approx(one)
+
+
+def test_pool_channels_keeps_the_total():
+    relevance = np.random.default_rng(7).normal(size=(2, 3, 5, 4, 3))
+    pooled = pool_channels(relevance)
+    assert pooled.shape == (2, 3, 5, 4)
+    np.testing.assert_allclose(pooled.sum(), relevance.sum())
+
+
+def test_pool_channels_refuses_a_map_without_channels():
+    with pytest.raises(ExplainError, match="H, W, C"):
+        pool_channels(np.zeros((4, 4)))

@@ -26,13 +26,13 @@ def model():
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).normal(size=(2, 2, SIZE, SIZE, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (2, 2, SIZE, SIZE, 3), dtype=np.uint8)
     return SupportSet(("ant", "bee"), images)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def test_every_method_has_a_name_and_a_line():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
@@ -25,20 +26,20 @@ def model():
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).normal(size=(WAYS, SHOTS, SIZE, SIZE, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (WAYS, SHOTS, SIZE, SIZE, 3), dtype=np.uint8)
     return SupportSet(("ant", "bee", "cow"), images)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support, image):
     whole = relevance_of_query(model, support, query_inputs(model, support, image), [1], METHOD)
 
     # By hand: relevance at the pairs, its halves, and each half on through the backbone.
-    query = tf.constant(np.concatenate([image[None], support.images.reshape(-1, SIZE, SIZE, 3)]))
+    query = normalize(np.concatenate([image[None], support.images.reshape(-1, SIZE, SIZE, 3)]))
     backbone = record(model.backbone, [tf.concat([query[1:], query], 0)])
     features = backbone.outputs[0]
     labels = tf.one_hot([[0, 0, 1, 1, 2, 2]], WAYS)
@@ -83,7 +84,7 @@ def test_a_head_without_batch_statistics_is_asked_about_the_query_alone(support,
     assert _queries(model, support, image) == 1
 
 
-def test_companions_keep_statistics_those_of_an_episode(model, support, image):
+def test_filler_queries_keep_statistics_those_of_an_episode(model, support, image):
     # One query alone would be normalised by its own few pairs.
     assert _queries(model, support, image) == 1 + WAYS * SHOTS
 

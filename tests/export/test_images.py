@@ -12,16 +12,16 @@ import tensorflow as tf
 from PIL import Image
 
 from egt_tf.data.images import decode_image
-from egt_tf.data.preprocessing import denormalize, evaluation_image
-from egt_tf.export.images import prepared_floats, prepared_images
-from egt_tf.export.limits import RequestLimits
+from egt_tf.data.preprocessing import resized_centre
+from egt_tf.export.images import checked_floats, decoded_images
+from egt_tf.export.requests import RequestLimits
 
 SIZE = 48
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def prepare(encoded):
-    return prepared_images(encoded, SIZE)
+    return decoded_images(encoded, SIZE)
 
 
 def photograph(mode: str, height: int = 90, width: int = 130) -> Image.Image:
@@ -72,8 +72,8 @@ def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: 
 )
 def test_pixels_are_those_of_the_package(form, mode, options):
     file = encoded(photograph(mode), form, **options)
-    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
-    actual = denormalize(prepare([file])[0]).numpy().astype(int)
+    expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
+    actual = prepare([file])[0].numpy().astype(int)
     assert np.abs(actual - expected).max() <= 1
     assert expected.std() > 10
 
@@ -83,15 +83,15 @@ def test_grey_images_of_few_bits(depth):
     values = np.arange(40) % 2**depth
     row = b"\0" + int("".join(format(v, f"0{depth}b") for v in values), 2).to_bytes(5 * depth, "big")
     file = png_of_size(40, 8, depth, colour=0, rows=8 * row)
-    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
-    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+    expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
+    assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("colours", [2, 4, 16])
 def test_palettes_of_few_bits(colours):
     file = encoded(photograph("RGB").quantize(colours), "PNG")
-    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
-    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+    expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
+    assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("order", ["big", "little"])
@@ -102,8 +102,8 @@ def test_photographs_are_turned_upright(orientation, order):
     exif[0x010F], exif[0x0112] = "maker", orientation
     file = encoded(photograph("RGB"), "JPEG", exif=exif)
     assert (b"MM\0*" in file) == (order == "big")
-    expected = denormalize(evaluation_image(decode_image(file), SIZE)).numpy().astype(int)
-    assert np.abs(denormalize(prepare([file])[0]).numpy() - expected).max() <= 1
+    expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
+    assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*" + b"\xff" * 40, b"II*\0\x08\0\0\0\xff\xff" + bytes(30)])
@@ -160,9 +160,9 @@ def test_a_large_jpeg_is_refused_by_its_header(mode):
 def test_a_limit_of_ones_own(form):
     limits = RequestLimits(max_pixels=90 * 130)
     at_it, beyond = (encoded(photograph("RGB", *sides), form) for sides in ((90, 130), (131, 90)))
-    np.testing.assert_allclose(prepared_images(tf.constant([at_it]), SIZE, limits), prepare([at_it]), atol=1e-5)
+    np.testing.assert_allclose(decoded_images(tf.constant([at_it]), SIZE, limits), prepare([at_it]), atol=1e-5)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 11700 pixels\D+131, 90"):
-        prepared_images(tf.constant([beyond]), SIZE, limits)
+        decoded_images(tf.constant([beyond]), SIZE, limits)
 
 
 def test_no_image_is_refused():
@@ -171,8 +171,8 @@ def test_no_image_is_refused():
 
 
 def test_decoded_images_are_normalised():
-    image = denormalize(evaluation_image(decode_image(encoded(photograph("RGB"), "PNG")), SIZE))
-    floats = tf.function(prepared_floats)
+    image = resized_centre(decode_image(encoded(photograph("RGB"), "PNG")), SIZE)
+    floats = tf.function(checked_floats)
     np.testing.assert_allclose(
         floats(tf.cast(image, tf.float32)[None])[0], prepare([encoded(photograph("RGB"), "PNG")])[0], atol=1e-6
     )

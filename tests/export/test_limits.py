@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.errors import ExportError
-from egt_tf.export.limits import RequestLimits
-from egt_tf.export.saved_model import served, served_portably
+from egt_tf.export.requests import RequestLimits
+from egt_tf.export.saved_model import make_portable, make_servable
 
 # No image files: what is refused by its number is not decoded.
 NOTHING = [b""]
@@ -37,7 +37,7 @@ def test_limits_in_words():
 
 def test_a_request_must_hold_an_episode_of_the_head(build):
     with pytest.raises(ExportError, match=r"at least 4 for a head of 3 classes.*max_images=3"):
-        served(build({"name": "graph", "ways": 3}), None, limits=RequestLimits(max_images=3))
+        make_servable(build({"name": "graph", "ways": 3}), None, limits=RequestLimits(max_images=3))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_support_images_and_queries_count_together(model, signature, held, asked
 
 
 def test_a_limit_of_ones_own_also_for_prototypes(build):
-    signatures = served(build("cosine"), None, limits=RequestLimits(max_images=4)).signatures
+    signatures = make_servable(build("cosine"), None, limits=RequestLimits(max_images=4)).signatures
     prototypes, classify = (
         tf.function(signatures[name].function) for name in ("prototypes_floats", "classify_with_prototypes_floats")
     )
@@ -88,7 +88,7 @@ def test_a_limit_of_ones_own_also_for_prototypes(build):
 
 
 def test_a_portable_model_counts_too(relation, support):
-    ask = served_portably(relation, support, limits=RequestLimits(max_images=3)).signatures["serving_default"].concrete
+    ask = make_portable(relation, support, limits=RequestLimits(max_images=3)).signatures["serving_default"].concrete
     images = tf.fill([4, 32, 32, 3], 9.0)
     assert ask(images=images[:3], targets=tf.fill([3], tf.constant(-1, tf.int64)))["probabilities"].shape == (3, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 3 images.*4"):

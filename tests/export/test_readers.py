@@ -15,9 +15,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from egt_tf.data.preprocessing import denormalize
 from egt_tf.errors import ExportError
-from egt_tf.export.saved_model import served_portably
+from egt_tf.export.saved_model import make_portable
 
 NEWER_TENSORFLOW, OPENVINO = "tensorflow-cpu==2.21.0", "openvino==2026.4.0"
 SERVING_API = "tensorflow-serving-api==2.14.1"
@@ -145,7 +144,7 @@ def test_messages_of_the_server_installed_for_the_test(folder, model, query_file
 
 
 def portable_request(query_files, prepared) -> dict[str, np.ndarray]:
-    images = np.stack([denormalize(prepared(file)).numpy() for file in query_files]).astype(np.float32)
+    images = np.stack([prepared(file) for file in query_files]).astype(np.float32)
     return {"images": images, "targets": np.array(TARGETS)}
 
 
@@ -173,7 +172,7 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
 
 def test_a_graph_head_is_not_portable(build, support):
     with pytest.raises(ExportError, match=r"do not have. .*StridedSliceGrad in the head Graph"):
-        served_portably(build({"name": "graph", "ways": 3}), support)
+        make_portable(build({"name": "graph", "ways": 3}), support)
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from egt_tf.errors import ExportError
-from egt_tf.export.saved_model import served, versions, write_version
-from egt_tf.serving.exported_model import ExportedModel, version_folder
+from egt_tf.export.saved_model import make_servable, write_version
+from egt_tf.serving.contract import version_folder, versions
+from egt_tf.serving.exported_model import ExportedModel
 from egt_tf.serving.safety import operations
 
 NAMES = {"serving_default", "explain", "classify_episode", "explain_episode", "embed"}
@@ -84,23 +85,23 @@ def test_targets_are_classes(model, query_files, targets, says):
 
 
 def test_a_graph_head_takes_the_ways_it_was_made_for(build, episode):
-    answer = served(build({"name": "graph", "ways": 4}), None).signatures["classify_episode"].function
+    answer = make_servable(build({"name": "graph", "ways": 4}), None).signatures["classify_episode"].function
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"this model takes 4 classes. .*3"):
         tf.function(answer)(**{name: tf.constant(value) for name, value in episode.items()})
 
 
 def test_signatures(model, build, support):
     assert set(model.signatures) == NAMES | {f"{name}_floats" for name in NAMES}
-    without = served(build("cosine"), None).signatures
+    without = make_servable(build("cosine"), None).signatures
     assert {name for name in without if not name.endswith("_floats")} == (
         NAMES - {"serving_default", "explain"}
     ) | WITH_PROTOTYPES
-    independent = served(build({"name": "relation", "batch_statistics": False}), support).signatures
+    independent = make_servable(build({"name": "relation", "batch_statistics": False}), support).signatures
     assert set(independent) >= WITH_PROTOTYPES
 
 
 def test_prototypes_answer_as_their_support_images_do(build, episode, tmp_path):
-    ready = served(build("cross_attention"), None)
+    ready = make_servable(build("cross_attention"), None)
     wanted = {
         name: ready.signatures[name] for name in ("prototypes", "classify_with_prototypes", "classify_episode", "embed")
     }
@@ -134,7 +135,7 @@ def test_no_python_functions_and_no_objects_of_this_package(folder):
 @pytest.fixture(scope="module")
 def small(build):
     """A model ready to be written whose graph is small; what is tested is the writing."""
-    ready = served(build("cosine"), None)
+    ready = make_servable(build("cosine"), None)
     return dataclasses.replace(ready, signatures={"embed_floats": ready.signatures["embed_floats"]})
 
 

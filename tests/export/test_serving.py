@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from egt_tf.data.preprocessing import denormalize
-
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 
@@ -83,7 +81,7 @@ def test_columns_as_documented(post, model, query_files, support_files):
 
 
 def test_numbers_in_place_of_files(post, model, query_files, prepared):
-    images = np.stack([denormalize(prepared(file)).numpy() for file in query_files])
+    images = np.stack([prepared(file) for file in query_files])
     status, answer = post(
         "/v1/models/first:predict", {"signature_name": "serving_default_floats", "instances": images.tolist()}
     )
@@ -103,7 +101,7 @@ def test_bad_requests_are_answered_and_do_no_harm(post, query_files, instances, 
 
 
 def test_saved_model_cli(folder, model, query_files, prepared, tmp_path):
-    images = np.stack([denormalize(prepared(file)).numpy() for file in query_files]).astype(np.float32)
+    images = np.stack([prepared(file) for file in query_files]).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
     program = (
         "import sys; sys.argv[0] = 'saved_model_cli'; "

@@ -15,20 +15,8 @@ from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation, to_json
 from egt_tf.figures import canvas, colormap
 from egt_tf.figures import explanation as figure
+from egt_tf.figures.explanation import draw_explanation, save_figure
 from tests.figures.random_explanation import random_explanation as make
-
-
-def keep_sheets(monkeypatch):
-    """A list that every page `draw` makes from now on is put into, to look at what is on it."""
-    made = []
-
-    class Kept(figure.Sheet):
-        def __init__(self, width, height):
-            super().__init__(width, height)
-            made.append(self)
-
-    monkeypatch.setattr(figure, "Sheet", Kept)
-    return made
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +26,13 @@ def coarse(monkeypatch):
 
 
 @pytest.fixture
-def sheets(monkeypatch):
-    return keep_sheets(monkeypatch)
-
-
-@pytest.fixture
 def drawn_maps(monkeypatch):
-    """The maps that `draw` put over images, the colour bar left out."""
+    """The maps that `draw_explanation` put over images, the colour bar left out."""
     maps, overlay = [], colormap.overlay
 
-    def keep(image, relevance, sigma=0.0):
+    def keep(image, relevance):
         maps.append(relevance)
-        return overlay(image, relevance, sigma)
+        return overlay(image, relevance)
 
     monkeypatch.setattr(colormap, "overlay", keep)
     return lambda: [one for one in maps if one.shape[0] == one.shape[1]]
@@ -63,14 +46,14 @@ def test_percent_claims_no_certainty(probability, words):
     assert figure.percent(probability) == words
 
 
-# === The places on the page ===
+# === The places on the figure ===
 
 
 class Places(NamedTuple):
-    """Where things lie on a page, in pixels: arrays `(n, 4)` of left, bottom, right and top."""
+    """Where things lie on a figure, in pixels: arrays `(n, 4)` of left, bottom, right and top."""
 
     explanation: EpisodeExplanation
-    page: np.ndarray
+    whole: np.ndarray
     texts: np.ndarray
     images: np.ndarray
     tracks: np.ndarray
@@ -98,8 +81,8 @@ WORDS = ("039.Bentley_Continental_Supersports_Conv_Convertible_2012_{}",)
     ],
     ids=lambda param: "{}-way {}-shot {} explained".format(*param),
 )
-def places(request, tmp_path_factory):
-    """The places on a page of long names and percentages, which is drawn once, as sharp as for a user."""
+def places(request):
+    """The places on a figure of long names and percentages, which is drawn once, as sharp as for a user."""
     ways, shots, explained, patterns = request.param
     names = tuple(patterns[i % len(patterns)].format(i) for i in range(ways))
     sure = np.where(np.arange(ways) == 1, 0.996, 0.004 / ways)
@@ -109,18 +92,18 @@ def places(request, tmp_path_factory):
         image_name="long_" * 40 + ".jpg",
         run_name="run/" * 40,
     )
-    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sheets = keep_sheets(monkeypatch)
-        figure.draw(explanation, tmp_path_factory.mktemp("page") / "page.png")
-    return places_on(sheets[0], explanation)
+        drawn = draw_explanation(explanation)
+        drawn.pixels()
+    return places_on(drawn, explanation)
 
 
-def places_on(sheet, explanation):
-    axes = sheet.axes
+def places_on(drawn, explanation):
+    axes = drawn.axes
     return Places(
         explanation,
-        sheet.figure.bbox.extents,
+        drawn.figure.bbox.extents,
         extents(text for text in axes.texts if text.get_text()),
         extents(axes.images),
         extents(patch for patch in axes.patches if to_hex(patch.get_facecolor()) == canvas.TRACK),
@@ -144,9 +127,9 @@ def inside(some, frame):
     return ((some[:, :2] >= frame[:2] - 0.5) & (some[:, 2:] <= frame[2:] + 0.5)).all(axis=-1)
 
 
-def test_nothing_leaves_the_page(places):
+def test_nothing_leaves_the_figure(places):
     for kind in (places.texts, places.images, places.tracks, places.tinted_rows):
-        assert inside(kind, places.page).all()
+        assert inside(kind, places.whole).all()
 
 
 def test_no_text_overlaps_another_text_a_picture_or_a_bar(places):
@@ -165,7 +148,7 @@ def test_no_picture_or_bar_overlaps_another(places):
 def test_the_bars_of_probabilities_are_long_enough_to_compare(places):
     bars = places.tracks[: len(places.explanation.class_names)][:20]
     widths = bars[:, 2] - bars[:, 0]
-    assert widths.min() > 0.05 * places.page[2]
+    assert widths.min() > 0.05 * places.whole[2]
 
 
 def test_a_support_row_holds_its_label_its_images_and_their_bars(places):
@@ -179,34 +162,34 @@ def test_a_support_row_holds_its_label_its_images_and_their_bars(places):
     assert inside(places.tracks, row).sum() == shots
 
 
-# === What the page shows ===
+# === What the figure shows ===
 
 
-def test_every_picture_is_on_the_page(sheets, tmp_path):
-    figure.draw(make(ways=5, shots=3, explained=4), tmp_path / "page.png")
+def test_every_picture_is_on_the_figure():
+    drawn = draw_explanation(make(ways=5, shots=3, explained=4))
     query, colour_bar, support = 1 + 4, 1, 2 * 5 * 3
-    assert len(sheets[0].axes.images) == query + colour_bar + support
+    assert len(drawn.axes.images) == query + colour_bar + support
 
 
-def test_the_page_says_what_was_predicted_and_how_sure(sheets, tmp_path):
-    figure.draw(make(), tmp_path / "page.png")
-    words = [text.get_text() for text in sheets[0].axes.texts]
+def test_the_figure_says_what_was_predicted_and_how_sure():
+    drawn = draw_explanation(make())
+    words = [text.get_text() for text in drawn.axes.texts]
     assert words[:2] == ["Kind of Bird 1", "67 %"]
     assert "runner-up: Kind of Bird 0, 27 %" in words
     assert any("against" in text and "for" in text for text in words)
 
 
-def test_predicted_and_runner_up_share_one_symmetric_scale(drawn_maps, tmp_path):
+def test_predicted_and_runner_up_share_one_symmetric_scale(drawn_maps):
     explanation = make()
     half = np.stack([explanation.query_relevance[0], -0.5 * explanation.query_relevance[0]])
-    figure.draw(dataclasses.replace(explanation, query_relevance=half), tmp_path / "page.png")
+    draw_explanation(dataclasses.replace(explanation, query_relevance=half))
     first, second = drawn_maps()[:2]
     inside = np.abs(first) < 1
     np.testing.assert_allclose(second[inside], -0.5 * first[inside])
     assert np.abs(first).max() == 1.0
 
 
-def test_support_maps_are_those_of_their_own_class(drawn_maps, tmp_path):
+def test_support_maps_are_those_of_their_own_class(drawn_maps):
     explanation = make(ways=3, shots=2)
     first, second, third = explanation.ranking
     assert explanation.explained == (first, second)
@@ -214,12 +197,12 @@ def test_support_maps_are_those_of_their_own_class(drawn_maps, tmp_path):
     flat[0, first, 0], flat[1, second, 1], flat[0, third, 0] = 1.0, -1.0, 1.0
     # What a class explained had for the other one is not drawn.
     flat[1, first], flat[0, second], flat[1, third] = -5.0, 5.0, -5.0
-    figure.draw(dataclasses.replace(explanation, support_relevance=flat), tmp_path / "page.png")
+    draw_explanation(dataclasses.replace(explanation, support_relevance=flat))
     totals = [one.sum() for one in drawn_maps()[2:]]
     assert totals == pytest.approx([144, 0, 0, -144, 144, 0])
 
 
-def test_zero_relevance_gives_a_neutral_page(drawn_maps, tmp_path):
+def test_zero_relevance_gives_a_neutral_figure(drawn_maps):
     explanation = make()
     zero = dataclasses.replace(
         explanation,
@@ -228,24 +211,24 @@ def test_zero_relevance_gives_a_neutral_page(drawn_maps, tmp_path):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.draw(zero, tmp_path / "page.png")
+        draw_explanation(zero)
     assert not np.any(drawn_maps())
 
 
 def test_the_same_explanation_gives_the_same_bytes(tmp_path):
-    figure.draw(make(), tmp_path / "one.png")
-    figure.draw(make(), tmp_path / "two.png")
+    draw_explanation(make()).save(tmp_path / "one.png")
+    draw_explanation(make()).save(tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_dollar_signs_are_not_mathematics(sheets, tmp_path):
-    figure.draw(make(ways=2, names=("$\\frac{$", "a$b")), tmp_path / "page.png")
-    assert sheets[0].axes.texts[0].get_text() == "a$b"
+def test_dollar_signs_are_not_mathematics():
+    drawn = draw_explanation(make(ways=2, names=("$\\frac{$", "a$b")))
+    assert drawn.axes.texts[0].get_text() == "a$b"
 
 
-def test_only_the_first_twenty_classes_get_a_bar(sheets, tmp_path):
-    figure.draw(make(ways=22, shots=1, explained=1, size=4), tmp_path / "page.png")
-    words = [text.get_text() for text in sheets[0].axes.texts]
+def test_only_the_first_twenty_classes_get_a_bar():
+    drawn = draw_explanation(make(ways=22, shots=1, explained=1, size=4))
+    words = [text.get_text() for text in drawn.axes.texts]
     assert "class probability, first 20 of 22" in words
     bar_and_support = 2
     assert words.count("Kind of Bird 19") == bar_and_support
@@ -257,12 +240,12 @@ def test_only_the_first_twenty_classes_get_a_bar(sheets, tmp_path):
 
 def test_save_writes_four_files(tmp_path):
     explanation = make(ways=3, shots=2)
-    paths = figure.save(explanation, tmp_path / "out" / "bird.png")
+    paths = save_figure(explanation, tmp_path / "out" / "bird.png")
     assert [path.name for path in paths] == ["bird.png", "bird.npy", "bird.support.npy", "bird.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
-    with Image.open(paths[0]) as page:
-        assert page.format == "PNG"
-        page.verify()
+    with Image.open(paths[0]) as picture:
+        assert picture.format == "PNG"
+        picture.verify()
     np.testing.assert_allclose(np.load(paths[1]), explanation.query_relevance, rtol=1e-6)
     np.testing.assert_allclose(np.load(paths[2]), explanation.support_relevance, rtol=1e-6)
     assert json.loads(paths[3].read_text()) == to_json(explanation)
@@ -271,7 +254,7 @@ def test_save_writes_four_files(tmp_path):
 def test_a_folder_that_is_a_file_leaves_nothing(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OSError):
-        figure.save(make(), tmp_path / "taken" / "bird.png")
+        save_figure(make(), tmp_path / "taken" / "bird.png")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
@@ -285,7 +268,7 @@ def test_a_failed_drawing_leaves_the_old_picture(monkeypatch, tmp_path):
 
     monkeypatch.setattr(canvas.FigureCanvasAgg, "print_png", full_disk)
     with pytest.raises(OSError, match="No space"):
-        figure.draw(make(), path)
+        draw_explanation(make()).save(path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["bird.png"]
 
@@ -293,5 +276,5 @@ def test_a_failed_drawing_leaves_the_old_picture(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["bird.jpg", "bird"])
 def test_another_suffix_than_png_is_refused(tmp_path, name):
     with pytest.raises(ExplainError, match=r".png"):
-        figure.save(make(), tmp_path / name)
+        save_figure(make(), tmp_path / name)
     assert not list(tmp_path.iterdir())

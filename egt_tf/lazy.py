@@ -1,0 +1,41 @@
+"""Public names that are imported when they are first used, so that importing a package stays fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """What a package needs to hand out names of its modules without importing them (PEP 562).
+
+    Args:
+        package: the `__name__` of the package.
+        modules: full name of a module -> the names that it defines.
+
+    Returns:
+        The package's `__getattr__`, `__dir__` and `__all__`.
+
+    Example:
+        >>> get, _, names = lazy_names("egt_tf", {"egt_tf.errors": ["DataError"]})
+        >>> get("DataError"), names
+        (<class 'egt_tf.errors.DataError'>, ['DataError'])
+    """
+    module_of = {name: module for module, names in modules.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(module_of[name]), name)
+        # Found without this function from now on.
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *module_of})
+
+    return get, names, sorted(module_of)

@@ -1,0 +1,80 @@
+"""What `import egt_tf` and its rooms hand out: names that resolve, stay what they are, and show how they are used."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import egt_tf
+
+PACKAGES = ["egt_tf", *(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf.") if module.ispkg)]
+LAZY = ("egt_tf", "egt_tf.explain", "egt_tf.serving")
+# Their public classes and functions have an example each; `tests/test_examples.py` runs it.
+WITH_EXAMPLES = ("egt_tf.explain", "egt_tf.export", "egt_tf.figures", "egt_tf.serving")
+
+
+def public_names(package: str) -> list[str]:
+    return getattr(importlib.import_module(package), "__all__", [])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_resolve_and_none_is_that_of_a_module(package):
+    module = importlib.import_module(package)
+    names = public_names(package)
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(dir(module))
+    for name in names:
+        assert getattr(module, name) is getattr(module, name)
+    assert not set(names) & {each.name for each in pkgutil.iter_modules(module.__path__)}
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_an_unknown_name_is_refused(package):
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'LPR'"):
+        getattr(importlib.import_module(package), "LPR")  # noqa: B009 - a misspelt name, looked up at run time
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_are_told_the_same_names(package):
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    told = {
+        alias.asname: getattr(importlib.import_module(node.module), alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == {name: getattr(module, name) for name in public_names(package) if name != "__version__"}
+
+
+def test_public_names_stay_what_they_are_when_every_module_is_imported():
+    code = """
+import importlib, pkgutil, egt_tf
+before = {name: getattr(egt_tf, name) for name in egt_tf.__all__}
+for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."):
+    importlib.import_module(module.name)
+changed = [name for name in before if getattr(egt_tf, name) is not before[name]]
+assert changed == [], changed
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("package", WITH_EXAMPLES)
+def test_public_classes_and_functions_have_an_example(package):
+    module = importlib.import_module(package)
+    assert public_names(package)
+    without = [
+        name
+        for name in public_names(package)
+        if (inspect.isclass(getattr(module, name)) or inspect.isroutine(getattr(module, name)))
+        and ">>> " not in (inspect.getdoc(getattr(module, name)) or "")
+    ]
+    assert without == []
