@@ -1,4 +1,4 @@
-# make demo | make test | make test-slow | make lint | make box | make clean
+# make demo | make test | make test-slow | make lint | make coverage | make bundled-model | make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3,\
@@ -8,9 +8,12 @@ VENV := .venv
 READY := $(VENV)/.installed
 EGT_TF := $(VENV)/bin/egt-tf
 DEMO := runs/demo
-BOX := runs/box
+BUNDLED := runs/bundled
+# Test files are handed out to so many processes of one TensorFlow thread each (see tests/conftest.py).
+WORKERS ?= 2
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: demo test test-slow lint box clean
+.PHONY: demo test test-slow coverage lint bundled-model box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -20,11 +23,17 @@ demo: $(READY)
 	$(EGT_TF) explain "$$query" --run $(DEMO) --out $(DEMO)/explanation.png && \
 	echo "The picture of the explanation is $(DEMO)/explanation.png"
 
+# The last line says how long it took.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 test-slow: $(READY)
-	$(VENV)/bin/python -m pytest -m slow
+	$(PYTEST) -m slow
+
+# Lines of the package that no test runs, in htmlcov/index.html. What runs in a process of its own is not seen.
+coverage: $(READY)
+	$(VENV)/bin/pip install --quiet pytest-cov
+	$(PYTEST) --cov egt_tf --cov cli --cov-report html --cov-report term:skip-covered
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -32,14 +41,16 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 
 # Make the model that comes with the package anew: train it, measure it on every drawn domain, export it.
-box: $(READY)
-	$(EGT_TF) train --config box --run $(BOX) --resume
+bundled-model: $(READY)
+	$(EGT_TF) train --config bundled --run $(BUNDLED) --resume
 	for domain in shapes sketch texture negative fog; do \
-		$(EGT_TF) evaluate $(BOX) --data synthetic:$$domain || exit 1; done
+		$(EGT_TF) evaluate $(BUNDLED) --data synthetic:$$domain || exit 1; done
 	rm -rf saved_models/shapes/1 saved_models/samples
-	$(EGT_TF) export $(BOX) --out saved_models/shapes --version 1 --calibrate synthetic:sketch
+	$(EGT_TF) export $(BUNDLED) --out saved_models/shapes --version 1 --calibrate synthetic:sketch
 	mkdir saved_models/samples
-	cp $(BOX)/queries/*-01.png saved_models/samples
+	cp $(BUNDLED)/queries/*-01.png saved_models/samples
+
+box: bundled-model
 
 # The stamp is written last: an interrupted installation is repeated, a finished one is kept until setup.cfg changes.
 $(READY): setup.cfg pyproject.toml
@@ -52,5 +63,5 @@ $(READY): setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""How much of the start relevance each stage of a ResNet-10 still holds, composite by composite.
+"""How much of the output's relevance each stage of a ResNet-10 still holds, composite by composite.
 
     python benchmarks/conservation.py [RUN] [--images 8]
 
@@ -65,9 +65,9 @@ def shares(backbone: keras.Model, images: tf.Tensor, composite) -> list[float]:
     """Relevance at each stage, and at the pixels, over that at the feature map."""
     trace = record(backbone, [images])
     wanted = [trace.output_of(layer) for layer in STAGES.values()] + [trace.inputs[0]]
-    start = trace.outputs[0]
-    total = float(tf.reduce_sum(start))
-    return [float(tf.reduce_sum(r)) / total for r in reverse(trace, start, composite, wanted)]
+    output_relevance = trace.outputs[0]
+    total = float(tf.reduce_sum(output_relevance))
+    return [float(tf.reduce_sum(r)) / total for r in reverse(trace, output_relevance, composite, wanted)]
 
 
 def main() -> None:

@@ -55,13 +55,13 @@ def convolutions_alone(backbone):
     def run(images):
         trace = record(backbone, [images])
         sums = [tf.reduce_sum(trace.outputs[0])]
-        for step in trace.steps:
-            if isinstance(step.layer, tf.keras.layers.Conv2D):
-                (part,) = linear_parts(step.layer, *step.inputs)
+        for call in trace.calls:
+            if isinstance(call.layer, tf.keras.layers.Conv2D):
+                (part,) = linear_parts(call.layer, *call.inputs)
                 kernel = tf.maximum(part.kernel, 0)
-                share = part.forward(step.inputs[0], kernel)
+                share = part.forward(call.inputs[0], kernel)
                 # Summed, so that none is left out as unused.
-                sums.append(tf.reduce_sum(part.backward(step.inputs[0], kernel, share)))
+                sums.append(tf.reduce_sum(part.backward(call.inputs[0], kernel, share)))
         return tf.add_n(sums)
 
     return run

@@ -20,7 +20,8 @@ class CommandError(click.ClickException):
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(" ".join(message.splitlines()))
-        self.exit_code = exit_code
+        # Click gives each class of errors one exit code.
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 @contextlib.contextmanager
@@ -31,24 +32,15 @@ def one_line_errors(debug: bool) -> Iterator[None]:
         debug: print the traceback too.
     """
     try:
-        with _translated_errors(debug):
-            yield
-    except BaseException as error:
-        release_frames(error)
-        raise
-
-
-@contextlib.contextmanager
-def _translated_errors(debug: bool) -> Iterator[None]:
-    try:
         yield
-    except BrokenPipeError:
-        # `egt-tf ... | head` is no failure; click ends quietly.
-        raise
-    except (EgtError, OSError, KeyboardInterrupt, *_out_of_memory_errors()) as error:
-        if debug:
+    except BaseException as error:
+        command_error = _command_error(error)
+        if debug and command_error is not None:
             traceback.print_exc()
-        raise _command_error(error) from error
+        release_frames(error)
+        if command_error is None:
+            raise
+        raise command_error from error
 
 
 def describe_os_error(error: OSError) -> str:
@@ -59,16 +51,14 @@ def describe_os_error(error: OSError) -> str:
     return ": ".join([error.strerror, " -> ".join(files)] if files else [error.strerror])
 
 
-def _out_of_memory_errors() -> tuple[type[BaseException], ...]:
+def _command_error(error: BaseException) -> CommandError | None:
+    """What is shown in its place; None for bugs, for click's own errors and for `egt-tf ... | head`, no failure."""
     # Asked when an error is there: importing TensorFlow for it would make every command slow.
     tensorflow = sys.modules.get("tensorflow")
-    return (MemoryError,) if tensorflow is None else (MemoryError, tensorflow.errors.ResourceExhaustedError)
-
-
-def _command_error(error: BaseException) -> CommandError:
     if isinstance(error, KeyboardInterrupt):
         return CommandError("interrupted", INTERRUPTED)
-    if isinstance(error, _out_of_memory_errors()):
+    if isinstance(error, MemoryError) or (tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError)):
         return CommandError("out of memory; smaller images, fewer queries or fewer ways need less", USER_ERROR)
-    message = describe_os_error(error) if isinstance(error, OSError) else str(error)
-    return CommandError(message, USER_ERROR)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        return CommandError(describe_os_error(error), USER_ERROR)
+    return CommandError(str(error), USER_ERROR) if isinstance(error, EgtError) else None

@@ -6,9 +6,13 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from tensorflow import keras
 
 # Seconds that the rate shown is of, so that it follows a machine that becomes busy.
 WINDOW = 30.0
@@ -86,32 +90,28 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
-def epoch_line(epoch: int, epochs: int, logs: dict[str, float], episodes: int, seconds: float) -> str:
+def epoch_line(epoch: int, epochs: int, logs: Mapping[str, float], count: int, unit: str, seconds: float) -> str:
     """What an epoch measured.
 
     Args:
         epoch: number of the epoch, from 1 on.
         epochs: of the whole training.
-        logs: what was measured.
-        episodes: of the epoch.
+        logs: what was measured; a pre-training has no guided loss and no interval.
+        count: episodes or images of the epoch.
+        unit: which of them, in the plural.
         seconds: that an epoch takes, with its validation.
     """
-    left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
+    losses, interval, left = "", "", ""
+    if "guided_loss" in logs:
+        losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f})"
+    if "val_interval" in logs:
+        interval = f" +- {100 * logs['val_interval']:.1f}"
+    if epoch < epochs:
+        left = f"  {duration((epochs - epoch) * seconds)} left"
     return (
-        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f} (plain {logs['plain_loss']:.4f}, "
-        f"guided {logs['guided_loss']:.4f})  accuracy {100 * logs['accuracy']:.1f} %  validation "
-        f"{100 * logs['val_accuracy']:.1f} % +- {100 * logs['val_interval']:.1f}  "
-        f"{episodes / logs['seconds']:.1f} episodes/s{left}"
-    )
-
-
-def pretraining_line(epoch: int, epochs: int, logs: dict[str, float], images: int, seconds: float) -> str:
-    """As `epoch_line`, for an epoch of a pre-training on `images` images."""
-    left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
-    return (
-        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}  "
-        f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %  "
-        f"{images / logs['seconds']:.1f} images/s{left}"
+        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}{losses}  "
+        f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %{interval}  "
+        f"{count / logs['seconds']:.1f} {unit}/s{left}"
     )
 
 
@@ -121,58 +121,45 @@ def echo_over(line: str) -> None:
     click.echo(line)
 
 
-def training_progress(
-    epochs: int,
-    steps: int | None,
-    per_step: int,
-    echo: Callable[[str], None],
-    unit: str = "episodes",
-    line: Callable[..., str] = epoch_line,
-):
+def training_progress(epochs: int, per_step: int, unit: str, echo: Callable[[str], None]) -> keras.callbacks.Callback:
     """A Keras callback with a progress line inside an epoch and a line of results after it.
 
     Args:
         epochs: of the whole training.
-        steps: of an epoch; None takes what Keras says.
         per_step: units of a step.
-        echo: prints the lines of results.
         unit: what is counted, in the plural.
-        line: makes the line of results, as `epoch_line`.
+        echo: prints the lines of results.
     """
     from tensorflow import keras
 
     class TrainingProgress(keras.callbacks.Callback):
         """Shows the units of an epoch, the time left for all epochs, and behind it what the epoch measured."""
 
-        def on_train_begin(self, logs=None):
+        def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
             self._began, self._epochs_done = time.monotonic(), 0
-            self._steps = self.params["steps"] if steps is None else steps
+            self._steps = self.params["steps"]
             _write_over("building the training step, which may take a minute")
 
-        def on_epoch_begin(self, epoch, logs=None):
-            self.line = ProgressLine(
-                self._steps * per_step,
-                f"{unit} of epoch {epoch + 1}/{epochs}",
-                lambda rate: (epochs - epoch - 1) * self._seconds_per_epoch(rate),
-            )
+        def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+            def later(rate: float) -> float:
+                """The other epochs; with their validation, once one is done."""
+                done = self._epochs_done
+                each = (self._last_epoch_ended - self._began) / done if done else self._steps * per_step / rate
+                return (epochs - epoch - 1) * each
 
-        def _seconds_per_epoch(self, rate):
-            """With the validation, once an epoch is done."""
-            if self._epochs_done:
-                return (self._last_epoch_ended - self._began) / self._epochs_done
-            return self._steps * per_step / rate
+            self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}", later)
 
-        def on_train_batch_end(self, batch, logs=None):
+        def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
             # The last update stays while the model is validated.
             then = "  validating" if batch + 1 == self._steps else ""
             note = f"loss {logs['loss']:.3f}  accuracy {100 * logs['accuracy']:.0f} %{then}"
             self.line.update((batch + 1) * per_step, note)
 
-        def on_epoch_end(self, epoch, logs=None):
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
             clear_line()
             self._epochs_done += 1
             self._last_epoch_ended = time.monotonic()
             seconds = (self._last_epoch_ended - self._began) / self._epochs_done
-            echo(line(epoch + 1, epochs, logs, self._steps * per_step, seconds))
+            echo(epoch_line(epoch + 1, epochs, logs, self._steps * per_step, unit, seconds))
 
     return TrainingProgress()

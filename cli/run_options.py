@@ -1,48 +1,50 @@
-"""What commands that train share: where the run is, which configuration it has, and how it goes on."""
+"""What commands that train share: their options, which run and configuration they mean, and how they end."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from egt_tf.config import RunConfig, load_config
+from egt_tf.runs import RunFolder
 
 from .config_lookup import find_config
+from .errors import INTERRUPTED, CommandError
+from .progress import clear_line, echo_over
 
 if TYPE_CHECKING:
-    from egt_tf.runs import RunFolder
+    from egt_tf.training.state import TrainingState
+
+config_option = click.option(
+    "--config",
+    "name",
+    metavar="NAME|FILE",
+    help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value, as in training.epochs=3; may be given several times.",
+)
+resume_option = click.option(
+    "--resume", is_flag=True, help="Go on after the newest state that was kept, if the run folder holds a run."
+)
 
 
-def config_option(command):
-    """The option that names the configuration."""
-    option = click.option(
-        "--config",
-        "name",
-        metavar="NAME|FILE",
-        help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.",
+def run_option(suffix: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option that names the run folder; see `run_path` for `suffix`."""
+    return click.option(
+        "--run",
+        "folder",
+        type=click.Path(path_type=Path),
+        help=f"The run folder; runs/<name of the configuration>{suffix} by default.",
     )
-    return option(command)
-
-
-def set_option(command):
-    """The option that changes values of the configuration."""
-    return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one value, as in training.epochs=3; may be given several times.",
-    )(command)
-
-
-def resume_option(command):
-    """The option that goes on with a run."""
-    return click.option(
-        "--resume", is_flag=True, help="Go on after the newest state that was kept, if the run folder holds a run."
-    )(command)
 
 
 def run_path(name: str | None, folder: Path | None, suffix: str = "") -> Path:
@@ -71,7 +73,27 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
     return load_config(find_config(name), overrides)
 
 
-def how_to_go_on(run: RunFolder, command: str) -> str:
+def run_to_the_end(
+    training: Callable[..., TrainingState], config: RunConfig, run: RunFolder, resume: bool, callback: Any, command: str
+) -> None:
+    """Trains, and prints where the result is.
+
+    Args:
+        training: the library's function.
+        config, run, resume: its arguments.
+        callback: shows progress.
+        command: name of the command, for the hint that Ctrl-C prints.
+    """
+    try:
+        state = training(config, run, resume, [callback], echo_over)
+    except KeyboardInterrupt:
+        raise CommandError(resume_hint(run, command), INTERRUPTED) from None
+    finally:
+        clear_line()
+    click.echo(f"run folder: {run.path}  best validation accuracy: {100 * state.best_accuracy:.2f} %")
+
+
+def resume_hint(run: RunFolder, command: str) -> str:
     """What an interrupted user is told."""
     if not run.config_file.exists():
         return "interrupted before the training began; nothing was written"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
+
 from .lines import table
 
 HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validation", "written")
@@ -17,7 +19,7 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option(
     "--sort",
-    type=click.Choice(["name", "accuracy", "epochs", "written"]),
+    type=click.Choice(SORTS),
     default="name",
     show_default=True,
     help="All but the name: the best, the longest or the newest first.",
@@ -28,8 +30,6 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
 
     A damaged run is listed with what is wrong.
     """
-    from egt_tf.run_table import list_runs
-
     rows = list_runs(folder, sort)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
@@ -50,7 +50,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
             )
 
 
-def _cells(row):
+def _cells(row: RunRow) -> list[str]:
     data = None if row.data is None else ", ".join(map(_short, row.data))
     epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
     best = None if row.accuracy is None else _percent(row.accuracy, row.interval)
@@ -58,11 +58,11 @@ def _cells(row):
     return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
 
 
-def _known(value):
-    return "-" if value is None else value
+def _known(value: str | int | None) -> str:
+    return "-" if value is None else str(value)
 
 
-def _evaluation_line(row):
+def _evaluation_line(row: EvaluationRow) -> str:
     sources = ", ".join(map(_short, row.source.split(", ")))
     how = "" if row.inference == "inductive" else f", {row.inference}"
     return (
@@ -71,12 +71,12 @@ def _evaluation_line(row):
     )
 
 
-def _percent(accuracy, interval):
+def _percent(accuracy: float, interval: float | None) -> str:
     spread = "" if interval is None else f" +- {100 * interval:.2f}"
     return f"{100 * accuracy:.2f} %{spread}"
 
 
-def _short(source):
+def _short(source: str) -> str:
     """A long path would push the other columns off the screen; its last folder tells it from the others."""
     kind, _, rest = source.partition(":")
     path = Path(rest)

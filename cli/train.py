@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from egt_tf.config import STRATEGIES
+from egt_tf.runs import RunFolder
 
-from .errors import INTERRUPTED, CommandError
-from .progress import clear_line, echo_over, training_progress
-from .run_options import config_option, how_to_go_on, resolve, resume_option, run_path, set_option
+from .progress import training_progress
+from .run_options import config_option, resolve, resume_option, run_option, run_path, run_to_the_end, set_option
 
 
 @click.command(short_help="Train a few-shot classifier, guided or plain.")
@@ -24,12 +24,7 @@ from .run_options import config_option, how_to_go_on, resolve, resume_option, ru
     help="Start from the backbone of a run, of a pre-training or of a weight file; short for "
     "--set training.warm_start=...",
 )
-@click.option(
-    "--run",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="The run folder; runs/<name of the configuration> by default.",
-)
+@run_option()
 @resume_option
 @click.option(
     "--strategy",
@@ -47,31 +42,18 @@ def train(
     strategy: str | None,
 ) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
-    path = run_path(name, folder)
-    from egt_tf.runs import RunFolder
-
-    run = RunFolder(path)
+    run = RunFolder(run_path(name, folder))
     resume = resume and run.config_file.exists()
     if warm_start is not None:
         # JSON is YAML, whatever characters the path has.
         overrides = (*overrides, f"training.warm_start={json.dumps(warm_start)}")
-    config = _on_devices(resolve(name, overrides, run, resume), strategy)
+    config = resolve(name, overrides, run, resume)
+    training = config.training
+    if strategy is not None:
+        # A resumed run may go on with another one: the numbers stay the same, up to rounding.
+        training = dataclasses.replace(training, strategy=strategy)
+        config = dataclasses.replace(config, training=training)
     from egt_tf.training.loop import train as run_training
 
-    training = config.training
-    steps = training.episodes_per_epoch // training.episodes_per_step
-    callback = training_progress(training.epochs, steps, training.episodes_per_step, click.echo)
-    try:
-        progress = run_training(config, run, resume, [callback], echo_over)
-    except KeyboardInterrupt:
-        raise CommandError(how_to_go_on(run, "train"), INTERRUPTED) from None
-    finally:
-        clear_line()
-    click.echo(f"run folder: {run.path}  best validation accuracy: {100 * progress.best_accuracy:.2f} %")
-
-
-def _on_devices(config, strategy):
-    """A resumed run may go on with another strategy: the numbers stay the same, up to rounding."""
-    if strategy is None:
-        return config
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, strategy=strategy))
+    callback = training_progress(training.epochs, training.episodes_per_step, "episodes", click.echo)
+    run_to_the_end(run_training, config, run, resume, callback, "train")

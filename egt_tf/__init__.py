@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "egt_tf.training.guided_model": ["GuidedModel"],
         "egt_tf.export": ["RequestLimits", "export_model"],
         "egt_tf.lrp": ["COMPOSITES", "LRP", "Composite", "Entry", "fold_batch_norm", "register_rule"],
-        "egt_tf.lrp.rules": ["Derivative", "Gate", "Guided", "Mask", "Pass", "Route", "Rule", "Share", "ShareSum"],
+        "egt_tf.lrp.rules": ["Derivative", "Gate", "Guided", "Mask", "Pass", "Rule", "Share", "ShareSum"],
         "egt_tf.lrp.linear_rules": [
             "AlphaBeta",
             "AlphaBetaX",

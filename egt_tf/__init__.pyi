@@ -37,7 +37,6 @@ from egt_tf.lrp.rules import Gate as Gate
 from egt_tf.lrp.rules import Guided as Guided
 from egt_tf.lrp.rules import Mask as Mask
 from egt_tf.lrp.rules import Pass as Pass
-from egt_tf.lrp.rules import Route as Route
 from egt_tf.lrp.rules import Rule as Rule
 from egt_tf.lrp.rules import Share as Share
 from egt_tf.lrp.rules import ShareSum as ShareSum

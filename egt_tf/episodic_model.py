@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +10,8 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.heads import HEADS, Head
+from egt_tf.lrp.canonizers import fold_batch_norm
+from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 
 
@@ -20,11 +22,11 @@ class JoinEpisodes(keras.layers.Layer):
     Inputs: `(episodes, support, ...)` and `(episodes, queries, ...)`. Output: `(episodes * (support + queries), ...)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         joined = tf.concat(inputs, axis=1)
         return tf.reshape(joined, tf.concat([[-1], tf.shape(joined)[2:]], axis=0))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         return tf.TensorShape([None]).concatenate(tf.TensorShape(input_shape[0])[2:])
 
 
@@ -36,7 +38,7 @@ class SplitEpisodes(keras.layers.Layer):
     Outputs: features `(episodes, support, ...)` and `(episodes, queries, ...)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         features, support, query = inputs
         sizes = [tf.shape(support)[1], tf.shape(query)[1]]
         shape = tf.concat([[tf.shape(support)[0], sum(sizes)], tf.shape(features)[1:]], axis=0)
@@ -44,9 +46,13 @@ class SplitEpisodes(keras.layers.Layer):
         shapes = self.compute_output_shape([x.shape for x in inputs])
         return [tf.ensure_shape(part, static) for part, static in zip(parts, shapes, strict=True)]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> list[tf.TensorShape]:
         features, support, query = map(tf.TensorShape, input_shape)
         return [part[:2].concatenate(features[1:]) for part in (support, query)]
+
+
+for _layer in (JoinEpisodes, SplitEpisodes):
+    register_rule(_layer, like="route")
 
 
 @serializable
@@ -64,9 +70,16 @@ class EpisodicModel(keras.Model):
     Args:
         backbone: a Functional model from images to feature maps.
         head: a head for the backbone's feature maps.
+
+    Example:
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "prototype", image_size=16, seed=0)
+        >>> images = tf.zeros((1, 4, 16, 16, 3))
+        >>> labels = tf.one_hot([[0, 1, 0, 1]], 2)
+        >>> model({"support_images": images, "support_labels": labels, "query_images": images}).shape
+        TensorShape([1, 4, 2])
     """
 
-    def __init__(self, backbone: keras.Model, head: Head, name: str = "episodic_model", **kwargs):
+    def __init__(self, backbone: keras.Model, head: Head, name: str = "episodic_model", **kwargs: Any):
         # === Functional Model ===
         image_shape = backbone.input_shape[1:]
         support_images = keras.Input((None, *image_shape), name="support_images")
@@ -101,10 +114,10 @@ class EpisodicModel(keras.Model):
         Raises:
             ConfigError: an unknown name or argument, or a backbone whose map is too small for the head.
         """
-        backbone = BACKBONES.get(backbone, image_size=image_size, seed=seed)
+        maps = BACKBONES.get(backbone, image_size=image_size, seed=seed)
         # Another stream than the backbone's, or both would draw the same numbers.
         head_seed = None if seed is None else seed + 1_000_003
-        return cls(backbone, HEADS.get(head, feature_shape=backbone.output_shape[1:], seed=head_seed))
+        return cls(maps, HEADS.get(head, feature_shape=maps.output_shape[1:], seed=head_seed))
 
     @property
     def image_size(self) -> int:
@@ -138,10 +151,19 @@ class EpisodicModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> EpisodicModel:
         """Makes the model from `get_config`, with new weights."""
         parts = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
             for key in ("backbone", "head")
         }
         return cls(**parts, name=config["name"])
+
+
+@fold_batch_norm.register(EpisodicModel)
+def _(model: EpisodicModel) -> EpisodicModel:
+    head = type(model.head).from_config(model.head.get_config())
+    head.set_weights(model.head.get_weights())
+    head.relate_model = fold_batch_norm(head.relate_model)
+    head.score_model = fold_batch_norm(head.score_model)
+    return EpisodicModel(fold_batch_norm(model.backbone), head, name=model.name)

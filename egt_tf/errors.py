@@ -7,6 +7,7 @@ import difflib
 import gc
 import traceback
 from collections.abc import Iterable, Iterator
+from multiprocessing.pool import ThreadPool
 from numbers import Integral, Real
 
 
@@ -78,7 +79,7 @@ def check_integer(name: str, value: object, smallest: int) -> None:
 
 def check_positive(name: str, value: object) -> None:
     """As `check_integer`, for a finite number > 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
         raise ConfigError(f"`{name}` must be a number > 0. Received: {name}={value!r}")
 
 
@@ -86,15 +87,18 @@ def release_frames(error: BaseException) -> None:
     """Frees what the frames that an error passed still hold, and those of the errors that led to it.
 
     An iterator over a data set must be gone when Python shuts down: TensorFlow waits, without end, for Python
-    functions of the data set that Python does not run any more.
+    functions of the data set that Python does not run any more. A pool of threads, by which TensorFlow reads a
+    variable of several workers and which it closes only where that ends well, can print a traceback then.
     """
-    link: BaseException | None = error
-    while link is not None:
+    for link in _chain(error):
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            pool = frame.f_locals.get("self")
+            if isinstance(pool, ThreadPool):
+                pool.close()
         traceback.clear_frames(link.__traceback__)
         for frame, _ in traceback.walk_tb(link.__traceback__):
             # Asking brings a copy of the variables up to date, which `locals()` has made and `clear_frames` forgets.
             _ = frame.f_locals
-        link = link.__cause__ or link.__context__
     gc.collect()
 
 
@@ -103,21 +107,42 @@ def original_error() -> Iterator[None]:
     """Within the block, an `EgtError` that a framework wrapped into an error of its own appears as itself.
 
     TensorFlow and Keras do so with what is raised while they trace a function or call a layer; their text holds the
-    lines of code it passed. Errors that no `EgtError` led to pass unchanged.
+    lines of code it passed. Of what the Python functions of a tf.data data set raise, nothing but the text is left,
+    which ends with the message. Errors that no `EgtError` led to pass unchanged.
+
+    Example:
+        >>> with original_error():
+        ...     try:
+        ...         raise DataError("cannot read image 7.png")
+        ...     except DataError as error:
+        ...         raise RuntimeError("in some graph") from error
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: cannot read image 7.png
     """
     try:
         yield
     except Exception as error:
-        original = _innermost(error)
+        # The first one that was raised.
+        original = next((link for link in reversed(_chain(error)) if isinstance(link, EgtError)), None)
+        original = original or _told_in_text(error)
         if original is None or original is error:
             raise
         raise original from None
 
 
-def _innermost(error: BaseException | None) -> EgtError | None:
-    """The first `EgtError` that was raised among those that led to `error`."""
-    found = None
-    while error is not None:
-        found = error if isinstance(error, EgtError) else found
-        error = error.__cause__ or error.__context__
-    return found
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and the errors that led to it, the last raised first."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
+
+
+def _told_in_text(error: Exception) -> DataError | None:
+    """The `DataError` whose traceback an error of TensorFlow holds as text, or None."""
+    prefix = f"{DataError.__module__}.{DataError.__qualname__}: "
+    # TensorFlow's errors have their text here; other errors have no such attribute.
+    lines = str(getattr(error, "message", "")).splitlines()
+    return next((DataError(line[len(prefix) :]) for line in reversed(lines) if line.startswith(prefix)), None)

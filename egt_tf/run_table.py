@@ -77,7 +77,7 @@ class RunRow:
 
 
 # By what rows are sorted, the largest first.
-ORDERS: Mapping[str, Callable[[RunRow], float | int | str | None]] = types.MappingProxyType(
+ORDERS: Mapping[str, Callable[[RunRow], Any]] = types.MappingProxyType(
     {
         "accuracy": lambda row: row.accuracy,
         "epochs": lambda row: row.epochs_done,
@@ -97,6 +97,13 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
 
     Raises:
         RunError: `root` is no folder, or `sort` is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     RunFolder(Path(folder) / "demo").create(RunConfig())
+        ...     [(row.name, row.head, row.epochs_done) for row in list_runs(folder)]
+        [('demo', 'relation', 0)]
     """
     root = Path(root)
     if sort not in SORTS:
@@ -135,7 +142,8 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     epochs = _tried(lambda: _epochs(run), problems)
     best = max(epochs or [], key=lambda row: row["val_accuracy"], default=None)
     _check_weights(run, bool(epochs), problems)
-    evaluations = filter(None, [_tried(functools.partial(_evaluation, path), problems) for path in _records(run)])
+    records = sorted(run.evaluation_file("any").parent.glob("*.json"))
+    evaluations = filter(None, [_tried(functools.partial(_evaluation, path), problems) for path in records])
     name = str(run.path.relative_to(root)) if run.path != root else run.path.resolve().name
     return RunRow(
         name=name,
@@ -205,10 +213,6 @@ def _check_weights(run: RunFolder, trained: bool, problems: list[str]) -> None:
             problems.append(f"the weights {file} are damaged: no .npz archive")
     if trained and not run.best_file.is_file() and not run.backbone_file.is_file():
         problems.append(f"the run has finished an epoch but {run.best_file} is missing")
-
-
-def _records(run: RunFolder) -> list[Path]:
-    return sorted(run.evaluation_file("any").parent.glob("*.json"))
 
 
 def _evaluation(path: Path) -> EvaluationRow:

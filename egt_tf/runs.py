@@ -40,6 +40,10 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+
+    Example:
+        >>> RunFolder(Path("runs/demo")).best_file.as_posix()
+        'runs/demo/best.npz'
     """
 
     path: Path
@@ -241,7 +245,12 @@ def load_model(path: str | os.PathLike[str]) -> EpisodicModel:
 
 
 def has_run(root: str | os.PathLike) -> bool:
-    """Whether `newest_run` finds one."""
+    """Whether `newest_run` finds one.
+
+    Example:
+        >>> has_run("no such folder")
+        False
+    """
     return bool(_weight_files(root))
 
 
@@ -250,6 +259,15 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
 
     Raises:
         RunError: there is none; the message says what to type.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for time, name in enumerate(("older", "newer")):
+        ...         write_text(Path(folder) / name / "best.npz", "in truth an archive of arrays")
+        ...         os.utime(Path(folder) / name / "best.npz", (time, time))
+        ...     newest_run(folder).path.name
+        'newer'
     """
     files = _weight_files(root)
     if not files:
@@ -260,5 +278,6 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
     return RunFolder(max(files)[1].parent)
 
 
-def _weight_files(root):
+def _weight_files(root: str | os.PathLike) -> list[tuple[float, Path]]:
+    """The best weights of every run below `root`, each with the time they were written at."""
     return [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]

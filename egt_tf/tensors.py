@@ -1,8 +1,12 @@
-"""Precision of tensors."""
+"""What tensors hold: their precision, and how pixels become a network's input."""
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+# Of ImageNet's training images, pixels in [0, 1], red, green and blue: a network's input is `(pixel - mean) / std`.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def widen(x: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,14 @@ from egt_tf.files import atomic_write
 
 
 class Partitioned(Protocol):
-    """A model whose weights are named: the name of each of its parts -> a Keras model. One is the "backbone"."""
+    """A model whose weights are named: the name of each of its parts -> a Keras model. One is the "backbone".
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=0)
+        >>> sorted(model.parts)
+        ['backbone', 'relate', 'score']
+    """
 
     @property
     def parts(self) -> Mapping[str, keras.Model]: ...
@@ -35,6 +42,12 @@ def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
     """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel".
 
     Those of the backbone's feature-wise transformations are a part of their own, "transformation".
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=0)
+        >>> named_weights(model)["backbone/block1_conv/kernel"].shape
+        TensorShape([3, 3, 3, 2])
     """
     noise = {id(weight) for layer in transformations(model.parts["backbone"]) for weight in layer.weights}
     return {
@@ -45,7 +58,13 @@ def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
 
 
 def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
-    """Every weight of a Keras model with its name, "layer/weight"; those of a model in it are "model/layer/weight"."""
+    """Every weight of a Keras model with its name, "layer/weight"; those of a model in it are "model/layer/weight".
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(2, name="scores", input_shape=(3,))])
+        >>> [name for name, _ in layer_weights(model)]
+        ['scores/kernel', 'scores/bias']
+    """
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from ((f"{layer.name}/{name}", weight) for name, weight in layer_weights(layer))
@@ -54,8 +73,25 @@ def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
 
 
 def weight_arrays(model: Partitioned) -> dict[str, np.ndarray]:
-    """The values of `named_weights`."""
+    """The values of `named_weights`.
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=0)
+        >>> weight_arrays(model)["backbone/block1_conv/bias"].dtype
+        dtype('float32')
+    """
     return {name: weight.numpy() for name, weight in named_weights(model).items()}
+
+
+def not_finite_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the arrays with a number that is not finite; arrays of anything but floats have none.
+
+    Example:
+        >>> not_finite_arrays({"kernel": np.array([1.0, np.nan]), "bias": np.zeros(2), "calls": np.array(3)})
+        ['kernel']
+    """
+    return [name for name, array in arrays.items() if array.dtype.kind in "fc" and not np.isfinite(array).all()]
 
 
 def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
@@ -69,12 +105,28 @@ def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin:
     Raises:
         RunError: names are missing or too many, a shape or a kind of number differs (the file is of another
             architecture), or a value is not finite.
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> models = [
+        ...     EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=seed)
+        ...     for seed in (0, 1)
+        ... ]
+        >>> assign_weights(models[0], weight_arrays(models[1]), origin="another model")
+        >>> bool(np.array_equal(models[0].get_weights()[0], models[1].get_weights()[0]))
+        True
     """
     _assign(named_weights(model), arrays, origin)
 
 
 def assign_backbone(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
-    """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside."""
+    """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside.
+
+    Example:
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=0)
+        >>> assign_backbone(model, {**weight_arrays(model), "classifier/scores/bias": np.zeros(5)}, "a pre-training")
+    """
     weights, arrays = (
         {name: value for name, value in values.items() if name.startswith("backbone/")}
         for values in (named_weights(model), arrays)
@@ -95,11 +147,8 @@ def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray]
         for name, w in weights.items()
         if name in arrays and arrays[name].dtype.kind != w.dtype.as_numpy_dtype().dtype.kind
     ]
-    problems += [
-        f"{name} holds values that are not finite"
-        for name in weights
-        if name in arrays and arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all()
-    ]
+    known = {name: arrays[name] for name in weights if name in arrays}
+    problems += [f"{name} holds values that are not finite" for name in not_finite_arrays(known)]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RunError(
@@ -111,7 +160,15 @@ def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray]
 
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz archive, whole or not at all."""
+    """Writes an .npz archive, whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_arrays(f"{folder}/weights.npz", {"kernel": np.ones(3)})
+        ...     load_arrays(f"{folder}/weights.npz")
+        {'kernel': array([1., 1., 1.])}
+    """
     # By way of memory: an archive that could not be finished complains a second time when it is collected.
     archive = io.BytesIO()
     np.savez(archive, **arrays)
@@ -124,6 +181,11 @@ def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         RunError: the file is missing, truncated or damaged, or holds Python objects, which are never loaded.
+
+    Example:
+        >>> load_arrays("runs/missing/best.npz")
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the weight file runs/missing/best.npz must exist. Received: no such file
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What every test shares: quiet TensorFlow, seeded weights, and the folders of reference data."""
+"""What every test shares: a quiet TensorFlow of one thread, seeded weights, and the folders of reference data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before anybody imports TensorFlow, and for the processes that tests start: one thread each. The nets of the tests are
+# too small for several, and `make test` runs a process for each core.
+for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
+# Files that take longest, in seconds of one process. Handed out first: one that is left for the end keeps the other
+# processes waiting.
+LONG_FILES = ()
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first where processes share the tests; all others in their order."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {Path(__file__).parent / name: number for number, name in enumerate(LONG_FILES)}
+        items.sort(key=lambda item: place.get(item.path, len(LONG_FILES)))
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +53,7 @@ def benchmark_dir() -> Path:
 def serve():
     """Starts a server of exported models, in a process without this package: (folder, ...) -> its address."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    program = Path(__file__).with_name("export") / "rest_server.py"
+    program = Path(__file__).with_name("serving") / "rest_server.py"
     started = []
 
     def start(*folders: Path) -> str:

@@ -17,8 +17,7 @@ FLOORS = (
     ("errors", "environment", "lazy", "tensors", "__version__"),
     ("files",),
     ("registry", "config"),
-    ("data",),
-    ("lrp",),
+    ("data", "lrp"),
     ("backbones",),
     ("heads",),
     ("episodic_model",),
@@ -120,7 +119,8 @@ def test_imports_go_downwards(module):
     [
         ("import egt_tf_cli.main", "egt_tf.errors"),
         ("from cli import main", "egt_tf.training.guided_model"),
-        ("from egt_tf.lrp.analyzer import LRP", "egt_tf.heads.relation"),
+        ("from egt_tf.heads.layers import PairConcat", "egt_tf.lrp.linear_parts"),
+        ("from egt_tf.heads.base import Head", "egt_tf.backbones.conv"),
         ("from egt_tf import explain", "egt_tf.heads.relation"),
         ("from egt_tf import LRP", "egt_tf.training.guided_model"),
         ("from ..explain import rules", "egt_tf.heads.relation"),
@@ -142,7 +142,7 @@ def test_a_forbidden_import_is_found(source, module):
     [
         ("from egt_tf.errors import DataError", "egt_tf.data.images"),
         ("from . import images\nfrom .splits import read_splits", "egt_tf.data.sources"),
-        ("from ..heads import relation", "egt_tf.lrp.composites"),
+        ("from ..lrp import composites", "egt_tf.heads.lrp_rules"),
         ("from egt_tf.evaluation.accuracy import interval", "egt_tf.training.guided_model"),
         ("from egt_tf import __version__", "egt_tf.training.checkpoints"),
         ("from egt_tf.evaluation.accuracy import embed", "egt_tf.export.calibration"),
@@ -151,6 +151,48 @@ def test_a_forbidden_import_is_found(source, module):
 )
 def test_an_allowed_import_passes(source, module):
     assert violations(source, module) == []
+
+
+# What the engine of relevance knows of the project.
+BELOW_THE_ENGINE = ("errors", "registry", "tensors")
+# What the rooms with layers of their own need, to tell the engine about them.
+EXTENSION_POINTS = {
+    "canonizers": ("fold_batch_norm", "register_foldable"),
+    "composites": ("register_rule",),
+    "linear_parts": ("LinearPart", "linear_parts", "normalization_part"),
+    "plain_operations": ("Transposed", "plain_derivative"),
+    "rules": (
+        "PUBLISHED_EPSILON",
+        "RULES",
+        "ZENNIT_STABILIZER",
+        "LayerState",
+        "Pass",
+        "Rule",
+        "Tensors",
+        "divide",
+        "stabilize",
+    ),
+}
+
+
+def _imports(module: str) -> list[list[str]]:
+    """The names that a module imports from the project, in parts, without "egt_tf"."""
+    file = LIBRARY[module]
+    names = imported_modules(file.read_text(encoding="utf-8"), module, file.name == "__init__.py")
+    return [name.split(".")[1:] for name in names if name.startswith("egt_tf.")]
+
+
+@pytest.mark.parametrize("module", [name for name in LIBRARY if name.startswith("egt_tf.lrp")])
+def test_the_engine_knows_no_few_shot_model(module):
+    assert {room for room, *_ in _imports(module)} <= {"lrp", *BELOW_THE_ENGINE}
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in LIBRARY if name.split(".")[1:2] in (["backbones"], ["heads"], ["episodic_model"])]
+)
+def test_models_use_the_engine_to_extend_it_only(module):
+    allowed = [["lrp", file, name] for file, names in EXTENSION_POINTS.items() for name in names]
+    assert [name for name in _imports(module) if name[0] == "lrp" and name not in allowed] == []
 
 
 @pytest.mark.parametrize("module", [*LIBRARY, *COMMANDS])
@@ -167,6 +209,16 @@ def test_commands_import_their_siblings_relatively(module):
     tree = ast.parse(COMMANDS[module].read_text(encoding="utf-8"))
     absolute = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     assert [name for name in absolute if name.split(".")[0] in ("cli", "egt_tf_cli")] == []
+
+
+def test_the_engine_alone_brings_no_models_along():
+    code = (
+        "import sys, egt_tf.lrp\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('egt_tf.')}\n"
+        f"assert rooms <= {{'lrp', '__version__', *{BELOW_THE_ENGINE!r}}}, rooms\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr.splitlines()[-1]
 
 
 def test_light_modules_do_not_import_tensorflow():

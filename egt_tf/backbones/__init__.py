@@ -3,7 +3,7 @@
 `BACKBONES.get({"name": "conv4", "image_size": 84})` makes one; `BACKBONES.names()` lists them.
 """
 
-from egt_tf.backbones.tables import BACKBONES  # isort: skip
+from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.conv import conv4, conv4np
 from egt_tf.backbones.resnet import resnet10, resnet12, resnet18
 

@@ -5,14 +5,13 @@ Vinyals et al. 2016; Chen et al., ICLR 2019, "A Closer Look at Few-shot Classifi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tensorflow import keras
 
+from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.feature_transformation import Transformations
-from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
-from egt_tf.backbones.tables import BACKBONES
 from egt_tf.errors import check_integer
 
 
@@ -36,6 +35,10 @@ def conv4(
 
     Raises:
         ConfigError: the image is too small for four poolings, or an argument is no integer in its range.
+
+    Example:
+        >>> conv4(image_size=32, width=4, seed=0).output_shape
+        (None, 2, 2, 4)
     """
     check_integer("image_size", image_size, 16)
     return _conv_backbone(
@@ -65,6 +68,10 @@ def conv4np(
 
     Raises:
         ConfigError: the image is too small, or an argument is no integer in its range.
+
+    Example:
+        >>> conv4np(image_size=20, width=4, seed=0).output_shape
+        (None, 3, 3, 4)
     """
     check_integer("image_size", image_size, 12)
     return _conv_backbone(
@@ -78,7 +85,15 @@ def conv4np(
     )
 
 
-def _conv_backbone(name, image_size, width, seed, transformation, padded, pooled) -> keras.Model:
+def _conv_backbone(
+    name: str,
+    image_size: int,
+    width: int,
+    seed: int | None,
+    transformation: bool | Mapping[str, float],
+    padded: Sequence[bool],
+    pooled: Sequence[bool],
+) -> keras.Model:
     check_integer("width", width, 1)
     weights, transformed = InitialWeights(seed), Transformations(transformation, seed)
     images = keras.Input((image_size, image_size, 3), name="images")

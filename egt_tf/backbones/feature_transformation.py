@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 
 SHARPNESS = 100.0
@@ -42,13 +43,13 @@ class FeatureTransformation(keras.layers.Layer):
         Episodes that share a step share the noise; the published code has one episode a step.
     """
 
-    def __init__(self, gamma: float = 0.3, beta: float = 0.5, seed: int = 0, **kwargs):
+    def __init__(self, gamma: float = 0.3, beta: float = 0.5, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive("gamma", gamma)
         check_positive("beta", beta)
         self.gamma, self.beta, self.seed = gamma, beta, seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         self.theta_gamma, self.theta_beta = (
             self.add_weight(
                 name,
@@ -65,13 +66,13 @@ class FeatureTransformation(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if not training:
             return tf.identity(inputs)
         scale, shift = tf.unstack(self._draw(inputs.shape[-1]))
         return inputs * tf.cast(1.0 + scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
 
-    def _draw(self, channels):
+    def _draw(self, channels: int) -> tf.Tensor:
         """The noise of one call, `(2, channels)`."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.identity(self.calls)])
         self.calls.assign_add(1)
@@ -79,11 +80,15 @@ class FeatureTransformation(keras.layers.Layer):
         normal = tf.random.stateless_normal([2, channels], seed, alg=_GENERATOR)
         return tf.cast(normal, self.variable_dtype) * softplus(tf.stack([self.theta_gamma, self.theta_beta]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "gamma": self.gamma, "beta": self.beta, "seed": self.seed}
+
+
+# When a model is explained, the transformation hands on what it is given.
+register_rule(FeatureTransformation, like="activation")
 
 
 def softplus(x: tf.Tensor) -> tf.Tensor:
@@ -136,7 +141,7 @@ def without_transformations(model: keras.Model) -> keras.Model:
     """
     left_out = {layer.name for layer in transformations(model)}
 
-    def copy_of(layer):
+    def copy_of(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name in left_out:
             return keras.layers.Activation("linear", name=layer.name)
         return type(layer).from_config(layer.get_config())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -29,16 +31,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
         keeps the one corrected by n / (n - 1); here it is always corrected.
     """
 
-    def __init__(self, *args, across_replicas: bool = True, **kwargs):
+    def __init__(self, *args: Any, across_replicas: bool = True, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.across_replicas = across_replicas
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         # Keras's layer leaves this out, and a copy of a copy would be written down differently.
         keras.layers.Layer.build(self, input_shape)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         if not (training and self.trainable and self.across_replicas and context and context.num_replicas_in_sync > 1):
             return super().call(inputs, training=training)
@@ -49,19 +51,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon), inputs.dtype)
 
     @staticmethod
-    def _joint_moments(x, context):
+    def _joint_moments(x: tf.Tensor, context: tf.distribute.ReplicaContext) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Mean and biased variance of each channel over all replicas, and how many rows they are of."""
         axes = list(range(len(x.shape) - 1))
         rows = tf.cast(context.num_replicas_in_sync * tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
 
-        def mean_of(values):
+        def mean_of(values: tf.Tensor) -> tf.Tensor:
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(values, axes)) / rows
 
         mean = mean_of(x)
         # In two passes: the mean of the squares less the square of the mean would cancel.
         return mean, mean_of(tf.math.squared_difference(x, mean)), rows
 
-    def _follow(self, average, value):
+    def _follow(self, average: tf.Variable, value: tf.Tensor) -> None:
         average.assign_sub((average - tf.stop_gradient(value)) * (1.0 - self.momentum))
 
     def get_config(self) -> dict:

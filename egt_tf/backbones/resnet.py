@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.feature_transformation import Transformations
-from egt_tf.backbones.initializers import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
-from egt_tf.backbones.tables import BACKBONES
 from egt_tf.errors import ConfigError, check_integer
 
 STEMS = ("imagenet", "small")
@@ -43,6 +43,10 @@ def resnet10(
 
     Raises:
         ConfigError: an unknown stem, not four widths, or an argument that is no integer in its range.
+
+    Example:
+        >>> resnet10(image_size=32, stem="small", widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
     """
     return _resnet("resnet10", image_size, stem, (1, 1, 1, 1), widths, seed, feature_transformation)
 
@@ -55,7 +59,12 @@ def resnet18(
     seed: int | None = None,
     feature_transformation: bool | Mapping[str, float] = False,
 ) -> keras.Model:
-    """As `resnet10`, with two simple blocks a stage."""
+    """As `resnet10`, with two simple blocks a stage.
+
+    Example:
+        >>> resnet18(image_size=32, stem="small", widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
+    """
     return _resnet("resnet18", image_size, stem, (2, 2, 2, 2), widths, seed, feature_transformation)
 
 
@@ -87,6 +96,10 @@ def resnet12(
     Notes:
         As the cross attention network was published: others call networks with max-pooling, leaky ReLU or DropBlock
         by the same name.
+
+    Example:
+        >>> resnet12(image_size=32, widths=(4, 4, 4, 4), seed=0).output_shape
+        (None, 2, 2, 4)
     """
     _check(image_size, widths, stages=4)
     weights, transformed = InitialWeights(seed), Transformations(feature_transformation, seed)
@@ -99,7 +112,7 @@ def resnet12(
     return keras.Model(images, x, name="resnet12")
 
 
-def _check(image_size, widths, stages):
+def _check(image_size: int, widths: Sequence[int], stages: int) -> None:
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != stages:
         raise ConfigError(f"`widths` must hold {stages} numbers. Received: widths={widths!r}")
     for index, width in enumerate(widths):
@@ -107,7 +120,15 @@ def _check(image_size, widths, stages):
     check_integer("image_size", image_size, 1)
 
 
-def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> keras.Model:
+def _resnet(
+    name: str,
+    image_size: int,
+    stem: str,
+    blocks: Sequence[int],
+    widths: Sequence[int],
+    seed: int | None,
+    transformation: bool | Mapping[str, float],
+) -> keras.Model:
     if stem not in STEMS:
         raise ConfigError(f"`stem` must be one of {', '.join(STEMS)}. Received: stem={stem!r}")
     _check(image_size, widths, stages=len(blocks))
@@ -122,19 +143,21 @@ def _resnet(name, image_size, stem, blocks, widths, seed, transformation) -> ker
     return keras.Model(images, x, name=name)
 
 
-def _stem(x, kind, width, weights):
-    size = 7 if kind == "imagenet" else 3
+def _stem(x: tf.Tensor, stem: str, width: int, weights: InitialWeights) -> tf.Tensor:
+    size = 7 if stem == "imagenet" else 3
     x = _convolution(x, width, size, 2, "stem_conv", weights)
     x = batch_normalization("stem_bn")(x)
     x = keras.layers.Activation("relu", name="stem_relu")(x)
-    if kind == "imagenet":
+    if stem == "imagenet":
         # Zeros are as good as minus infinity here: the ReLU has left nothing below zero.
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     return x
 
 
-def _simple_block(x, width, stride, name, weights, transformed):
+def _simple_block(
+    x: tf.Tensor, width: int, stride: int, name: str, weights: InitialWeights, transformed: Transformations
+) -> tf.Tensor:
     shortcut = x
     if x.shape[-1] != width or stride != 1:
         shortcut = _convolution(x, width, 1, stride, f"{name}_shortcut_conv", weights)
@@ -149,7 +172,9 @@ def _simple_block(x, width, stride, name, weights, transformed):
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _triple_block(x, width, name, weights, transformed):
+def _triple_block(
+    x: tf.Tensor, width: int, name: str, weights: InitialWeights, transformed: Transformations
+) -> tf.Tensor:
     shortcut = _convolution(x, width, 1, 2, f"{name}_shortcut_conv", weights)
     shortcut = transformed(batch_normalization(f"{name}_shortcut_bn")(shortcut), f"{name}_shortcut_transformation")
     for index, stride in enumerate((1, 2, 1), start=1):
@@ -162,7 +187,7 @@ def _triple_block(x, width, name, weights, transformed):
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _convolution(x, width, size, stride, name, weights):
+def _convolution(x: tf.Tensor, width: int, size: int, stride: int, name: str, weights: InitialWeights) -> tf.Tensor:
     # TensorFlow's "same" pads unevenly when the stride is 2; the published networks pad size // 2 on every side.
     if stride > 1 and size > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)

@@ -74,6 +74,7 @@ def labelled_batches(
     batch_size: int,
     seed: int,
     start: int = 0,
+    done: int = 0,
     count: int,
     cache_mb: float = 1024,
     unreadable: UnreadableImages | None = None,
@@ -91,6 +92,7 @@ def labelled_batches(
         batch_size: images of an element.
         seed: the stream.
         start: number of the first epoch.
+        done: steps of that epoch that are left out, since they are done.
         count: number of epochs.
         cache_mb: megabytes of images to keep.
         unreadable: leaves out the images that it finds unreadable, so that their batches are smaller; None: they are
@@ -115,7 +117,7 @@ def labelled_batches(
         batch = load(tf.ensure_shape(chosen, [size]), tf.ensure_shape(seeds, [size, 2]))
         return batch, tf.ensure_shape(classes, [size])
 
-    dataset = tf.data.Dataset.range(start * steps, (start + count) * steps)
+    dataset = tf.data.Dataset.range(start * steps + done, (start + count) * steps)
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(_PREFETCHED_STEPS)
 

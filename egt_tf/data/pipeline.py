@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +23,7 @@ from egt_tf.data.preprocessing import (
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.data.unreadable import UnreadableImages
-from egt_tf.errors import ConfigError, DataError
+from egt_tf.errors import ConfigError
 
 _PREFETCHED_STEPS = 2
 _SEED_BOUND = 2**31
@@ -132,7 +131,7 @@ def episode_dataset(
     divided among replicas matters. Of a mixture, each episode shows one domain. Images stay in memory from one pass
     over the data set to the next: resized where the augmentation shows the same part of them every time, else as
     they were decoded; steps that are prepared at the same time may each read an image that is not kept yet. Wrap the
-    iteration in `data_errors()` to get errors of single images as `DataError`.
+    iteration in `original_error()` to get errors of single images as `DataError`.
 
     Args:
         images: the classes to draw from.
@@ -230,7 +229,7 @@ def image_batches(
         cache_mb: megabytes of decoded images to keep from one pass over the data set to the next.
 
     Returns:
-        float32 `(batch, H, W, 3)`, see `evaluation_image`. As for `data_errors`, see `episode_dataset`.
+        float32 `(batch, H, W, 3)`, see `evaluation_image`. As for errors, see `episode_dataset`.
     """
     read = ImageCache(images.read, cache_mb)
 
@@ -241,29 +240,6 @@ def image_batches(
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(_PREFETCHED_STEPS)
-
-
-@contextlib.contextmanager
-def data_errors() -> Iterator[None]:
-    """Within the block, a `DataError` raised while a data set is iterated appears as itself.
-
-    tf.data hands on what its Python functions raise as an InvalidArgumentError whose text contains the
-    traceback; this raises the original one-line message again. Other errors pass unchanged.
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        message = _wrapped_message(error.message)
-        if message is None:
-            raise
-        raise DataError(message) from None
-
-
-def _wrapped_message(text: str) -> str | None:
-    """Finds the last line of the traceback of a DataError."""
-    prefix = f"{DataError.__module__}.{DataError.__qualname__}: "
-    lines = [line for line in text.splitlines() if line.startswith(prefix)]
-    return lines[-1][len(prefix) :] if lines else None
 
 
 def _check_stream(seed: int, start: int, count: int, episodes_per_step: int) -> None:

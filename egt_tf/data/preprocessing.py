@@ -14,9 +14,7 @@ import tensorflow as tf
 
 from egt_tf.data.philox import first_uniforms
 from egt_tf.errors import ConfigError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD
 
 AUGMENTATIONS = ("none", "flip", "full", "full_erasing")
 # Those that show the same part of an image every time, so that its resizing need not be repeated.

@@ -6,7 +6,7 @@ import importlib
 import os
 from pathlib import Path
 
-from egt_tf.doctor.findings import Finding, State
+from egt_tf.doctor.findings import MachineFinding, State
 from egt_tf.doctor.machine import (
     available_memory,
     cpu_flags,
@@ -22,8 +22,13 @@ from egt_tf.doctor.versions import examine_versions
 IMPORTED = ("tensorflow", "innvestigate", "tensorflow_datasets")
 
 
-def examine() -> list[Finding]:
-    """Examines the machine; without TensorFlow, as far as that goes. Nothing is downloaded or written."""
+def examine() -> list[MachineFinding]:
+    """Examines the machine; without TensorFlow, as far as that goes. Nothing is downloaded or written.
+
+    Example:
+        >>> {"versions", "devices", "room", "cluster", "self-test"} <= {finding.topic for finding in examine()}
+        True
+    """
     findings = examine_versions()
     failures = [finding for finding in map(_import_failure, IMPORTED) if finding]
     installed = installed_gpus()
@@ -35,7 +40,7 @@ def examine() -> list[Finding]:
             *examine_devices(installed, installed),
             *examine_precision(installed, cpu_flags()),
             *around,
-            Finding("self-test", "all devices", "not run", State.NOTE, "first put right what is wrong above"),
+            MachineFinding("self-test", "all devices", "not run", State.NOTE, "first put right what is wrong above"),
         ]
     # It imports TensorFlow.
     from egt_tf.doctor.self_test import examine_steps, visible_gpus
@@ -50,13 +55,13 @@ def examine() -> list[Finding]:
     ]
 
 
-def _import_failure(module: str) -> Finding | None:
+def _import_failure(module: str) -> MachineFinding | None:
     try:
         importlib.import_module(module)
     # A broken installation raises anything.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding(
+        return MachineFinding(
             "versions",
             module,
             f"cannot be imported: {reason}",

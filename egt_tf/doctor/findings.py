@@ -7,7 +7,12 @@ import enum
 
 
 class State(str, enum.Enum):
-    """Whether a finding asks for something to be done."""
+    """Whether a finding asks for something to be done.
+
+    Example:
+        >>> State("wrong") is State.WRONG
+        True
+    """
 
     OK = "ok"
     NOTE = "note"
@@ -15,7 +20,7 @@ class State(str, enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class MachineFinding:
     """One thing that was looked at.
 
     Attributes:
@@ -24,6 +29,10 @@ class Finding:
         found: what it is like ("1.26.4, as needed: >=1.23,<2").
         state: `WRONG` must be put right before a training; `NOTE` may be.
         advice: what to do then; empty if there is nothing to do.
+
+    Example:
+        >>> MachineFinding("devices", "CPU", "2 cores").state.value
+        'ok'
     """
 
     topic: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from egt_tf.doctor.findings import Finding, State
+from egt_tf.doctor.findings import MachineFinding, State
+from egt_tf.errors import ConfigError
+from egt_tf.training.cluster import VARIABLE, read_cluster
 
 GIB = 2**30
 # Below the first a training of the smallest configuration is not sure to fit; below the second a usual one is not.
@@ -62,7 +62,7 @@ def parse_gpus(text: str) -> list[Gpu]:
     return gpus
 
 
-def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[Finding]:
+def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[MachineFinding]:
     """Cores and cards.
 
     Args:
@@ -70,11 +70,11 @@ def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[Fi
         installed: cards that the driver knows.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    findings = [Finding("devices", "CPU", f"{cores} core{'s' if cores > 1 else ''}")]
-    findings += [Finding("devices", f"GPU {number}", _described(gpu)) for number, gpu in enumerate(visible)]
+    findings = [MachineFinding("devices", "CPU", f"{cores} core{'s' if cores > 1 else ''}")]
+    findings += [MachineFinding("devices", f"GPU {number}", _described(gpu)) for number, gpu in enumerate(visible)]
     if len(installed) > len(visible) and os.environ.get("CUDA_VISIBLE_DEVICES") is None:
         findings.append(
-            Finding(
+            MachineFinding(
                 "devices",
                 "GPU",
                 f"the driver knows {len(installed)}, TensorFlow can use {len(visible)}",
@@ -83,11 +83,11 @@ def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[Fi
             )
         )
     elif not visible:
-        findings.append(Finding("devices", "GPU", "none; training is on the CPU"))
+        findings.append(MachineFinding("devices", "GPU", "none; training is on the CPU"))
     return findings
 
 
-def examine_precision(visible: Sequence[Gpu], cpu_flags: Collection[str]) -> list[Finding]:
+def examine_precision(visible: Sequence[Gpu], cpu_flags: Collection[str]) -> list[MachineFinding]:
     """Which number formats a device has units for; the others work, but are no faster than float32 or slower.
 
     Args:
@@ -95,17 +95,17 @@ def examine_precision(visible: Sequence[Gpu], cpu_flags: Collection[str]) -> lis
         cpu_flags: what the processor can do, in the words of Linux.
     """
     cpu = [name for name, flags in CPU_FLAGS.items() if not set(flags).isdisjoint(cpu_flags)]
-    findings = [Finding("precision", "CPU", _formats(cpu))]
+    findings = [MachineFinding("precision", "CPU", _formats(cpu))]
     for number, gpu in enumerate(visible):
         if gpu.capability is None:
-            findings.append(Finding("precision", f"GPU {number}", "not known"))
+            findings.append(MachineFinding("precision", f"GPU {number}", "not known"))
         else:
             fast = [
                 name
                 for name, least in (("float16", FAST_FLOAT16), ("bfloat16", FAST_BFLOAT16))
                 if gpu.capability >= least
             ]
-            findings.append(Finding("precision", f"GPU {number}", _formats(fast)))
+            findings.append(MachineFinding("precision", f"GPU {number}", _formats(fast)))
     return findings
 
 
@@ -133,7 +133,7 @@ def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path(
     return min(free, max(limit - used, 0))
 
 
-def examine_room(folder: Path, memory: int | None) -> list[Finding]:
+def examine_room(folder: Path, memory: int | None) -> list[MachineFinding]:
     """Memory, and the disk that run folders are written to.
 
     Args:
@@ -141,7 +141,7 @@ def examine_room(folder: Path, memory: int | None) -> list[Finding]:
         memory: bytes that are available, or None.
     """
     findings = [
-        Finding("room", "memory", "not known")
+        MachineFinding("room", "memory", "not known")
         if memory is None
         else _room("memory", memory, LEAST_MEMORY, ENOUGH_MEMORY, "end other programs, or use smaller images")
     ]
@@ -149,7 +149,7 @@ def examine_room(folder: Path, memory: int | None) -> list[Finding]:
     findings.append(_room("disk", disk, LEAST_DISK, ENOUGH_DISK, f"make room on the disk of {folder}"))
     if not os.access(folder, os.W_OK | os.X_OK):
         findings.append(
-            Finding(
+            MachineFinding(
                 "room",
                 "current folder",
                 f"{folder} cannot be written",
@@ -160,56 +160,31 @@ def examine_room(folder: Path, memory: int | None) -> list[Finding]:
     return findings
 
 
-def examine_cluster(environment: Mapping[str, str]) -> list[Finding]:
+def examine_cluster(environment: Mapping[str, str]) -> list[MachineFinding]:
     """TF_CONFIG, which tells the workers of a distributed training from each other.
 
     Args:
         environment: variables of the process.
     """
-    text = environment.get("TF_CONFIG", "")
-    if not text:
-        return [Finding("cluster", "TF_CONFIG", "not set: one machine")]
-    advice = (
-        'set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
-        "index another one on each machine, or unset it"
-    )
+    if not environment.get(VARIABLE):
+        return [MachineFinding("cluster", VARIABLE, "not set: one machine")]
     try:
-        config = json.loads(text)
-    except ValueError as error:
-        return [Finding("cluster", "TF_CONFIG", f"no JSON: {error}", State.WRONG, advice)]
-    problem = _cluster_problem(config)
-    if problem:
-        return [Finding("cluster", "TF_CONFIG", problem, State.WRONG, advice)]
-    kind, index = (config["task"][key] for key in ("type", "index"))
-    return [Finding("cluster", "TF_CONFIG", f"{kind} {index} of {len(config['cluster'][kind])}")]
+        cluster = read_cluster(environment)
+        cluster.check()
+    except ConfigError as error:
+        advice = (
+            'set it to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}, the '
+            "index another one on each machine, or unset it"
+        )
+        return [MachineFinding("cluster", VARIABLE, str(error), State.WRONG, advice)]
+    return [MachineFinding("cluster", VARIABLE, cluster.description)]
 
 
-def _cluster_problem(config: Any) -> str:
-    """What keeps TensorFlow from starting a worker with it; empty if nothing does."""
-    cluster, task = (config.get(key) if isinstance(config, dict) else None for key in ("cluster", "task"))
-    if not isinstance(cluster, dict) or not isinstance(task, dict):
-        return "it has no `cluster` or no `task`"
-    addresses = [address for each in cluster.values() if isinstance(each, list) for address in each]
-    if not addresses or not all(isinstance(each, list) for each in cluster.values()):
-        return "its `cluster` must hold lists of HOST:PORT"
-    for address in addresses:
-        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            return f"{address!r} is no HOST:PORT"
-    if len(set(addresses)) < len(addresses):
-        return "an address occurs twice in its `cluster`"
-    of_type = cluster.get(task.get("type")) if isinstance(task.get("type"), str) else None
-    if of_type is None:
-        return f"its `task` is of the type {task.get('type')!r}, which `cluster` does not have"
-    index = task.get("index")
-    if type(index) is not int or not 0 <= index < len(of_type):
-        return f"the index of its `task` must be in 0..{len(of_type) - 1}, it is {index!r}"
-    return ""
-
-
-def _room(subject: str, free: int, least: int, enough: int, advice: str) -> Finding:
+def _room(subject: str, free: int, least: int, enough: int, advice: str) -> MachineFinding:
     state = State.WRONG if free < least else State.NOTE if free < enough else State.OK
-    return Finding("room", subject, f"{free / GIB:.1f} GiB available", state, "" if state is State.OK else advice)
+    return MachineFinding(
+        "room", subject, f"{free / GIB:.1f} GiB available", state, "" if state is State.OK else advice
+    )
 
 
 def _described(gpu: Gpu) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.doctor.findings import Finding, State
+from egt_tf.doctor.findings import MachineFinding, State
 from egt_tf.doctor.machine import Gpu
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.lrp.presets import COMPOSITES
@@ -49,19 +49,19 @@ def visible_gpus(installed: Sequence[Gpu]) -> list[Gpu]:
     return gpus
 
 
-def examine_steps() -> list[Finding]:
+def examine_steps() -> list[MachineFinding]:
     """One finding for each device."""
     return [_tested(device.name) for device in tf.config.list_logical_devices() if device.device_type in ("CPU", "GPU")]
 
 
-def _tested(device: str) -> Finding:
+def _tested(device: str) -> MachineFinding:
     subject = device.removeprefix("/device:")
     try:
         result = guided_steps(device)
     # Whatever a broken driver or library raises is what this is here to find.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding(
+        return MachineFinding(
             "self-test",
             subject,
             f"a guided step failed: {reason}",
@@ -69,10 +69,10 @@ def _tested(device: str) -> Finding:
             "egt-tf --debug doctor shows TensorFlow's log"
             + ("; CUDA_VISIBLE_DEVICES= trains without the GPU" if "GPU" in subject else ""),
         )
-    return judged(subject, result)
+    return step_finding(subject, result)
 
 
-def judged(subject: str, result: StepResult) -> Finding:
+def step_finding(subject: str, result: StepResult) -> MachineFinding:
     """Whether the result of guided steps is one that a sound device gives.
 
     Args:
@@ -89,14 +89,14 @@ def judged(subject: str, result: StepResult) -> Finding:
     if not ((result.weights >= 0) & (result.weights <= 2)).all():
         problems.append("weights are not in [0, 2]")
     if problems:
-        return Finding(
+        return MachineFinding(
             "self-test",
             subject,
             "; ".join(problems),
             State.WRONG,
             "the device computes wrong numbers: look at its driver, or train on another",
         )
-    return Finding(
+    return MachineFinding(
         "self-test",
         subject,
         f"a guided step works: loss {result.loss:.4f}, {result.steps_per_second:.0f} steps/s of a tiny model",
@@ -121,16 +121,17 @@ def guided_steps(device: str) -> StepResult:
             loss = float(step()["loss"])
             steps += 1
         rate = steps / (time.monotonic() - began)
-        relevance, weights = tf.function(lambda: _explained(classifier, inputs))()
+
+        @tf.function
+        def explained() -> tuple[tf.Tensor, tf.Tensor]:
+            scores = guided_scores(classifier.head, classifier.relate(inputs, training=True), COMPOSITES.get("fsc"))
+            return scores.relevance[0], scores.weights[0]
+
+        relevance, weights = explained()
     return StepResult(loss, relevance.numpy(), weights.numpy(), rate)
 
 
-def _explained(classifier, inputs):
-    scores = guided_scores(classifier.head, classifier.relate(inputs, training=True), COMPOSITES.get("fsc"))
-    return scores.relevance[0], scores.weights[0]
-
-
-def _episode():
+def _episode() -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, 1, WAYS, SIZE, SIZE, 3)).astype(np.float32)
     queries = np.repeat(images[1], QUERIES // WAYS, axis=1)

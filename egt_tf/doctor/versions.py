@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from egt_tf import __version__
-from egt_tf.doctor.findings import Finding, State
+from egt_tf.doctor.findings import MachineFinding, State
 from egt_tf.environment import installed_version
 
 DISTRIBUTION = "egt-tf"
@@ -20,13 +20,13 @@ WITHOUT_EXTRA = ""
 InstalledVersion = Callable[[str], str | None]
 
 
-def examine_versions() -> list[Finding]:
+def examine_versions() -> list[MachineFinding]:
     """Python, this package, what it requires, and its extras."""
     try:
         metadata = importlib.metadata.metadata(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return [
-            Finding(
+            MachineFinding(
                 "versions",
                 DISTRIBUTION,
                 f"{__version__}, not installed: which versions it needs is not known",
@@ -36,14 +36,14 @@ def examine_versions() -> list[Finding]:
         ]
     requirements = [Requirement(line) for line in importlib.metadata.requires(DISTRIBUTION) or ()]
     return [
-        Finding("versions", DISTRIBUTION, __version__),
+        MachineFinding("versions", DISTRIBUTION, __version__),
         python_finding(platform.python_version(), metadata["Requires-Python"] or ""),
         *version_findings(requirements, installed_version),
         *extra_findings(metadata.get_all("Provides-Extra") or (), requirements, installed_version),
     ]
 
 
-def python_finding(version: str, needed: str) -> Finding:
+def python_finding(version: str, needed: str) -> MachineFinding:
     """Whether this Python will do.
 
     Args:
@@ -51,13 +51,13 @@ def python_finding(version: str, needed: str) -> Finding:
         needed: a specifier such as ">=3.10,<3.12".
     """
     if SpecifierSet(needed).contains(version, prereleases=True):
-        return Finding("versions", "python", _as_needed(version, needed))
-    return Finding(
+        return MachineFinding("versions", "python", _as_needed(version, needed))
+    return MachineFinding(
         "versions", "python", f"{version}, needed: {needed}", State.WRONG, f"make an environment with a Python {needed}"
     )
 
 
-def version_findings(requirements: Iterable[Requirement], version_of: InstalledVersion) -> list[Finding]:
+def version_findings(requirements: Iterable[Requirement], version_of: InstalledVersion) -> list[MachineFinding]:
     """One finding for each requirement that counts without any extra."""
     return [
         _requirement_finding("versions", each, version_of, State.WRONG)
@@ -67,7 +67,7 @@ def version_findings(requirements: Iterable[Requirement], version_of: InstalledV
 
 def extra_findings(
     extras: Iterable[str], requirements: Iterable[Requirement], version_of: InstalledVersion
-) -> list[Finding]:
+) -> list[MachineFinding]:
     """One finding for each extra; a missing one is no fault."""
     requirements = list(requirements)
     without = {str(each) for each in _applying(requirements, WITHOUT_EXTRA)}
@@ -77,7 +77,7 @@ def extra_findings(
         found = [_requirement_finding("extras", each, version_of, State.NOTE) for each in needed]
         wanting = [f"{each.subject} {each.found}" for each in found if each.state is not State.OK]
         findings.append(
-            Finding(
+            MachineFinding(
                 "extras",
                 extra,
                 "; ".join(wanting) or "installed",
@@ -92,14 +92,16 @@ def _applying(requirements: Iterable[Requirement], extra: str) -> list[Requireme
     return [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": extra})]
 
 
-def _requirement_finding(topic: str, requirement: Requirement, version_of: InstalledVersion, fault: State) -> Finding:
+def _requirement_finding(
+    topic: str, requirement: Requirement, version_of: InstalledVersion, fault: State
+) -> MachineFinding:
     version, needed = version_of(requirement.name), str(requirement.specifier)
     advice = f"pip install '{requirement.name}{needed}'"
     if version is None:
-        return Finding(topic, requirement.name, "not installed", fault, advice)
+        return MachineFinding(topic, requirement.name, "not installed", fault, advice)
     if not requirement.specifier.contains(version, prereleases=True):
-        return Finding(topic, requirement.name, f"{version}, needed: {needed}", fault, advice)
-    return Finding(topic, requirement.name, _as_needed(version, needed))
+        return MachineFinding(topic, requirement.name, f"{version}, needed: {needed}", fault, advice)
+    return MachineFinding(topic, requirement.name, _as_needed(version, needed))
 
 
 def _as_needed(version: str, needed: str) -> str:

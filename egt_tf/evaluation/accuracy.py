@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.pipeline import data_errors, image_batches
+from egt_tf.data.pipeline import image_batches
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import ImageSet
 from egt_tf.data.unreadable import UnreadableImages
@@ -113,7 +113,7 @@ class Evaluator:
         )
         features = []
         count.add(0)
-        with data_errors():
+        with original_error():
             for batch in batches:
                 features.append(self._backbone(batch))
                 count.add(len(batch))

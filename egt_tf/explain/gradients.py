@@ -14,15 +14,14 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite, Entry
-from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.propagation import Trace, record, reverse
-from egt_tf.lrp.rules import Derivative, Guided, Route
+from egt_tf.lrp.rules import Derivative, Guided
 
 Select = Callable[[tf.Tensor], tf.Tensor]
 
-DERIVATIVE = Composite([Entry(Derivative(), kind="any")], "gradient")
-GUIDED = Composite([Entry(Guided(), kind="any")], "guided_backprop")
-ROUTE = Composite([Entry(Route(), kind="any")], "route")
+DERIVATIVE = Composite([Entry(Derivative(), layer_type="any")], "gradient")
+GUIDED = Composite([Entry(Guided(), layer_type="any")], "guided_backprop")
 
 
 def gradient(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
@@ -118,7 +117,7 @@ def grad_cam(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) ->
     weights = tf.reduce_mean(slope, axis=[1, 2], keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, tf.shape(images)[1:3], method="bilinear") / images.shape[-1]
-    return reverse(trace, tf.broadcast_to(heat, tf.shape(images)), ROUTE, of=images)
+    return reverse(trace, tf.broadcast_to(heat, tf.shape(images)), DERIVATIVE, source=images)
 
 
 def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,17 +128,17 @@ def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
     """
     images = next(
         (
-            _before_padding(trace, step.inputs[0])
-            for step in trace.steps
-            if step.first and not is_kind(step.layer, "route") and len(step.inputs[0].shape) == 4
+            _before_padding(trace, call.inputs[0])
+            for call in trace.calls
+            if call.first and not is_layer_type(call.layer, "route") and len(call.inputs[0].shape) == 4
         ),
         None,
     )
     # The head of a few-shot model has tensors of four axes too, but episodes for its batch.
     maps = [
         y
-        for step in trace.steps
-        for y in step.outputs
+        for call in trace.calls
+        for y in call.outputs
         if images is not None and y is not images and len(y.shape) == 4 and y.shape[0] == images.shape[0]
     ]
     if not maps:
@@ -150,9 +149,9 @@ def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _before_padding(trace: Trace, x: tf.Tensor) -> tf.Tensor:
-    for step in trace.steps:
-        if isinstance(step.layer, keras.layers.ZeroPadding2D) and step.outputs[0] is x:
-            return step.inputs[0]
+    for call in trace.calls:
+        if isinstance(call.layer, keras.layers.ZeroPadding2D) and call.outputs[0] is x:
+            return call.inputs[0]
     return x
 
 

@@ -21,7 +21,7 @@ from tensorflow import keras
 from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
-from egt_tf.explain.gradients import DERIVATIVE, ROUTE, Select, images_and_features
+from egt_tf.explain.gradients import DERIVATIVE, Select, images_and_features
 from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800
@@ -64,7 +64,7 @@ def explain_by_innvestigate(
     (slope,) = reverse(trace, select(trace.outputs[0]), DERIVATIVE, [features])
     backbone = without_transformations(model.backbone)
     maps = _analyze(backbone, images.numpy(), slope.numpy().reshape(len(slope), -1), analyzer)
-    return reverse(trace, tf.constant(maps, images.dtype), ROUTE, of=images)
+    return reverse(trace, tf.constant(maps, images.dtype), DERIVATIVE, source=images)
 
 
 def _analyze(backbone: keras.Model, images: np.ndarray, readout: np.ndarray, analyzer: str) -> np.ndarray:

@@ -95,8 +95,8 @@ class OneByOne:
         scores = head.outputs[0][:, 0]
         targets = tf.where(targets < 0, tf.argmax(scores, axis=-1), targets)
         chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype) * log_odds(self.probabilities(scores))
-        start = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
-        at_support, _, at_query = reverse(head, start, self.composite)
+        output_relevance = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
+        at_support, _, at_query = reverse(head, output_relevance, self.composite)
         pixels = reverse(backbone, at_query[:, 0], self.composite)[0]
         return Relevance(scores, targets, tf.reduce_sum(pixels, axis=-1), at_support)
 

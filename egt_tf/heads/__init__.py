@@ -1,11 +1,29 @@
-"""Heads: what compares queries with a support set. `HEADS.names()` lists them."""
+"""Heads: what compares queries with a support set, and the rules of relevance for their layers.
 
-from egt_tf.heads.tables import HEADS  # isort: skip
-from egt_tf.heads.base import Head
+`HEADS.names()` lists the heads.
+"""
+
+from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.cosine import CosineHead
 from egt_tf.heads.cross_attention import CrossAttentionHead
 from egt_tf.heads.graph import GraphHead
+
+# This import also tells the engine of relevance about the layers of all heads.
+from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, ShareProduct
 from egt_tf.heads.prototype import PrototypeHead
 from egt_tf.heads.relation import RelationHead
 
-__all__ = ["HEADS", "CosineHead", "CrossAttentionHead", "GraphHead", "Head", "PrototypeHead", "RelationHead"]
+__all__ = [
+    "HEADS",
+    "AttendedFraction",
+    "AttentionGate",
+    "CosineHead",
+    "CrossAttentionHead",
+    "Fraction",
+    "GraphHead",
+    "Head",
+    "NeighbourhoodShare",
+    "PrototypeHead",
+    "RelationHead",
+    "ShareProduct",
+]

@@ -6,6 +6,7 @@ A pair of maps is `(episodes, queries, ways, ...)`; attention is a map for each 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -24,12 +25,12 @@ class PositionCosines(keras.layers.Layer):
     row.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         prototypes, queries = (_positions(unit(widen(x))) for x in inputs)
         cosines = tf.einsum("ekac,eqbc->eqkab", prototypes, queries)
         return tf.cast(cosines, inputs[0].dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         prototypes, queries = map(tf.TensorShape, input_shape)
         return queries[:2].concatenate([prototypes[1], *(shape[2:4].num_elements() for shape in (prototypes, queries))])
 
@@ -46,12 +47,12 @@ class FusedAttention(keras.layers.Layer):
     Output: `(episodes, queries, ways, h, w, 1)`, in [1, 2], summing to h w + 1.
     """
 
-    def __init__(self, map_shape: Sequence[int], temperature: float = 0.025, **kwargs):
+    def __init__(self, map_shape: Sequence[int], temperature: float = 0.025, **kwargs: Any):
         super().__init__(**kwargs)
         self.map_shape = tuple(map_shape)
         self.temperature = temperature
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         cosines, kernel = map(widen, inputs)
         fused = tf.linalg.matvec(cosines, kernel) / tf.cast(tf.shape(kernel)[-1], kernel.dtype)
         attention = 1.0 + tf.nn.softmax(fused / tf.constant(self.temperature, fused.dtype))
@@ -59,10 +60,10 @@ class FusedAttention(keras.layers.Layer):
         attention = tf.cast(tf.reshape(attention, shape), inputs[0].dtype)
         return tf.ensure_shape(attention, self.compute_output_shape([x.shape for x in inputs]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         return tf.TensorShape(input_shape[0])[:-2].concatenate([*self.map_shape, 1])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "map_shape": self.map_shape, "temperature": self.temperature}
 
 
@@ -74,11 +75,11 @@ class AttendedQuery(keras.layers.Layer):
     Output: `(episodes, queries, ways, h, w, c)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         queries, attention = inputs
         return tf.expand_dims(queries, 2) * attention
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         queries, attention = map(tf.TensorShape, input_shape)
         return attention[:-1].concatenate(queries[-1])
 
@@ -94,17 +95,17 @@ class AttendedPrototypeMean(keras.layers.Layer):
         The weighted maps, `queries` times as many as the prototypes, are never made.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         prototypes, attention = (_positions(widen(x)) for x in inputs)
         sums = tf.einsum("ekpc,eqkp->eqkc", prototypes, tf.squeeze(attention, -1))
         return tf.cast(sums / tf.cast(tf.shape(prototypes)[2], sums.dtype), inputs[0].dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         prototypes, attention = map(tf.TensorShape, input_shape)
         return attention[:3].concatenate(prototypes[-1])
 
 
-def _positions(maps):
+def _positions(maps: tf.Tensor) -> tf.Tensor:
     """`(..., h, w, c)` to `(..., h w, c)`."""
     shape = tf.shape(maps)
     flat = tf.reshape(maps, tf.concat([shape[:-3], [shape[-3] * shape[-2], shape[-1]]], axis=0))

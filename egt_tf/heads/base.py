@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.registry import Registry
+
+HEADS = Registry("head")
+
+
+def relate_inputs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The inputs of a head's first stage: support maps, one-hot support labels and query maps.
+
+    Args:
+        feature_shape: (h, w, c).
+
+    Returns:
+        Symbols of the shapes `(episodes, support, h, w, c)`, `(episodes, support, ways)` and
+        `(episodes, queries, h, w, c)`.
+    """
+    support = keras.Input((None, *feature_shape), name="support_features")
+    labels = keras.Input((None, None), name="support_labels")
+    return support, labels, keras.Input((None, *feature_shape), name="query_features")
 
 
 class Head(keras.layers.Layer):
@@ -29,6 +48,16 @@ class Head(keras.layers.Layer):
             for an input; empty: the first input.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
         needs_ways: whether the constructor takes `ways`, the number of classes that every episode must have.
+
+    Example:
+        >>> class Sum(Head):
+        ...     def __init__(self, feature_shape, **kwargs):
+        ...         super().__init__(feature_shape, **kwargs)
+        ...         support, labels, query = inputs = relate_inputs(feature_shape)
+        ...         self.relate_model = keras.Model(inputs, [query, labels])
+        ...         self.score_model = keras.Sequential([keras.layers.Dense(3)])
+        >>> Sum((2, 2, 4)).query_multiple(ways=3)
+        1
     """
 
     relate_model: keras.Model
@@ -39,7 +68,7 @@ class Head(keras.layers.Layer):
     needs_ways: bool = False
     needs_base_classes: bool = False
 
-    def __init__(self, feature_shape: Sequence[int], **kwargs):
+    def __init__(self, feature_shape: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         if len(feature_shape) != 3 or any(not side or side < 1 for side in feature_shape):
             raise ConfigError(
@@ -86,7 +115,6 @@ class Head(keras.layers.Layer):
             support: features of the support images, `(episodes, support, height, width, channels)`.
             support_labels: one-hot labels, `(episodes, support, ways)`.
             query: features of the query images, `(episodes, queries, height, width, channels)`.
-
             training: whether normalisations use the statistics of the call.
 
         Returns:
@@ -98,7 +126,7 @@ class Head(keras.layers.Layer):
         """Second stage: raw scores `(episodes, queries, ways)`, unbounded; larger means more alike."""
         return self.score_model(features, training=training)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         support, support_labels, query = inputs
         return self.score(self.relate(support, support_labels, query, training=training), training=training)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import check_positive
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, cross_entropy, pair_model, pooled_pairs
-from egt_tf.heads.tables import HEADS
 
 
 @HEADS.register("cosine")
@@ -28,10 +28,22 @@ class CosineHead(Head):
     Notes:
         Baseline++ learns a vector for each base class and, in each episode, fits one for each new class to its support
         images. Here the prototype is that vector and training is episodic, so that nothing is fitted in an episode.
+
+    Example:
+        >>> head = CosineHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     def __init__(
-        self, feature_shape: Sequence[int], scale: float = 10.0, seed: int | None = None, name: str = "cosine", **kwargs
+        self,
+        feature_shape: Sequence[int],
+        scale: float = 10.0,
+        seed: int | None = None,
+        name: str = "cosine",
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_positive("scale", scale)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.errors import check_integer, check_positive
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
-from egt_tf.heads.tables import HEADS
 from egt_tf.tensors import widen
 
 # Weight of the loss of the scores beside that of the base classes.
@@ -48,6 +48,13 @@ class CrossAttentionHead(Head):
         `h w`, `max(1, h w // 6)` and `h w`.
         Its guided training is `L_base + 0.5 L(weighted scores)` and lets the gradient flow through the explanation:
         guided loss alone, weight 1, `detach` off. The 0.5 is part of `loss`.
+
+    Example:
+        >>> head = CrossAttentionHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     weighted_layers = ("attended_query", "product")
@@ -61,7 +68,7 @@ class CrossAttentionHead(Head):
         temperature: float = 0.025,
         seed: int | None = None,
         name: str = "cross_attention",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         check_integer("base_classes", base_classes, 0)
@@ -81,9 +88,7 @@ class CrossAttentionHead(Head):
         self.auxiliary_model = self._auxiliary_model(weights) if base_classes else None
 
     def _relate_model(self, weights: InitialWeights) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         prototypes = PrototypeMean(name="prototypes")([support, labels])
         cosines = PositionCosines(name="cosines")([prototypes, query])
         fusion = self._fusion_model(weights)
@@ -91,9 +96,9 @@ class CrossAttentionHead(Head):
         of_query = self._attention(keras.layers.Permute((1, 2, 4, 3), name="transpose")(cosines), fusion, "query")
         attended_query = AttendedQuery(name="attended_query")([query, of_query])
         pooled_support = AttendedPrototypeMean(name="pooled_support")([prototypes, of_support])
-        return keras.Model([support, labels, query], [attended_query, pooled_support], name="relate")
+        return keras.Model(inputs, [attended_query, pooled_support], name="relate")
 
-    def _attention(self, cosines, fusion, name):
+    def _attention(self, cosines: tf.Tensor, fusion: keras.Model, name: str) -> tf.Tensor:
         kernel = fusion(AxisMean(-2, name=f"{name}_means")(cosines))
         return FusedAttention(self.feature_shape[:2], self.temperature, name=f"{name}_attention")([cosines, kernel])
 

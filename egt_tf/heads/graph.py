@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.graph_layers import (
     GraphNodes,
     Neighbourhood,
@@ -21,7 +22,6 @@ from egt_tf.heads.graph_layers import (
     SkipConcatenate,
 )
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
-from egt_tf.heads.tables import HEADS
 
 QUERIES_PER_GRAPH = ("ways", "one")
 LEAKY_SLOPE = 0.01
@@ -62,6 +62,13 @@ class GraphHead(Head):
         changes nothing but the rounding.
         Source of the dimensions: Tseng et al., ICLR 2020, "Cross-Domain Few-Shot Classification via Learned
         Feature-Wise Transformation".
+
+    Example:
+        >>> head = GraphHead((4, 4, 8), ways=3, seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     explained_layer = "node_scores"
@@ -79,7 +86,7 @@ class GraphHead(Head):
         batch_statistics: bool = True,
         seed: int | None = None,
         name: str = "graph",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         if queries_per_graph not in QUERIES_PER_GRAPH:
@@ -136,14 +143,12 @@ class GraphHead(Head):
         return self.query_multiple(self.ways)
 
     def _relate_model(self, weights: InitialWeights) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         vectors = [MapMean(name=f"{part}_mean")(maps) for part, maps in (("support", support), ("query", query))]
         x = keras.layers.Concatenate(axis=1, name="images")(vectors)
         x = self._normalised(self._dense(x, self.embedding, "embedding", weights), "embedding")
         nodes = GraphNodes(self.ways, self._per_graph, name="graphs")([x, labels])
-        return keras.Model([support, labels, query], nodes, name="relate")
+        return keras.Model(inputs, nodes, name="relate")
 
     def _score_model(self, weights: InitialWeights) -> keras.Model:
         nodes = keras.Input((None, None, self.embedding), name="nodes")
@@ -157,11 +162,11 @@ class GraphHead(Head):
         scores = QueryScores(self._per_graph, name="scores")(node_scores)
         return keras.Model([nodes, labels], scores, name="score")
 
-    def _new_features(self, x, name, weights):
+    def _new_features(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         x = self._neighbourhood(x, name, weights)
         return self._leaky(self._normalised(self._dense(x, self.growth, name, weights), name), name)
 
-    def _neighbourhood(self, x, name, weights):
+    def _neighbourhood(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         e = PairDifferences(name=f"{name}_differences")(x)
         for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
             step = f"{name}_adjacency{number}"
@@ -173,17 +178,19 @@ class GraphHead(Head):
         return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
 
     @staticmethod
-    def _dense(x, units, name, weights):
+    def _dense(x: tf.Tensor, units: int, name: str, weights: InitialWeights) -> tf.Tensor:
         fan_in = x.shape[-1]
         return keras.layers.Dense(
             units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
         )(x)
 
-    def _normalised(self, x, name, normalization=EpisodeBatchNormalization):
+    def _normalised(
+        self, x: tf.Tensor, name: str, normalization: type[EpisodeBatchNormalization] = EpisodeBatchNormalization
+    ) -> tf.Tensor:
         return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
 
     @staticmethod
-    def _leaky(x, name):
+    def _leaky(x: tf.Tensor, name: str) -> tf.Tensor:
         return keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(x)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

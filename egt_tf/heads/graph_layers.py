@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -35,12 +38,12 @@ class GraphNodes(keras.layers.Layer):
             shapes are known only when a graph runs, TensorFlow's InvalidArgumentError.
     """
 
-    def __init__(self, ways: int, per_graph: int = 1, **kwargs):
+    def __init__(self, ways: int, per_graph: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.ways = ways
         self.per_graph = per_graph
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         vectors, labels = inputs
         shapes = self.compute_output_shape([vectors.shape, labels.shape])
         sizes, label_sizes = tf.shape(vectors), tf.shape(labels)
@@ -51,7 +54,7 @@ class GraphNodes(keras.layers.Layer):
             queries = tf.identity(queries)
         graphs = queries // self.per_graph
 
-        def with_support(of_support, of_query):
+        def with_support(of_support: tf.Tensor, of_query: tf.Tensor) -> tf.Tensor:
             width = tf.shape(of_support)[-1]
             repeated = tf.broadcast_to(of_support[:, None], [episodes, graphs, support, width])
             return tf.concat([repeated, of_query], axis=2)
@@ -64,7 +67,7 @@ class GraphNodes(keras.layers.Layer):
         )
         return [tf.ensure_shape(y, shape) for y, shape in zip(outputs, shapes, strict=True)]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> list[tf.TensorShape]:
         vectors, labels = map(tf.TensorShape, input_shape)
         support, graphs, nodes = labels[1], None, None
         if labels[2] not in (None, self.ways):
@@ -77,23 +80,23 @@ class GraphNodes(keras.layers.Layer):
                 raise ConfigError(self._wrong_queries() + f" Received: {vectors[1] - support} queries")
         return [tf.TensorShape([vectors[0], graphs, nodes, width]) for width in (vectors[2], self.ways)]
 
-    def _checks(self, ways, queries):
+    def _checks(self, ways: tf.Tensor, queries: tf.Tensor) -> list[tf.Operation]:
         """Operations that check what only a running graph knows."""
         return [
             tf.debugging.assert_equal(ways, self.ways, self._wrong_ways()),
             tf.debugging.assert_equal(queries % self.per_graph, 0, self._wrong_queries()),
         ]
 
-    def _wrong_ways(self):
+    def _wrong_ways(self) -> str:
         return f"the graph head was made for episodes of {self.ways} ways."
 
-    def _wrong_queries(self):
+    def _wrong_queries(self) -> str:
         return (
             f"the graph head needs a multiple of {self.per_graph} queries in an episode, the same number of each "
             "class; queries_per_graph='one' takes any number."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "ways": self.ways, "per_graph": self.per_graph}
 
 
@@ -109,13 +112,13 @@ class PairDifferences(keras.layers.Layer):
     `y[i + m, m]` are the same.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         nodes = tf.shape(inputs)[-2]
         partners = (tf.range(nodes)[:, None] + tf.range(nodes // 2 + 1)) % nodes
         differences = tf.abs(tf.expand_dims(inputs, -2) - tf.gather(inputs, partners, axis=-2))
         return tf.ensure_shape(differences, self.compute_output_shape(inputs.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         *leading, nodes, width = tf.TensorShape(input_shape)
         return tf.TensorShape([*leading, nodes, None if nodes is None else nodes // 2 + 1, width])
 
@@ -154,7 +157,7 @@ class PairMatrix(keras.layers.Layer):
     Input: `(..., nodes, nodes // 2 + 1)`. Output: `(..., nodes, nodes)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(inputs)
         nodes, kept = shape[-2], shape[-1]
         i = tf.range(nodes)
@@ -163,7 +166,7 @@ class PairMatrix(keras.layers.Layer):
         flat = tf.reshape(inputs, tf.concat([shape[:-2], [nodes * kept]], axis=0))
         return tf.ensure_shape(tf.gather(flat, place, axis=-1), self.compute_output_shape(inputs.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         return shape[:-1].concatenate(shape[-2:-1])
 
@@ -175,13 +178,13 @@ class NeighbourSoftmax(keras.layers.Layer):
     Input: `(..., nodes, nodes)`, at least two nodes. Output: the same shape; rows sum to 1.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # float16 ends below the penalty.
         x = tf.cast(inputs, self.variable_dtype)
         penalty = tf.constant(SELF_PENALTY, x.dtype) * tf.eye(tf.shape(x)[-1], dtype=x.dtype)
         return tf.cast(tf.nn.softmax(x - penalty, axis=-1), inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
 
@@ -193,11 +196,11 @@ class Neighbourhood(keras.layers.Layer):
     Output: `(..., nodes, 2 width)`, the node first.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         nodes, weights = inputs
         return tf.concat([nodes, tf.matmul(weights, nodes)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         nodes = tf.TensorShape(input_shape[0])
         return nodes[:-1].concatenate([2 * nodes[-1]])
 
@@ -221,19 +224,19 @@ class QueryScores(keras.layers.Layer):
         per_graph: queries in a graph.
     """
 
-    def __init__(self, per_graph: int = 1, **kwargs):
+    def __init__(self, per_graph: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.per_graph = per_graph
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(inputs)
         scores = tf.transpose(inputs[:, :, -self.per_graph :], [0, 2, 1, 3])
         scores = tf.reshape(scores, [shape[0], self.per_graph * shape[1], shape[3]])
         return tf.ensure_shape(scores, self.compute_output_shape(inputs.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         episodes, graphs, _, ways = tf.TensorShape(input_shape)
         return tf.TensorShape([episodes, None if graphs is None else self.per_graph * graphs, ways])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "per_graph": self.per_graph}

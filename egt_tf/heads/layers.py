@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -18,7 +21,7 @@ class PrototypeMean(keras.layers.Layer):
     Output: `(episodes, ways, ...)`. A class without support gives zeros.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         features, labels = inputs
         labels = tf.cast(labels, features.dtype)
         shares = tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=1, keepdims=True))
@@ -28,11 +31,11 @@ class PrototypeMean(keras.layers.Layer):
         means = tf.reshape(means, tf.concat([shape[:1], tf.shape(labels)[2:], shape[2:]], axis=0))
         return tf.ensure_shape(means, self._static_shape(features.shape, labels.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         return tf.TensorShape(self._static_shape(*map(tf.TensorShape, input_shape)))
 
     @staticmethod
-    def _static_shape(features, labels):
+    def _static_shape(features: tf.TensorShape, labels: tf.TensorShape) -> list[int | None]:
         return [features[0], labels[2], *features[2:]]
 
 
@@ -44,14 +47,14 @@ class PairConcat(keras.layers.Layer):
     Output: `(episodes, queries, ways, ..., 2c)`, the prototype first.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         prototypes, queries = (tf.expand_dims(inputs[0], 1), tf.expand_dims(inputs[1], 2))
         shape = tf.broadcast_dynamic_shape(tf.shape(prototypes), tf.shape(queries))
         pairs = tf.concat([tf.broadcast_to(prototypes, shape), tf.broadcast_to(queries, shape)], axis=-1)
         # Of axes of length 1 TensorFlow does not know what they are broadcast to.
         return tf.ensure_shape(pairs, self.compute_output_shape([x.shape for x in inputs]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         prototypes, queries = map(tf.TensorShape, input_shape)
         return tf.TensorShape([queries[0], queries[1], prototypes[1], *queries[2:-1], 2 * queries[-1]])
 
@@ -69,16 +72,16 @@ class PairConvolution2D(keras.layers.Conv2D):
     Output: `(episodes, queries, ways, h', w', filters)`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # Keras would hold three inputs against what it expects of one.
         self.input_spec = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         super().build(_of_pairs(input_shape))
         self.input_spec = None
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         if not isinstance(inputs, (list, tuple)):
             return super().call(inputs)
         _, prototypes, queries = inputs
@@ -94,11 +97,11 @@ class PairConvolution2D(keras.layers.Conv2D):
         of_queries = of_queries if bias is None else of_queries + bias
         return tf.expand_dims(self.convolution_op(prototypes, for_prototypes), 1) + tf.expand_dims(of_queries, 2)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         return super().compute_output_shape(_of_pairs(input_shape))
 
 
-def _of_pairs(input_shape):
+def _of_pairs(input_shape: tf.TensorShape | Sequence[tf.TensorShape]) -> tf.TensorShape:
     """The shape of the pairs among the shapes of the inputs, or alone."""
     alone = isinstance(input_shape, tf.TensorShape) or not isinstance(input_shape[0], (tf.TensorShape, list, tuple))
     return tf.TensorShape(input_shape if alone else input_shape[0])
@@ -120,13 +123,13 @@ class EpisodeBatchNormalization(keras.layers.Layer):
             corrected for its bias (only with `batch_statistics=False`).
     """
 
-    def __init__(self, epsilon: float = 1e-5, batch_statistics: bool = True, momentum: float = 0.9, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, batch_statistics: bool = True, momentum: float = 0.9, **kwargs: Any):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.batch_statistics = batch_statistics
         self.momentum = momentum
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         width = (input_shape[-1],)
         self.gamma = self._vector("gamma", width, "ones")
         self.beta = self._vector("beta", width, "zeros")
@@ -141,11 +144,11 @@ class EpisodeBatchNormalization(keras.layers.Layer):
             self.moving_variance = self._vector("moving_variance", width, "ones", **own)
         super().build(input_shape)
 
-    def _vector(self, name, shape, initializer, **options):
+    def _vector(self, name: str, shape: tuple[int, ...], initializer: str, **options: Any) -> tf.Variable:
         # float32 under mixed precision too, as the statistics are: a sum over a map would overflow float16.
         return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False, **options)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         x = tf.cast(inputs, self.variable_dtype)
         if self.batch_statistics or training:
             mean, variance = self.moments(x)
@@ -168,17 +171,17 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         """How many values of a channel the moments of an episode are of."""
         return tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), x.dtype)
 
-    def _update_averages(self, x, mean, variance):
+    def _update_averages(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
         rows = self.rows(x)
         unbiased = variance * rows / tf.maximum(rows - 1.0, 1.0)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
             step_value = tf.reduce_mean(tf.reshape(value, [-1, x.shape[-1]]), axis=0)
             average.assign(self.momentum * average + (1.0 - self.momentum) * step_value)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "epsilon": self.epsilon,
@@ -191,17 +194,17 @@ class EpisodeBatchNormalization(keras.layers.Layer):
 class MapMaxPooling2D(keras.layers.MaxPooling2D):
     """Max-pooling of maps behind any number of leading axes: `(..., height, width, channels)`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.input_spec = keras.layers.InputSpec(min_ndim=4)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(inputs)
         pooled = super().call(tf.reshape(inputs, tf.concat([[-1], shape[-3:]], axis=0)))
         pooled = tf.reshape(pooled, tf.concat([shape[:-3], tf.shape(pooled)[1:]], axis=0))
         return tf.ensure_shape(pooled, self.compute_output_shape(inputs.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         return shape[:-3].concatenate(super().compute_output_shape(tf.TensorShape([None]) + shape[-3:])[1:])
 
@@ -210,10 +213,10 @@ class MapMaxPooling2D(keras.layers.MaxPooling2D):
 class MapMean(keras.layers.Layer):
     """Mean of each channel over the map: `(..., height, width, channels)` to `(..., channels)`."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(inputs, axis=[-3, -2])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         return shape[:-3].concatenate(shape[-1:])
 
@@ -222,11 +225,11 @@ class MapMean(keras.layers.Layer):
 class FlattenMap(keras.layers.Layer):
     """`(..., height, width, channels)` to `(..., height * width * channels)`."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         flat = tf.reshape(inputs, tf.concat([tf.shape(inputs)[:-3], [-1]], axis=0))
         return tf.ensure_shape(flat, self.compute_output_shape(inputs.shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         return shape[:-3].concatenate([shape[-3:].num_elements()])
 
@@ -235,8 +238,8 @@ class FlattenMap(keras.layers.Layer):
 class DropLastAxis(keras.layers.Layer):
     """`(..., 1)` to `(...)`."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.squeeze(inputs, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)[:-1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, Square, cross_entropy, pair_model, pooled_pairs
-from egt_tf.heads.tables import HEADS
 
 
 @HEADS.register("prototype")
@@ -29,9 +29,16 @@ class PrototypeHead(Head):
         class is what the query has of its prototype.
         Guidance weights the pairs; a query weighted differently for each class has no common `|q|^2`, and the score
         stays as written above.
+
+    Example:
+        >>> head = PrototypeHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
-    def __init__(self, feature_shape: Sequence[int], seed: int | None = None, name: str = "prototype", **kwargs):
+    def __init__(self, feature_shape: Sequence[int], seed: int | None = None, name: str = "prototype", **kwargs: Any):
         super().__init__(feature_shape, name=name, **kwargs)
 
         # === Config ===

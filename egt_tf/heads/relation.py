@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.initializers import InitialWeights
+from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.layers import (
     DropLastAxis,
     EpisodeBatchNormalization,
@@ -20,7 +21,6 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
-from egt_tf.heads.tables import HEADS
 
 LOSSES = ("mse", "cross_entropy")
 # The published relation module pads its convolutions for maps below this side.
@@ -47,6 +47,13 @@ class RelationHead(Head):
     Notes:
         A block pools only a map of at least 2x2, so that maps too small for the published module (3x3, say) work.
         The published module convolves every pair; see `PairConvolution2D` for what is done here, with the same result.
+
+    Example:
+        >>> head = RelationHead((4, 4, 8), seed=0)
+        >>> support, query = tf.ones((1, 6, 4, 4, 8)), tf.ones((1, 3, 4, 4, 8))
+        >>> labels = tf.one_hot([[0, 1, 2, 0, 1, 2]], 3)
+        >>> head([support, labels, query]).shape
+        TensorShape([1, 3, 3])
     """
 
     weighted_layers = ("pairs",)
@@ -59,7 +66,7 @@ class RelationHead(Head):
         batch_statistics: bool = True,
         seed: int | None = None,
         name: str = "relation",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_shape, name=name, **kwargs)
         if loss not in LOSSES:
@@ -84,11 +91,9 @@ class RelationHead(Head):
         return self.batch_statistics
 
     def _relate_model(self) -> keras.Model:
-        support = keras.Input((None, *self.feature_shape), name="support_features")
-        labels = keras.Input((None, None), name="support_labels")
-        query = keras.Input((None, *self.feature_shape), name="query_features")
+        support, labels, query = inputs = relate_inputs(self.feature_shape)
         prototypes = PrototypeMean(name="prototypes")([support, labels])
-        return keras.Model([support, labels, query], [prototypes, query], name="relate")
+        return keras.Model(inputs, [prototypes, query], name="relate")
 
     def _score_models(self, weights: InitialWeights) -> tuple[keras.Model, keras.Model]:
         """The scores of prototypes and queries, and by the same layers those of pairs that were weighted."""
@@ -123,7 +128,14 @@ class RelationHead(Head):
             DropLastAxis(name="scores"),
         ]
 
-    def _block(self, convolution, shape, padding, name, weights):
+    def _block(
+        self,
+        convolution: type[keras.layers.Conv2D],
+        shape: tuple[int, int, int],
+        padding: str,
+        name: str,
+        weights: InitialWeights,
+    ) -> tuple[list[keras.layers.Layer], tuple[int, int, int]]:
         """Its layers, and the shape of their map."""
         if padding == "valid" and min(shape[:2]) < 3:
             raise ConfigError(
@@ -149,7 +161,7 @@ class RelationHead(Head):
         return layers, (height, width, self.feature_shape[-1])
 
     @staticmethod
-    def _dense(fan_in, units, name, weights):
+    def _dense(fan_in: int, units: int, name: str, weights: InitialWeights) -> keras.layers.Dense:
         return keras.layers.Dense(
             units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
         )

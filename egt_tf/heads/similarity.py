@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.heads.base import relate_inputs
 from egt_tf.heads.layers import PairConcat, PrototypeMean
 from egt_tf.registry import serializable
 from egt_tf.tensors import widen
@@ -34,16 +36,16 @@ class _AxisReduction(keras.layers.Layer):
         axis: the axis, or the axes, negative ones counted from the end.
     """
 
-    def __init__(self, axis: int | Sequence[int], **kwargs):
+    def __init__(self, axis: int | Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis if isinstance(axis, int) else tuple(axis)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         reduced = {axis % shape.rank for axis in tf.nest.flatten(self.axis)}
         return tf.TensorShape([side for index, side in enumerate(shape) if index not in reduced])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "axis": self.axis}
 
 
@@ -51,7 +53,7 @@ class _AxisReduction(keras.layers.Layer):
 class AxisMean(_AxisReduction):
     """Mean over one or several axes, which vanish."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.reduce_mean(widen(inputs), axis=self.axis), inputs.dtype)
 
 
@@ -59,7 +61,7 @@ class AxisMean(_AxisReduction):
 class AxisSum(_AxisReduction):
     """Sum over one or several axes, which vanish."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.reduce_sum(widen(inputs), axis=self.axis), inputs.dtype)
 
 
@@ -75,20 +77,20 @@ class PairProduct(keras.layers.Layer):
     Inputs: the query's and the prototype's vectors, `(..., c)` both. Output: `(..., c)`.
     """
 
-    def __init__(self, normalize: bool = False, **kwargs):
+    def __init__(self, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.normalize = normalize
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         query, prototype = map(widen, inputs)
         if self.normalize:
             query, prototype = unit(query), unit(prototype)
         return tf.cast(query * prototype, inputs[0].dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tf.TensorShape]) -> tf.TensorShape:
         return tf.TensorShape(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "normalize": self.normalize}
 
 
@@ -100,17 +102,17 @@ class Scale(keras.layers.Layer):
         factor: any number but 0.
     """
 
-    def __init__(self, factor: float, **kwargs):
+    def __init__(self, factor: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.factor = factor
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.constant(self.factor, inputs.dtype) * inputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "factor": self.factor}
 
 
@@ -118,10 +120,10 @@ class Scale(keras.layers.Layer):
 class Square(keras.layers.Layer):
     """`y = x^2`."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.square(widen(inputs)), inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
 
@@ -129,10 +131,10 @@ class Square(keras.layers.Layer):
 class PairSplit(keras.layers.Layer):
     """Undoes `PairConcat`: `(..., 2c)` to the prototype's and the query's channels, `(..., c)` each."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.split(inputs, 2, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         return 2 * [shape[:-1].concatenate(shape[-1] // 2)]
 
@@ -147,11 +149,9 @@ def pair_model(feature_shape: Sequence[int]) -> keras.Model:
         A model from support maps, one-hot support labels and query maps to `(episodes, queries, ways, h, w, 2c)`, the
         prototype's channels first.
     """
-    support = keras.Input((None, *feature_shape), name="support_features")
-    labels = keras.Input((None, None), name="support_labels")
-    query = keras.Input((None, *feature_shape), name="query_features")
+    support, labels, query = inputs = relate_inputs(feature_shape)
     prototypes = PrototypeMean(name="prototypes")([support, labels])
-    return keras.Model([support, labels, query], PairConcat(name="pairs")([prototypes, query]), name="relate")
+    return keras.Model(inputs, PairConcat(name="pairs")([prototypes, query]), name="relate")
 
 
 def pooled_pairs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

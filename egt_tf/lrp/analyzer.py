@@ -33,6 +33,12 @@ class LRP(AnalyzerBase):
     Raises:
         ConfigError: an unknown composite.
         ValueError: an unknown mode (from innvestigate).
+
+    Example:
+        >>> dense = keras.layers.Dense(2, weights=[np.array([[1.0, 0.0], [3.0, 1.0]]), np.zeros(2)])
+        >>> analyzer = LRP(keras.Sequential([keras.Input((2,)), dense]), "lrp.z")
+        >>> analyzer.analyze(np.array([[2.0, 1.0]]))
+        array([[2., 3.]], dtype=float32)
     """
 
     def __init__(
@@ -94,22 +100,24 @@ class LRP(AnalyzerBase):
         with original_error():
             return self._arrays(self._analyze_each(self._tensors(X), tf.constant(neurons, tf.int64), layer), layer)
 
-    def relevance(self, features: tf.Tensor, start: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def relevance(self, features: tf.Tensor, output_relevance: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Relevance of the model's single input for a given relevance of its output, as a tensor.
 
         Args:
             features: the model's input.
-            start: relevance of the output, of its shape.
+            output_relevance: relevance of the output, of its shape.
             training: handed to the layers that ask for it.
 
         Returns:
             Shaped as `features`.
         """
-        return self.relevance_of(record(self.model, [features], training), start)[0]
+        return self.relevance_of(record(self.model, [features], training), output_relevance)[0]
 
-    def relevance_of(self, trace: Trace, start: tf.Tensor, at: Sequence[tf.Tensor] | None = None) -> list[tf.Tensor]:
-        """As `relevance`, for a forward pass that was recorded already; `at` names the tensors wanted."""
-        return reverse(trace, start, self.composite, at)
+    def relevance_of(
+        self, trace: Trace, output_relevance: tf.Tensor, targets: Sequence[tf.Tensor] | None = None
+    ) -> list[tf.Tensor]:
+        """As `relevance`, for a forward pass that was recorded already; `targets` are the tensors wanted."""
+        return reverse(trace, output_relevance, self.composite, targets)
 
     def get_config(self) -> dict[str, Any]:
         """What, beside the model, makes an equal analyzer: every other argument of the constructor, as JSON types."""
@@ -124,39 +132,39 @@ class LRP(AnalyzerBase):
         """Makes an analyzer of `model` from `get_config`."""
         return cls(model, **{**config, "composite": Composite.from_json(config["composite"])})
 
-    def _tensors(self, X):
+    def _tensors(self, X: np.ndarray | Sequence[np.ndarray]) -> list[tf.Tensor]:
         arrays = X if isinstance(X, (list, tuple)) else [X]
         if len(arrays) != len(self.model.inputs):
             raise ExplainError(f"the model takes {len(self.model.inputs)} inputs. Received: {len(arrays)}")
         return [tf.convert_to_tensor(x, symbol.dtype) for x, symbol in zip(arrays, self.model.inputs, strict=True)]
 
-    def _arrays(self, relevance, layer):
+    def _arrays(self, relevance: Sequence[tf.Tensor], layer: str | None) -> np.ndarray | list[np.ndarray]:
         arrays = [r.numpy() for r in relevance]
         return arrays[0] if layer is not None or len(self.model.inputs) == 1 else arrays
 
-    def _analyze_in_graph(self, inputs, indices, layer):
+    def _analyze_in_graph(self, inputs: list[tf.Tensor], indices: tf.Tensor, layer: str | None) -> list[tf.Tensor]:
         trace = record(self.model, inputs)
         scores = trace.outputs[0]
         return self.relevance_of(trace, scores * self._selected(scores, indices), self._wanted(trace, layer))
 
-    def _analyze_each_in_graph(self, inputs, neurons, layer):
+    def _analyze_each_in_graph(self, inputs: list[tf.Tensor], neurons: tf.Tensor, layer: str | None) -> list[tf.Tensor]:
         trace = record(self.model, inputs)
         scores = trace.outputs[0]
-        starts = tf.one_hot(neurons, tf.shape(scores)[-1], dtype=scores.dtype)[:, None] * scores
-        return tf.vectorized_map(lambda start: self.relevance_of(trace, start, self._wanted(trace, layer)), starts)
+        of_neurons = tf.one_hot(neurons, tf.shape(scores)[-1], dtype=scores.dtype)[:, None] * scores
+        return tf.vectorized_map(lambda r: self.relevance_of(trace, r, self._wanted(trace, layer)), of_neurons)
 
     @staticmethod
-    def _wanted(trace, layer):
+    def _wanted(trace: Trace, layer: str | None) -> list[tf.Tensor] | None:
         return None if layer is None else [trace.output_of(layer)]
 
-    def _selected(self, scores, indices):
+    def _selected(self, scores: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         if self._neuron_selection_mode == "all":
             return tf.ones_like(scores)
         if self._neuron_selection_mode == "max_activation":
             indices = tf.argmax(scores, axis=-1)
         return tf.one_hot(indices, tf.shape(scores)[-1], dtype=scores.dtype)
 
-    def _indices(self, neuron_selection, batch):
+    def _indices(self, neuron_selection: int | Sequence[int] | None, batch: int) -> tf.Tensor:
         by_index = self._neuron_selection_mode == "index"
         if by_index == (neuron_selection is None):
             raise ExplainError(
@@ -169,7 +177,7 @@ class LRP(AnalyzerBase):
         self._check_range(indices)
         return tf.constant(np.broadcast_to(indices, batch), tf.int64)
 
-    def _check_range(self, indices):
+    def _check_range(self, indices: np.ndarray) -> None:
         neurons = self.model.output_shape[-1]
         if not indices.size:
             raise ExplainError("at least one neuron must be named. Received: none")

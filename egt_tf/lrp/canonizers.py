@@ -8,13 +8,13 @@ Source: canonisation in zennit (Anders et al., 2021).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.episodic_model import EpisodicModel
-from egt_tf.heads.layers import PairConvolution2D
-from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.layer_types import is_layer_type
 
 L = keras.layers
 Scale = tuple[np.ndarray, np.ndarray]
@@ -29,14 +29,15 @@ class _Plan:
         before: name of a weighted sum -> the normalisation of its input.
     """
 
-    after: dict[str, L.Layer]
-    before: dict[str, L.Layer]
+    after: dict[str, keras.layers.Layer]
+    before: dict[str, keras.layers.Layer]
 
     def folded(self) -> set[str]:
         """Names of all normalisations that are folded."""
         return {norm.name for norms in (self.after, self.before) for norm in norms.values()}
 
 
+@functools.singledispatch
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """A copy of a Functional or Sequential model without the batch normalisations that can be folded.
 
@@ -44,19 +45,20 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     statistics that alone follow a dense layer or a convolution without an activation of its own, and those that are
     read by nothing but a dense layer or an unpadded convolution. The rest stays, and so does the model itself.
 
+    A class of models that must keep their class says how with `@fold_batch_norm.register`, as `EpisodicModel` does.
+
     Args:
-        model: the model; nested models are treated likewise, an `EpisodicModel` stays one.
+        model: the model; nested models are treated likewise.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+        >>> [type(layer).__name__ for layer in fold_batch_norm(model).layers]
+        ['Dense', 'Activation']
     """
-    if isinstance(model, EpisodicModel):
-        head = type(model.head).from_config(model.head.get_config())
-        head.set_weights(model.head.get_weights())
-        head.relate_model = fold_batch_norm(head.relate_model)
-        head.score_model = fold_batch_norm(head.score_model)
-        return EpisodicModel(fold_batch_norm(model.backbone), head, name=model.name)
     plan = _plan(model)
     folded = plan.folded()
 
-    def copy_of(layer: L.Layer) -> L.Layer:
+    def copy_of(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
             return fold_batch_norm(layer)
         if layer.name in folded:
@@ -75,8 +77,6 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 def has_foldable(model: keras.Model) -> bool:
     """Whether `fold_batch_norm` would fold any normalisation of the model or of the models nested in it."""
-    if isinstance(model, EpisodicModel):
-        return any(map(has_foldable, (model.backbone, model.head.relate_model, model.head.score_model)))
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return bool(_plan(model).folded()) or any(map(has_foldable, nested))
 
@@ -86,21 +86,21 @@ def _plan(model: keras.Model) -> _Plan:
     after, before = {}, {}
     for norm in (layer for layer in model.layers if _is_foldable(layer)):
         source, readers = producers.get(norm.name, []), consumers.get(norm.name, [])
-        if len(source) == 1 and _ends_linear(source[0]) and len(consumers[source[0].name]) == 1:
+        if len(source) == 1 and _takes_scale(source[0]) and len(consumers[source[0].name]) == 1:
             after[source[0].name] = norm
         elif len(readers) == 1 and _takes_shift(readers[0]):
             before[readers[0].name] = norm
     return _Plan(after, before)
 
 
-def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list[L.Layer]]]:
+def _graph(model: keras.Model) -> tuple[dict[str, list[keras.layers.Layer]], dict[str, list[keras.layers.Layer]]]:
     """For each layer that is called once: whose outputs it reads, and who reads its output (None: the caller)."""
     producers: dict[str, list] = {}
     consumers: dict[str, list] = {}
     for nodes in model._nodes_by_depth.values():
         for node in nodes:
             if not node.is_input:
-                sources = [tensor._keras_history.layer for tensor in _flat(node.keras_inputs)]
+                sources = [tensor._keras_history.layer for tensor in tf.nest.flatten(node.keras_inputs)]
                 producers.setdefault(node.outbound_layer.name, []).extend(sources)
                 for source in sources:
                     consumers.setdefault(source.name, []).append(node.outbound_layer)
@@ -109,24 +109,41 @@ def _graph(model: keras.Model) -> tuple[dict[str, list[L.Layer]], dict[str, list
     return producers, consumers
 
 
-def _is_foldable(layer: L.Layer) -> bool:
-    if not is_kind(layer, "batch_norm") or getattr(layer, "batch_statistics", False):
+def _is_foldable(layer: keras.layers.Layer) -> bool:
+    # A normalisation by the statistics of its own input keeps none.
+    if not is_layer_type(layer, "batch_norm") or not hasattr(layer, "moving_mean"):
         return False
     # Keras can normalise along another axis than the channels, which no kernel could take over.
     return not isinstance(layer, L.BatchNormalization) or list(layer.axis) == [len(layer.input_shape) - 1]
 
 
-def _ends_linear(layer: L.Layer) -> bool:
-    kinds = (L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D, PairConvolution2D)
-    return type(layer) in kinds and layer.activation is keras.activations.linear
+# Of exactly these classes: a subclass may use its kernel in another way.
+_FOLDABLE: set[type] = {L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv2D}
 
 
-def _takes_shift(layer: L.Layer | None) -> bool:
+def register_foldable(layer_class: type[keras.layers.Layer]) -> None:
+    """Lets `fold_batch_norm` fold the normalisation behind layers of a class, but not of its subclasses.
+
+    Args:
+        layer_class: a weighted sum whose weights are a kernel, with the output channels last, and a bias, and which
+            has the arguments `use_bias` and `activation`.
+    """
+    _FOLDABLE.add(layer_class)
+
+
+def _takes_scale(layer: keras.layers.Layer) -> bool:
+    """Whether the layer's output can be scaled and shifted by its weights."""
+    return type(layer) in _FOLDABLE and layer.activation is keras.activations.linear
+
+
+def _takes_shift(layer: keras.layers.Layer | None) -> bool:
     """Whether a constant added to the layer's input is a constant added to its output; padding would spoil that."""
-    return type(layer) is L.Dense or (type(layer) in (L.Conv1D, L.Conv2D) and layer.padding == "valid")
+    return layer is not None and (
+        type(layer) is L.Dense or (type(layer) in (L.Conv1D, L.Conv2D) and layer.padding == "valid")
+    )
 
 
-def _weights(layer: L.Layer, plan: _Plan) -> list[np.ndarray]:
+def _weights(layer: keras.layers.Layer, plan: _Plan) -> list[np.ndarray]:
     weights = layer.get_weights()
     for plans, fold in ((plan.before, _fold_before), (plan.after, _fold_after)):
         if layer.name in plans:
@@ -134,7 +151,7 @@ def _weights(layer: L.Layer, plan: _Plan) -> list[np.ndarray]:
     return weights
 
 
-def _scale_and_shift(norm: L.Layer) -> Scale:
+def _scale_and_shift(norm: keras.layers.Layer) -> Scale:
     """The normalisation as `y = scale x + shift`, in float64."""
     mean, variance = (np.asarray(v, np.float64) for v in (norm.moving_mean, norm.moving_variance))
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
@@ -143,7 +160,7 @@ def _scale_and_shift(norm: L.Layer) -> Scale:
     return scale, shift - mean * scale
 
 
-def _fold_after(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
+def _fold_after(layer: keras.layers.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
     scale, shift = norm
     kernel, bias = weights[0], weights[1] if len(weights) > 1 else 0.0
     # A depthwise kernel has its output channels on two axes, (input channel, multiplier).
@@ -151,12 +168,8 @@ def _fold_after(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[
     return [kernel * by_output, bias * scale + shift]
 
 
-def _fold_before(layer: L.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
+def _fold_before(layer: keras.layers.Layer, weights: list[np.ndarray], norm: Scale) -> list[np.ndarray]:
     scale, shift = norm
     kernel, bias = weights[0], weights[1] if len(weights) > 1 else 0.0
     moved = np.einsum("kio,i->o", kernel.reshape(-1, *kernel.shape[-2:]), shift)
     return [kernel * scale[:, None], bias + moved]
-
-
-def _flat(tensors) -> list:
-    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]

@@ -1,4 +1,7 @@
-"""Kinds of layers: the names that composites speak of."""
+"""Types of layers: the names that composites speak of.
+
+A room above brings its own layers in with `egt_tf.lrp.register_rule(layer_class, like=...)`.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,22 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones.feature_transformation import FeatureTransformation
-from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
-from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
-from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
-from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, FlattenMap, MapMean, PairConcat, PrototypeMean
-from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
+from egt_tf.errors import ExplainError
 
 L = keras.layers
-Predicate = Callable[[L.Layer], bool]
+Predicate = Callable[[keras.layers.Layer], bool]
 
 
 def _instance_of(*classes: type) -> Predicate:
     return lambda layer: isinstance(layer, classes)
 
 
-def _is_relu(layer: L.Layer) -> bool:
+def _is_relu(layer: keras.layers.Layer) -> bool:
     plain = isinstance(layer, L.ReLU) and not layer.negative_slope and not layer.threshold
     return plain or (isinstance(layer, L.Activation) and layer.activation is keras.activations.relu)
 
 
-KINDS: dict[str, Predicate] = {
+LAYER_TYPES: dict[str, Predicate] = {
     "dense": _instance_of(L.Dense),
     "convolution": _instance_of(
         L.Conv1D,
@@ -41,9 +39,9 @@ KINDS: dict[str, Predicate] = {
         L.Conv2DTranspose,
         L.Conv3DTranspose,
     ),
-    "batch_norm": _instance_of(L.BatchNormalization, EpisodeBatchNormalization),
+    "batch_norm": _instance_of(L.BatchNormalization),
     "relu": _is_relu,
-    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax, FeatureTransformation),
+    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
     "max_pool": _instance_of(
         L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D
     ),
@@ -55,18 +53,11 @@ KINDS: dict[str, Predicate] = {
         L.GlobalAveragePooling2D,
         L.GlobalAveragePooling3D,
         L.Average,
-        PrototypeMean,
-        MapMean,
     ),
     "add": _instance_of(L.Add),
-    "reduction": _instance_of(AxisMean, AxisSum),
-    "pair_product": _instance_of(PairProduct),
-    "elementwise": _instance_of(Scale, Square),
-    "attended_query": _instance_of(AttendedQuery),
-    "attended_prototype": _instance_of(AttendedPrototypeMean),
     "gate": _instance_of(L.Multiply),
-    "neighbourhood": _instance_of(Neighbourhood),
-    "skip": _instance_of(SkipConcatenate),
+    # A concatenation whose second input skips a level of the network. Keras has no layer that says so.
+    "skip": _instance_of(),
     "route": _instance_of(
         L.InputLayer,
         L.Flatten,
@@ -87,14 +78,6 @@ KINDS: dict[str, Predicate] = {
         L.UpSampling1D,
         L.UpSampling2D,
         L.UpSampling3D,
-        JoinEpisodes,
-        SplitEpisodes,
-        PairConcat,
-        PairSplit,
-        FlattenMap,
-        DropLastAxis,
-        GraphNodes,
-        QueryScores,
     ),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
@@ -104,21 +87,43 @@ KINDS: dict[str, Predicate] = {
 _SIGN_KEEPING = ("max_pool", "mean", "add", "route")
 
 
-def is_kind(layer: L.Layer, kind: str) -> bool:
-    """Whether `layer` is of the kind named `kind` (a key of `KINDS`)."""
-    return KINDS[kind](layer)
+# Layers of other rooms and of users: the class and the type that it is treated like.
+_LIKE: dict[type, str] = {}
 
 
-def ends_in_relu(layer: L.Layer) -> bool:
+def check_layer_type(argument: str, layer_type: str) -> None:
+    """Raises an ExplainError unless `layer_type`, the value of the argument called `argument`, is a layer type."""
+    if layer_type not in LAYER_TYPES:
+        raise ExplainError(f"`{argument}` must be one of {', '.join(LAYER_TYPES)}. Received: {argument}={layer_type!r}")
+
+
+def treat_like(layer_class: type[keras.layers.Layer], layer_type: str) -> None:
+    """Makes layers of a class, and of its subclasses, layers of a type; see `egt_tf.lrp.register_rule`."""
+    check_layer_type("like", layer_type)
+    _LIKE[layer_class] = layer_type
+
+
+def is_layer_type(layer: keras.layers.Layer, layer_type: str) -> bool:
+    """Whether `layer` is of the type named `layer_type` (a key of `LAYER_TYPES`).
+
+    Example:
+        >>> is_layer_type(keras.layers.Flatten(), "route"), is_layer_type(keras.layers.Flatten(), "mean")
+        (True, False)
+    """
+    like = next((_LIKE[base] for base in type(layer).__mro__ if base in _LIKE), None)
+    return like == layer_type or LAYER_TYPES[layer_type](layer)
+
+
+def ends_in_relu(layer: keras.layers.Layer) -> bool:
     """Whether the layer is a ReLU or has one as its own activation."""
-    return is_kind(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu
+    return is_layer_type(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu
 
 
-def output_nonnegative(layer: L.Layer, inputs_nonnegative: tuple[bool, ...]) -> bool:
+def output_nonnegative(layer: keras.layers.Layer, inputs_nonnegative: Sequence[bool]) -> bool:
     """Whether the layer's outputs are known to have no negative values."""
     if ends_in_relu(layer):
         return True
-    return all(inputs_nonnegative) and any(is_kind(layer, kind) for kind in _SIGN_KEEPING)
+    return all(inputs_nonnegative) and any(is_layer_type(layer, layer_type) for layer_type in _SIGN_KEEPING)
 
 
 def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) -> tuple[bool, ...]:

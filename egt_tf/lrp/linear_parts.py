@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.heads.layers import EpisodeBatchNormalization, PairConvolution2D
 
 L = keras.layers
 Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -31,6 +30,11 @@ class LinearPart:
             with two kernels can then be one input with their channels side by side.
         transposed: `(x, kernel, s) -> kernel transposed, applied to s`, where there is a faster way than the derivative
             of `forward`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> part.of(tf.constant([[2.0, 1.0]])).numpy()
+        array([[0.]], dtype=float32)
     """
 
     kernel: tf.Tensor
@@ -56,7 +60,7 @@ class LinearPart:
 
 
 @functools.singledispatch
-def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
+def linear_parts(layer: keras.layers.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
     """Returns the weighted sums that `layer` computes one after the other; for most layers there is one.
 
     Extend it for a layer of your own with `@linear_parts.register`.
@@ -68,6 +72,14 @@ def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
 
     Raises:
         ExplainError: the layer is not known to be a weighted sum.
+
+    Example:
+        >>> dense = keras.layers.Dense(1)
+        >>> x = tf.ones((1, 2))
+        >>> y = dense(x)
+        >>> (part,) = linear_parts(dense, x)
+        >>> np.allclose(part.of(x), y)
+        True
     """
     raise ExplainError(
         f"rules for weighted sums need the linear part of a layer. Received: layer {layer.name!r} of "
@@ -76,43 +88,29 @@ def linear_parts(layer: L.Layer, *inputs: tf.Tensor) -> tuple[LinearPart, ...]:
 
 
 @linear_parts.register(L.Dense)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1), input_axis=-2),)
 
 
 @linear_parts.register(L.Conv1D)
 @linear_parts.register(L.Conv2D)
 @linear_parts.register(L.Conv3D)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
     return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
 
 
-@linear_parts.register(PairConvolution2D)
-def _(layer, pairs, *parts):
-    convolution = _convolution(layer)
-
-    def forward(x, kernel):
-        # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
-        return layer.of_parts(*parts, kernel) if parts and x is pairs else convolution(x, kernel)
-
-    def transposed(x, kernel, s):
-        return LinearPart(kernel, None, convolution).backward(x, kernel, s)
-
-    return (LinearPart(*_weights(layer), forward, input_axis=-2, transposed=transposed),)
-
-
 @linear_parts.register(L.DepthwiseConv1D)
 @linear_parts.register(L.DepthwiseConv2D)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     return (LinearPart(_tensor(layer.depthwise_kernel), _bias(layer), _depthwise_convolution(layer)),)
 
 
 @linear_parts.register(L.SeparableConv1D)
 @linear_parts.register(L.SeparableConv2D)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     depthwise = LinearPart(_tensor(layer.depthwise_kernel), None, _depthwise_convolution(layer))
     pointwise = LinearPart(
@@ -126,7 +124,7 @@ def _(layer, x):
 @linear_parts.register(L.Conv1DTranspose)
 @linear_parts.register(L.Conv2DTranspose)
 @linear_parts.register(L.Conv3DTranspose)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     if set(layer.dilation_rate) != {1}:
         raise ExplainError(
@@ -134,7 +132,7 @@ def _(layer, x):
             f"with dilation_rate={layer.dilation_rate}"
         )
 
-    def forward(x, kernel):
+    def forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         shape = layer.compute_output_shape(x.shape)
         return tf.nn.conv_transpose(
             x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank]
@@ -144,44 +142,31 @@ def _(layer, x):
 
 
 @linear_parts.register(L.BatchNormalization)
-def _(layer, x):
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     # Keras keeps the axes as a list once the layer is built.
     if [axis % len(x.shape) for axis in layer.axis] != [len(x.shape) - 1]:
         raise ExplainError(
             "batch normalisation is explained along the last axis. "
             f"Received: layer {layer.name!r} with axis={list(layer.axis)}"
         )
-    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+    return (normalization_part(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance)),)
 
 
-@linear_parts.register(EpisodeBatchNormalization)
-def _(layer, x):
-    if layer.batch_statistics:
-        return _scale_and_shift(layer, *layer.moments(x))
-    return _scale_and_shift(layer, _tensor(layer.moving_mean), _tensor(layer.moving_variance))
+def normalization_part(layer: keras.layers.Layer, mean: tf.Tensor, variance: tf.Tensor) -> LinearPart:
+    """A normalisation as `y = k x + b`, value by value, with its statistics as constants.
 
-
-def weighted_sum(layer: L.Layer, *inputs: tf.Tensor) -> tf.Tensor:
-    """What `layer` computes of its inputs before its own activation.
-
-    Raises:
-        ExplainError: the layer is not known to be a weighted sum.
+    Args:
+        layer: has `epsilon`, `gamma` and `beta`, each of the latter None if the layer has none.
+        mean: broadcasts to the layer's input.
+        variance: likewise.
     """
-    x = inputs[0]
-    for part in linear_parts(layer, *inputs):
-        x = part.of(x)
-    return x
-
-
-def _scale_and_shift(layer, mean, variance):
-    """`y = k x + b`, value by value: batch normalisation with its statistics as constants."""
     scale = tf.math.rsqrt(variance + layer.epsilon)
     scale = scale if layer.gamma is None else scale * _tensor(layer.gamma)
     shift = -mean * scale if layer.beta is None else _tensor(layer.beta) - mean * scale
-    return (LinearPart(scale, shift, lambda x, kernel: x * kernel, transposed=lambda x, kernel, s: s * kernel),)
+    return LinearPart(scale, shift, lambda x, kernel: x * kernel, transposed=lambda x, kernel, s: s * kernel)
 
 
-def _convolution(layer) -> Forward:
+def _convolution(layer: keras.layers.Layer) -> Forward:
     return lambda x, kernel: tf.nn.convolution(
         x, kernel, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank], layer.dilation_rate
     )
@@ -191,11 +176,12 @@ def _convolution(layer) -> Forward:
 _FEW_CHANNELS = 4
 
 
-def _has_phases(layer: L.Layer, x: tf.Tensor) -> bool:
+def _has_phases(layer: keras.layers.Layer, x: tf.Tensor) -> bool:
     """Whether `_by_phases` is right for the layer, and faster than the derivative of the convolution."""
     stride = layer.strides[0]
     return (
         layer.rank == 2
+        and len(x.shape) == 4
         and stride > 1
         and layer.strides == (stride, stride)
         and layer.dilation_rate == (1, 1)
@@ -223,7 +209,14 @@ def _by_phases(stride: int, padding: str, x: tf.Tensor, kernel: tf.Tensor, s: tf
     return _cut(tf.nn.depth_to_space(phases, stride), x.shape[1:3], (height, width), s.shape[1:3], stride, padding)
 
 
-def _cut(full, sides, kernel_sides, output_sides, stride, padding):
+def _cut(
+    full: tf.Tensor,
+    sides: Sequence[int],
+    kernel_sides: Sequence[int],
+    output_sides: Sequence[int],
+    stride: int,
+    padding: str,
+) -> tf.Tensor:
     """The part of a transposed convolution's full result that is no padding; nothing reaches the last pixels."""
     begins, ends = [], []
     for side, kernel, outputs, rows in zip(sides, kernel_sides, output_sides, full.shape[1:3], strict=True):
@@ -235,14 +228,14 @@ def _cut(full, sides, kernel_sides, output_sides, stride, padding):
     return full[:, begins[0] : begins[0] + sides[0], begins[1] : begins[1] + sides[1]]
 
 
-def _depthwise_convolution(layer) -> Forward:
+def _depthwise_convolution(layer: keras.layers.Layer) -> Forward:
     padding = layer.padding.upper()
     if layer.rank == 2:
         return lambda x, kernel: tf.nn.depthwise_conv2d(
             x, kernel, [1, *layer.strides, 1], padding, "NHWC", layer.dilation_rate
         )
 
-    def of_one_row(x, kernel):
+    def of_one_row(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         # TensorFlow has it for images only, and wants the same stride on both axes.
         y = tf.nn.depthwise_conv2d(
             x[:, None], kernel[None], [1, *2 * layer.strides, 1], padding, "NHWC", (1, *layer.dilation_rate)
@@ -252,7 +245,7 @@ def _depthwise_convolution(layer) -> Forward:
     return of_one_row
 
 
-def _check_convolution(layer):
+def _check_convolution(layer: keras.layers.Layer) -> None:
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
         raise ExplainError(
             "convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
@@ -261,13 +254,13 @@ def _check_convolution(layer):
         )
 
 
-def _weights(layer):
+def _weights(layer: keras.layers.Layer) -> tuple[tf.Tensor, tf.Tensor | None]:
     return _tensor(layer.kernel), _bias(layer)
 
 
-def _bias(layer):
+def _bias(layer: keras.layers.Layer) -> tf.Tensor | None:
     return _tensor(layer.bias) if layer.use_bias else None
 
 
-def _tensor(variable):
+def _tensor(variable: tf.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(variable)

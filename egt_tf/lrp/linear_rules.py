@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
-from egt_tf.lrp.rules import RULES, Rule, divide, guarded_division, stabilize
+from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, guarded_division, stabilize
+
+# Pairs of an input, or None, and a kernel.
+Products = Sequence[tuple[tf.Tensor | None, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +45,42 @@ class Signal:
 
 
 class LinearRule(Rule):
-    """Base of the rules for layers with weights; a subclass says how one weighted sum is shared out."""
+    """Base of the rules for layers with weights; a subclass says how one weighted sum's is redistributed.
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        parts = linear_parts(reverse_state["layer"], *Xs)
-        signals = [Signal(Xs[0], reverse_state["nonnegative"][0], reverse_state["present"][0])]
+    A layer's own activation lies behind its weighted sum. It gets the rule of an activation layer, so that
+    Dense(activation="relu") is Dense and Activation("relu").
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        parts = linear_parts(reverse_state.layer, *Xs)
+        signals = [Signal(Xs[0], reverse_state.nonnegative[0], reverse_state.present[0])]
         for part in parts[:-1]:
             # Of the output of a weighted sum no sign is known.
             signals.append(Signal(part.of(signals[-1].x)))
-        relevance = Rs[0]
+        relevance = _before_activation(reverse_state, lambda: parts[-1].of(signals[-1].x), Ys, Rs)
         for part, signal in reversed(list(zip(parts, signals, strict=True))):
-            relevance = self.share_out(signal, relevance, part)
+            relevance = self.redistribute(signal, relevance, part)
         return [relevance, *[None] * (len(Xs) - 1)]
 
-    def share_out(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         """Relevance of `signal.x`, given that of `forward(x, kernel) + bias`."""
         raise NotImplementedError
+
+
+def _before_activation(
+    state: LayerState, weighted_sum: Callable[[], tf.Tensor], Ys: Tensors, Rs: Tensors
+) -> tf.Tensor | None:
+    """Relevance of a layer's weighted sum, given that of its outputs."""
+    function = getattr(state.layer, "activation", None)
+    if function in (None, keras.activations.linear) or state.rule_for is None:
+        return Rs[0]
+    activation = (
+        function
+        if isinstance(function, keras.layers.Layer)
+        else keras.layers.Activation(function, name=f"{state.layer.name}_activation")
+    )
+    of_activation = LayerState(activation, lambda zs: [function(zs[0])], rule_for=state.rule_for)
+    return state.rule_for(activation).apply([weighted_sum()], Ys, Rs, of_activation)[0]
 
 
 @RULES.register("z")
@@ -65,16 +89,22 @@ class Z(LinearRule):
 
     Args:
         bias: whether the bias takes part in the denominator (and keeps its share).
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Z(bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[-12.,  18.]], dtype=float32)
     """
 
     def __init__(self, bias: bool = True):
         self.bias = bias
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
         return signal.x * part.backward(signal.x, part.kernel, self._divide(relevance, z))
 
-    def _divide(self, relevance, z):
+    def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return guarded_division(relevance, z)
 
 
@@ -85,6 +115,12 @@ class Epsilon(Z):
     Args:
         epsilon: stabiliser, > 0. Published few-shot use: 0.01.
         bias: whether the bias takes part in the denominator (and keeps its share).
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Epsilon(1.0, bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[-6.,  9.]], dtype=float32)
     """
 
     def __init__(self, epsilon: float = 1e-7, bias: bool = True):
@@ -93,7 +129,7 @@ class Epsilon(Z):
             raise ExplainError(f"`epsilon` must be > 0. Received: epsilon={epsilon}")
         self.epsilon = epsilon
 
-    def _divide(self, relevance, z):
+    def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return relevance / stabilize(z, self.epsilon)
 
 
@@ -110,6 +146,12 @@ class AlphaBeta(LinearRule):
         bias: whether the bias takes part in the denominators.
         whole_bias: put the whole bias into both denominators, as innvestigate does.
         stabilizer: added to the denominators with their sign; 0 guards exact zeros only.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> AlphaBeta(2.0, 1.0, bias=False).redistribute(Signal(x), r, part).numpy()
+        array([[12., -6.]], dtype=float32)
     """
 
     def __init__(
@@ -128,7 +170,7 @@ class AlphaBeta(LinearRule):
         self.whole_bias = whole_bias
         self.stabilizer = stabilizer
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         positive, negative = _signs(part.kernel)
         up, down = self._biases(part.bias)
         x_up, x_down = _signal_signs(signal)
@@ -142,7 +184,7 @@ class AlphaBeta(LinearRule):
         result = self.alpha * share(((x_up, positive), (x_down, negative)), up)
         return result - self.beta * share(((x_up, negative), (x_down, positive)), down) if self.beta else result
 
-    def _biases(self, bias):
+    def _biases(self, bias: tf.Tensor | None) -> tuple[tf.Tensor | None, tf.Tensor | None]:
         if not self.bias or bias is None:
             return None, None
         return (bias, bias) if self.whole_bias else _signs(bias)
@@ -155,6 +197,12 @@ class ZPlus(AlphaBeta):
     Args:
         bias: whether the positive part of the bias takes part in the denominators.
         stabilizer: see `AlphaBeta`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> ZPlus(bias=True).redistribute(Signal(x), r, part).numpy()
+        array([[4., 0.]], dtype=float32)
     """
 
     def __init__(self, bias: bool = False, stabilizer: float = 0.0):
@@ -176,6 +224,12 @@ class Gamma(LinearRule):
         bias_in_sign: whether the sign of a unit is that of what the layer computes, bias included. With a bias that
             the denominators leave out (`bias=False`), a unit can then be called firing whose contributions nearly
             cancel, and relevance grows there; False takes the sign of the contributions alone.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Gamma(1.0, bias=False, bias_in_sign=False).redistribute(Signal(x), r, part).numpy()
+        array([[-3.,  9.]], dtype=float32)
     """
 
     def __init__(self, gamma: float = 0.25, bias: bool = True, stabilizer: float = 0.0, bias_in_sign: bool = True):
@@ -186,7 +240,7 @@ class Gamma(LinearRule):
         self.stabilizer = stabilizer
         self.bias_in_sign = bias_in_sign
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         x_up, x_down = _signal_signs(signal)
         up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
         bias_up, bias_down = (None, None)
@@ -208,6 +262,12 @@ class WSquare(LinearRule):
         bias: whether the squared bias takes part in the denominator.
         stabilizer: see `AlphaBeta`.
         padding: whether what a padding layer added gets a share too, as innvestigate has it; that share is lost.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> WSquare().redistribute(Signal(x), r, part).numpy()
+        array([[0.6, 5.4]], dtype=float32)
     """
 
     def __init__(self, bias: bool = False, stabilizer: float = 0.0, padding: bool = False):
@@ -215,7 +275,7 @@ class WSquare(LinearRule):
         self.stabilizer = stabilizer
         self.padding = padding
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         signal = dataclasses.replace(signal, present=None) if self.padding else signal
         kernel = self._shares(part.kernel)
         bias = tf.square(part.bias) if self.bias and part.bias is not None else None
@@ -223,7 +283,7 @@ class WSquare(LinearRule):
         share = part.backward(signal.x, kernel, divide(relevance, z, self.stabilizer, one_sign=True))
         return share if signal.present is None else share * tf.cast(signal.present, share.dtype)
 
-    def _shares(self, kernel):
+    def _shares(self, kernel: tf.Tensor) -> tf.Tensor:
         return tf.square(kernel)
 
 
@@ -234,12 +294,18 @@ class Flat(WSquare):
     Args:
         stabilizer: see `AlphaBeta`.
         padding: see `WSquare`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Flat().redistribute(Signal(x), r, part).numpy()
+        array([[3., 3.]], dtype=float32)
     """
 
     def __init__(self, stabilizer: float = 0.0, padding: bool = False):
         super().__init__(bias=False, stabilizer=stabilizer, padding=padding)
 
-    def _shares(self, kernel):
+    def _shares(self, kernel: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(kernel)
 
 
@@ -251,16 +317,22 @@ class Bounded(LinearRule):
         low: smallest possible input (below or at 0), a number or one for each channel.
         high: largest possible input.
         stabilizer: see `AlphaBeta`.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> Bounded(0.0, 4.0).redistribute(Signal(x), r, part).numpy()
+        array([[1.0909091, 4.909091 ]], dtype=float32)
     """
 
     def __init__(
         self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0, stabilizer: float = 0.0
     ):
         # Lists would make rules unhashable, and JSON has no tuples.
-        self.low, self.high = (tuple(map(float, bound)) if np.ndim(bound) else float(bound) for bound in (low, high))
+        self.low, self.high = _as_bound(low), _as_bound(high)
         self.stabilizer = stabilizer
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         low, high = (signal.everywhere(bound) for bound in (self.low, self.high))
         positive, negative = _signs(part.kernel)
         products = ((signal.x, part.kernel), (-low, positive), (-high, negative))
@@ -282,13 +354,19 @@ class AlphaBetaX(LinearRule):
         innvestigate's presets use alpha (2, 0) and beta (1, 0) for batch normalisation. Its own version weighs
         `r(x-, w-)` by beta[1] and gives it the negative bias; this one by alpha[1], with the positive bias. For these
         numbers both are the same.
+
+    Example:
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
+        >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
+        >>> AlphaBetaX().redistribute(Signal(x), r, part).numpy()
+        array([[ 8., -6.]], dtype=float32)
     """
 
     def __init__(self, alpha: Sequence[float] = (2.0, 0.0), beta: Sequence[float] = (1.0, 0.0)):
         self.alpha = tuple(alpha)
         self.beta = tuple(beta)
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         (x_up, x_down), (up, down) = _signs(signal.x), _signs(part.kernel)
         bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
         terms = (
@@ -311,9 +389,14 @@ class Magnitude(LinearRule):
     """`R |x w| / (|x w| + |b|)`, value by value: what the published CAN code does to batch normalisation.
 
     For layers that scale and shift each value; exact zeros of the denominator are guarded.
+
+    Example:
+        >>> part = LinearPart(tf.constant([2.0, 1.0]), tf.constant([-2.0, 0.0]), tf.multiply)
+        >>> Magnitude().redistribute(Signal(tf.ones((1, 2))), tf.ones((1, 2)), part).numpy()
+        array([[0.5, 1. ]], dtype=float32)
     """
 
-    def share_out(self, signal, relevance, part):
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         contribution = tf.abs(part.forward(signal.x, part.kernel))
         noise = tf.zeros_like(contribution) if part.bias is None else tf.abs(part.bias)
         return relevance * tf.math.divide_no_nan(contribution, contribution + noise)
@@ -328,34 +411,50 @@ class InnvestigateBatchNorm(Rule):
 
     Args:
         rule: the rule for the scaling layer, or its configuration.
+
+    Example:
+        >>> InnvestigateBatchNorm(Z())
+        InnvestigateBatchNorm(rule={'name': 'z', 'bias': True})
     """
 
     def __init__(self, rule: LinearRule | dict[str, Any]):
         self.rule = RULES.get(rule)
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        layer = reverse_state["layer"]
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        layer = reverse_state.layer
         scale = tf.math.rsqrt(tf.square(tf.convert_to_tensor(layer.moving_variance)) + layer.epsilon)
         kernel = scale if layer.gamma is None else scale * layer.gamma
         bias = -layer.moving_mean * scale + (0.0 if layer.beta is None else layer.beta)
         part = LinearPart(kernel, bias, lambda x, k: x * k)
-        return [self.rule.share_out(Signal(Xs[0], reverse_state["nonnegative"][0]), Rs[0], part)]
+        return [self.rule.redistribute(Signal(Xs[0], reverse_state.nonnegative[0]), Rs[0], part)]
 
 
-def _signs(x):
+def _as_bound(bound: float | Sequence[float]) -> float | tuple[float, ...]:
+    values = np.asarray(bound, np.float64)
+    return tuple(values.tolist()) if values.ndim else float(values)
+
+
+def _signs(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.maximum(x, 0), tf.minimum(x, 0)
 
 
-def _signal_signs(signal):
+def _signal_signs(signal: Signal) -> tuple[tf.Tensor, tf.Tensor | None]:
     """x+ and x-; where the graph says x >= 0 there is no x-, and half of the work is not done."""
     return (signal.x, None) if signal.nonnegative else _signs(signal.x)
 
 
-def _add_bias(z, bias):
+def _add_bias(z: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
     return z if bias is None else z + bias
 
 
-def _share_products(part, products, bias, relevance, stabilizer, one_sign):
+def _share_products(
+    part: LinearPart,
+    products: Products,
+    bias: tf.Tensor | None,
+    relevance: tf.Tensor,
+    stabilizer: float,
+    one_sign: bool,
+) -> tf.Tensor:
     """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
     products = _side_by_side(part, [(x, kernel) for x, kernel in products if x is not None])
     z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
@@ -365,7 +464,7 @@ def _share_products(part, products, bias, relevance, stabilizer, one_sign):
     return tf.add_n([share for both in shares for share in _apart(both, width)])
 
 
-def _side_by_side(part, products):
+def _side_by_side(part: LinearPart, products: Products) -> Products:
     """The pairs as one with all their channels: a transposed convolution to 3 channels costs as much as to 6."""
     if part.input_axis is None or len(products) == 1:
         return products
@@ -373,6 +472,6 @@ def _side_by_side(part, products):
     return [(tf.concat(xs, axis=-1), tf.concat(kernels, axis=part.input_axis))]
 
 
-def _apart(share, width):
+def _apart(share: tf.Tensor, width: int | None) -> list[tf.Tensor]:
     """Undoes `_side_by_side` for what belongs to the inputs."""
     return [share] if width is None or width == share.shape[-1] else tf.split(share, share.shape[-1] // width, axis=-1)

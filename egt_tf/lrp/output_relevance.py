@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# The published code's stabiliser, in the start relevance and in every epsilon rule.
-PUBLISHED_EPSILON = 0.01
+from egt_tf.lrp.rules import PUBLISHED_EPSILON
 
 
 def log_odds(probabilities: tf.Tensor, epsilon: float = PUBLISHED_EPSILON, beta: float | None = None) -> tf.Tensor:
-    """Start relevance `R = log(beta (p + epsilon) / (1 + epsilon - p))`.
+    """Relevance of the output, `R = log(beta (p + epsilon) / (1 + epsilon - p))`.
 
     Zero (nearly) for a class at chance, positive above, negative below; every class of every query has its own.
 
@@ -24,6 +23,10 @@ def log_odds(probabilities: tf.Tensor, epsilon: float = PUBLISHED_EPSILON, beta:
     Notes:
         The published code has beta = 4 at any number of ways; at 5 ways this is the default.
         Source: Sun et al., ICPR 2020.
+
+    Example:
+        >>> log_odds(tf.constant([0.5, 0.25, 0.25, 0.0, 0.0])).numpy().round(2)
+        array([ 1.39,  0.31,  0.31, -3.23, -3.23], dtype=float32)
     """
     if beta is None:
         beta = tf.cast(tf.shape(probabilities)[-1] - 1, probabilities.dtype)

@@ -15,32 +15,30 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.heads.layers import PairConcat, PrototypeMean
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.rules import RULES, Mask, Route, Rule, Share
+from egt_tf.lrp.rules import RULES, Derivative, LayerState, Mask, Rule, Share, Tensors
 
 # From the inputs, the outputs and what arrives at the outputs to what arrives at the inputs.
-Derivative = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor], list[tf.Tensor | None]]
+Transposed = Callable[[Tensors, tf.Tensor, tf.Tensor], list[tf.Tensor | None]]
 
 
 def with_plain_operations(composite: Composite) -> Composite:
     """A composite that gives the same relevance by plain operations, for the layers of this package's models."""
-    return Composite(
-        [dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries], composite.name
-    )
+    entries = [dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries]
+    return Composite(entries, composite.name, composite.convention)
 
 
 def _plain(rule: Rule) -> Rule:
     if isinstance(rule, Mask):
         return PlainMask()
-    return PlainDerivative(rule) if isinstance(rule, (Route, Share)) else rule
+    return PlainDerivative(rule) if isinstance(rule, (Derivative, Share)) else rule
 
 
 @RULES.register("plain_mask")
 class PlainMask(Mask):
     """`Mask`, as a comparison and a choice."""
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return [tf.where(Ys[0] > 0, Rs[0], tf.zeros_like(Rs[0]))]
 
 
@@ -57,63 +55,51 @@ class PlainDerivative(Rule):
     def __init__(self, rule: Rule | dict[str, Any]):
         self.rule = RULES.get(rule)
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        derivative = plain_derivative(reverse_state["layer"])
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        derivative = plain_derivative(reverse_state.layer)
         if derivative is not None:
-            reverse_state = {**reverse_state, "call": _differentiable(reverse_state["call"], derivative)}
+            call = _differentiable(reverse_state.call, derivative)
+            reverse_state = dataclasses.replace(reverse_state, call=call)
         return self.rule.apply(Xs, Ys, Rs, reverse_state)
 
 
-def _differentiable(call, derivative: Derivative):
+def _differentiable(call: Callable[[Tensors], Tensors], derivative: Transposed) -> Callable[[Tensors], Tensors]:
     """`call` of one output, with another derivative."""
 
     @tf.custom_gradient
-    def with_derivative(*xs):
+    def with_derivative(*xs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor | None]]]:
         (y,) = call(xs)
         return y, lambda upstream: derivative(xs, y, upstream)
 
     return lambda xs: [with_derivative(*xs)]
 
 
-def plain_derivative(layer: keras.layers.Layer) -> Derivative | None:
-    """The transposed derivative of a layer in plain operations; None where it is not known here."""
-    for kind, derivative in _DERIVATIVES:
-        if isinstance(layer, kind):
-            return functools.partial(derivative, layer)
+@functools.singledispatch
+def plain_derivative(layer: keras.layers.Layer) -> Transposed | None:
+    """The transposed derivative of a layer in plain operations; None where it is not known.
+
+    Extend it for a layer of your own with `@plain_derivative.register`: return a function of the inputs, the output
+    and what arrives at the output that gives what arrives at each input.
+    """
     return None
 
 
-def _of_pairs(layer, xs, y, upstream):
-    of_prototypes, of_queries = tf.split(upstream, 2, axis=-1)
-    return [tf.reduce_sum(of_prototypes, axis=1), tf.reduce_sum(of_queries, axis=2)]
+@plain_derivative.register(keras.layers.Add)
+def _(layer: keras.layers.Layer) -> Transposed:
+    return lambda xs, y, upstream: len(xs) * [upstream]
 
 
-def _of_prototypes(layer, xs, y, upstream):
-    features, labels = xs
-    labels = tf.cast(labels, features.dtype)
-    shares = tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=1, keepdims=True))
-    flat = tf.reshape(upstream, tf.concat([tf.shape(upstream)[:2], [-1]], axis=0))
-    # Labels are given: nothing is asked about them.
-    return [tf.reshape(tf.matmul(shares, flat), tf.shape(features)), None]
+@plain_derivative.register(keras.layers.MaxPooling2D)
+def _(layer: keras.layers.MaxPooling2D) -> Transposed:
+    def transposed(xs: Tensors, y: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor | None]:
+        (x,) = xs
+        # Behind the leading axes, of which there may be several.
+        maps, maxima, arriving = (
+            tf.reshape(z, [-1, *z.shape[-3:]]) for z in (x, y, tf.ensure_shape(upstream, y.shape))
+        )
+        return [tf.reshape(_to_winners(maps, maxima, arriving, layer), tf.shape(x))]
 
-
-def _of_sum(layer, xs, y, upstream):
-    return len(xs) * [upstream]
-
-
-def _of_max_pooling(layer, xs, y, upstream):
-    (x,) = xs
-    # Behind the leading axes, of which there may be several.
-    maps, maxima, arriving = (tf.reshape(z, [-1, *z.shape[-3:]]) for z in (x, y, tf.ensure_shape(upstream, y.shape)))
-    return [tf.reshape(_to_winners(maps, maxima, arriving, layer), tf.shape(x))]
-
-
-_DERIVATIVES = (
-    (PairConcat, _of_pairs),
-    (PrototypeMean, _of_prototypes),
-    (keras.layers.Add, _of_sum),
-    (keras.layers.MaxPooling2D, _of_max_pooling),
-)
+    return transposed
 
 
 # === Max-pooling ===
@@ -140,7 +126,7 @@ def _to_winners(x: tf.Tensor, y: tf.Tensor, arriving: tf.Tensor, layer: keras.la
     return total[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]]
 
 
-def _borders(x, y, layer) -> tuple[list[int], list[int]]:
+def _borders(x: tf.Tensor, y: tf.Tensor, layer: keras.layers.MaxPooling2D) -> tuple[list[int], list[int]]:
     """Rows and columns that padding puts before and behind the input, so that every window lies inside."""
     before, after = [], []
     for axis in (0, 1):
@@ -151,7 +137,7 @@ def _borders(x, y, layer) -> tuple[list[int], list[int]]:
     return before, after
 
 
-def _every(padded, offset, y, layer):
+def _every(padded: tf.Tensor, offset: tuple[int, int], y: tf.Tensor, layer: keras.layers.MaxPooling2D) -> tf.Tensor:
     """The value at `offset` of each window."""
     (top, left), (down, across) = offset, layer.strides
     return padded[
@@ -159,7 +145,9 @@ def _every(padded, offset, y, layer):
     ]
 
 
-def _put_back(values, offset, padded, layer):
+def _put_back(
+    values: tf.Tensor, offset: tuple[int, int], padded: tf.Tensor, layer: keras.layers.MaxPooling2D
+) -> tf.Tensor:
     """Undoes `_every`: zeros in all other places."""
     for axis in (1, 2):
         step, length = layer.strides[axis - 1], padded.shape[axis]
@@ -173,5 +161,5 @@ def _put_back(values, offset, padded, layer):
     return values
 
 
-def _on_axis(axis, axes, before, after):
+def _on_axis(axis: int, axes: int, before: int, after: int) -> list[list[int]]:
     return [[before, after] if each == axis else [0, 0] for each in range(axes)]

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from egt_tf.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from egt_tf.heads.lrp_rules import (
-    AttendedFraction,
-    AttentionGate,
-    Fraction,
-    NeighbourhoodShare,
-    RouteWithout,
-    ShareProduct,
-)
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.linear_rules import (
     AlphaBeta,
@@ -28,14 +19,23 @@ from egt_tf.lrp.linear_rules import (
     Z,
     ZPlus,
 )
-from egt_tf.lrp.output_relevance import PUBLISHED_EPSILON
-from egt_tf.lrp.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
+from egt_tf.lrp.rules import (
+    PUBLISHED_EPSILON,
+    ZENNIT_STABILIZER,
+    Derivative,
+    Gate,
+    Mask,
+    Pass,
+    RouteWithout,
+    Rule,
+    Share,
+    ShareSum,
+)
 from egt_tf.registry import Registry
+from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD
 
 COMPOSITES = Registry("composite")
 
-# zennit's, in every denominator.
-ZENNIT_STABILIZER = 1e-6
 # Black and white after the normalisation by ImageNet's mean and standard deviation, channel by channel.
 DARKEST = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
@@ -43,57 +43,36 @@ BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_
 Bound = float | Sequence[float]
 
 
-def similarity_entries(epsilon: float, query: float = 0.5, prototype: float = 0.5) -> tuple[Entry, ...]:
-    """Entries for the layers of heads that compare pooled maps (cross attention, prototypes, cosines).
-
-    Args:
-        epsilon: stabiliser of their sums and means.
-        query: part of a product's relevance that goes to the query.
-        prototype: part that goes to the prototype; conserving if both add up to 1.
-    """
-    return (
-        Entry(Fraction(epsilon), kind="reduction"),
-        Entry(ShareProduct(query, prototype), kind="pair_product"),
-        Entry(Pass(), kind="elementwise"),
-        Entry(AttentionGate(), kind="attended_query"),
-        Entry(AttendedFraction(epsilon), kind="attended_prototype"),
-    )
-
-
-def structural_entries(
-    max_pool: Rule = Share(), relu: Rule = Mask(), neighbourhood: Rule = NeighbourhoodShare()
-) -> tuple[Entry, ...]:
+def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[Entry, ...]:
     """Entries for layers without weights, which every composite ends with.
 
     Args:
-        max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Route()`.
+        max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Derivative()`.
         relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
-        neighbourhood: for nodes of a graph beside the mean of their neighbours.
     """
     return (
-        Entry(relu, kind="relu"),
-        Entry(Pass(), kind="activation"),
-        Entry(max_pool, kind="max_pool"),
-        Entry(Share(), kind="mean"),
-        Entry(Gate(), kind="gate"),
-        Entry(neighbourhood, kind="neighbourhood"),
-        Entry(Route(), kind="route"),
+        Entry(relu, layer_type="relu"),
+        Entry(Pass(), layer_type="activation"),
+        Entry(max_pool, layer_type="max_pool"),
+        Entry(Share(), layer_type="mean"),
+        Entry(Gate(), layer_type="gate"),
+        Entry(Derivative(), layer_type="route"),
     )
 
 
 def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bool = True) -> Composite:
-    skip = () if skip_relevance else (Entry(RouteWithout((1,)), kind="skip"),)
+    skip = () if skip_relevance else (Entry(RouteWithout((1,)), layer_type="skip"),)
     return Composite(
         (
             *skip,
-            Entry(convolution, kind="convolution"),
-            Entry(Epsilon(PUBLISHED_EPSILON, bias=False), kind="dense"),
-            Entry(batch_norm, kind="batch_norm"),
-            Entry(ShareSum(PUBLISHED_EPSILON), kind="add"),
-            *similarity_entries(PUBLISHED_EPSILON, 1.0, 1.0),
+            Entry(convolution, layer_type="convolution"),
+            Entry(Epsilon(PUBLISHED_EPSILON, bias=False), layer_type="dense"),
+            Entry(batch_norm, layer_type="batch_norm"),
+            Entry(ShareSum(PUBLISHED_EPSILON), layer_type="add"),
             *structural_entries(),
         ),
         name,
+        convention="published",
     )
 
 
@@ -127,15 +106,15 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
     return Composite(
         (
             *first,
-            Entry(convolution, kind="convolution"),
-            Entry(Epsilon(epsilon, bias), kind="dense"),
-            Entry(Epsilon(epsilon, bias), kind="batch_norm"),
-            Entry(ShareSum(ZENNIT_STABILIZER), kind="add"),
-            Entry(Share(ZENNIT_STABILIZER), kind="mean"),
-            *similarity_entries(ZENNIT_STABILIZER),
-            *structural_entries(Route(), Pass(), NeighbourhoodShare(ZENNIT_STABILIZER, exact_identity=True)),
+            Entry(convolution, layer_type="convolution"),
+            Entry(Epsilon(epsilon, bias), layer_type="dense"),
+            Entry(Epsilon(epsilon, bias), layer_type="batch_norm"),
+            Entry(ShareSum(ZENNIT_STABILIZER), layer_type="add"),
+            Entry(Share(ZENNIT_STABILIZER), layer_type="mean"),
+            *structural_entries(Derivative(), Pass()),
         ),
         name,
+        convention="zennit",
     )
 
 
@@ -158,7 +137,7 @@ def epsilon_plus(bias: bool = True) -> Composite:
 @COMPOSITES.register("epsilon_gamma_box")
 def epsilon_gamma_box(low: Bound = DARKEST, high: Bound = BRIGHTEST, bias: bool = True) -> Composite:
     """First convolution z^B between black and white, other convolutions gamma 0.25, dense epsilon."""
-    first = Entry(Bounded(low, high, ZENNIT_STABILIZER), kind="convolution", first=True)
+    first = Entry(Bounded(low, high, ZENNIT_STABILIZER), layer_type="convolution", first=True)
     convolution = Gamma(0.25, bias, ZENNIT_STABILIZER, bias_in_sign=bias)
     return _zennit((first,), convolution, bias, ZENNIT_STABILIZER, "epsilon_gamma_box")
 
@@ -166,7 +145,9 @@ def epsilon_gamma_box(low: Bound = DARKEST, high: Bound = BRIGHTEST, bias: bool 
 @COMPOSITES.register("epsilon_alpha2_beta1_flat")
 def epsilon_alpha2_beta1_flat(bias: bool = True) -> Composite:
     """First layer flat, convolutions alpha 2 beta 1, dense epsilon."""
-    first = [Entry(Flat(ZENNIT_STABILIZER), kind=kind, first=True) for kind in ("convolution", "dense")]
+    first = [
+        Entry(Flat(ZENNIT_STABILIZER), layer_type=layer_type, first=True) for layer_type in ("convolution", "dense")
+    ]
     rule = AlphaBeta(2.0, 1.0, bias, stabilizer=ZENNIT_STABILIZER)
     return _zennit(first, rule, bias, ZENNIT_STABILIZER, "epsilon_alpha2_beta1_flat")
 
@@ -177,98 +158,80 @@ def _innvestigate(
     convolution: Rule,
     batch_norm: LinearRule,
     innvestigate_batch_norm: bool,
-    first: Sequence[Entry] = (),
+    first: Rule | None = None,
 ) -> Composite:
     """innvestigate guards exact zeros in sums and means and moves relevance through max-pooling by the gradient.
 
     Relevance passes its activations unchanged.
     """
+    weighted_sums = ("dense", "convolution")
+    firsts = () if first is None else [Entry(first, layer_type=each, first=True) for each in weighted_sums]
     norm = InnvestigateBatchNorm(batch_norm) if innvestigate_batch_norm else batch_norm
     return Composite(
         (
-            *first,
-            Entry(dense, kind="dense"),
-            Entry(convolution, kind="convolution"),
-            Entry(norm, kind="batch_norm"),
-            Entry(Share(), kind="add"),
-            *similarity_entries(0.0),
-            *structural_entries(Route(), Pass(), NeighbourhoodShare(0.0, exact_identity=True)),
+            *firsts,
+            Entry(dense, layer_type="dense"),
+            Entry(convolution, layer_type="convolution"),
+            Entry(norm, layer_type="batch_norm"),
+            Entry(Share(), layer_type="add"),
+            *structural_entries(Derivative(), Pass()),
         ),
         name,
+        convention="innvestigate",
     )
-
-
-def _same_everywhere(name: str, rule: LinearRule, innvestigate_batch_norm: bool) -> Composite:
-    return _innvestigate(name, rule, rule, rule, innvestigate_batch_norm)
-
-
-@COMPOSITES.register("lrp.z")
-def lrp_z(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.z: the plain rule for every layer with weights."""
-    return _same_everywhere("lrp.z", Z(), innvestigate_batch_norm)
 
 
 @COMPOSITES.register("lrp.epsilon")
 def lrp_epsilon(epsilon: float = 1e-7, innvestigate_batch_norm: bool = False) -> Composite:
     """innvestigate's lrp.epsilon: the epsilon rule for every layer with weights."""
-    return _same_everywhere("lrp.epsilon", Epsilon(epsilon), innvestigate_batch_norm)
+    return _innvestigate("lrp.epsilon", *3 * (Epsilon(epsilon),), innvestigate_batch_norm)
 
 
-@COMPOSITES.register("lrp.w_square")
-def lrp_w_square(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.w_square: the squared weights for every layer with weights."""
-    return _same_everywhere("lrp.w_square", WSquare(padding=True), innvestigate_batch_norm)
+def _register(name: str, summary: str, factory: Callable[..., Composite]) -> None:
+    factory.__doc__ = f"innvestigate's {summary}."
+    COMPOSITES.register(name)(factory)
 
 
-@COMPOSITES.register("lrp.flat")
-def lrp_flat(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.flat: equal shares for every layer with weights."""
-    return _same_everywhere("lrp.flat", Flat(padding=True), innvestigate_batch_norm)
+def _same_everywhere(name: str, rule: LinearRule) -> Callable[..., Composite]:
+    def composite(innvestigate_batch_norm: bool = False) -> Composite:
+        return _innvestigate(name, rule, rule, rule, innvestigate_batch_norm)
+
+    return composite
 
 
-@COMPOSITES.register("lrp.z_plus")
-def lrp_z_plus(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.z_plus: positive contributions alone, without biases."""
-    return _same_everywhere("lrp.z_plus", ZPlus(), innvestigate_batch_norm)
+for _name, _rule, _summary in (
+    ("lrp.z", Z(), "the plain rule for every layer with weights"),
+    ("lrp.w_square", WSquare(padding=True), "the squared weights for every layer with weights"),
+    ("lrp.flat", Flat(padding=True), "equal shares for every layer with weights"),
+    ("lrp.z_plus", ZPlus(), "positive contributions alone, without biases"),
+    (
+        "lrp.alpha_1_beta_0",
+        AlphaBeta(1.0, 0.0, whole_bias=True),
+        "positive contributions alone, the whole bias in the denominators",
+    ),
+    (
+        "lrp.alpha_2_beta_1",
+        AlphaBeta(2.0, 1.0, whole_bias=True),
+        "positive and negative contributions apart, the whole bias in each",
+    ),
+):
+    _register(_name, f"{_name}: {_summary}", _same_everywhere(_name, _rule))
 
 
-@COMPOSITES.register("lrp.alpha_1_beta_0")
-def lrp_alpha_1_beta_0(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.alpha_1_beta_0: positive contributions alone, the whole bias in the denominators."""
-    return _same_everywhere("lrp.alpha_1_beta_0", AlphaBeta(1.0, 0.0, whole_bias=True), innvestigate_batch_norm)
-
-
-@COMPOSITES.register("lrp.alpha_2_beta_1")
-def lrp_alpha_2_beta_1(innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's lrp.alpha_2_beta_1: positive and negative contributions apart, the whole bias in each."""
-    return _same_everywhere("lrp.alpha_2_beta_1", AlphaBeta(2.0, 1.0, whole_bias=True), innvestigate_batch_norm)
-
-
-def _preset(name: str, alpha: float, epsilon: float, innvestigate_batch_norm: bool, flat: bool) -> Composite:
-    first = [Entry(Flat(padding=True), kind=kind, first=True) for kind in ("dense", "convolution")] if flat else ()
+def _preset(name: str, alpha: float, first: Rule | None) -> Callable[..., Composite]:
     convolution = AlphaBeta(alpha, alpha - 1.0, whole_bias=True)
-    return _innvestigate(name, Epsilon(epsilon), convolution, AlphaBetaX(), innvestigate_batch_norm, first)
+
+    def composite(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
+        return _innvestigate(name, Epsilon(epsilon), convolution, AlphaBetaX(), innvestigate_batch_norm, first)
+
+    return composite
 
 
-@COMPOSITES.register("lrp.sequential_preset_a")
-def lrp_sequential_preset_a(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's preset A: dense epsilon 0.1, convolution alpha 1 beta 0."""
-    return _preset("lrp.sequential_preset_a", 1.0, epsilon, innvestigate_batch_norm, flat=False)
-
-
-@COMPOSITES.register("lrp.sequential_preset_b")
-def lrp_sequential_preset_b(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's preset B: dense epsilon 0.1, convolution alpha 2 beta 1."""
-    return _preset("lrp.sequential_preset_b", 2.0, epsilon, innvestigate_batch_norm, flat=False)
-
-
-@COMPOSITES.register("lrp.sequential_preset_a_flat")
-def lrp_sequential_preset_a_flat(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's preset A with equal shares in the first layer."""
-    return _preset("lrp.sequential_preset_a_flat", 1.0, epsilon, innvestigate_batch_norm, flat=True)
-
-
-@COMPOSITES.register("lrp.sequential_preset_b_flat")
-def lrp_sequential_preset_b_flat(epsilon: float = 0.1, innvestigate_batch_norm: bool = False) -> Composite:
-    """innvestigate's preset B with equal shares in the first layer."""
-    return _preset("lrp.sequential_preset_b_flat", 2.0, epsilon, innvestigate_batch_norm, flat=True)
+for _letter, _alpha, _flat, _summary in (
+    ("a", 1.0, False, "preset A: dense epsilon 0.1, convolution alpha 1 beta 0"),
+    ("b", 2.0, False, "preset B: dense epsilon 0.1, convolution alpha 2 beta 1"),
+    ("a_flat", 1.0, True, "preset A with equal shares in the first layer"),
+    ("b_flat", 2.0, True, "preset B with equal shares in the first layer"),
+):
+    _name = f"lrp.sequential_preset_{_letter}"
+    _register(_name, _summary, _preset(_name, _alpha, Flat(padding=True) if _flat else None))

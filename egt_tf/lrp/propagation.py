@@ -9,49 +9,52 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.layer_types import is_kind, output_nonnegative
-from egt_tf.lrp.linear_parts import weighted_sum
-from egt_tf.lrp.linear_rules import LinearRule
+from egt_tf.lrp.layer_types import is_layer_type, output_nonnegative
+from egt_tf.lrp.rules import LayerState, Tensors
 from egt_tf.tensors import widen
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class LayerCall:
     """One call of one layer.
 
     Attributes:
-        layer: the Keras layer.
+        state: the layer, and what the graph says of its inputs.
         inputs: its input tensors.
         outputs: its output tensors.
-        nonnegative: for each input, whether it is known to have no negative values.
-        present: for each input, 1 where it is a value and 0 where it is padding, of a shape that broadcasts to the
-            input's; None where a padding layer did not make it. Rules that share relevance out without looking at the
-            values (flat, w^2, z^B) would else give a share to the padding, which is lost.
         first: whether every input is the model's input, as it is or reshaped, padded or cropped.
-        call: runs the layer again on other inputs.
     """
 
-    layer: keras.layers.Layer
+    state: LayerState
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
-    nonnegative: tuple[bool, ...]
-    present: tuple[tf.Tensor | None, ...]
     first: bool
-    call: Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]
+
+    @property
+    def layer(self) -> keras.layers.Layer:
+        """The Keras layer."""
+        return self.state.layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """A recorded forward pass: its steps in order, its inputs and its outputs, and the names of the inputs."""
+    """A recorded forward pass.
 
-    steps: tuple[Step, ...]
+    Attributes:
+        calls: the calls of its layers in order.
+        inputs: its input tensors.
+        outputs: its output tensors.
+        input_names: the names of the inputs.
+    """
+
+    calls: tuple[LayerCall, ...]
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
     input_names: tuple[str, ...] = ()
@@ -64,26 +67,26 @@ class Trace:
         """
         if layer_name in self.input_names:
             return self.inputs[self.input_names.index(layer_name)]
-        for step in self.steps:
-            if step.layer.name == layer_name:
-                return step.outputs[0]
+        for call in self.calls:
+            if call.layer.name == layer_name:
+                return call.outputs[0]
         raise ExplainError(
             f"the layer must have been called. Received: {layer_name!r}; "
-            f"called were: {', '.join(step.layer.name for step in self.steps)}"
+            f"called were: {', '.join(call.layer.name for call in self.calls)}"
         )
 
     def detached(self) -> Trace:
         """The same values as constants: no gradient flows through what is computed from them."""
         constants: dict[int, tf.Tensor] = {}
 
-        def detach(tensors):
+        def detach(tensors: Tensors) -> tuple[tf.Tensor, ...]:
             return tuple(constants.setdefault(id(x), tf.stop_gradient(x)) for x in tensors)
 
         inputs = detach(self.inputs)
-        steps = tuple(
-            dataclasses.replace(step, inputs=detach(step.inputs), outputs=detach(step.outputs)) for step in self.steps
+        calls = tuple(
+            dataclasses.replace(call, inputs=detach(call.inputs), outputs=detach(call.outputs)) for call in self.calls
         )
-        return Trace(steps, inputs, detach(self.outputs), self.input_names)
+        return Trace(calls, inputs, detach(self.outputs), self.input_names)
 
 
 def record(
@@ -103,69 +106,65 @@ def record(
 
     Raises:
         ExplainError: the model is no graph of layers, or the number of inputs is wrong.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="scores")])
+        >>> trace = record(model, [tf.ones((1, 2))])
+        >>> trace.output_of("scores").shape
+        TensorShape([1, 3])
     """
     recorder = _Recorder(training)
     inputs = tuple(tf.identity(x) for x in inputs)
     outputs = recorder.run(model, inputs, _Known(nonnegative, raw))
-    return Trace(tuple(recorder.steps), inputs, outputs, tuple(model.input_names))
+    return Trace(tuple(recorder.calls), inputs, outputs, tuple(model.input_names))
 
 
 def reverse(
     trace: Trace,
-    start: tf.Tensor,
+    output_relevance: tf.Tensor,
     composite: Composite,
-    at: Sequence[tf.Tensor] | None = None,
-    of: tf.Tensor | None = None,
+    targets: Sequence[tf.Tensor] | None = None,
+    source: tf.Tensor | None = None,
 ) -> list[tf.Tensor]:
     """Takes relevance from one tensor of a recorded pass back to others.
 
     Args:
         trace: the recorded pass.
-        start: relevance of the tensor `of`, of its shape.
+        output_relevance: relevance of the tensor `source`, of its shape.
         composite: gives each layer its rule.
-        at: tensors of the trace whose relevance is wanted; its inputs by default.
-        of: where the relevance starts; the first output by default.
+        targets: tensors of the trace whose relevance is wanted; its inputs by default.
+        source: where the relevance starts; the first output by default.
 
     Returns:
-        One relevance for each tensor of `at`, of its shape; zeros where none arrives.
+        One relevance for each tensor of `targets`, of its shape; zeros where none arrives.
 
     Raises:
         ExplainError: the composite has no rule for a layer.
+
+    Example:
+        >>> from egt_tf.lrp.presets import COMPOSITES
+        >>> add = keras.layers.Add()
+        >>> a, b = keras.Input((1,)), keras.Input((1,))
+        >>> trace = record(keras.Model([a, b], add([a, b])), [tf.constant([[1.0]]), tf.constant([[3.0]])])
+        >>> [float(r) for r in reverse(trace, tf.constant([[8.0]]), COMPOSITES.get("lrp.z"))]
+        [2.0, 6.0]
     """
-    wanted = trace.inputs if at is None else at
-    relevance: dict[int, tf.Tensor] = {id(trace.outputs[0] if of is None else of): widen(start)}
-    for step in reversed(trace.steps):
-        if not any(id(y) in relevance for y in step.outputs):
+    targets = trace.inputs if targets is None else targets
+    source = trace.outputs[0] if source is None else source
+    relevance: dict[int, tf.Tensor] = {id(source): widen(output_relevance)}
+    for call in reversed(trace.calls):
+        if not any(id(y) in relevance for y in call.outputs):
             continue
         # Rules divide by sums that can be tiny, so they never work in half precision.
-        xs, ys = [widen(x) for x in step.inputs], [widen(y) for y in step.outputs]
-        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(step.outputs, ys, strict=True)]
-        state = {"layer": step.layer, "call": step.call, "nonnegative": step.nonnegative, "present": step.present}
-        rule = composite.rule_for(step.layer, step.first)
-        if isinstance(rule, LinearRule):
-            rs = _before_activation(step, xs, ys, rs, composite)
-        for x, r in zip(step.inputs, rule.apply(xs, ys, rs, state), strict=True):
+        xs, ys = [widen(x) for x in call.inputs], [widen(y) for y in call.outputs]
+        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(call.outputs, ys, strict=True)]
+        state = dataclasses.replace(call.state, rule_for=composite.rule_for)
+        rule = composite.rule_for(call.layer, call.first)
+        for x, r in zip(call.inputs, rule.apply(xs, ys, rs, state), strict=True):
             if r is None:
                 continue
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
-    return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in wanted]
-
-
-def _before_activation(step: Step, xs, ys, rs, composite: Composite) -> list[tf.Tensor]:
-    """Relevance of a weighted sum, given that of its layer's outputs: the layer's own activation lies between.
-
-    It gets the rule of an activation layer, so that Dense(activation="relu") is Dense and Activation("relu").
-    """
-    function = getattr(step.layer, "activation", None)
-    if function in (None, keras.activations.linear):
-        return rs
-    activation = (
-        function
-        if isinstance(function, keras.layers.Layer)
-        else keras.layers.Activation(function, name=f"{step.layer.name}_activation")
-    )
-    state = {"layer": activation, "call": lambda zs: [function(zs[0])], "nonnegative": (False,), "present": (None,)}
-    return composite.rule_for(activation).apply([weighted_sum(step.layer, *xs)], ys, rs, state)
+    return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
 
 
 class _Known(NamedTuple):
@@ -177,15 +176,16 @@ class _Known(NamedTuple):
 
 
 class _Recorder:
-    """Calls layers one by one and keeps the steps."""
+    """Calls layers one by one and keeps the calls."""
 
     def __init__(self, training: bool):
         self.training = training
-        self.steps: list[Step] = []
-        # By the identity of tensors, which `steps` keeps alive.
+        self.calls: list[LayerCall] = []
+        # By the identity of tensors, which `calls` keeps alive.
         self.known: dict[int, _Known] = {}
 
-    def run(self, model, inputs, of_inputs=None):
+    def run(self, model: keras.Model, inputs: Tensors, of_inputs: _Known | None = None) -> tuple[tf.Tensor, ...]:
+        """The outputs of a model; `of_inputs` is what is known of the inputs of the outermost one."""
         if not hasattr(model, "_nodes_by_depth"):
             raise ExplainError(
                 "only Functional and Sequential models can be explained. "
@@ -193,8 +193,8 @@ class _Recorder:
             )
         if len(inputs) != len(model.inputs):
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
-        for x in inputs:
-            self.known.setdefault(id(x), of_inputs)
+        if of_inputs is not None:
+            self.known.update((id(x), of_inputs) for x in inputs)
         values = {id(symbol): x for symbol, x in zip(model.inputs, inputs, strict=True)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
@@ -205,36 +205,40 @@ class _Recorder:
                     )
         return tuple(values[id(symbol)] for symbol in model.outputs)
 
-    def _run_node(self, node, values):
+    def _run_node(self, node: Any, values: dict[int, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         layer = node.outbound_layer
         xs = tuple(values[id(symbol)] for symbol in tf.nest.flatten(node.keras_inputs))
         if isinstance(layer, keras.Model):
             return self.run(layer, xs)
         # A layer may hand back its very input (Dropout, linear activations); tensors are told apart by identity.
         ys = tuple(tf.identity(y) for y in _call(node, self.training, layer)(xs))
-        # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
-        call = _call(node, self.training, layer.call)
-        signs = tuple(self.known[id(x)].nonnegative for x in xs)
-        present = tuple(self.known[id(x)].present for x in xs)
+        state = LayerState(
+            layer,
+            # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
+            _call(node, self.training, layer.call),
+            nonnegative=tuple(self.known[id(x)].nonnegative for x in xs),
+            present=tuple(self.known[id(x)].present for x in xs),
+        )
         first = all(self.known[id(x)].raw for x in xs)
-        self.steps.append(Step(layer, xs, ys, signs, present, first, call))
-        padded = _padded(call, xs[0], present[0]) if is_kind(layer, "padding") else None
-        known = _Known(output_nonnegative(layer, signs), first and is_kind(layer, "route"), padded)
+        self.calls.append(LayerCall(state, xs, ys, first))
+        padded = _padded(state, xs[0]) if is_layer_type(layer, "padding") else None
+        known = _Known(output_nonnegative(layer, state.nonnegative), first and is_layer_type(layer, "route"), padded)
         self.known.update((id(y), known) for y in ys)
         return ys
 
 
-def _padded(call, x, present):
+def _padded(state: LayerState, x: tf.Tensor) -> tf.Tensor:
     """Where the output of a padding layer is no padding, for one example and one channel."""
-    return call([tf.ones_like(x[:1, ..., :1]) if present is None else present])[0]
+    before = state.present[0]
+    return state.call([tf.ones_like(x[:1, ..., :1]) if before is None else before])[0]
 
 
-def _call(node, training, function):
+def _call(node: Any, training: bool, function: Callable[..., Any]) -> Callable[[Tensors], list[tf.Tensor]]:
     """`function` of flat inputs, called with the arguments that the node's layer has in its graph."""
     positions = {id(symbol): index for index, symbol in enumerate(tf.nest.flatten(node.keras_inputs))}
     takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters
 
-    def call(xs):
+    def call(xs: Tensors) -> list[tf.Tensor]:
         args, kwargs = tf.nest.map_structure(
             lambda a: xs[positions[id(a)]] if id(a) in positions else a, (node.call_args, node.call_kwargs)
         )

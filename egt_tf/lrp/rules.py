@@ -9,6 +9,7 @@ Rules for layers with weights are in `linear_rules`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 from innvestigate.backend.graph import ReverseMappingBase
+from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.layer_types import ends_in_relu
@@ -25,6 +27,10 @@ RULES = Registry("rule")
 
 # innvestigate and the published code guard exact zeros with this number, and nothing else.
 ZERO_GUARD = 1e-7
+# The published code's stabiliser, in the relevance of the output and in every epsilon rule.
+PUBLISHED_EPSILON = 0.01
+# zennit's, in every denominator.
+ZENNIT_STABILIZER = 1e-6
 
 Tensors = Sequence[tf.Tensor]
 
@@ -63,19 +69,52 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
     return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=zero) for x in Xs]
 
 
-class Rule(ReverseMappingBase):
-    """Base of all rules. Two rules with the same parameters are equal."""
+@dataclasses.dataclass(frozen=True)
+class LayerState:
+    """What a rule may know of a layer beside its tensors.
 
-    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: dict[str, Any]) -> list[tf.Tensor | None]:
+    Attributes:
+        layer: the Keras layer.
+        call: runs the layer again on other inputs.
+        nonnegative: for each input, whether the graph says that it has no negative values.
+        present: for each input, 1 where it is a value and 0 where it is padding, of a shape that broadcasts to the
+            input's; None where a padding layer did not make it. Rules that distribute relevance without looking at the
+            values (flat, w^2, z^B) would else give a part to the padding, which is lost.
+        rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
+            activation; None: the activation hands relevance on unchanged.
+
+    Example:
+        >>> relu = keras.layers.ReLU()
+        >>> LayerState(relu, lambda xs: [relu(*xs)]).nonnegative
+        (False,)
+    """
+
+    layer: keras.layers.Layer
+    call: Callable[[Tensors], Tensors]
+    nonnegative: tuple[bool, ...] = (False,)
+    present: tuple[tf.Tensor | None, ...] = (None,)
+    rule_for: Callable[[keras.layers.Layer], Rule] | None = None
+
+
+class Rule(ReverseMappingBase):
+    """Base of all rules. Two rules with the same parameters are equal.
+
+    Example:
+        >>> class Half(Rule):
+        ...     def apply(self, Xs, Ys, Rs, reverse_state):
+        ...         return [0.5 * Rs[0]]
+        >>> Half() == Half()
+        True
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         """Relevance of the inputs.
 
         Args:
             Xs: the layer's input tensors of the recorded forward pass.
             Ys: its output tensors.
             Rs: relevance of the outputs, shaped as `Ys`.
-            reverse_state: "layer" (the Keras layer), "call" (runs the layer again on other inputs), "nonnegative" (for
-                each input, whether the graph says that it has no negative values) and "present" (for each input,
-                where it is no padding: see `Step`).
+            reverse_state: the layer and what the graph says of its inputs.
 
         Returns:
             Relevance of the inputs, shaped as `Xs`; None for an input that gets none, so that nothing behind it is
@@ -91,13 +130,13 @@ class Rule(ReverseMappingBase):
         """What `RULES.get` makes an equal rule from."""
         return {"name": RULES.name_of(type(self)), **self.get_config()}
 
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and type(self) is type(other) and self.get_config() == other.get_config()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), repr(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
@@ -107,31 +146,82 @@ class Pass(Rule):
     """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
 
     For activations and, as published, for batch normalisation.
+
+    Example:
+        >>> layer = keras.layers.Activation("tanh")
+        >>> xs, r = [tf.constant([[1.0, -3.0]])], tf.constant([[5.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Pass().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 7.]], dtype=float32)]
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return [Rs[0], *(tf.zeros_like(x) for x in Xs[1:])]
 
 
 @RULES.register("mask")
 class Mask(Rule):
-    """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through."""
+    """`R * [y > 0]`: a ReLU lets relevance through where it let the signal through.
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    Example:
+        >>> layer = keras.layers.ReLU()
+        >>> xs, r = [tf.constant([[1.0, -3.0]])], tf.constant([[5.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Mask().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 0.]], dtype=float32)]
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         # One pass over memory where a comparison and a choice take three.
         return [tf.raw_ops.ReluGrad(gradients=Rs[0], features=Ys[0])]
 
 
 @RULES.register("route")
-class Route(Rule):
-    """Each output value is a copy of one input value (or of none): its relevance goes back there.
+@RULES.register("derivative")
+class Derivative(Rule):
+    """The layer's derivative, transposed, applied to the relevance.
 
-    For reshaping, permuting, padding, cropping, concatenating, repeating. A value that was copied gathers the
-    relevance of its copies.
+    Walking back with it alone is back-propagation. Where each output value is a copy of one input value (or of none),
+    as in reshaping, permuting, padding, cropping, concatenating and repeating, relevance goes back to where the value
+    came from; a value that was copied gathers the relevance of its copies. For max-pooling, the winner takes all.
+
+    Notes:
+        It can be read from JSON as "route" too, the name for layers that copy.
+
+    Example:
+        >>> layer = keras.layers.Permute((2, 1))
+        >>> xs, r = [tf.constant([[[1.0], [2.0]]])], tf.constant([[[5.0, 7.0]]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Derivative().apply(xs, state.call(xs), [r], state)]
+        [array([[[5.],
+                [7.]]], dtype=float32)]
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        return pull_back(reverse_state["call"], Xs, Rs)
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        return pull_back(reverse_state.call, Xs, Rs)
+
+
+@RULES.register("route_without")
+class RouteWithout(Derivative):
+    """`Derivative`, with no relevance for some of the inputs: it is lost.
+
+    Args:
+        dropped: positions of the inputs that get none.
+
+    Example:
+        >>> layer = keras.layers.Concatenate()
+        >>> xs, r = [tf.ones((1, 1)), tf.ones((1, 2))], tf.constant([[5.0, 6.0, 7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> RouteWithout([1]).apply(xs, state.call(xs), [r], state)[1] is None
+        True
+    """
+
+    def __init__(self, dropped: Sequence[int]):
+        self.dropped = tuple(dropped)
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        relevance = super().apply(Xs, Ys, Rs, reverse_state)
+        return [None if position in self.dropped else r for position, r in enumerate(relevance)]
 
 
 @RULES.register("gate")
@@ -140,23 +230,22 @@ class Gate(Rule):
 
     Args:
         signal: which input is the signal; it has the shape of the output.
+
+    Example:
+        >>> layer = keras.layers.Multiply()
+        >>> xs, r = [tf.ones((1, 1)), 2 * tf.ones((1, 1))], tf.constant([[5.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> [float(x) for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
+        [5.0, 0.0]
     """
 
     def __init__(self, signal: int = 0):
         self.signal = signal
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         if not 0 <= self.signal < len(Xs):
             raise ExplainError(f"`signal` must be in 0..{len(Xs) - 1}. Received: signal={self.signal}")
         return [Rs[0] if index == self.signal else tf.zeros_like(x) for index, x in enumerate(Xs)]
-
-
-@RULES.register("derivative")
-class Derivative(Rule):
-    """The layer's derivative, transposed, applied to the relevance: walking back with it is back-propagation."""
-
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        return pull_back(reverse_state["call"], Xs, Rs)
 
 
 @RULES.register("guided")
@@ -164,12 +253,19 @@ class Guided(Rule):
     """The derivative, which behind a ReLU lets only positive relevance back: `max(R, 0) dy/dx`.
 
     Source: Springenberg et al., 2015 (guided back-propagation).
+
+    Example:
+        >>> layer = keras.layers.ReLU()
+        >>> xs, r = [tf.constant([[1.0, 3.0]])], tf.constant([[5.0, -7.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Guided().apply(xs, state.call(xs), [r], state)]
+        [array([[5., 0.]], dtype=float32)]
     """
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        if ends_in_relu(reverse_state["layer"]):
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        if ends_in_relu(reverse_state.layer):
             Rs = [tf.maximum(r, 0) for r in Rs]
-        return pull_back(reverse_state["call"], Xs, Rs)
+        return pull_back(reverse_state.call, Xs, Rs)
 
 
 @RULES.register("share")
@@ -178,27 +274,43 @@ class Share(Rule):
 
     For layers that are linear in their inputs and have no weights (average pooling, means, sums), and for
     max-pooling, where the winner takes all. With `epsilon=0` only exact zeros of `y` are guarded.
+
+    Example:
+        >>> layer = keras.layers.GlobalAveragePooling1D()
+        >>> xs, r = [tf.constant([[[1.0], [3.0]]])], tf.constant([[8.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> [x.numpy() for x in Share().apply(xs, state.call(xs), [r], state)]
+        [array([[[2.],
+                [6.]]], dtype=float32)]
     """
 
     def __init__(self, epsilon: float = 0.0):
         self.epsilon = epsilon
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        shares = [divide(r, y, self.epsilon, all(reverse_state["nonnegative"])) for r, y in zip(Rs, Ys, strict=True)]
-        return [x * s for x, s in zip(Xs, pull_back(reverse_state["call"], Xs, shares), strict=True)]
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        shares = [divide(r, y, self.epsilon, all(reverse_state.nonnegative)) for r, y in zip(Rs, Ys, strict=True)]
+        return [x * s for x, s in zip(Xs, pull_back(reverse_state.call, Xs, shares), strict=True)]
 
 
 @RULES.register("share_sum")
 class ShareSum(Share):
-    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part."""
+    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part.
 
-    def apply(self, Xs, Ys, Rs, reverse_state):
-        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state["nonnegative"]))
+    Example:
+        >>> layer = keras.layers.Add()
+        >>> xs, r = [tf.constant([[1.0, 0.0]]), tf.constant([[3.0, 0.0]])], tf.constant([[8.0, 2.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)], nonnegative=(True, True))
+        >>> [x.numpy() for x in ShareSum().apply(xs, state.call(xs), [r], state)]
+        [array([[2., 1.]], dtype=float32), array([[6., 1.]], dtype=float32)]
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state.nonnegative))
         silent = functools.reduce(tf.logical_and, [x == 0 for x in Xs])
         return [tf.where(silent, Rs[0] / len(Xs), x * share) for x in Xs]
 
 
-def _as_json(value):
+def _as_json(value: Any) -> Any:
     if isinstance(value, Rule):
         return value.to_json()
     return list(value) if isinstance(value, tuple) else value

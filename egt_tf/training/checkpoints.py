@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write, remove_partial_files
-from egt_tf.training.guided_model import GuidedModel
-from egt_tf.training.state import Progress, load_state, state_arrays
-from egt_tf.weights import weight_arrays
+from egt_tf.training.checked_model import CheckedModel
+from egt_tf.training.state import TrainingState, load_state, state_arrays
+from egt_tf.weights import not_finite_arrays, weight_arrays
 
 # A .npz archive ends with the length of its comment, which is empty.
 _COMMENT_LENGTH_BYTES = 2
@@ -27,6 +27,10 @@ class Checkpoints:
     Args:
         folder: their folder.
         keep: number of the newest that are kept, >= 1.
+
+    Example:
+        >>> Checkpoints(Path("runs/demo/checkpoints")).newest_step()
+        0
     """
 
     def __init__(self, folder: Path, keep: int = 3):
@@ -40,7 +44,7 @@ class Checkpoints:
         """Steps that the newest of them had finished; 0 if there is none."""
         return max(map(_steps, self.files()), default=0)
 
-    def save(self, model: GuidedModel, progress: Progress) -> None:
+    def save(self, model: CheckedModel, state: TrainingState) -> None:
         """Writes the state of a compiled model, whole or not at all, and removes what is too old then.
 
         Raises:
@@ -50,11 +54,11 @@ class Checkpoints:
         self.check_finite(model)
         steps = int(model.optimizer.iterations.numpy())
         with atomic_write(self.folder / f"{steps:06d}.npz") as file:
-            file.write(_sealed(state_arrays(model.classifier, model.optimizer, progress, model.training_variables)))
+            file.write(_sealed(state_arrays(model, state)))
         for old in self.files()[: -self.keep]:
             old.unlink(missing_ok=True)
 
-    def restore(self, model: GuidedModel, older: Path, report: Callable[[str], None]) -> Progress:
+    def restore(self, model: CheckedModel, older: Path, report: Callable[[str], None]) -> TrainingState:
         """Sets a compiled model to the newest state that is whole. Damaged newer ones are reported and removed.
 
         Args:
@@ -65,13 +69,13 @@ class Checkpoints:
         Raises:
             RunError: there is none, or it is of another model or optimizer.
         """
-        damaged = []
+        damaged: list[Path] = []
         for file in reversed(self.files()):
             reason = _damage(file)
             if reason is None:
-                progress = load_state(file, model.classifier, model.optimizer, model.training_variables)
+                state = load_state(file, model)
                 self._tidy(damaged)
-                return progress
+                return state
             damaged.append(file)
             report(f"the checkpoint {file} is damaged ({reason}); going on from the one before")
         if damaged and not older.is_file():
@@ -83,23 +87,22 @@ class Checkpoints:
             raise RunError(
                 f"{self.folder} must hold a checkpoint to go on from. Received: none; train into a new folder"
             )
-        progress = load_state(older, model.classifier, model.optimizer, model.training_variables)
+        state = load_state(older, model)
         self._tidy(damaged)
-        return progress
+        return state
 
     def clear(self) -> None:
         """Removes all of them, for a new training."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def check_finite(self, model: GuidedModel) -> None:
+    def check_finite(self, model: CheckedModel) -> None:
         """Checks the weights: an update can spoil them though all numbers of its step were finite.
 
         Raises:
             RunError: one is not finite.
         """
-        for name, array in weight_arrays(model.classifier).items():
-            if not np.isfinite(array).all():
-                raise RunError(self.failure(f"weight {name}", int(model.optimizer.iterations.numpy())))
+        for name in not_finite_arrays(weight_arrays(model.classifier)):
+            raise RunError(self.failure(f"weight {name}", int(model.optimizer.iterations.numpy())))
 
     def failure(self, tensor: str, step: int) -> str:
         """What a user is told when a tensor of a step is not finite."""
@@ -110,7 +113,7 @@ class Checkpoints:
             " Train into a new folder with a smaller training.learning_rate or with training.clip_norm"
         )
 
-    def _tidy(self, damaged):
+    def _tidy(self, damaged: Sequence[Path]) -> None:
         # Their names say that they are the newest, for which whole ones would be removed.
         for file in filter(Path.is_file, damaged):
             file.unlink(missing_ok=True)
@@ -121,7 +124,7 @@ def _steps(file: Path) -> int:
     return int(file.stem)
 
 
-def _sealed(arrays) -> bytes:
+def _sealed(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An .npz archive whose comment is the SHA-256 of all that is before it."""
     archive = io.BytesIO()
     np.savez(archive, **arrays)

@@ -27,14 +27,20 @@ class GuidedScores:
     Attributes:
         plain: raw scores `(episodes, queries, ways)`.
         guided: what the head makes of the weighted features to learn from (`Head.training_scores`).
-        start: relevance that the explanation started from.
+        output_relevance: relevance that the explanation started from.
         relevance: relevance of each of the head's weighted tensors (`Head.weighted_layers`), shaped as it is.
         weights: what each of them was weighted with, in [0, 2].
+
+    Example:
+        >>> one = tf.ones((1, 2, 2))
+        >>> scores = GuidedScores(one, 2 * one, one, relevance=(one,), weights=(2 * one,))
+        >>> float(scores.weights[0][0, 0, 0])
+        2.0
     """
 
     plain: tf.Tensor
     guided: tf.Tensor
-    start: tf.Tensor
+    output_relevance: tf.Tensor
     relevance: tuple[tf.Tensor, ...]
     weights: tuple[tf.Tensor, ...]
 
@@ -48,6 +54,10 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
 
     Returns:
         Weights in [0, 2], shaped as `relevance`.
+
+    Example:
+        >>> relevance_weights(tf.constant([[2.0, -1.0, 0.0], [0.0, 0.0, 0.0]])).numpy().tolist()
+        [[2.0, 0.5, 1.0], [1.0, 1.0, 1.0]]
     """
     # Two reductions; the absolute values of all relevance would be one more large tensor.
     largest = tf.maximum(
@@ -78,6 +88,15 @@ def guided_scores(
         nonnegative: whether the features are known to have no negative values; rules then leave out what concerns
             those.
 
+    Example:
+        >>> from egt_tf.heads import CosineHead
+        >>> from egt_tf.lrp.presets import COMPOSITES
+        >>> head = CosineHead((4,))
+        >>> features = head.relate(tf.random.uniform((1, 2, 4)), tf.eye(2)[None], tf.random.uniform((1, 3, 4)))
+        >>> scores = guided_scores(head, features, COMPOSITES.get("fsc"))
+        >>> scores.plain.shape
+        TensorShape([1, 3, 2])
+
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
         A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
@@ -85,16 +104,16 @@ def guided_scores(
     features = tf.nest.flatten(features)
     trace = record(head.score_model, features, training, nonnegative, raw=False)
     explained = trace.detached() if detach else trace
-    of = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
-    at = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
+    source = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
+    targets = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
     # Near certainty, half precision has no digits left for what the logarithm is of.
-    start = log_odds(head.probabilities(widen(of)), beta=beta)
-    relevance = tuple(reverse(explained, start, composite, at, of))
+    output_relevance = log_odds(head.probabilities(widen(source)), beta=beta)
+    relevance = tuple(reverse(explained, output_relevance, composite, targets, source))
     # The rules read the layers' weights, so constant features alone would not make constant weights.
     constant = tf.stop_gradient if detach else tf.identity
     weights = tuple(constant(relevance_weights(r)) for r in relevance)
     guided = head.training_scores(features, trace.outputs[0], weights, training=training)
-    return GuidedScores(trace.outputs[0], guided, start, relevance, weights)
+    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +123,16 @@ class LossWeights:
     Attributes:
         plain: xi of the paper, >= 0.
         guided: lambda of the paper, >= 0; 0 means that no explanation is computed.
+
+    Example:
+        >>> LossWeights(plain=1.0, guided=0.5)
+        LossWeights(plain=1.0, guided=0.5)
     """
 
     plain: float = 1.0
     guided: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.plain >= 0 and self.guided >= 0 and 0 < self.plain + self.guided < math.inf):
             raise ConfigError(
                 "the weights of the plain and the guided loss must be >= 0, finite and not both 0. "
@@ -128,6 +151,10 @@ def loss_weights(mode: str, plain_weight: float, guided_weight: float | None, sh
 
     Raises:
         ConfigError: an unknown mode, or weights that are negative or all zero.
+
+    Example:
+        >>> loss_weights("guided", plain_weight=1.0, guided_weight=None, shots=1)
+        LossWeights(plain=1.0, guided=0.5)
     """
     if guided_weight is None:
         guided_weight = 0.5 if shots == 1 else 1.0

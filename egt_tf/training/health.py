@@ -16,7 +16,7 @@ class Health(tf.Module):
     distribution over replicas would allow it: `failure` is to be asked afterwards.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(name="health")
         # The number of a tensor and the step; every replica writes the same into its copy.
         self._found = tf.Variable([-1, -1], trainable=False, dtype=tf.int64, name="found")
@@ -101,24 +101,19 @@ def apply_if(
     # Before the choice: replicas wait for each other here.
     summed = [gradient for gradient, _ in inner.aggregate_gradients(pairs)]
 
-    def update(*values):
+    def update(*values: tf.Tensor) -> None:
         optimizer.apply_gradients(list(zip(values, variables, strict=True)), skip_gradients_aggregation=True)
 
-    def choose(strategy, healthy, *values):
+    def choose(strategy: tf.distribute.Strategy, healthy: tf.Tensor, *values: tf.Tensor) -> None:
+        def update_all() -> None:
+            strategy.run(update, args=values)
+
         # Out of the replicas, since an optimizer may not join them again within a branch.
-        tf.cond(
-            strategy.experimental_local_results(healthy)[0],
-            lambda: _nothing(strategy.run(update, args=values)),
-            lambda: None,
-        )
+        tf.cond(strategy.experimental_local_results(healthy)[0], update_all, lambda: None)
 
     with tf.init_scope():
         optimizer.build(variables)
     tf.distribute.get_replica_context().merge_call(choose, args=(healthy, *summed))
-
-
-def _nothing(_):
-    return None
 
 
 class Statistics:

@@ -45,6 +45,12 @@ class TransformationLearner(GuidedModel):
     Raises:
         ConfigError: the backbone has no transformation.
 
+    Example:
+        >>> backbone = {"name": "conv4", "width": 2, "feature_transformation": True}
+        >>> model = TransformationLearner(EpisodicModel.build_from(backbone, "prototype", image_size=16, seed=0))
+        >>> len(model.thetas)
+        8
+
     Notes:
         The published code decays the thetas by 1e-8 beside; this one does not. It draws one pair of domains an epoch,
         this one a pair a step.
@@ -53,12 +59,12 @@ class TransformationLearner(GuidedModel):
     def __init__(
         self,
         classifier: EpisodicModel,
-        *args,
+        *,
         transformation_learning_rate: float = 1e-3,
         name: str = "transformation_learner",
-        **kwargs,
+        **kwargs: Any,
     ):
-        super().__init__(classifier, *args, name=name, **kwargs)
+        super().__init__(classifier, name=name, **kwargs)
         check_positive("transformation_learning_rate", transformation_learning_rate)
         self.transformation_learning_rate = transformation_learning_rate
         layers = transformations(classifier.backbone)
@@ -72,7 +78,7 @@ class TransformationLearner(GuidedModel):
         self.theta_optimizer.build(self.thetas)
         self.trackers["unseen_loss"] = keras.metrics.Mean("unseen_loss")
 
-    def compile(self, *args, jit_compile: bool | None = None, **kwargs) -> None:
+    def compile(self, *args: Any, jit_compile: bool | None = None, **kwargs: Any) -> None:
         """As Keras does.
 
         Raises:
@@ -105,7 +111,7 @@ class TransformationLearner(GuidedModel):
         """The state of the thetas' optimizer."""
         return {f"theta/{index:04d}": variable for index, variable in enumerate(self.theta_optimizer.variables)}
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update of the weights by the seen episodes, and of the thetas by the unseen ones."""
         seen, unseen = data
         statistics = Statistics(self.classifier)
@@ -113,21 +119,24 @@ class TransformationLearner(GuidedModel):
         with tf.GradientTape(watch_accessed_variables=False) as theta_tape:
             theta_tape.watch(self.thetas)
             with tf.GradientTape() as tape:
-                losses, scores, labels, watched = self._training_losses(seen)
-            gradients = tape.gradient(losses[0], weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+                losses = self.step_losses(seen)
+            gradients = tape.gradient(losses.minimised, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         unseen_loss, slopes = self._unseen_loss(unseen, weights, gradients, rate)
         products = theta_tape.gradient(gradients, self.thetas, output_gradients=slopes)
         of_thetas = [-tf.cast(rate, product.dtype) * product for product in products]
-        watched |= {"unseen loss": unseen_loss} | {f"gradient of theta {i}": g for i, g in enumerate(of_thetas)}
-        healthy = self._check(watched, list(zip(gradients, weights, strict=True)))
-        apply_if(healthy, self.optimizer, list(zip(gradients, weights, strict=True)))
+        slopes_of_thetas = {f"gradient of theta {i}": gradient for i, gradient in enumerate(of_thetas)}
+        watched = {**losses.watched, "unseen loss": unseen_loss, **slopes_of_thetas}
+        pairs = list(zip(gradients, weights, strict=True))
+        healthy = self.check_step(watched, pairs)
+        apply_if(healthy, self.optimizer, pairs)
         apply_if(healthy, self.theta_optimizer, list(zip(of_thetas, self.thetas, strict=True)))
         statistics.keep_if(healthy)
-        self.trackers["unseen_loss"].update_state(unseen_loss)
-        return self._track(losses, scores, labels)
+        return self.track({**losses.measured, "unseen_loss": unseen_loss})
 
-    def _unseen_loss(self, data, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], rate: tf.Tensor):
+    def _unseen_loss(
+        self, data: Any, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], rate: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The loss of the unseen episodes after a step of gradient descent, and its slopes; the step is taken back."""
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         head, before = self.classifier.head, [tf.identity(w) for w in weights]

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import tensorflow as tf
 from tensorflow import keras
 
-Optimizer = keras.optimizers.Optimizer
-
 
 @contextlib.contextmanager
 def layers_in(precision: str) -> Iterator[None]:
@@ -27,7 +25,7 @@ def layers_in(precision: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(None if before.name == keras.backend.floatx() else before)
 
 
-def scaled(optimizer: Optimizer, precision: str) -> Optimizer:
+def scaled(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:
     """`optimizer`, with a loss scale where gradients would vanish without one.
 
     The range of bfloat16 is that of float32, so it needs none.
@@ -35,7 +33,7 @@ def scaled(optimizer: Optimizer, precision: str) -> Optimizer:
     return keras.mixed_precision.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
-def state_variables(optimizer: Optimizer) -> list[tf.Variable]:
+def state_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
     """Every variable that an optimizer goes on from: its own, and those of a loss scale."""
     if not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) or not optimizer.dynamic:
         return list(optimizer.variables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -28,6 +29,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         learning_rate: the configured rate, > 0.
         total_steps: steps of the whole training, >= 1.
         steps_per_epoch: >= 1.
+
+    Example:
+        >>> SCHEDULES.names()
+        ('constant', 'cosine', 'drops', 'exponential', 'linear', 'warmup_cosine')
+        >>> schedule = SCHEDULES.get("linear", learning_rate=1.0, total_steps=10, steps_per_epoch=5)
+        >>> float(schedule(5))
+        0.5
     """
 
     def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int):
@@ -35,7 +43,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         check_integer("steps_per_epoch", steps_per_epoch, 1)
         self.learning_rate, self.total_steps, self.steps_per_epoch = learning_rate, total_steps, steps_per_epoch
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the step that follows `step` finished ones, a float32 scalar; constant after the last step."""
         return tf.cast(self.rate(tf.minimum(tf.cast(step, tf.float64), self.total_steps)), tf.float32)
 
@@ -43,16 +51,21 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         """The same in float64, for `step` in [0, total_steps]."""
         raise NotImplementedError
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""
         return {name: getattr(self, name) for name in GIVEN}
 
 
 @SCHEDULES.register("constant")
 class Constant(Schedule):
-    """The same rate in every step."""
+    """The same rate in every step.
 
-    def rate(self, step):
+    Example:
+        >>> float(Constant(0.5, total_steps=10, steps_per_epoch=5)(7))
+        0.5
+    """
+
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         return tf.constant(self.learning_rate, tf.float64)
 
 
@@ -62,6 +75,11 @@ class Drops(Schedule):
 
     Args:
         drops: pairs of a number of finished epochs and the rate from there on, epochs ascending.
+
+    Example:
+        >>> schedule = Drops(1.0, total_steps=10, steps_per_epoch=5, drops=[[1, 0.25]])
+        >>> float(schedule(4)), float(schedule(5))
+        (1.0, 0.25)
     """
 
     def __init__(
@@ -70,13 +88,13 @@ class Drops(Schedule):
         super().__init__(learning_rate, total_steps, steps_per_epoch)
         self.drops = _checked_drops(drops)
 
-    def rate(self, step):
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         rate = tf.constant(self.learning_rate, tf.float64)
         for epochs, dropped in self.drops:
             rate = tf.where(step >= epochs * self.steps_per_epoch, tf.constant(dropped, tf.float64), rate)
         return rate
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "drops": [list(pair) for pair in self.drops]}
 
 
@@ -86,6 +104,11 @@ class Exponential(Schedule):
 
     Args:
         factor: in (0, 1].
+
+    Example:
+        >>> schedule = Exponential(1.0, total_steps=10, steps_per_epoch=5, factor=0.5)
+        >>> float(schedule(4)), float(schedule(5))
+        (1.0, 0.5)
     """
 
     def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int, factor: float = 0.95):
@@ -94,10 +117,10 @@ class Exponential(Schedule):
         if not 0 < self.factor <= 1:
             raise ConfigError(f"`factor` must be above 0 and at most 1. Received: factor={factor}")
 
-    def rate(self, step):
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         return self.learning_rate * tf.pow(tf.constant(self.factor, tf.float64), step // self.steps_per_epoch)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
 
 
@@ -107,24 +130,33 @@ class Linear(Schedule):
 
     Args:
         final_rate: of the step that would follow the last one, >= 0.
+
+    Example:
+        >>> float(Linear(1.0, total_steps=10, steps_per_epoch=5, final_rate=0.5)(5))
+        0.75
     """
 
     def __init__(self, learning_rate: float, total_steps: int, steps_per_epoch: int, final_rate: float = 0.0):
         super().__init__(learning_rate, total_steps, steps_per_epoch)
         self.final_rate = _final_rate(final_rate)
 
-    def rate(self, step):
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         return self.learning_rate + (self.final_rate - self.learning_rate) * step / self.total_steps
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "final_rate": self.final_rate}
 
 
 @SCHEDULES.register("cosine")
 class Cosine(Linear):
-    """As `Linear`, on half a cosine (Loshchilov and Hutter, 2017, without restarts)."""
+    """As `Linear`, on half a cosine (Loshchilov and Hutter, 2017, without restarts).
 
-    def rate(self, step):
+    Example:
+        >>> float(Cosine(1.0, total_steps=10, steps_per_epoch=5)(5))
+        0.5
+    """
+
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         return _half_cosine(step / self.total_steps, self.learning_rate, self.final_rate)
 
 
@@ -135,6 +167,11 @@ class WarmupCosine(Schedule):
     Args:
         warmup_epochs: epochs of the climb, >= 0; its last step has the full rate.
         final_rate: of the step that would follow the last one, >= 0.
+
+    Example:
+        >>> schedule = WarmupCosine(1.0, total_steps=12, steps_per_epoch=4)
+        >>> float(schedule(0)), float(schedule(3)), float(schedule(8))
+        (0.25, 1.0, 0.5)
     """
 
     def __init__(
@@ -154,12 +191,12 @@ class WarmupCosine(Schedule):
             )
         self.warmup_epochs, self.final_rate = warmup_epochs, _final_rate(final_rate)
 
-    def rate(self, step):
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
         climb = self.warmup_epochs * self.steps_per_epoch
         after = _half_cosine((step - climb) / (self.total_steps - climb), self.learning_rate, self.final_rate)
         return tf.where(step < climb, self.learning_rate * (step + 1) / max(climb, 1), after)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "warmup_epochs": self.warmup_epochs, "final_rate": self.final_rate}
 
 
@@ -195,7 +232,7 @@ def _half_cosine(share: tf.Tensor, first: float, last: float) -> tf.Tensor:
     return last + (first - last) * (1.0 + tf.cos(math.pi * share)) / 2.0
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: Any) -> float:
     # YAML 1.1 reads `1e-5`, which has no dot, as a string.
     try:
         number = math.nan if isinstance(value, bool) else float(value)
@@ -213,7 +250,7 @@ def _final_rate(value: object) -> float:
     return rate
 
 
-def _checked_drops(drops: object) -> tuple[tuple[int, float], ...]:
+def _checked_drops(drops: Any) -> tuple[tuple[int, float], ...]:
     pairs = drops if isinstance(drops, (list, tuple)) else [drops]
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise ConfigError(f"`drops` must be a list of [epochs, rate] pairs. Received: {drops!r}")

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import RunError
+from egt_tf.training.checked_model import CheckedModel
 from egt_tf.training.precision import state_variables
-from egt_tf.weights import Partitioned, assign_weights, load_arrays, save_arrays, weight_arrays
+from egt_tf.weights import assign_weights, load_arrays, weight_arrays
 
 _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
 
 
 @dataclasses.dataclass
-class Progress:
+class TrainingState:
     """How far a training is.
 
     With the seed, this also says where the data go on: the episodes and their augmentation are a function of the seed
@@ -33,6 +31,12 @@ class Progress:
         step: finished steps of the epoch that has begun; 0 between two epochs.
         seconds: that those steps took.
         sums: values behind the running means of those steps, by the name of the mean.
+
+    Example:
+        >>> state = TrainingState(step=3, seconds=0.5)
+        >>> state.finish_epoch({"epoch": 1, "loss": 0.7})
+        >>> state.epochs, state.step
+        (1, 0)
     """
 
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -52,67 +56,41 @@ class Progress:
         self.step, self.seconds, self.sums = 0, 0.0, {}
 
 
-def save_state(
-    path: Path,
-    model: Partitioned,
-    optimizer: keras.optimizers.Optimizer,
-    progress: Progress,
-    others: Mapping[str, tf.Variable] = MappingProxyType({}),
-) -> None:
-    """Writes the state, whole or not at all; `others` are more variables that belong to it, by name."""
-    save_arrays(path, state_arrays(model, optimizer, progress, others))
-
-
-def state_arrays(
-    model: Partitioned,
-    optimizer: keras.optimizers.Optimizer,
-    progress: Progress,
-    others: Mapping[str, tf.Variable] = MappingProxyType({}),
-) -> dict[str, np.ndarray]:
-    """The state as named arrays."""
-    arrays = {_MODEL + name: array for name, array in weight_arrays(model).items()}
-    variables = {**_optimizer_variables(model, optimizer), **others}
-    arrays.update((_OPTIMIZER + name, variable.numpy()) for name, variable in variables.items())
-    arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
+def state_arrays(model: CheckedModel, state: TrainingState) -> dict[str, np.ndarray]:
+    """The state of a compiled model's training, as the named arrays of its file."""
+    arrays = {_MODEL + name: array for name, array in weight_arrays(model.classifier).items()}
+    arrays.update((_OPTIMIZER + name, variable.numpy()) for name, variable in _variables(model).items())
+    arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(state)))
     return arrays
 
 
-def load_state(
-    path: Path,
-    model: Partitioned,
-    optimizer: keras.optimizers.Optimizer,
-    others: Mapping[str, tf.Variable] = MappingProxyType({}),
-) -> Progress:
-    """Sets the model and the optimizer to a saved state and says how far it had come.
+def load_state(path: Path, model: CheckedModel) -> TrainingState:
+    """Sets a compiled model and its optimizer to a saved state and says how far the training had come.
 
     Raises:
         RunError: the file is missing, damaged or of another architecture or optimizer.
     """
-    arrays = load_arrays(path)
-    variables = {**_optimizer_variables(model, optimizer), **others}
+    arrays, variables = load_arrays(path), _variables(model)
     saved = {name[len(_OPTIMIZER) :]: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
-    if _PROGRESS not in arrays or {k: a.shape for k, a in saved.items()} != {
-        k: tuple(v.shape) for k, v in variables.items()
-    }:
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    if _PROGRESS not in arrays or {name: array.shape for name, array in saved.items()} != shapes:
         raise RunError(
             f"{path} must hold the state of a training with this model and optimizer. Received: other "
             "contents; train into a new folder"
         )
-    progress = _read_progress(path, arrays[_PROGRESS])
-    weights = {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
-    assign_weights(model, weights, str(path))
-    for name, variable in variables.items():
-        variable.assign(saved[name])
-    return progress
-
-
-def _read_progress(path: Path, array: np.ndarray) -> Progress:
     try:
-        return Progress(**json.loads(str(array)))
+        state = TrainingState(**json.loads(str(arrays[_PROGRESS])))
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} must say how far its training was. Received: {error}") from error
+    weights = {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
+    assign_weights(model.classifier, weights, str(path))
+    for name, variable in variables.items():
+        variable.assign(saved[name])
+    return state
 
 
-def _optimizer_variables(model, optimizer):
-    optimizer.build(model.trainable_variables)
-    return {f"{index:04d}": variable for index, variable in enumerate(state_variables(optimizer))}
+def _variables(model: CheckedModel) -> dict[str, tf.Variable]:
+    """What a training goes on from beside the weights, by name."""
+    model.optimizer.build(model.classifier.trainable_variables)
+    numbered = {f"{index:04d}": variable for index, variable in enumerate(state_variables(model.optimizer))}
+    return {**numbered, **model.training_variables}

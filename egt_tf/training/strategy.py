@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import tempfile
@@ -18,13 +17,9 @@ from tensorflow import keras
 from egt_tf.backbones.layers import BatchNormalization
 from egt_tf.config import RunConfig
 from egt_tf.data.pipeline import StepPart
-from egt_tf.errors import ConfigError, RunError
+from egt_tf.errors import ConfigError, RunError, release_frames
 from egt_tf.runs import RunFolder
-from egt_tf.training.failures import close_pools
-
-CLUSTER_VARIABLE = "TF_CONFIG"
-# The parts of a cluster that train in step with each other; the first one listed holds the chief.
-_WORKERS = ("chief", "worker")
+from egt_tf.training.cluster import read_cluster
 
 
 def open_strategy(name: str) -> tf.distribute.Strategy:
@@ -38,11 +33,16 @@ def open_strategy(name: str) -> tf.distribute.Strategy:
 
     Raises:
         ConfigError: "multiworker" without a TF_CONFIG that names the workers, or one that is not as it must be.
+
+    Example:
+        >>> open_strategy("default").num_replicas_in_sync
+        1
     """
     if name == "auto":
-        name = _suggested()
+        several_machines = len(read_cluster(os.environ).workers) > 1
+        name = "multiworker" if several_machines else "mirrored" if len(_devices("GPU")) > 1 else "default"
     if name == "multiworker":
-        _check_cluster()
+        read_cluster(os.environ).check()
         return _multiworker()
     if name == "mirrored":
         # A machine with one GPU has one CPU device too, which is not to train beside it.
@@ -126,20 +126,20 @@ def own_folder(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[Run
     if is_chief(strategy):
         yield run
         return
+
+    def copy_if_there(source: str, target: str) -> None:
+        # The chief removes meanwhile what a killed process left half written, and damaged checkpoints.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(source, target)
+
     with tempfile.TemporaryDirectory(prefix="egt-tf-worker-") as folder:
         own = RunFolder(Path(folder) / "run")
         own.path.mkdir()
         if run.checkpoints_folder.is_dir():
-            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder, copy_function=_copy_if_there)
+            shutil.copytree(run.checkpoints_folder, own.checkpoints_folder, copy_function=copy_if_there)
         if run.last_file.is_file():
             shutil.copyfile(run.last_file, own.last_file)
         yield own
-
-
-def _copy_if_there(source: str, target: str) -> None:
-    # The chief removes meanwhile what a killed process left half written, and damaged checkpoints.
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(source, target)
 
 
 def check_agreement(strategy: tf.distribute.Strategy, steps: int) -> None:
@@ -151,7 +151,7 @@ def check_agreement(strategy: tf.distribute.Strategy, steps: int) -> None:
     if strategy.cluster_resolver is None:
         return
 
-    def disagreement():
+    def disagreement() -> tf.Tensor:
         mine, context = tf.constant(float(steps)), tf.distribute.get_replica_context()
         mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, mine)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.abs(mean - mine))
@@ -172,7 +172,7 @@ def lost_workers(strategy: tf.distribute.Strategy, run: RunFolder) -> Iterator[N
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if strategy.cluster_resolver is None:
             raise
-        close_pools(error)
+        release_frames(error)
         raise RunError(
             "all workers must stay until the end. Received: no answer from another one; the newest state "
             f"is kept in {run.checkpoints_folder}. Start all workers again, with --resume"
@@ -193,48 +193,5 @@ def _multiworker() -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _suggested() -> str:
-    if len(_addresses()) > 1:
-        return "multiworker"
-    return "mirrored" if len(_devices("GPU")) > 1 else "default"
-
-
 def _devices(kind: str) -> tuple[str, ...]:
     return tuple(device.name for device in tf.config.list_logical_devices(kind))
-
-
-def _check_cluster() -> None:
-    if not _addresses():
-        raise ConfigError(
-            "`training.strategy` multiworker needs the environment variable TF_CONFIG to name the "
-            'workers, as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": '
-            '"worker", "index": 0}}. Received: none'
-        )
-    task = _cluster().get("task")
-    index = task.get("index") if isinstance(task, dict) else None
-    workers = _cluster()["cluster"].get(task.get("type"), []) if index is not None else []
-    if not isinstance(index, int) or not 0 <= index < len(workers) or task["type"] not in _WORKERS:
-        raise ConfigError(
-            f"the task in {CLUSTER_VARIABLE} must be a worker of its cluster, counted from 0. Received: {task!r}"
-        )
-
-
-def _addresses() -> list[str]:
-    cluster = _cluster().get("cluster", {})
-    workers = [cluster.get(part, []) for part in _WORKERS] if isinstance(cluster, dict) else [None]
-    if not all(isinstance(each, list) for each in workers):
-        raise ConfigError(
-            f"the cluster in {CLUSTER_VARIABLE} must list the addresses of its workers. Received: {cluster!r}"
-        )
-    return [address for each in workers for address in each]
-
-
-def _cluster() -> dict[str, Any]:
-    text = os.environ.get(CLUSTER_VARIABLE) or "{}"
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{CLUSTER_VARIABLE} must be JSON ({error}). Received: {text!r}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{CLUSTER_VARIABLE} must be a JSON object. Received: {text!r}")
-    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,13 @@ class TensorBoardScalars(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         with self._errors():
             # TensorFlow would make it too, but its errors are harder to read.
             self.folder.mkdir(parents=True, exist_ok=True)
             self._writer = tf.summary.create_file_writer(str(self.folder))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         with self._errors(), self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
@@ -47,12 +48,12 @@ class TensorBoardScalars(keras.callbacks.Callback):
             tf.summary.image(name, pixels[None])
             self._writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         with self._errors():
             self._writer.close()
 
     @contextlib.contextmanager
-    def _errors(self):
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:

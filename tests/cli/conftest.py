@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
-from PIL import Image
 
-from egt_tf.data import synthetic
-from egt_tf_cli.main import cli
+from tests.helpers.commands import draw_classes, invoke
+from tests.helpers.shared import shared_folder
 
 TINY = {
     "data": {"train": "synthetic:shapes", "image_size": 32},
@@ -23,14 +21,6 @@ TINY = {
     "model": {"backbone": {"name": "conv4", "width": 4}, "head": {"name": "relation"}},
     "training": {"epochs": 2, "episodes_per_epoch": 2, "validation_episodes": 2},
 }
-
-
-def invoke(*arguments):
-    """Runs `egt-tf` in this process; an exception that is no message for the user fails the test."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def files_below(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -44,16 +34,6 @@ def files_below(folder: Path) -> dict[str, tuple[bytes, int]]:
 def newest_checkpoint(run: Path) -> Path:
     """The state that a run would be resumed from."""
     return sorted((run / "checkpoints").glob("*.npz"))[-1]
-
-
-def draw_classes(folder: Path, classes: int = 12, images: int = 6, size: int = 24) -> Path:
-    """A folder of drawn images, one sub-folder a class."""
-    for index in range(classes):
-        (folder / f"class{index:02d}").mkdir(parents=True)
-        for instance in range(images):
-            pixels = synthetic.draw("shapes", index, instance, size=size)[0]
-            Image.fromarray(pixels).save(folder / f"class{index:02d}" / f"{instance}.png")
-    return folder
 
 
 # A test run in the background ignores Ctrl-C, and its children would inherit that.
@@ -127,10 +107,23 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory) -> Path:
     """A run folder trained by `tiny`. Not to be written to: see `run`."""
-    folder = tmp_path_factory.mktemp("trained") / "tiny"
-    result = invoke("train", "--config", tiny, "--run", folder)
-    assert result.exit_code == 0, result.output
-    return folder
+
+    def train(folder):
+        result = invoke("train", "--config", tiny, "--run", folder)
+        assert result.exit_code == 0, result.output
+
+    return shared_folder(tmp_path_factory, "trained/tiny", train)
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory) -> Path:
+    """The run `trained` as an exported model with one version. Not to be written to."""
+
+    def export(folder):
+        result = invoke("export", trained, "--out", folder)
+        assert result.exit_code == 0, result.output
+
+    return shared_folder(tmp_path_factory, "exported/tiny", export)
 
 
 @pytest.fixture

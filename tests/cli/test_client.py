@@ -11,19 +11,6 @@ from egt_tf.serving.exported_model import ExportedModel
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """An exported model. Not to be written to."""
-    from click.testing import CliRunner
-
-    from egt_tf_cli.main import cli
-
-    folder = tmp_path_factory.mktemp("exported") / "tiny"
-    result = CliRunner().invoke(cli, ["export", str(trained), "--out", str(folder)])
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture(scope="module")
 def url(serve, exported):
     return serve(exported)
 

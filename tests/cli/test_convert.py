@@ -10,7 +10,7 @@ import pytest
 from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import load_image, load_support
 from egt_tf.runs import RunFolder
-from tests.cli.conftest import draw_classes
+from tests.helpers.commands import draw_classes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "parity" / "data"
 SMALL = ("--episodes", 3, "--queries", 2)

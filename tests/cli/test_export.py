@@ -10,7 +10,6 @@ import click
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
 from PIL import Image
 
 from egt_tf.data.images import MAX_PIXELS
@@ -21,16 +20,6 @@ from egt_tf.export.requests import MAX_IMAGES
 from egt_tf.runs import RunFolder
 from egt_tf.serving.exported_model import ExportedModel
 from egt_tf_cli.export import export
-from egt_tf_cli.main import cli
-
-
-@pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """An exported model with one version. Not to be written to."""
-    folder = tmp_path_factory.mktemp("exported") / "tiny"
-    result = CliRunner().invoke(cli, ["export", str(trained), "--out", str(folder)])
-    assert result.exit_code == 0, result.output
-    return folder
 
 
 def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
@@ -132,14 +121,23 @@ def test_explain_without_the_pictures_of_the_support_set(fails, exported, query,
     fails("explain", query, "--model", "copy", says=["shown.npz"])
 
 
-def test_another_support_set(egt, run, tmp_path):
+def test_a_converted_run_with_another_support_set(egt, run, tmp_path):
     shutil.copytree(run / "support", tmp_path / "examples")
     first, *_ = sorted((tmp_path / "examples").iterdir())
     first.rename(tmp_path / "examples" / "renamed")
     shutil.rmtree(run / "support")
+    environment = json.loads((run / "environment.json").read_text())
+    environment["origin"] = {"checkpoint": "best_model.tar", "sha256": "ab", "trained_head": False}
+    (run / "environment.json").write_text(json.dumps(environment))
     result = egt("export", run, "--support", "examples", "--out", "models/other", "--version", 5)
     assert result.exit_code == 0, result.output
-    assert "renamed" in (tmp_path / "models" / "other" / "5" / "assets" / "class_names.txt").read_text()
+    version = tmp_path / "models" / "other" / "5"
+    assert "renamed" in (version / "assets" / "class_names.txt").read_text()
+    # The card does not claim training data.
+    card = (version / "README.md").read_text()
+    assert "synthetic:shapes" not in card
+    assert "best_model.tar" in card
+    assert "NOT trained" in card
 
 
 def test_without_a_support_set(egt, run, fails, query):
@@ -150,17 +148,6 @@ def test_without_a_support_set(egt, run, fails, query):
     assert "serving_default" not in ExportedModel("saved_models/tiny").signatures
     fails("explain", query, "--model", "saved_models/tiny", says=["no stored support set", "--support"])
     fails("predict", query, "--model", "saved_models/tiny", says=["must have the signature 'serving_default'"])
-
-
-def test_a_converted_run_does_not_claim_training_data(egt, run, tmp_path):
-    environment = json.loads((run / "environment.json").read_text())
-    environment["origin"] = {"checkpoint": "best_model.tar", "sha256": "ab", "trained_head": False}
-    (run / "environment.json").write_text(json.dumps(environment))
-    assert egt("export", run).exit_code == 0
-    card = (tmp_path / "saved_models" / "tiny" / "1" / "README.md").read_text()
-    assert "synthetic:shapes" not in card
-    assert "best_model.tar" in card
-    assert "NOT trained" in card
 
 
 def test_what_cannot_be_exported(fails, run, tmp_path):

@@ -6,6 +6,7 @@ import json
 import random
 import time
 
+import numpy as np
 import pytest
 import yaml
 
@@ -82,4 +83,29 @@ def test_a_run_killed_twenty_times_ends_with_the_numbers_of_one_left_alone(
     assert without_seconds(killed) == without_seconds(alone)
     assert equal_weights(killed, alone)
     assert newest(killed) == newest(alone)
+    assert not list(killed.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_pretraining_killed_five_times_ends_with_the_numbers_of_one_left_alone(process, many_steps, tmp_path, arrays):
+    rng, killed, alone = random.Random(8), tmp_path / "killed", tmp_path / "alone"
+    options = ["--set", "pretrain.epochs=40", "--set", "pretrain.batch_size=100"]
+    first = process("pretrain", "--config", many_steps, *options, "--run", killed)
+    for number in range(5):
+        one = process("pretrain", "--run", killed, "--resume") if number else first
+        wait_for_progress(one, killed)
+        time.sleep(rng.uniform(0, 1))
+        assert one.poll() is None, f"ended before kill {number + 1}: {one.communicate()}"
+        one.kill()
+        one.communicate()
+    last = process("pretrain", "--run", killed, "--resume")
+    _, stderr = last.communicate(timeout=600)
+    assert (last.returncode, stderr) == (0, "")
+    undisturbed = process("pretrain", "--config", many_steps, *options, "--run", alone)
+    assert undisturbed.communicate(timeout=600)[1] == ""
+    assert (killed / "backbone.npz").read_bytes() == (alone / "backbone.npz").read_bytes()
+    assert without_seconds(killed) == without_seconds(alone)
+    assert newest(killed) == newest(alone)
+    state, expected = (arrays(run / "checkpoints" / newest(run)) for run in (killed, alone))
+    assert all(np.array_equal(state[name], expected[name]) for name in expected if name != "progress")
     assert not list(killed.rglob("*.part"))

@@ -62,7 +62,8 @@ def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
     seconds = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: seconds[0])
     lines = []
-    callback = training_progress(3, 10, 2, lines.append)
+    callback = training_progress(3, 2, "episodes", lines.append)
+    callback.set_params({"steps": 10})
     logs = {
         "loss": 0.25,
         "plain_loss": 0.125,
@@ -144,9 +145,16 @@ def test_the_line_of_an_epoch():
         "val_interval": 0.011,
         "seconds": 5.0,
     }
-    line = epoch_line(3, 15, logs, 100, 10.0)
+    line = epoch_line(3, 15, logs, 100, "episodes", 10.0)
     assert line == (
         "epoch  3/15  loss 0.2500 (plain 0.1250, guided 0.1250)  accuracy 50.0 %  validation 40.0 % +- 1.1  "
         "20.0 episodes/s  2 min 00 s left"
     )
-    assert epoch_line(15, 15, logs, 100, 10.0).endswith("20.0 episodes/s")
+    assert epoch_line(15, 15, logs, 100, "episodes", 10.0).endswith("20.0 episodes/s")
+
+
+def test_the_line_of_an_epoch_of_a_pretraining():
+    logs = {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.3, "val_accuracy": 0.4, "seconds": 5.0}
+    assert epoch_line(3, 3, logs, 100, "images", 10.0) == (
+        "epoch 3/3  loss 0.2500  accuracy 50.0 %  validation 40.0 %  20.0 images/s"
+    )

@@ -350,62 +350,39 @@ def test_a_tensorboard_folder_that_is_a_file(fails, tiny, tmp_path):
     )
 
 
-def damage(path):
-    path.write_bytes(path.read_bytes()[:150])
+@pytest.fixture
+def damaged(drawn, tmp_path):
+    """Copies `drawn` to images/, beside what `egt` writes, and spoils what a pattern names: -> options of train."""
+
+    def damage(pattern, *overrides):
+        shutil.copytree(drawn, tmp_path / "images")
+        for image in (tmp_path / "images").glob(pattern):
+            image.write_bytes(image.read_bytes()[:150])
+        settings = [part for value in ("data.train=folder:images", *overrides) for part in ("--set", value)]
+        return (*settings, "--run", "run")
+
+    return damage
 
 
-def test_a_damaged_training_image_is_named(fails, tiny, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "images")
-    for image in (tmp_path / "images" / "class02").iterdir():
-        damage(image)
+def test_a_damaged_training_image_is_named(fails, tiny, damaged):
     # Nothing is left behind: no epoch was done that one could go on from.
-    fails(
-        "train",
-        "--config",
-        tiny,
-        "--set",
-        "data.train=folder:images",
-        "--set",
-        "training.episodes_per_epoch=8",
-        "--run",
-        "run",
-        says=["cannot read image images/class02/"],
-    )
+    options = damaged("class02/*", "training.episodes_per_epoch=8")
+    fails("train", "--config", tiny, *options, says=["cannot read image images/class02/"])
 
 
-def test_a_damaged_support_image_is_named_and_nothing_written(fails, tiny, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "images")
-    for image in (tmp_path / "images" / "class07").iterdir():
-        damage(image)
-    fails(
-        "train",
-        "--config",
-        tiny,
-        "--set",
-        "data.train=folder:images",
-        "--run",
-        "run",
-        says=["cannot read image images/class07/"],
-    )
+def test_a_damaged_support_image_is_named_and_nothing_written(fails, tiny, damaged):
+    fails("train", "--config", tiny, *damaged("class07/*"), says=["cannot read image images/class07/"])
 
 
-def test_damaged_images_are_left_out_on_request(egt, tiny, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "images")
-    for image in (tmp_path / "images").glob("class*/0.png"):
-        damage(image)
-    result = egt(
-        "train",
-        "--config",
-        tiny,
-        "--set",
-        "data.train=folder:images",
-        "--set",
-        "data.unreadable=skip",
-        "--set",
-        "training.episodes_per_epoch=8",
-        "--run",
-        "run",
-    )
+@pytest.mark.slow
+def test_a_damaged_validation_image_is_named(fails, tiny, damaged):
+    options = damaged("class0[159]/*")
+    fails("train", "--config", tiny, *options, writes=True, says=["cannot read image images/class0"])
+
+
+def test_damaged_images_are_left_out_on_request(egt, tiny, damaged):
+    options = damaged("class*/0.png", "data.unreadable=skip", "training.episodes_per_epoch=8")
+    result = egt("train", "--config", tiny, *options)
     assert result.exit_code == 0, result.output
     found = [line for line in result.stdout.splitlines() if line.startswith("left out ")]
     # All six classes of the training and all three of the validation, each image once.
@@ -430,22 +407,6 @@ def test_several_sources_but_one(egt, tiny, tmp_path):
     ]
     result = egt("evaluate", "run", "--data", "synthetic:sketch", "--episodes", 2)
     assert result.exit_code == 0, result.output
-
-
-@pytest.mark.slow
-def test_a_damaged_validation_image_is_named(fails, tiny, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "images")
-    for image in (tmp_path / "images").glob("class0[159]/*"):
-        damage(image)
-    fails(
-        "train",
-        "--config",
-        tiny,
-        "--set",
-        "data.train=folder:images",
-        writes=True,
-        says=["cannot read image images/class0"],
-    )
 
 
 def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_path, arrays):

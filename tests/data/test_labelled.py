@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from egt_tf.data.labelled import evaluation_batches, hold_out, indices_and_labels, labelled_batches, steps_per_epoch
-from egt_tf.data.pipeline import data_errors
 from egt_tf.data.preprocessing import denormalize
 from egt_tf.data.sources import ImageSet
 from egt_tf.data.unreadable import UnreadableImages
-from egt_tf.errors import ConfigError, DataError
+from egt_tf.errors import ConfigError, DataError, original_error
 
 
 def flat_image(index: int) -> np.ndarray:
@@ -123,7 +122,7 @@ def broken_third(index: int) -> np.ndarray:
 
 def test_unreadable_images_are_an_error_or_left_out():
     images = image_set(read=broken_third)
-    with pytest.raises(DataError, match="cannot read image"), data_errors():
+    with pytest.raises(DataError, match="cannot read image"), original_error():
         batches(images)
     finder = UnreadableImages(images)
     shown = [n for numbers, _ in batches(images, batch_size=5, count=1, unreadable=finder) for n in numbers]
@@ -138,5 +137,5 @@ def test_a_batch_without_a_readable_image_is_an_error():
         raise DataError("cannot read it")
 
     images = image_set(read=broken)
-    with pytest.raises(DataError, match="one must be readable"), data_errors():
+    with pytest.raises(DataError, match="one must be readable"), original_error():
         batches(images, unreadable=UnreadableImages(images))

@@ -11,12 +11,12 @@ from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.mixture import mix
-from egt_tf.data.pipeline import ImageCache, data_errors, episode_dataset, episode_pairs, image_batches
+from egt_tf.data.pipeline import ImageCache, episode_dataset, episode_pairs, image_batches
 from egt_tf.data.preprocessing import denormalize, evaluation_image, training_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import ImageSet, open_source
 from egt_tf.data.unreadable import UnreadableImages
-from egt_tf.errors import ConfigError, DataError
+from egt_tf.errors import ConfigError, DataError, original_error
 
 PER_CLASS = 6
 
@@ -246,30 +246,30 @@ def test_infeasible_episodes_are_refused_at_once():
         episodes(EpisodeConfig(3, 3, 4))
 
 
-def test_data_errors_show_the_original_message():
+def test_errors_of_images_show_the_original_message():
     dataset = episodes(images=image_set(read=broken_image), count=1)
-    with pytest.raises(DataError) as caught, data_errors():
+    with pytest.raises(DataError) as caught, original_error():
         list(dataset)
     assert str(caught.value).startswith("cannot read image /photos/'")
     assert str(caught.value).endswith('\'.png: truncated, "cut"')
 
 
-def test_data_errors_reach_through_fit():
+def test_errors_of_images_reach_through_fit():
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(3,))])
     model.compile("sgd", "mse")
     batches = image_batches(image_set(read=broken_image), [0, 1], image_size=4, batch_size=2)
     batches = batches.map(lambda x: (x[:, 0, 0], x[:, 0, 0, :1]))
     message = r"^cannot read image /photos/'\d'.png: truncated, \"cut\"$"
-    with pytest.raises(DataError, match=message), data_errors():
+    with pytest.raises(DataError, match=message), original_error():
         model.fit(batches, verbose=0)
 
 
-def test_other_errors_pass_data_errors_unchanged():
-    with pytest.raises(tf.errors.InvalidArgumentError), data_errors():
+def test_other_errors_pass_unchanged():
+    with pytest.raises(tf.errors.InvalidArgumentError), original_error():
         tf.reshape(tf.zeros(3), [2])
-    with pytest.raises(KeyError), data_errors():
+    with pytest.raises(KeyError), original_error():
         raise KeyError("x")
-    with data_errors():
+    with original_error():
         pass
 
 
@@ -341,7 +341,7 @@ def test_a_class_with_too_few_readable_images_is_the_usual_error():
     dataset = episodes(EpisodeConfig(3, 3, 3), images, unreadable=UnreadableImages(images), count=10)
     with (
         pytest.raises(DataError, match=r"need 6 images a class. Received: class 'class1' of test has 5"),
-        data_errors(),
+        original_error(),
     ):
         list(dataset)
 

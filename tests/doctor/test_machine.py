@@ -116,20 +116,42 @@ WORKERS = ["a:1", "b:2"]
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("{", "no JSON"),
-        ("[]", "no `cluster`"),
-        ({"cluster": {"worker": WORKERS}}, "no `task`"),
-        ({"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}, "lists of HOST:PORT"),
-        ({"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}, "'a' is no HOST:PORT"),
-        ({"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}, "'a:99999' is no HOST:PORT"),
-        ({"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}, "occurs twice"),
+        ("{", "must be JSON"),
+        ("[]", "must be a JSON object"),
+        (
+            {"cluster": {"worker": WORKERS}},
+            "the task in TF_CONFIG must be a worker of its cluster, counted from 0. Received: None",
+        ),
+        ("{}", "to name the workers"),
+        (
+            {"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}},
+            "must list the addresses of its workers. Received: {'worker': 'a:1'}",
+        ),
+        (
+            {"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}},
+            "must have different addresses HOST:PORT. Received: 'a'",
+        ),
+        (
+            {"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}},
+            "HOST:PORT. Received: 'a:99999'",
+        ),
+        ({"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}, "Received: 'a:1' twice"),
         (
             {"cluster": {"worker": WORKERS}, "task": {"type": "chief", "index": 0}},
-            "'chief', which `cluster` does not have",
+            "must be a worker of its cluster, counted from 0. Received: {'type': 'chief', 'index': 0}",
         ),
-        ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": 2}}, "must be in 0..1, it is 2"),
-        ({"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": "0"}}, "it is '0'"),
-        ({"cluster": {"worker": WORKERS}, "task": {"type": ["worker"], "index": 0}}, "type ['worker']"),
+        (
+            {"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": 2}},
+            "Received: {'type': 'worker', 'index': 2}",
+        ),
+        (
+            {"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": "0"}},
+            "Received: {'type': 'worker', 'index': '0'}",
+        ),
+        (
+            {"cluster": {"worker": WORKERS}, "task": {"type": ["worker"], "index": 0}},
+            "Received: {'type': ['worker'], 'index': 0}",
+        ),
     ],
 )
 def test_a_cluster_that_cannot_start(config, words):

@@ -7,7 +7,7 @@ import pytest
 
 from egt_tf.doctor import self_test
 from egt_tf.doctor.findings import State
-from egt_tf.doctor.self_test import StepResult, examine_steps, guided_steps, judged
+from egt_tf.doctor.self_test import StepResult, examine_steps, guided_steps, step_finding
 
 SOUND = StepResult(0.5, np.array([0.5, -0.5]), np.array([0.0, 2.0]), 12.3)
 
@@ -22,11 +22,11 @@ def test_guided_steps_on_the_processor(monkeypatch):
     assert result.relevance.any()
     assert result.weights.min() >= 0
     assert result.weights.max() <= 2
-    assert judged("CPU:0", result).state is State.OK
+    assert step_finding("CPU:0", result).state is State.OK
 
 
 def test_a_sound_result():
-    found = judged("GPU:0", SOUND)
+    found = step_finding("GPU:0", SOUND)
     assert (found.state, found.subject) == (State.OK, "GPU:0")
     assert "loss 0.5000, 12 steps/s" in found.found
 
@@ -42,7 +42,7 @@ def test_a_sound_result():
     ],
 )
 def test_a_result_that_no_sound_device_gives(change, words):
-    found = judged("GPU:0", dataclasses.replace(SOUND, **change))
+    found = step_finding("GPU:0", dataclasses.replace(SOUND, **change))
     assert found.state is State.WRONG
     assert words in found.found
     assert found.advice

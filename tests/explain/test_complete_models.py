@@ -63,7 +63,7 @@ def test_relevance_of_a_query_is_conserved_down_to_the_pixels(head, backbone, fl
     wanted = {name: trace.output_of(name) for name in ("support_images", "query_images")}
     if head.startswith("graph"):
         # The labels of the support are features of the nodes like any other.
-        wanted["node_labels"] = next(step for step in trace.steps if step.layer.name == "graphs").outputs[1]
+        wanted["node_labels"] = next(call for call in trace.calls if call.layer.name == "graphs").outputs[1]
     relevance = dict(zip(wanted, reverse(trace, start, composite, list(wanted.values()))))
     parts = {name: float(tf.reduce_sum(r)) for name, r in relevance.items()}
     for name in ("support_images", "query_images"):

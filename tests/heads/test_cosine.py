@@ -43,7 +43,7 @@ def test_relevance_of_the_pairs():
     means = [x.mean((3, 4)) for x in maps]
     unit = [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in means]
     product = unit[0] * unit[1]
-    start = np.asarray(result.start, np.float64)[..., None]
+    start = np.asarray(result.output_relevance, np.float64)[..., None]
     channel = start * product / (product.sum(-1, keepdims=True) + 0.01)
     expected = [channel[:, :, :, None, None] * x / (x.sum((3, 4), keepdims=True) + 0.01) for x in maps]
     np.testing.assert_allclose(result.relevance[0], np.concatenate(expected, axis=-1), rtol=1e-3, atol=1e-5)

@@ -291,7 +291,7 @@ def test_guided_scores_are_those_published():
     terms = unit(attended) * unit(pooled)[:, :, :, None, None] * weights[0] * weights[1][:, :, :, None, None]
     expected = (7 * terms.sum(-1)).transpose(0, 1, 3, 4, 2)
 
-    np.testing.assert_allclose(result.start, start, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(result.output_relevance, start, rtol=1e-3, atol=1e-4)
     for actual, reference in zip((*result.relevance, *result.weights), (at_query, channel, *weights), strict=True):
         np.testing.assert_allclose(actual, reference, rtol=2e-3, atol=2e-4 * np.abs(reference).max())
     np.testing.assert_allclose(result.guided, expected, rtol=1e-3, atol=1e-3)
@@ -477,6 +477,8 @@ def test_start_and_weights_are_those_of_the_package():
     head = make()
     features = head.relate(*episodes())
     result = guided_scores(head, features, FSC, training=False)
-    np.testing.assert_allclose(result.start, log_odds(head.probabilities(head.score(features))), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        result.output_relevance, log_odds(head.probabilities(head.score(features))), rtol=1e-4, atol=1e-5
+    )
     for r, w in zip(result.relevance, result.weights, strict=True):
         np.testing.assert_array_equal(w, relevance_weights(r))

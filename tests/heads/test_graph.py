@@ -246,7 +246,7 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     features = head.relate(*inputs)
     result = guided_scores(head, features, COMPOSITES.get("fsc"))
     nodes, labels = features
-    assert result.start.shape == (*nodes.shape[:3], 3)
+    assert result.output_relevance.shape == (*nodes.shape[:3], 3)
     assert result.relevance[0].shape == result.weights[0].shape == nodes.shape
     # Support nodes are explained and weighted too.
     assert (np.abs(result.weights[0] - 1).max(axis=-1) > 0.99).all()

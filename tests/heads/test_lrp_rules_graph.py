@@ -18,11 +18,11 @@ from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import explain_image, query_inputs, relevance_of_query
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
-from egt_tf.heads.lrp_rules import NeighbourhoodShare, RouteWithout
+from egt_tf.heads.lrp_rules import NeighbourhoodShare
 from egt_tf.lrp import COMPOSITES, Composite, record, reverse
-from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.linear_rules import Epsilon
-from egt_tf.lrp.rules import Pass, Route
+from egt_tf.lrp.rules import Derivative, LayerState, Pass, RouteWithout
 from tests import graph_reference as reference
 from tests.heads.test_graph import SMALL, episodes, jittered, small
 
@@ -36,7 +36,7 @@ KEEPS_SKIP = [name for name in COMPOSITES.names() if name not in ("fsc", "fsc_ga
 def _neighbourhood(rule, x, a, r):
     layer = Neighbourhood()
     y = layer([tf.constant(x), tf.constant(a)])
-    state = {"layer": layer, "call": lambda xs: [layer(xs)], "nonnegative": (False, False)}
+    state = LayerState(layer, lambda xs: [layer(xs)], (False, False))
     return rule.apply([tf.constant(x), tf.constant(a)], [y], [tf.constant(r)], state)
 
 
@@ -75,7 +75,7 @@ def test_without_a_stabiliser_exact_zeros_are_guarded():
 def test_route_without_drops_inputs():
     xs = [tf.ones((1, width)) for width in (2, 1, 3)]
     layer = SkipConcatenate()
-    state = {"layer": layer, "call": lambda inputs: [layer(inputs)], "nonnegative": (False,) * 3}
+    state = LayerState(layer, lambda inputs: [layer(inputs)], (False,) * 3)
     r = tf.constant([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
     first, dropped, last = RouteWithout([1]).apply(xs, [layer(xs)], [r], state)
     np.testing.assert_array_equal(first, [[1, 2]])
@@ -93,20 +93,20 @@ def test_fsc_is_the_published_choice_for_the_graph_head():
     assert fsc.rule_for(Neighbourhood()) == NeighbourhoodShare(0.01)
     for name in ("fsc", "fsc_gamma"):
         assert COMPOSITES.get(name).rule_for(SkipConcatenate()) == RouteWithout((1,))
-        assert COMPOSITES.get({"name": name, "skip_relevance": True}).rule_for(SkipConcatenate()) == Route()
+        assert COMPOSITES.get({"name": name, "skip_relevance": True}).rule_for(SkipConcatenate()) == Derivative()
 
 
 @pytest.mark.parametrize("name", KEEPS_SKIP)
 def test_other_composites_keep_the_relevance_of_skips(name):
     composite = COMPOSITES.get(name)
-    assert composite.rule_for(SkipConcatenate()) == composite.rule_for(L.Concatenate()) == Route()
+    assert composite.rule_for(SkipConcatenate()) == composite.rule_for(L.Concatenate()) == Derivative()
     assert composite.rule_for(Neighbourhood()).exact_identity is (name != "fsc_can")
 
 
-def test_kinds_of_the_layers():
-    assert is_kind(MapMean(), "mean")
-    assert is_kind(SkipConcatenate(), "skip")
-    assert all(is_kind(layer, "route") for layer in (GraphNodes(3), QueryScores(), SkipConcatenate()))
+def test_types_of_the_layers():
+    assert is_layer_type(MapMean(), "mean")
+    assert is_layer_type(SkipConcatenate(), "skip")
+    assert all(is_layer_type(layer, "route") for layer in (GraphNodes(3), QueryScores(), SkipConcatenate()))
 
 
 @pytest.mark.parametrize("name", COMPOSITES.names())
@@ -133,7 +133,7 @@ def test_the_head_against_numpy(skip_relevance, per_graph, float64):
     start = np.random.default_rng(6).normal(size=state.node_scores.shape)
     trace = _recorded(head, inputs)
     composite = COMPOSITES.get({"name": "fsc", "skip_relevance": skip_relevance})
-    nodes, labels = reverse(trace, tf.constant(start[None]), composite, of=trace.output_of("node_scores"))
+    nodes, labels = reverse(trace, tf.constant(start[None]), composite, source=trace.output_of("node_scores"))
     expected = reference.relevance(state, start, skip_relevance=skip_relevance)
     np.testing.assert_allclose(np.concatenate([nodes[0], labels[0]], axis=-1), expected, rtol=1e-9, atol=1e-9)
 
@@ -169,12 +169,12 @@ def test_relevance_is_conserved(name, float64):
     """Nodes and their labels together hold what the scores started with: biases do not take part, nothing is lost."""
     head, inputs = jittered(small()), [x.astype(np.float64) for x in episodes(seed=2)]
     trace = _recorded(head, inputs)
-    of = trace.output_of("node_scores")
-    start = np.random.default_rng(1).uniform(0.5, 1.5, of.shape)
-    relevance = reverse(trace, tf.constant(start), COMPOSITES.get(CONSERVING[name]), of=of)
+    source = trace.output_of("node_scores")
+    start = np.random.default_rng(1).uniform(0.5, 1.5, source.shape)
+    relevance = reverse(trace, tf.constant(start), COMPOSITES.get(CONSERVING[name]), source=source)
     assert sum(float(tf.reduce_sum(r)) for r in relevance) == pytest.approx(start.sum(), rel=0.01)
     # As published, what skips a level is lost.
-    lost = reverse(trace, tf.constant(start), COMPOSITES.get("fsc"), of=of)
+    lost = reverse(trace, tf.constant(start), COMPOSITES.get("fsc"), source=source)
     assert abs(sum(float(tf.reduce_sum(r)) for r in lost) - start.sum()) > 0.02 * start.sum()
 
 

@@ -20,7 +20,7 @@ from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, Sh
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, Square
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.output_relevance import log_odds
-from egt_tf.lrp.rules import RULES, Pass, Share
+from egt_tf.lrp.rules import RULES, LayerState, Pass, Rule, Share
 from tests.heads.feature_episodes import episodes
 
 HEAD_NAMES = ("cross_attention", "prototype", "cosine")
@@ -30,7 +30,7 @@ def apply(rule, layer, xs, relevance) -> list:
     """The rule's answer in float64; None stays None."""
     xs = [tf.constant(x, tf.float64) for x in xs]
     y = layer(xs[0] if len(xs) == 1 else xs)
-    state = {"layer": layer, "call": lambda inputs: [layer(inputs)], "nonnegative": (False,) * len(xs)}
+    state = LayerState(layer, lambda inputs: [layer(inputs)], (False,) * len(xs))
     result = rule.apply(xs, [y], [tf.constant(relevance, tf.float64)], state)
     return [r if r is None else r.numpy() for r in result]
 
@@ -167,14 +167,22 @@ def explained(name: str, composite: Composite, inputs):
     return start.numpy(), support.numpy(), query.numpy()
 
 
-def conserving(epsilon: float = 1e-9) -> Composite:
-    entries = [Entry(Fraction(epsilon), kind="reduction"), Entry(AttendedFraction(epsilon), kind="attended_prototype")]
-    return COMPOSITES.get("epsilon").prepend(*entries, Entry(Share(epsilon), kind="mean"))
+def entries_by_class(name: str, rules: dict[type, Rule]) -> list[Entry]:
+    """An entry for every layer of the head that is of a class among `rules`."""
+    head, _ = whole_head(name)
+    layers = [*head.relate_model.layers, *head.score_model.layers]
+    return [Entry(rules[type(layer)], layer=layer.name) for layer in layers if type(layer) in rules]
+
+
+def conserving(name: str, epsilon: float = 1e-9) -> Composite:
+    rules = {AxisMean: Fraction(epsilon), AxisSum: Fraction(epsilon), AttendedPrototypeMean: AttendedFraction(epsilon)}
+    entries = entries_by_class(name, rules)
+    return COMPOSITES.get("epsilon").prepend(*entries, Entry(Share(epsilon), layer_type="mean"))
 
 
 @pytest.mark.parametrize("name", HEAD_NAMES)
 def test_relevance_is_conserved_from_the_scores_to_query_and_support(float64, name):
-    start, support, query = explained(name, conserving(), episodes())
+    start, support, query = explained(name, conserving(name), episodes())
     for e in range(2):
         assert support[e].sum() + query[e].sum() == pytest.approx(start[e].sum(), rel=0.01)
 
@@ -189,7 +197,7 @@ def test_named_composites_conserve_it_too(float64, name, composite):
 @pytest.mark.parametrize("name", ["cross_attention", "cosine"])
 def test_the_published_composites_hand_the_whole_to_either_side(float64, name):
     start, support, query = explained(name, COMPOSITES.get("fsc"), episodes())
-    small = conserving().prepend(Entry(ShareProduct(1.0, 1.0), kind="pair_product"))
+    small = conserving(name).prepend(*entries_by_class(name, {PairProduct: ShareProduct(1.0, 1.0)}))
     for side in explained(name, small, episodes())[1:]:
         assert side.sum() == pytest.approx(start.sum(), rel=0.01)
     # Their stabiliser keeps a little.
@@ -231,7 +239,7 @@ def test_attention_itself_is_not_walked(float64):
         [
             entry
             for entry in COMPOSITES.get("fsc_can").entries
-            if entry.kind not in ("convolution", "dense", "batch_norm", "relu", "activation", "add")
+            if entry.layer_type not in ("convolution", "dense", "batch_norm", "relu", "activation", "add")
         ]
     )
     wanted = [trace.output_of(name) for name in ("cosines", "support_attention", "query_attention", "prototypes")]

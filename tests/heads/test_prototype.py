@@ -43,7 +43,7 @@ def test_relevance_is_the_share_of_the_evidence():
     pairs[0, 0, 1, 0, 0] = [0, 0.25, 0, *query]
     result = guided_scores(PrototypeHead((1, 1, 3)), tf.constant(pairs), COMPOSITES.get("epsilon"))
     np.testing.assert_allclose(result.plain[0, 0], [0.75, 0.4375], rtol=1e-5)
-    start = float(result.start[0, 0, 0])
+    start = float(result.output_relevance[0, 0, 0])
     # 2 q p - p^2 is 1, 0 and -1/4 of 3/4; the product's relevance goes to both, that of -p^2 to the prototype.
     of_prototype, of_query = result.relevance[0].numpy()[0, 0, 0, 0, 0].reshape(2, 3) / start
     np.testing.assert_allclose(of_query, [4 / 3, 0, 0], atol=1e-3)

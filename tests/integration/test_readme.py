@@ -1,8 +1,7 @@
-"""What the README tells people to type works, as it stands there; only the trainings are shortened."""
+"""What the README and the pages below docs/ tell people to type works, as it stands there; trainings are shortened."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -11,12 +10,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from egt_tf.data.synthetic import draw
+from egt_tf_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Their commands and Python blocks run one after the other, in this order and in one folder.
+PAGES = ("README.md", "docs/training.md")
+# Why the commands of other pages do not.
+NOT_RUN = {
+    "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
+    "docs/pretraining.md": "hours, and variables of the shell; the README has the same commands",
+    "docs/serving.md": "needs a server; see tests/export and tests/serving",
+}
+# Whose Python runs in test_docs.py or needs what only its reader has.
+PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/serving.md", "docs/watching.md"}
+TEXT = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+}
 # At least five classes in every split of the folder rule, and enough images for 5 shots and the queries below.
 CLASSES, IMAGES = 24, 8
 SHORTER = {
@@ -39,22 +52,21 @@ SHORTER = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT[page], re.S)
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("egt-tf ")]
+def commands(page: str) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("egt-tf ")]
 
 
 def shortened(command: str) -> list[str]:
     _program, name, *arguments = shlex.split(command)
-    extra = SHORTER[name]
-    return [
-        name,
-        *arguments,
-        *([part for value in extra for part in ("--set", value)] if name in ("train", "pretrain") else extra),
-    ]
+    # What is gone on with is what was begun.
+    extra = SHORTER[name] if "--resume" not in arguments else []
+    if name in ("train", "pretrain"):
+        extra = [part for value in extra for part in ("--set", value)]
+    return [name, *arguments, *extra]
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +88,6 @@ def _save(path: Path, class_index: int, instance: int) -> None:
     Image.fromarray(draw("shapes", class_index, instance, size=32)[0]).save(path)
 
 
-def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
-    return subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
 def _globbed(arguments: list[str], folder: Path) -> list[str]:
     expanded = []
     for argument in arguments:
@@ -91,29 +96,47 @@ def _globbed(arguments: list[str], folder: Path) -> list[str]:
     return expanded
 
 
-def test_commands_and_python_blocks(folder):
-    assert len(commands()) >= 6
-    assert len(blocks("python")) == 2
-    for command in commands():
-        arguments = _globbed(shortened(command), folder)
-        if "--resume" in arguments:
-            arguments = [a for a in shlex.split(command)[1:]]
-        done = _run([sys.executable, "-m", "egt_tf_cli", *arguments], folder)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    for block in blocks("python"):
-        done = _run([sys.executable, "-c", block], folder)
-        assert done.returncode == 0, done.stderr
+def _alone(arguments: list[str], folder: Path) -> None:
+    """Runs a program in a process of its own."""
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+
+
+def test_commands_and_python_blocks(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert len(commands("README.md")) >= 6
+    assert len(blocks("README.md", "python")) == 2
+    for page in PAGES:
+        for command in commands(page):
+            done = CliRunner().invoke(cli, _globbed(shortened(command), folder))
+            assert done.exit_code == 0, f"{page}: {command}\n{done.output}\n{done.exception!r}"
+        for number, block in enumerate(blocks(page, "python"), 1):
+            exec(compile(block, f"{page}, Python block {number}", "exec"), {})  # our own text, not input
     assert (folder / "explanation.png").read_bytes().startswith(b"\x89PNG")
+    # As installed, where nothing was imported before: the first command, and the first block on the run of another.
+    program, *arguments = _globbed(shlex.split(commands("README.md")[0]), folder)
+    _alone([str(Path(sys.executable).with_name(program)), *arguments], folder)
+    _alone([sys.executable, "-c", blocks("README.md", "python")[0]], folder)
+
+
+def test_no_page_is_forgotten():
+    with_commands = {page for page in TEXT if commands(page)}
+    assert with_commands == {*PAGES, *NOT_RUN}
+    assert {page for page in TEXT if blocks(page, "python")} - set(PAGES) == PYTHON_ELSEWHERE
 
 
 def test_every_configuration_key_is_described():
     from egt_tf.config import RunConfig, config_to_dict
 
-    for section in config_to_dict(RunConfig()):
-        assert f"`{section}." in README
+    sections = config_to_dict(RunConfig())
+    assert any(all(f"`{section}." in text for section in sections) for text in TEXT.values())
 
 
 def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.M):
-        assert re.search(rf"^{target}:", makefile, re.M)
+    named = {
+        name for page in TEXT for block in blocks(page, "sh") for name in re.findall(r"^make ([\w-]+)", block, re.M)
+    }
+    assert named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.M), target

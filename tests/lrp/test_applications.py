@@ -50,7 +50,7 @@ def _start(trace):
 )
 def test_relevance_reaches_the_pixels(model, images, composite):
     trace = record(model, [tf.constant(images)])
-    assert len(trace.steps) == len(model.layers) - 1
+    assert len(trace.calls) == len(model.layers) - 1
     np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-3, atol=1e-5 * np.abs(trace.outputs[0]).max())
     (relevance,) = reverse(trace, _start(trace), COMPOSITES.get(composite))
     assert relevance.shape == images.shape
@@ -83,7 +83,7 @@ def test_the_first_convolution_is_found(model, images):
     """ResNet50 pads its images in a layer of its own; its first convolution still is the one that sees pixels."""
     trace = record(model, [tf.constant(images[:1])])
     composite = COMPOSITES.get("epsilon_alpha2_beta1_flat")
-    flat = [step.layer.name for step in trace.steps if isinstance(composite.rule_for(step.layer, step.first), Flat)]
+    flat = [call.layer.name for call in trace.calls if isinstance(composite.rule_for(call.layer, call.first), Flat)]
     assert flat == [next(layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D))]
 
 

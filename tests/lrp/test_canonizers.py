@@ -11,7 +11,7 @@ from egt_tf.backbones import conv4, resnet10
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
-from egt_tf.lrp.layer_types import is_kind
+from egt_tf.lrp.layer_types import is_layer_type
 
 L = keras.layers
 
@@ -19,7 +19,7 @@ L = keras.layers
 def _with_random_statistics(model, seed=0):
     rng = np.random.default_rng(seed)
     for layer in model.submodules:
-        if isinstance(layer, keras.layers.Layer) and is_kind(layer, "batch_norm"):
+        if isinstance(layer, keras.layers.Layer) and is_layer_type(layer, "batch_norm"):
             layer.set_weights(
                 [
                     rng.uniform(0.5, 1.5, w.shape) if "mean" not in name else rng.normal(size=w.shape)
@@ -30,7 +30,7 @@ def _with_random_statistics(model, seed=0):
 
 
 def _norms(model):
-    return [layer.name for layer in model.layers if is_kind(layer, "batch_norm")]
+    return [layer.name for layer in model.layers if is_layer_type(layer, "batch_norm")]
 
 
 @pytest.mark.parametrize(

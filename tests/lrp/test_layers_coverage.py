@@ -14,8 +14,8 @@ from egt_tf.errors import ExplainError
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, AlphaBetaX, Epsilon, Flat, Magnitude, WSquare, Z, ZPlus
-from egt_tf.lrp.rules import Gate, Mask, Pass, Route, Rule, Share, ShareSum
-from tests.explain import reference_rules as ref
+from egt_tf.lrp.rules import Derivative, Gate, LayerState, Mask, Pass, Rule, Share, ShareSum
+from tests.lrp import reference_rules as ref
 from tests.lrp.test_rules import INPUTS, RULES
 
 L = keras.layers
@@ -217,7 +217,7 @@ def test_what_cannot_be_explained_is_named(layer, shape):
     layer = _double(layer)
     layer.build((None, *shape))
     x = tf.ones((1, *shape), tf.float64)
-    state = {"layer": layer, "call": layer.call, "nonnegative": (False,)}
+    state = LayerState(layer, layer.call)
     with pytest.raises(ExplainError, match="'odd'"):
         Epsilon(0.1).apply([x], [x], [x], state)
 
@@ -332,7 +332,7 @@ def test_the_winner_takes_all(layer, shape, pool):
     x, r = rng.normal(size=shape), rng.normal(size=model.output_shape[1:])
     arguments = x.reshape(-1), shape, r.reshape(-1), pool, None, getattr(layer, "padding", "valid")
     _close(_relevance(model, Share(), [x], r)[0], ref.max_pool_published(*arguments))
-    _close(_relevance(model, Route(), [x], r)[0], ref.max_pool_route(*arguments))
+    _close(_relevance(model, Derivative(), [x], r)[0], ref.max_pool_route(*arguments))
 
 
 def test_pooling_in_three_dimensions():
@@ -345,7 +345,7 @@ def test_pooling_in_three_dimensions():
         np.testing.assert_allclose(got, expected(x.reshape(-1), shape, r.reshape(-1)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [Share(), Route()], ids=repr)
+@pytest.mark.parametrize("rule", [Share(), Derivative()], ids=repr)
 def test_ties_lose_no_relevance(rule):
     tied = np.array([3.0, 1.0, 3.0, 2.0, 2.0, 2.0])[:, None]
     r = np.array([6.0, -4.0])
@@ -499,7 +499,7 @@ def test_masks_inside_layers_matter():
     trace = record(model, [tf.constant(np.random.default_rng(16).normal(size=(2, 6, 6, 2)))])
     masked, passed = (
         reverse(trace, trace.outputs[0], composite)[0].numpy()
-        for composite in (COMPOSITES.get("fsc"), COMPOSITES.get("fsc").prepend(Entry(Pass(), kind="relu")))
+        for composite in (COMPOSITES.get("fsc"), COMPOSITES.get("fsc").prepend(Entry(Pass(), layer_type="relu")))
     )
     assert np.abs(masked - passed).max() > 1e-3 * np.abs(passed).max()
 
@@ -509,8 +509,8 @@ def test_an_activation_that_is_a_layer_gets_that_layers_rule():
     model = _model(layer, (3,))
     x, r = np.random.default_rng(17).normal(size=(1, 3)), np.ones((1, 4))
     trace = record(model, [tf.constant(x)])
-    masking = Composite([Entry(Z(), kind="dense"), Entry(Mask(), kind="activation")])
-    passing = Composite([Entry(Z(), kind="dense"), Entry(Pass(), kind="activation")])
+    masking = Composite([Entry(Z(), layer_type="dense"), Entry(Mask(), layer_type="activation")])
+    passing = Composite([Entry(Z(), layer_type="dense"), Entry(Pass(), layer_type="activation")])
     kernel, bias = model.get_weights()
     for composite, start in ((passing, r), (masking, np.where(x @ kernel + bias > 0, r, 0.0))):
         _close(reverse(trace, tf.constant(r), composite)[0].numpy()[0], ref.z(x[0], kernel, bias, start[0]))

@@ -13,7 +13,7 @@ from egt_tf.heads.layers import MapMaxPooling2D, PairConcat, PrototypeMean
 from egt_tf.lrp import Composite, Entry, record, reverse
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask, with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
-from egt_tf.lrp.rules import RULES, Derivative, Mask, Route, Share
+from egt_tf.lrp.rules import RULES, Derivative, Mask, Share
 
 # (window, steps, padding)
 POOLS = [
@@ -40,7 +40,7 @@ def both(layer, rule, xs, rng):
     def walk(rule):
         @tf.function(input_signature=[tf.TensorSpec([None, *x.shape[1:]]) for x in xs])
         def relevance(*xs):
-            return reverse(record(model, xs), start, Composite([Entry(rule, kind="any")]))
+            return reverse(record(model, xs), start, Composite([Entry(rule, layer_type="any")]))
 
         return [r.numpy() for r in relevance(*xs)], relevance.get_concrete_function().graph.as_graph_def()
 
@@ -49,7 +49,7 @@ def both(layer, rule, xs, rng):
 
 
 @pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("rule", [Share(), Route(), Derivative()], ids=repr)
+@pytest.mark.parametrize("rule", [Share(), Derivative()], ids=repr)
 @pytest.mark.parametrize(("window", "steps", "padding"), POOLS)
 def test_max_pooling(window, steps, padding, rule, values):
     rng = np.random.default_rng(5)
@@ -72,13 +72,13 @@ def test_max_pooling_behind_several_axes():
 def test_pairs():
     rng = np.random.default_rng(7)
     xs = [rng.normal(size=(2, sets, 3, 3, 4)).astype(np.float32) for sets in (5, 6)]
-    expected, actual, operations = both(PairConcat(), Route(), xs, rng)
+    expected, actual, operations = both(PairConcat(), Derivative(), xs, rng)
     for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
     assert not operations & {"ConcatOffset", "BroadcastGradientArgs"}
 
 
-@pytest.mark.parametrize("rule", [Share(), Share(0.01), Route()], ids=repr)
+@pytest.mark.parametrize("rule", [Share(), Share(0.01), Derivative()], ids=repr)
 def test_prototypes(rule):
     rng = np.random.default_rng(8)
     labels = np.repeat(np.eye(3)[None, [0, 1, 1, 0, 2]], 2, axis=0).astype(np.float32)

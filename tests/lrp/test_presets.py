@@ -12,9 +12,9 @@ from tensorflow import keras
 from egt_tf.errors import ConfigError
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
-from egt_tf.lrp.presets import BRIGHTEST, DARKEST, ZENNIT_STABILIZER
-from egt_tf.lrp.rules import Mask, Pass, Route, Share, ShareSum
-from tests.explain import reference_rules as ref
+from egt_tf.lrp.presets import BRIGHTEST, DARKEST
+from egt_tf.lrp.rules import ZENNIT_STABILIZER, Derivative, Mask, Pass, Share, ShareSum
+from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import Job, Network, build_network, named, random_weights, run_oracle
 from tests.lrp.test_reference_rules import IV_ALPHA2, IV_FLAT, IV_RULES, _everywhere, _preset, _ReferenceWalk
 
@@ -120,8 +120,8 @@ PUBLISHED = {
     "add": ShareSum(0.01),
     "mean": Share(),
 }
-ZENNIT = {"dense": Epsilon(S), "relu": Pass(), "max_pool": Route(), "add": ShareSum(S), "mean": Share(S)}
-INNVESTIGATE = {"dense": Epsilon(0.1), "relu": Pass(), "max_pool": Route(), "add": Share(), "mean": Share()}
+ZENNIT = {"dense": Epsilon(S), "relu": Pass(), "max_pool": Derivative(), "add": ShareSum(S), "mean": Share(S)}
+INNVESTIGATE = {"dense": Epsilon(0.1), "relu": Pass(), "max_pool": Derivative(), "add": Share(), "mean": Share()}
 BOX, FLAT = Bounded(DARKEST, BRIGHTEST, S), Flat(S)
 CHOICES = {
     "fsc": (*2 * (AlphaBeta(1.0, 0.0, bias=False),), PUBLISHED),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +14,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import Epsilon, ZPlus
 from egt_tf.lrp.presets import structural_entries
-from egt_tf.lrp.rules import Pass
+from egt_tf.lrp.rules import LayerState, Mask, Pass
 
 L = keras.layers
 FSC = COMPOSITES.get("fsc")
@@ -39,7 +41,7 @@ def test_record_gives_the_models_outputs_and_unrolls_nested_models():
     model, images = _residual_model(), _images()
     trace = record(model, [images])
     np.testing.assert_allclose(trace.outputs[0], model(images), rtol=1e-6)
-    names = [step.layer.name for step in trace.steps]
+    names = [call.layer.name for call in trace.calls]
     assert names.index("inner") < names.index("inner_bn") < names.index("sum")
     assert trace.output_of("stem_relu").shape == (2, 6, 6, 4)
     with pytest.raises(ExplainError, match="'stm'"):
@@ -57,14 +59,14 @@ def test_record_hands_on_the_training_flag():
 
 def test_record_knows_where_values_cannot_be_negative():
     trace = record(_residual_model(), [_images()])
-    signs = {step.layer.name: step.nonnegative for step in trace.steps}
+    signs = {call.layer.name: call.state.nonnegative for call in trace.calls}
     assert signs["stem"] == (False,)
     assert signs["inner"] == (True,)
     assert signs["sum"] == (True, False)
     assert signs["pool"] == (True,)
     assert signs["scores"] == (True,)
-    for step in trace.steps:
-        for x, nonnegative in zip(step.inputs, step.nonnegative):
+    for call in trace.calls:
+        for x, nonnegative in zip(call.inputs, call.state.nonnegative):
             assert not nonnegative or tf.reduce_min(x) >= 0
 
 
@@ -92,9 +94,9 @@ def test_relevance_is_conserved_without_biases():
     model = _residual_model()
     rules = Composite(
         [
-            Entry(Epsilon(1e-7, bias=False), kind="dense"),
-            Entry(ZPlus(), kind="convolution"),
-            Entry(Pass(), kind="batch_norm"),
+            Entry(Epsilon(1e-7, bias=False), layer_type="dense"),
+            Entry(ZPlus(), layer_type="convolution"),
+            Entry(Pass(), layer_type="batch_norm"),
             *FSC.entries,
         ]
     )
@@ -110,7 +112,7 @@ def test_a_tensor_used_twice_gathers_both_relevances():
     x = L.Activation("linear", name="x")(inputs)
     model = keras.Model(inputs, L.Concatenate()([x, x]))
     trace = record(model, [tf.ones((1, 3))])
-    composite = Composite([Entry(Pass(), kind="activation"), *structural_entries()])
+    composite = Composite([Entry(Pass(), layer_type="activation"), *structural_entries()])
     (r,) = reverse(trace, tf.constant([[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]]), composite)
     np.testing.assert_allclose(r, [[11.0, 22.0, 33.0]])
 
@@ -154,6 +156,31 @@ def test_explaining_leaves_the_model_as_it_was():
         np.testing.assert_array_equal(old, new)
     assert flags == [layer.trainable for layer in model.layers]
     np.testing.assert_array_equal(output, model(images).numpy())
+
+
+def test_a_weighted_sum_takes_relevance_through_its_own_activation_by_the_rule_for_it():
+    layer = L.Dense(3, activation="relu")
+    x, r = tf.constant([[1.0, -2.0]]), tf.constant([[1.0, 2.0, 3.0]])
+    y = layer(x)
+    layer.set_weights([np.array([[1.0, -1.0, 2.0], [1.0, 0.5, -1.0]], np.float32), np.zeros(3, np.float32)])
+    y, state = layer(x), LayerState(layer, lambda xs: [layer(*xs)])
+    np.testing.assert_array_equal(y > 0, [[False, False, True]])
+
+    def relevance(r, state):
+        return Epsilon(0.1).apply([x], [y], [r], state)[0]
+
+    asked = []
+
+    def rule_for(activation):
+        asked.append(activation)
+        return Mask()
+
+    masked = relevance(r, dataclasses.replace(state, rule_for=rule_for))
+    np.testing.assert_array_equal(masked, relevance(r * [[0.0, 0.0, 1.0]], state))
+    assert np.any(masked != relevance(r, state))
+    (activation,) = asked
+    assert isinstance(activation, L.Activation)
+    assert activation.activation is keras.activations.relu
 
 
 def test_zero_images_give_finite_relevance():

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from tests.explain import reference_rules as ref
+from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import (
     Analyzer,
     Job,

@@ -13,7 +13,8 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, LinearPart, linear_parts, record, register_rule, reverse
 from egt_tf.lrp.composites import registered_rule
 from egt_tf.lrp.linear_rules import Epsilon
-from egt_tf.lrp.rules import Derivative, Pass, Route, Rule, Share
+from egt_tf.lrp.plain_operations import with_plain_operations
+from egt_tf.lrp.rules import Derivative, Pass, Rule, Share
 
 L = keras.layers
 
@@ -26,9 +27,9 @@ def _relevance(layer, composite, x, r):
 
 def _docstring_example():
     """What the names of the docstring's example stand for once it ran; it must run without a complaint."""
-    names = {"keras": keras, "tf": tf, "register_rule": register_rule, "Route": Route}
+    names = {"keras": keras, "tf": tf, "register_rule": register_rule, "registered_rule": registered_rule}
     example = doctest.DocTestParser().get_doctest(register_rule.__doc__, names, "register_rule", None, None)
-    assert len(example.examples) == 2
+    assert len(example.examples) == 6
     said = []
     result = doctest.DocTestRunner(verbose=False).run(example, out=said.append, clear_globs=False)
     assert result.failed == 0, "".join(said)
@@ -73,11 +74,11 @@ def test_subclasses_get_the_rule_of_their_nearest_base():
 
     register_rule(Parent, Share())
     fsc = COMPOSITES.get("fsc")
-    assert fsc.rule_for(Child()) == registered_rule(Parent()) == Share()
+    assert fsc.rule_for(Child()) == registered_rule(Parent(), "zennit") == Share()
     register_rule(Child, Pass())
     assert fsc.rule_for(Child()) == Pass()
     assert fsc.rule_for(Parent()) == Share()
-    assert registered_rule(Stranger()) is None
+    assert registered_rule(Stranger(), "zennit") is None
     register_rule(Parent, Derivative())
     assert fsc.rule_for(Parent()) == Derivative()
 
@@ -92,7 +93,7 @@ def test_entries_of_a_composite_come_first():
     register_rule(Known, Pass())
     register_rule(Own, Pass())
     fsc = COMPOSITES.get("fsc")
-    assert fsc.rule_for(Known()) == Route()
+    assert fsc.rule_for(Known()) == Derivative()
     assert fsc.rule_for(Own(name="mine")) == Pass()
     mine = fsc.prepend(Entry(Share(), layer="mine"))
     assert mine.rule_for(Own(name="mine")) == Share()
@@ -126,8 +127,86 @@ def test_a_layer_nobody_knows_is_named_with_the_way_out():
     np.testing.assert_array_equal(_relevance(Unheard(name="odd_one"), "fsc", x, x), x)
 
 
+CONVENTIONAL = {"published": "fsc", "zennit": "epsilon", "innvestigate": "lrp.z"}
+
+
+def test_a_rule_for_a_convention_comes_before_one_for_all():
+    class Parent(_Scale):
+        pass
+
+    class Child(Parent):
+        pass
+
+    register_rule(Parent, Share(0.1), convention="published")
+    composites = {convention: COMPOSITES.get(name) for convention, name in CONVENTIONAL.items()}
+    assert composites["published"].rule_for(Child()) == Share(0.1)
+    with pytest.raises(ExplainError, match="composite 'epsilon' fits layer 'child"):
+        composites["zennit"].rule_for(Child())
+    register_rule(Parent, Pass())
+    assert {name: composite.rule_for(Parent()) for name, composite in composites.items()} == {
+        "published": Share(0.1),
+        "zennit": Pass(),
+        "innvestigate": Pass(),
+    }
+    # The nearest class decides first.
+    register_rule(Child, Derivative())
+    assert all(composite.rule_for(Child()) == Derivative() for composite in composites.values())
+
+
+def test_a_composite_keeps_its_convention():
+    for convention, name in CONVENTIONAL.items():
+        composite = COMPOSITES.get(name).prepend(Entry(Pass(), layer="mine"))
+        for same in (composite, with_plain_operations(composite), Composite.from_json(composite.to_json())):
+            assert same.convention == convention
+    assert Composite([]).convention == "zennit"
+    with pytest.raises(ExplainError, match=r"`convention` must be one of published.*Received: convention='zenit'"):
+        Composite([], convention="zenit")
+
+
+def test_a_layer_that_is_like_another_is_treated_as_that():
+    class Halves(_Scale):
+        pass
+
+    class Quarters(Halves):
+        pass
+
+    inputs = keras.Input((2, 2, 1))
+
+    def known(layer):
+        """Whether a layer behind it still sees the input, and whether its values are known to be >= 0."""
+        model = keras.Model(inputs, L.Activation("tanh")(layer(inputs)))
+        call = record(model, [tf.ones((1, 2, 2, 1))], nonnegative=True).calls[-1]
+        return call.first, call.state.nonnegative
+
+    assert known(Quarters()) == (False, (False,))
+    register_rule(Halves, like="route")
+    assert known(Quarters()) == (True, (True,))
+    for name in COMPOSITES.names():
+        assert COMPOSITES.get(name).rule_for(Quarters()) == Derivative()
+    # A class of its own may be like something else.
+    register_rule(Quarters, like="mean")
+    assert known(Quarters()) == (False, (True,))
+    assert COMPOSITES.get("epsilon").rule_for(Quarters()) == COMPOSITES.get("epsilon").rule_for(L.Average())
+    assert COMPOSITES.get("epsilon").rule_for(Halves()) == Derivative()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either `rule` or `like` must be given"),
+        ({"rule": Pass(), "like": "route"}, "either `rule` or `like` must be given"),
+        ({"like": "rout"}, "`like` must be one of dense, .* Received: like='rout'"),
+        ({"like": "route", "convention": "zennit"}, "a layer is like another in every convention"),
+        ({"rule": Pass(), "convention": "lrp"}, "`convention` must be one of published, zennit, innvestigate"),
+    ],
+)
+def test_what_is_registered_is_checked(arguments, message):
+    with pytest.raises(ExplainError, match=message):
+        register_rule(_Scale, **arguments)
+
+
 class _Mixing(L.Layer):
-    """A weighted sum of rows, which no kind knows."""
+    """A weighted sum of rows, which no layer type knows."""
 
     def build(self, shape):
         self.mixing = self.add_weight("mixing", (shape[1], shape[1]))
@@ -154,7 +233,9 @@ def test_a_layer_with_weights_is_taught_its_weighted_sum():
     dense = L.Dense(3, use_bias=False)
     dense.build((None, 4, 3))
     dense.set_weights(layer.get_weights())
-    expected = _relevance(dense, Composite([Entry(Epsilon(0.1), kind="dense")]), *(a.swapaxes(1, 2) for a in (x, r)))
+    expected = _relevance(
+        dense, Composite([Entry(Epsilon(0.1), layer_type="dense")]), *(a.swapaxes(1, 2) for a in (x, r))
+    )
     np.testing.assert_allclose(_relevance(layer, "fsc", x, r), expected.swapaxes(1, 2), rtol=1e-5, atol=1e-6)
 
 

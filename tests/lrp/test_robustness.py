@@ -19,7 +19,6 @@ from egt_tf.heads.lrp_rules import (
     AttentionGate,
     Fraction,
     NeighbourhoodShare,
-    RouteWithout,
     ShareProduct,
 )
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
@@ -38,7 +37,7 @@ from egt_tf.lrp.linear_rules import (
     ZPlus,
 )
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask
-from egt_tf.lrp.rules import RULES, Derivative, Gate, Guided, Mask, Pass, Route, Share, ShareSum
+from egt_tf.lrp.rules import RULES, Derivative, Gate, Guided, Mask, Pass, RouteWithout, Share, ShareSum
 
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
@@ -76,12 +75,12 @@ OTHERS = {
     "relu": (L.ReLU, [Mask(), PlainMask(), Pass(), Derivative(), Guided()], 1),
     "mean": (lambda: L.AveragePooling2D(2, padding="same"), [Share(), Share(1e-6)], 1),
     "mean of the map": (L.GlobalAveragePooling2D, [Share(), Share(1e-6)], 1),
-    "max_pool": (lambda: L.MaxPooling2D(2), [Share(), Route(), PlainDerivative(Share())], 1),
-    "max of the map": (L.GlobalMaxPooling2D, [Share(), Route()], 1),
+    "max_pool": (lambda: L.MaxPooling2D(2), [Share(), Derivative(), PlainDerivative(Share())], 1),
+    "max of the map": (L.GlobalMaxPooling2D, [Share(), Derivative()], 1),
     "add": (L.Add, [Share(), ShareSum(), ShareSum(0.01)], 2),
     "average": (L.Average, [Share(), Share(0.01)], 2),
     "gate": (L.Multiply, [Gate(), Gate(signal=1)], 2),
-    "padding": (L.ZeroPadding2D, [Route()], 1),
+    "padding": (L.ZeroPadding2D, [Derivative()], 1),
 }
 SHAPE = (5, 4, 2)
 # Layers of few-shot heads -> the rules for them, and the shapes of their inputs in one episode.
@@ -229,7 +228,7 @@ def test_relevance_is_conserved_where_no_bias_takes_its_share(rule, data, seed):
         for name, rules in (
             ("mean", [Share()]),
             ("mean of the map", [Share(1e-12)]),
-            ("max_pool", [Share(), Route()]),
+            ("max_pool", [Share(), Derivative()]),
             ("max of the map", [Share()]),
             ("add", [Share(), ShareSum(1e-12)]),
             ("average", [Share()]),

@@ -14,8 +14,8 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp import LRP, Composite, Entry, linear_parts, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, WSquare, Z, ZPlus
 from egt_tf.lrp.presets import structural_entries
-from egt_tf.lrp.rules import Mask, Pass, Route, Share, ShareSum
-from tests.explain import reference_rules as ref
+from egt_tf.lrp.rules import Derivative, Mask, Pass, Share, ShareSum
+from tests.lrp import reference_rules as ref
 from tests.lrp.innvestigate_oracle import Analyzer, Job, Network, build_network, named, random_weights, run_oracle
 
 INPUTS = {
@@ -174,9 +174,9 @@ def test_sum_shares_by_contribution_and_splits_zeros_evenly():
 
 def test_route_gathers_copies_and_drops_padding():
     x, r = np.arange(4.0).reshape(2, 2, 1), np.arange(16.0).reshape(4, 4, 1)
-    (up,) = _layer_relevance(keras.layers.UpSampling2D(2), Route(), [x], r)
+    (up,) = _layer_relevance(keras.layers.UpSampling2D(2), Derivative(), [x], r)
     np.testing.assert_allclose(up, r.reshape(2, 2, 2, 2, 1).sum((1, 3)))
-    (padded,) = _layer_relevance(keras.layers.ZeroPadding2D(1), Route(), [x], r)
+    (padded,) = _layer_relevance(keras.layers.ZeroPadding2D(1), Derivative(), [x], r)
     np.testing.assert_allclose(padded, r[1:3, 1:3])
 
 
@@ -224,10 +224,10 @@ def _innvestigate_composite(rule):
     # innvestigate moves relevance through pooling by the gradient; activations pass it on unmasked.
     return Composite(
         [
-            Entry(rule, kind="dense"),
-            Entry(rule, kind="convolution"),
-            Entry(Pass(), kind="activation"),
-            Entry(Route(), kind="max_pool"),
+            Entry(rule, layer_type="dense"),
+            Entry(rule, layer_type="convolution"),
+            Entry(Pass(), layer_type="activation"),
+            Entry(Derivative(), layer_type="max_pool"),
             *structural_entries(),
         ]
     )
@@ -329,6 +329,6 @@ def test_gamma_without_biases_can_take_the_sign_of_the_contributions():
     assert (np.sign(x @ matrix) != np.sign(x @ matrix + bias)).any()
     trace = record(model, [tf.constant(x[None])])
     rule = Gamma(0.5, bias=False, bias_in_sign=False)
-    relevance = reverse(trace, tf.constant(r[None]), Composite([Entry(rule, kind="dense")]))[0].numpy()[0]
+    relevance = reverse(trace, tf.constant(r[None]), Composite([Entry(rule, layer_type="dense")]))[0].numpy()[0]
     np.testing.assert_allclose(relevance, ref.gamma(x, matrix, None, r, 0.5, pre_activation=x @ matrix), rtol=1e-9)
     np.testing.assert_allclose(relevance.sum(), r.sum(), rtol=1e-9)

@@ -36,8 +36,8 @@ from egt_tf.heads import CrossAttentionHead, GraphHead, RelationHead
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZPlus
-from egt_tf.lrp.presets import ZENNIT_STABILIZER, structural_entries
-from egt_tf.lrp.rules import Pass, Route, Rule, Share
+from egt_tf.lrp.presets import structural_entries
+from egt_tf.lrp.rules import ZENNIT_STABILIZER, Derivative, Pass, Rule, Share
 from egt_tf.published.names import conv_layers, resnet12_layers
 from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights
 
@@ -111,7 +111,7 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
         "raw_relations": scores.plain[0],
         "raw_relations_eval": plain_eval[0],
         "scores": tf.sigmoid(scores.plain[0]),
-        "start_relevance": scores.start[0],
+        "start_relevance": scores.output_relevance[0],
         "loss_standard": plain,
         "eval_scores": tf.sigmoid(plain_eval[0]),
         "eval_loss": head.loss(plain_eval, labels)[0],
@@ -125,7 +125,7 @@ def relation_values(golden: Mapping[str, np.ndarray]) -> Values:
         "scores_lrp": tf.sigmoid(scores.guided[0]),
         "loss_lrp": guided,
         "loss_total": total,
-        **_relation_trace(head, features, scores.start, composite),
+        **_relation_trace(head, features, scores.output_relevance, composite),
     }
     slopes = {
         "grad_support": channels_first(gradients[0]).reshape(golden["support"].shape),
@@ -207,7 +207,7 @@ def graph_values(golden: Mapping[str, np.ndarray]) -> Values:
         "nodes": trace.output_of("level0").numpy()[0][:, order],
         "scores": scores.plain[0],
         "node_scores": trace.output_of("node_scores").numpy()[0][:, order],
-        "start_relevance": scores.start.numpy()[0][:, order],
+        "start_relevance": scores.output_relevance.numpy()[0][:, order],
         "loss_standard": plain,
         "eval_scores": plain_eval[0],
         "eval_loss": head.loss(plain_eval, labels)[0],
@@ -222,7 +222,7 @@ def graph_values(golden: Mapping[str, np.ndarray]) -> Values:
         "scores_lrp": scores.guided[0],
         "loss_lrp": guided,
         "loss_total": total,
-        **_graph_trace(trace, scores.start, order),
+        **_graph_trace(trace, scores.output_relevance, order),
     }
     values = {
         **_all(forward, FORWARD),
@@ -323,7 +323,7 @@ class CrossAttentionEpisodes:
             "cosine": scores.plain / self.head.scale,
             "global_scores": self._base_scores(features),
             "loss_global": base,
-            "start_relevance": scores.start,
+            "start_relevance": scores.output_relevance,
         }
         explained = {
             "relevance_query": channels_first(scores.relevance[0]),
@@ -463,10 +463,10 @@ def _backbone_values(backbone, images, layers) -> Values:
 def _each_weighted_sum(convolution: Rule, dense: Rule) -> Composite:
     return Composite(
         [
-            Entry(convolution, kind="convolution"),
-            Entry(dense, kind="dense"),
-            Entry(Share(ZENNIT_STABILIZER), kind="mean"),
-            *structural_entries(max_pool=Route(), relu=Pass()),
+            Entry(convolution, layer_type="convolution"),
+            Entry(dense, layer_type="dense"),
+            Entry(Share(ZENNIT_STABILIZER), layer_type="mean"),
+            *structural_entries(max_pool=Derivative(), relu=Pass()),
         ]
     )
 

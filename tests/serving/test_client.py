@@ -34,26 +34,20 @@ def write_support(folder: Path, files: list[bytes]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(build, support, tmp_path_factory):
-    """The folder of a model with a stored support set, "first", and of one without, "bare"."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, stored in (("first", support), ("bare", None)):
-        ready = make_servable(build("relation"), stored)
-        # The client asks no others, and writing them takes longer than all the tests here.
-        asked = {key: ready.signatures[key] for key in ASKED & set(ready.signatures)}
-        write_version(dataclasses.replace(ready, signatures=asked), folder / name)
+def bare(build, tmp_path_factory):
+    """An exported model without a stored support set."""
+    ready = make_servable(build("relation"), None)
+    # The client asks no others, and writing them takes long.
+    asked = {key: ready.signatures[key] for key in ASKED & set(ready.signatures)}
+    folder = tmp_path_factory.mktemp("models") / "bare"
+    write_version(dataclasses.replace(ready, signatures=asked), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def url(serve, models):
-    return serve(models / "first", models / "bare")
-
-
-@pytest.fixture(scope="module")
-def model(models):
-    """What the server answers from, asked directly."""
-    return ExportedModel(models / "first")
+def url(serve, folder, bare):
+    """A server of "first", a model with a stored support set, and of "bare"."""
+    return serve(folder, bare)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +73,9 @@ def test_an_explanation(url, model, query_files):
 
 
 @pytest.mark.parametrize("name", ["first", "bare"])
-def test_a_support_set_in_the_request(url, models, brought, query_files, support_files, name):
+def test_a_support_set_in_the_request(url, folder, bare, brought, query_files, support_files, name):
     classifier = RemoteClassifier(ModelServer(url, name), read_support_files(brought))
-    expected = ExportedModel(models / name).ask(
+    expected = ExportedModel({"first": folder, "bare": bare}[name]).ask(
         "explain_episode",
         {
             "support_images": support_files,
@@ -259,7 +253,7 @@ def test_nobody_there():
         RemoteClassifier(ModelServer(url, "first")).classify(b"")
 
 
-def test_asking_does_not_import_tensorflow(url, models, brought, query_files, tmp_path):
+def test_asking_does_not_import_tensorflow(url, brought, query_files, tmp_path):
     (tmp_path / "query.png").write_bytes(query_files[0])
     code = (
         "import sys\nfrom egt_tf_cli.main import cli\n"

@@ -18,7 +18,8 @@ from tensorflow import keras
 
 from egt_tf.config import config_from_dict
 from egt_tf.runs import RunFolder
-from egt_tf.training import loop
+from egt_tf.training import few_shot
+from egt_tf.training.loop import train
 
 
 def main(folder: str, devices: str, configurations: str, floatx: str = "float32") -> None:
@@ -28,9 +29,9 @@ def main(folder: str, devices: str, configurations: str, floatx: str = "float32"
     if floatx == "float64":
         keras.backend.set_floatx(floatx)
         # No configuration asks for double precision: layers are to follow what Keras was just told.
-        loop.layers_in = lambda precision: contextlib.nullcontext()
+        few_shot.layers_in = lambda precision: contextlib.nullcontext()
     for name, content in json.loads(Path(configurations).read_text()).items():
-        loop.train(config_from_dict(content, name), RunFolder(Path(folder) / name))
+        train(config_from_dict(content, name), RunFolder(Path(folder) / name))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.guided_model import GuidedModel
-from egt_tf.training.state import Progress, save_state
-from egt_tf.weights import load_arrays
+from egt_tf.training.state import TrainingState, state_arrays
+from egt_tf.weights import load_arrays, save_arrays
 
 
 def build(width: int = 2, seed: int = 0, loss_scale: bool = False) -> GuidedModel:
@@ -36,7 +36,7 @@ def written(tmp_path_factory) -> Path:
     checkpoints, model = Checkpoints(tmp_path_factory.mktemp("run") / "checkpoints"), build()
     for number in (1, 2, 3):
         step(model)
-        checkpoints.save(model, Progress([], -1.0, number, 0.5, {"loss": [0.1, number]}))
+        checkpoints.save(model, TrainingState([], -1.0, number, 0.5, {"loss": [0.1, number]}))
     return checkpoints.folder
 
 
@@ -51,7 +51,7 @@ def model() -> GuidedModel:
     return build(seed=1)
 
 
-def restore(checkpoints: Checkpoints, model: GuidedModel, older: str = "last.npz") -> tuple[Progress, list[str]]:
+def restore(checkpoints: Checkpoints, model: GuidedModel, older: str = "last.npz") -> tuple[TrainingState, list[str]]:
     lines: list[str] = []
     return checkpoints.restore(model, checkpoints.folder.parent / older, lines.append), lines
 
@@ -61,7 +61,7 @@ def test_the_newest_are_kept(checkpoints, model):
     restore(checkpoints, model)
     checkpoints.keep = 2
     step(model)
-    checkpoints.save(model, Progress())
+    checkpoints.save(model, TrainingState())
     assert sorted(os.listdir(checkpoints.folder)) == ["000003.npz", "000004.npz"]
     assert checkpoints.newest_step() == 4
 
@@ -70,7 +70,7 @@ def test_what_was_saved_is_restored(checkpoints, model):
     progress, lines = restore(checkpoints, model)
     assert lines == []
     assert model.optimizer.iterations.numpy() == 3
-    assert progress == Progress([], -1.0, 3, 0.5, {"loss": [0.1, 3]})
+    assert progress == TrainingState([], -1.0, 3, 0.5, {"loss": [0.1, 3]})
     # A checkpoint stays an archive like any other.
     for name, array in load_arrays(checkpoints.files()[-1]).items():
         if name.startswith("model/"):
@@ -89,7 +89,7 @@ def test_the_loss_scale_is_restored(tmp_path):
     weights = model.classifier.trainable_variables
     model.optimizer.apply_gradients([(np.full(w.shape, np.nan, np.float32), w) for w in weights])
     step(model)
-    checkpoints.save(model, Progress())
+    checkpoints.save(model, TrainingState())
     restore(checkpoints, other)
     assert other.optimizer.loss_scale.numpy() == model.optimizer.loss_scale.numpy() == 2.0**14
     assert other.optimizer.dynamic_counter.numpy() == 1
@@ -158,7 +158,7 @@ def test_none_at_all_is_an_error(tmp_path, model):
 def test_the_single_state_of_an_older_version_is_the_last_resort(checkpoints, model):
     older = build(seed=4)
     step(older)
-    save_state(checkpoints.folder.parent / "last.npz", older.classifier, older.optimizer, Progress([{"epoch": 1}], 0.5))
+    save_arrays(checkpoints.folder.parent / "last.npz", state_arrays(older, TrainingState([{"epoch": 1}], 0.5)))
     assert restore(checkpoints, model)[0].step == 3
     for file in checkpoints.files():
         file.write_bytes(truncate(file.read_bytes()))
@@ -193,5 +193,5 @@ def test_weights_that_are_not_finite_are_not_written(checkpoints):
         match=r"Received: NaN or infinity in weight backbone/block1_conv/kernel, step 0; the "
         "state after step 3 is kept in .*000003.npz",
     ):
-        checkpoints.save(spoilt, Progress())
+        checkpoints.save(spoilt, TrainingState())
     assert len(checkpoints.files()) == 3

@@ -27,7 +27,7 @@ def pairs_of(features) -> tf.Tensor:
 
 
 def parts(result) -> tuple[tf.Tensor, ...]:
-    return result.plain, result.guided, result.start, *result.weights
+    return result.plain, result.guided, result.output_relevance, *result.weights
 
 
 # === relevance_weights ===
@@ -100,7 +100,7 @@ def test_the_five_parts(batch_statistics):
     np.testing.assert_allclose(result.plain, head.score(features), rtol=1e-5, atol=1e-6)
     probabilities = np.exp(result.plain) / np.exp(result.plain).sum(-1, keepdims=True)
     np.testing.assert_allclose(
-        result.start, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4, atol=1e-5
+        result.output_relevance, np.log(2 * (probabilities + 0.01) / (1.01 - probabilities)), rtol=1e-4, atol=1e-5
     )
     pairs = pairs_of(features)
     assert result.relevance[0].shape == result.weights[0].shape == pairs.shape
@@ -135,7 +135,7 @@ def test_a_head_without_any_relevance_is_not_guided():
 def test_beta_changes_the_start_alone():
     head, features = head_and_features()
     default, four = guided_scores(head, features, FSC), guided_scores(head, features, FSC, beta=4.0)
-    np.testing.assert_allclose(four.start, default.start + np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(four.output_relevance, default.output_relevance + np.log(2), rtol=1e-5)
     np.testing.assert_array_equal(four.plain, default.plain)
 
 
@@ -154,7 +154,7 @@ def test_the_weights_are_constants_for_every_gradient():
     for actual, expected in ((guided, by_hand), (plain, plain_by_hand)):
         for a, b in zip(tape.gradient(actual, sources), tape.gradient(expected, sources)):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
-    for part in (result.weights[0], result.start):
+    for part in (result.weights[0], result.output_relevance):
         assert tape.gradient(part, sources) == [None] * len(sources)
 
 

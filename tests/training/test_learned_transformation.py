@@ -96,7 +96,7 @@ def test_so_it_is_with_guidance_whose_weights_are_constants(float64, monkeypatch
         result = guided_scores(head, features, *args, **kwargs)
         weights[:] = weights or result.weights
         guided = head.training_scores(features, result.plain, weights)
-        return GuidedScores(result.plain, guided, result.start, result.relevance, tuple(weights))
+        return GuidedScores(result.plain, guided, result.output_relevance, result.relevance, tuple(weights))
 
     # The weights of the first step, for all: the derivative takes them as constants.
     monkeypatch.setattr(guided_module, "guided_scores", frozen)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from egt_tf.runs import RunFolder
 from egt_tf.training.loop import train
 from egt_tf.training.run_data import VALIDATION_STREAM, store_support_set
 from egt_tf.weights import load_arrays
+from tests.helpers.trainings import Interrupt, expect_equal_states, state, without_seconds
 
 
 def small_config(**changes) -> RunConfig:
@@ -32,32 +34,8 @@ def small_config(**changes) -> RunConfig:
     return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
 
 
-class Interrupt(keras.callbacks.Callback):
-    """Stops in the middle of an epoch, as Ctrl-C does."""
-
-    def __init__(self, epoch: int):
-        super().__init__()
-        self.stop_in, self.epoch = epoch, 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.epoch == self.stop_in:
-            raise KeyboardInterrupt
-
-
-def states(run: RunFolder) -> dict[str, np.ndarray]:
-    """Every number of the saved state but the seconds."""
-    return {name: array for name, array in load_arrays(newest(run)).items() if name != "progress"}
-
-
 def newest(run: RunFolder):
     return sorted(run.checkpoints_folder.glob("*.npz"))[-1]
-
-
-def without_seconds(rows: list[dict]) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +56,6 @@ def alone(tmp_path_factory) -> RunFolder:
 
 def augmented_config(**training) -> RunConfig:
     return small_config(data={"augmentation": "full"}, training=training)
-
-
-def expect_equal_states(a: RunFolder, b: RunFolder) -> None:
-    first, second = states(a), states(b)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 # === what a run leaves behind ===
@@ -137,17 +108,17 @@ def test_the_first_of_equally_good_epochs_is_kept(tmp_path, monkeypatch):
     accuracies(0.2, 0.5, 0.5)
     progress = train(small_config(training={"epochs": 3}), runs[1])
     assert progress.best_accuracy == 0.5
-    expected, best, last = load_arrays(runs[0].best_file), load_arrays(runs[1].best_file), states(runs[1])
+    expected, best, last = load_arrays(runs[0].best_file), load_arrays(runs[1].best_file), state(runs[1])
     for name in expected:
         np.testing.assert_array_equal(best[name], expected[name])
-        np.testing.assert_array_equal(best[name], states(runs[0])[f"model/{name}"])
+        np.testing.assert_array_equal(best[name], state(runs[0])[f"model/{name}"])
     assert any(np.any(best[name] != last[f"model/{name}"]) for name in best)
 
 
 def test_the_last_state_holds_the_weights_of_the_last_epoch(finished):
-    state, best = states(finished), load_arrays(finished.best_file)
-    assert {f"model/{name}" for name in best} == {name for name in state if name.startswith("model/")}
-    assert int(state["optimizer/0000"]) == 6
+    last, best = state(finished), load_arrays(finished.best_file)
+    assert {f"model/{name}" for name in best} == {name for name in last if name.startswith("model/")}
+    assert int(last["optimizer/0000"]) == 6
 
 
 def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finished):
@@ -168,22 +139,22 @@ def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
     for run, seed in zip(runs, (1, 1, 2)):
         train(small_config(training={"epochs": 1, "seed": seed}), run)
     expect_equal_states(*runs[:2])
-    first, other = states(runs[0]), states(runs[2])
+    first, other = state(runs[0]), state(runs[2])
     assert any(np.any(first[name] != other[name]) for name in first)
-    assert without_seconds(runs[0].metrics()) == without_seconds(runs[1].metrics())
+    assert without_seconds(runs[0]) == without_seconds(runs[1])
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_an_interrupted_run_ends_with_the_same_numbers(alone, tmp_path, epoch):
     resumed, config = RunFolder(tmp_path / "resumed"), augmented_config()
     with pytest.raises(KeyboardInterrupt):
-        train(config, resumed, callbacks=[Interrupt(epoch)])
+        train(config, resumed, callbacks=[Interrupt(epoch=epoch)])
     assert len(resumed.metrics()) == epoch - 1
     lines = []
     progress = train(config, resumed, resume=True, report=lines.append)
     assert lines == ([f"resuming after epoch {epoch - 1}"] if epoch > 1 else [])
     assert progress.epochs == 3
-    assert without_seconds(resumed.metrics()) == without_seconds(alone.metrics())
+    assert without_seconds(resumed) == without_seconds(alone)
     expect_equal_states(resumed, alone)
     best_a, best_b = load_arrays(alone.best_file), load_arrays(resumed.best_file)
     for name in best_a:
@@ -268,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
     ):
         train(small_config(training={"learning_rate": 1e38}), run)
     assert run.metrics() == []
-    assert all(np.isfinite(array).all() for array in states(run).values())
+    assert all(np.isfinite(array).all() for array in state(run).values())
     assert not run.best_file.exists()
 
 
@@ -323,20 +294,30 @@ def test_the_learning_rate_drops_and_a_resumed_run_keeps_to_it(tmp_path):
     train(config, whole, callbacks=[rates])
     np.testing.assert_allclose(rates.rates, [0.01] * 2 + [0.005] * 2 + [0.001] * 2, rtol=1e-6)
     with pytest.raises(KeyboardInterrupt):
-        train(config, parts, callbacks=[Interrupt(3)])
+        train(config, parts, callbacks=[Interrupt(epoch=3)])
     train(config, parts, resume=True)
-    assert states(whole).keys() == states(parts).keys()
-    for name, array in states(whole).items():
-        np.testing.assert_array_equal(states(parts)[name], array)
+    assert state(whole).keys() == state(parts).keys()
+    for name, array in state(whole).items():
+        np.testing.assert_array_equal(state(parts)[name], array)
+
+
+# Weights that do not move, but for the statistics.
+STANDING = {"epochs": 1, "learning_rate": 1e-12, "optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": False}}
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory) -> RunFolder:
+    """A run whose weights are as they were drawn."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "cold")
+    train(small_config(training=STANDING), run)
+    return run
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, as_file):
+def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, cold, as_file):
     origin = finished.best_file if as_file else finished.path
-    run, cold = RunFolder(tmp_path / "warm"), RunFolder(tmp_path / "cold")
-    training = {"epochs": 1, "learning_rate": 1e-12, "optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": False}}
-    train(small_config(training={**training, "warm_start": str(origin)}), run)
-    train(small_config(training=training), cold)
+    run = RunFolder(tmp_path / "warm")
+    train(small_config(training={**STANDING, "warm_start": str(origin)}), run)
     warm, source, random = (load_arrays(r.best_file) for r in (run, finished, cold))
     for name in warm:
         if "moving" not in name:
@@ -360,39 +341,43 @@ def test_a_warm_start_from_another_backbone_is_refused_and_leaves_nothing(tmp_pa
 DOMAINS = [{"source": "synthetic:shapes", "weight": 1}, {"source": "synthetic:fog", "weight": 2}]
 
 
-def test_several_sources_train_one_model_and_resume_exactly(tmp_path):
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> RunFolder:
+    """A run on several sources that was left alone."""
     config = small_config(
         data={"train": DOMAINS, "augmentation": "full"},
         model={"head": "cross_attention"},
         episode={"queries": 1},
         training={"episodes_per_epoch": 4, "episodes_per_step": 2},
     )
-    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    train(config, whole)
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "mixed")
+    train(config, run)
+    assert run.config().data == config.data
+    return run
+
+
+def test_several_sources_train_one_model_and_resume_exactly(mixed, tmp_path):
+    parts = RunFolder(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
-        train(config, parts, callbacks=[Interrupt(2)])
+        train(mixed.config(), parts, callbacks=[Interrupt(epoch=2)])
     train(parts.config(), parts, resume=True)
-    expect_equal_states(whole, parts)
-    assert without_seconds(whole.metrics()) == without_seconds(parts.metrics())
-    assert whole.config().data == config.data
+    expect_equal_states(mixed, parts)
+    assert without_seconds(mixed) == without_seconds(parts)
     # The loss over the base classes sees those of both.
-    model = whole.load_model()
+    model = mixed.load_model()
     assert model.head.get_config()["base_classes"] == 2 * len(open_source("synthetic:shapes").splits["base"])
 
 
-def test_validation_is_on_the_val_splits_of_all_sources(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    config = small_config(data={"train": DOMAINS}, training={"epochs": 1})
-    train(config, run)
-    seed = config.training.seed + VALIDATION_STREAM
+def test_validation_is_on_the_val_splits_of_all_sources(mixed):
     expected = evaluate(
-        run.load_model(),
+        mixed.load_model(),
         open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
-        EpisodeConfig(3, 2, 2),
+        EpisodeConfig(3, 2, 1),
         5,
-        seed,
+        mixed.config().training.seed + VALIDATION_STREAM,
     )
-    assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
+    # The stored weights are those of the best epoch.
+    assert max(row["val_accuracy"] for row in mixed.metrics()) == pytest.approx(expected.mean, abs=1e-6)
 
 
 def test_validation_sources_may_be_others(tmp_path):
@@ -449,10 +434,10 @@ def photo_config(folder, **changes):
     return small_config(data=data, training=training, **changes)
 
 
-@pytest.fixture
-def damaged(tmp_path):
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
     """Twelve classes: 6 for training, 3 for validation, 3 for testing; some images of each are no images."""
-    folder = photos(tmp_path / "photos")
+    folder = photos(tmp_path_factory.mktemp("damaged") / "photos")
     for name in ("class0/1", "class0/5", "class2/3", "class1/4", "class3/0"):
         (folder / f"{name}.png").write_bytes(b"no image")
     return folder
@@ -464,10 +449,16 @@ def test_an_unreadable_image_stops_training_by_default(tmp_path, damaged):
         train(photo_config(damaged), run)
 
 
-def test_unreadable_images_are_left_out_on_request_and_reported_once(tmp_path, damaged):
-    run, again = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "again")
-    lines = []
-    train(photo_config(damaged, data={"unreadable": "skip"}), run, report=lines.append)
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory, damaged):
+    """A run that left images out, and what it reported."""
+    run, lines = RunFolder(tmp_path_factory.mktemp("runs") / "skipping"), []
+    train(photo_config(damaged, data={"unreadable": "skip", "augmentation": "full"}), run, report=lines.append)
+    return run, lines
+
+
+def test_unreadable_images_are_left_out_on_request_and_reported_once(skipping):
+    _, lines = skipping
     assert all(line.startswith("left out ") for line in lines)
     text = " ".join(lines)
     # Every class of the validation is in every episode; those of training come when they are drawn.
@@ -475,27 +466,25 @@ def test_unreadable_images_are_left_out_on_request_and_reported_once(tmp_path, d
         assert text.count(f"{name}.png") <= 1
     assert sum(int(line.split()[2]) for line in lines) >= 3
     assert "png" in text
-    train(photo_config(damaged, data={"unreadable": "skip"}), again)
-    expect_equal_states(run, again)
-    assert without_seconds(run.metrics()) == without_seconds(again.metrics())
 
 
-def test_a_resumed_training_leaves_the_same_images_out(tmp_path, damaged):
-    config = photo_config(damaged, data={"unreadable": "skip", "augmentation": "full"})
-    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    train(config, whole)
+def test_the_same_images_are_left_out_again_also_by_a_resumed_training(skipping, tmp_path):
+    whole, _ = skipping
+    parts = RunFolder(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
-        train(config, parts, callbacks=[Interrupt(2)])
-    train(config, parts, resume=True)
+        train(whole.config(), parts, callbacks=[Interrupt(epoch=2)])
+    train(whole.config(), parts, resume=True)
     expect_equal_states(whole, parts)
+    assert without_seconds(whole) == without_seconds(parts)
 
 
 def test_the_stored_support_set_has_readable_images_only(tmp_path, damaged):
-    for file in damaged.glob("class*/[0-2].png"):
+    folder = shutil.copytree(damaged, tmp_path / "photos")
+    for file in folder.glob("class*/[0-2].png"):
         if file.parent.name in ("class3", "class7", "class11"):
             file.write_bytes(b"no image")
     run = RunFolder(tmp_path / "run")
-    train(photo_config(damaged, data={"unreadable": "skip"}, training={"epochs": 1}), run)
+    train(photo_config(folder, data={"unreadable": "skip"}, training={"epochs": 1}), run)
     assert len(list(run.support_folder.rglob("*.png"))) == 6
     assert len(os.listdir(run.queries_folder)) == 6
 
@@ -520,14 +509,14 @@ def test_the_transformation_resumes_exactly(tmp_path, learned):
     alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
     train(config, alone)
     with contextlib.suppress(KeyboardInterrupt):
-        train(config, resumed, callbacks=[Interrupt(2)])
+        train(config, resumed, callbacks=[Interrupt(epoch=2)])
     assert len(resumed.metrics()) == 1
     train(config, resumed, resume=True)
     expect_equal_states(alone, resumed)
-    state = states(alone)
-    assert state["model/transformation/block1_transformation/calls"] == 6
-    moved = np.any(state["model/transformation/block1_transformation/theta_gamma"] != np.float32(0.3))
-    assert moved == learned == any(name.startswith("optimizer/theta/") for name in state)
+    found = state(alone)
+    assert found["model/transformation/block1_transformation/calls"] == 6
+    moved = np.any(found["model/transformation/block1_transformation/theta_gamma"] != np.float32(0.3))
+    assert moved == learned == any(name.startswith("optimizer/theta/") for name in found)
     assert all(("unseen_loss" in row) == learned for row in alone.metrics())
 
 

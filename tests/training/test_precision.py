@@ -41,9 +41,22 @@ def losses(run: RunFolder) -> list[float]:
     return [run.metrics()[0][name] for name in LOSSES]
 
 
-def check_close_to_float32(tmp_path, head: str, **training) -> None:
-    plain, other = RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "other")
-    train(config(head), plain)
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The run of `config(head)`, trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp("plain")
+
+    def of(head: str) -> RunFolder:
+        run = RunFolder(folder / head)
+        if not run.path.exists():
+            train(config(head), run)
+        return run
+
+    return of
+
+
+def check_close_to_float32(plain: RunFolder, tmp_path, head: str, **training) -> None:
+    other = RunFolder(tmp_path / "other")
     train(config(head, **training), other)
     assert all(np.isfinite(array).all() for array in load_arrays(other.best_file).values())
     assert losses(other) == pytest.approx(losses(plain), rel=0.1, abs=0.02)
@@ -57,15 +70,15 @@ def newest_state(run: RunFolder):
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_losses_are_close_to_those_of_float32(tmp_path, precision):
-    check_close_to_float32(tmp_path, "prototype", precision=precision)
+def test_losses_are_close_to_those_of_float32(plain, tmp_path, precision):
+    check_close_to_float32(plain("prototype"), tmp_path, "prototype", precision=precision)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head(tmp_path, head, precision):
-    check_close_to_float32(tmp_path, head, precision=precision)
+def test_every_head(plain, tmp_path, head, precision):
+    check_close_to_float32(plain(head), tmp_path, head, precision=precision)
 
 
 def test_a_resumed_run_keeps_the_loss_scale(tmp_path):
@@ -111,20 +124,20 @@ def test_a_loss_scale_is_part_of_the_state(precision, more):
 # === compilation ===
 
 
-def test_xla_changes_no_loss(tmp_path):
-    runs = [RunFolder(tmp_path / name) for name in "ab"]
-    for run, xla in zip(runs, (False, True)):
-        train(config("prototype", xla=xla), run)
-    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-3, abs=1e-6)
+def check_equal_with_xla(plain: RunFolder, tmp_path, head: str) -> None:
+    compiled = RunFolder(tmp_path / "compiled")
+    train(config(head, xla=True), compiled)
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-3, abs=1e-6)
+
+
+def test_xla_changes_no_loss(plain, tmp_path):
+    check_equal_with_xla(plain("prototype"), tmp_path, "prototype")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
-def test_xla_compiles_every_head(tmp_path, head):
-    runs = [RunFolder(tmp_path / name) for name in "ab"]
-    for run, xla in zip(runs, (False, True)):
-        train(config(head, xla=xla), run)
-    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-3, abs=1e-6)
+def test_xla_compiles_every_head(plain, tmp_path, head):
+    check_equal_with_xla(plain(head), tmp_path, head)
 
 
 def test_several_steps_at_a_time_give_the_same_weights(tmp_path):

@@ -4,19 +4,23 @@ import dataclasses
 import inspect
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import conv4
 from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.runs import RunFolder, newest_run
+from egt_tf.training.backbone_classifier import BackboneClassifier
 from egt_tf.training.loop import train
-from egt_tf.training.pretrain import BackboneClassifier, pretrain
+from egt_tf.training.pretraining import pretrain
 from egt_tf.weights import load_arrays, weight_arrays
-from tests.cli.conftest import draw_classes
+from tests.helpers.commands import draw_classes
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +48,32 @@ def finished(source, tmp_path_factory) -> RunFolder:
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Stops in the middle of the second epoch, as Ctrl-C does."""
+    """Stops after a number of steps of the whole pre-training, as Ctrl-C does."""
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+    def __init__(self, after: int):
+        super().__init__()
+        self.left = after
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.epoch == 1:
+        self.left -= 1
+        if not self.left:
             raise KeyboardInterrupt
 
 
+def newest(run: RunFolder) -> Path:
+    return sorted(run.checkpoints_folder.glob("*.npz"))[-1]
+
+
+def without_seconds(run: RunFolder) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.metrics()]
+
+
 def expect_equal(a: RunFolder, b: RunFolder) -> None:
-    for name in ("last_file", "backbone_file"):
-        first, second = load_arrays(getattr(a, name)), load_arrays(getattr(b, name))
+    """All that the two leave, bit by bit, but the time that they took."""
+    assert without_seconds(a) == without_seconds(b)
+    assert newest(a).name == newest(b).name
+    for one, other in ((newest(a), newest(b)), (a.backbone_file, b.backbone_file)):
+        first, second = load_arrays(one), load_arrays(other)
         assert first.keys() == second.keys()
         for key in first.keys() - {"progress"}:
             np.testing.assert_array_equal(first[key], second[key], err_msg=key)
@@ -68,8 +85,11 @@ def test_files(finished, source):
         "environment.json",
         "metrics.jsonl",
         "backbone.npz",
-        "last.npz",
+        "checkpoints",
+        "tensorboard",
     }
+    # Four steps an epoch; the three newest.
+    assert sorted(os.listdir(finished.checkpoints_folder)) == ["000004.npz", "000008.npz", "000012.npz"]
     assert finished.config() == small_config(source)
 
 
@@ -110,26 +130,62 @@ def test_a_backbone_without_transformation_starts_from_one_with_it(finished, sou
     train(config, RunFolder(tmp_path / "run"))
 
 
-def test_an_interrupted_pretraining_ends_with_the_same_weights(finished, source, tmp_path):
+@pytest.mark.parametrize(
+    ("every", "message"), [(2, "resuming in epoch 2, after step 2 of 4"), (0, "resuming after epoch 1")]
+)
+def test_an_interrupted_pretraining_ends_with_the_same_numbers(finished, source, tmp_path, every, message):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        pretrain(small_config(source), run, callbacks=[Interrupt()])
+        pretrain(small_config(source, training={"checkpoint_every": every}), run, callbacks=[Interrupt(7)])
     assert len(run.metrics()) == 1
     lines = []
-    progress = pretrain(run.config(), run, resume=True, report=lines.append)
-    assert lines == ["resuming after epoch 1"]
-    assert progress.epochs == 3
+    state = pretrain(run.config(), run, resume=True, report=lines.append)
+    assert lines == [message]
+    assert state.epochs == 3
     expect_equal(run, finished)
     # Nothing is left to do.
     pretrain(run.config(), run, resume=True, report=lines.append)
     assert "already complete: 3 epochs" in lines[-1]
 
 
+def test_the_single_state_of_an_older_version_is_gone_on_from(finished, source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    pretrain(small_config(source, pretrain={"epochs": 1}), run)
+    newest(run).rename(run.last_file)
+    shutil.rmtree(run.checkpoints_folder)
+    lines = []
+    pretrain(small_config(source), run, resume=True, report=lines.append)
+    assert lines == ["resuming after epoch 1"]
+    expect_equal(run, finished)
+
+
+def test_as_many_checkpoints_are_kept_as_configured(source, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    pretrain(small_config(source, training={"keep_checkpoints": 2, "checkpoint_every": 3}), run)
+    assert sorted(os.listdir(run.checkpoints_folder)) == ["000009.npz", "000012.npz"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, source, tmp_path):
+    run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    newest(run).write_bytes(b"garbage")
+    lines = []
+    pretrain(run.config(), run, resume=True, report=lines.append)
+    assert [line.split()[0] for line in lines] == ["the", "resuming"]
+    expect_equal(run, finished)
+
+
+def test_tensorboard_shows_what_was_measured(finished):
+    (file,) = (finished.path / "tensorboard").iterdir()
+    events = tf.compat.v1.train.summary_iterator(str(file))
+    names = {(value.tag, event.step) for event in events for value in event.summary.value}
+    assert {(name, epoch) for name in ("loss", "accuracy", "val_accuracy") for epoch in (1, 2, 3)} <= names
+
+
 def test_the_best_weights_are_those_of_the_best_epoch(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     pretrain(small_config(source, pretrain={"epochs": 6}), run)
     accuracies = [row["val_accuracy"] for row in run.metrics()]
-    last, best = load_arrays(run.last_file), load_arrays(run.backbone_file)
+    last, best = load_arrays(newest(run)), load_arrays(run.backbone_file)
     same = all(np.array_equal(best[name], last[f"model/{name}"]) for name in best)
     assert same == (accuracies[-1] > max(accuracies[:-1]))
 
@@ -177,10 +233,12 @@ def test_what_cannot_be_trained_writes_nothing(source, tmp_path, changes, error,
 
 def test_a_loss_that_is_not_finite_keeps_the_state_before(source, tmp_path):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match=r"must stay finite.* in epoch 1"):
+    with pytest.raises(
+        RunError, match=r"NaN or infinity in .*, step 2; the state after step 0 is kept .*learning_rate"
+    ):
         pretrain(small_config(source, training={"learning_rate": 1e38}), run)
     assert not run.backbone_file.exists()
-    assert run.last_file.exists()
+    assert all(np.isfinite(array).all() for name, array in load_arrays(newest(run)).items() if name != "progress")
 
 
 def test_an_unreadable_image_stops_it_or_is_left_out(tmp_path):

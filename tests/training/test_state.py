@@ -9,72 +9,78 @@ from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
-from egt_tf.training.state import Progress, load_state, save_state
+from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.state import TrainingState, load_state, state_arrays
 from egt_tf.weights import load_arrays, save_arrays, weight_arrays
 
 METRICS = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-9}]
 
 
-def build(width: int = 2, seed: int = 0):
+def build(width: int = 2, seed: int = 0, optimizer: keras.optimizers.Optimizer | None = None) -> GuidedModel:
     model = EpisodicModel.build_from(
         {"name": "conv4", "width": width}, {"name": "relation", "batch_statistics": False}, 16, seed=seed
     )
-    return model, keras.optimizers.Adam(0.01)
+    guided = GuidedModel(model)
+    guided.compile(optimizer=optimizer or keras.optimizers.Adam(0.01))
+    return guided
 
 
-def step(model, optimizer, seed: int) -> None:
+def step(model: GuidedModel, seed: int) -> None:
     """An update by made-up gradients."""
-    rng = np.random.default_rng(seed)
-    gradients = [rng.normal(size=w.shape).astype(np.float32) for w in model.trainable_variables]
-    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+    rng, weights = np.random.default_rng(seed), model.classifier.trainable_variables
+    gradients = [rng.normal(size=w.shape).astype(np.float32) for w in weights]
+    model.optimizer.apply_gradients(zip(gradients, weights))
 
 
-def saved(path, steps: int = 3):
-    model, optimizer = build()
+def save(path, model: GuidedModel, state: TrainingState) -> None:
+    save_arrays(path, state_arrays(model, state))
+
+
+def saved(path, steps: int = 3) -> GuidedModel:
+    model = build()
     for number in range(steps):
-        step(model, optimizer, number)
-    save_state(path, model, optimizer, Progress(METRICS, 0.625))
-    return model, optimizer
+        step(model, number)
+    save(path, model, TrainingState(METRICS, 0.625))
+    return model
 
 
 def test_round_trip(tmp_path):
     saved(tmp_path / "last.npz")
-    progress = load_state(tmp_path / "last.npz", *build(seed=1))
-    assert progress == Progress(METRICS, 0.625)
-    assert progress.epochs == 2
+    state = load_state(tmp_path / "last.npz", build(seed=1))
+    assert state == TrainingState(METRICS, 0.625)
+    assert state.epochs == 2
     assert os.listdir(tmp_path) == ["last.npz"]
 
 
 def test_a_resumed_optimizer_goes_on_with_the_same_numbers(tmp_path):
-    model, optimizer = saved(tmp_path / "last.npz")
-    other, other_optimizer = build(seed=1)
-    load_state(tmp_path / "last.npz", other, other_optimizer)
-    assert int(other_optimizer.iterations) == 3
+    model = saved(tmp_path / "last.npz")
+    other = build(seed=1)
+    load_state(tmp_path / "last.npz", other)
+    assert int(other.optimizer.iterations) == 3
     for number in (10, 11):
-        step(model, optimizer, number)
-        step(other, other_optimizer, number)
+        step(model, number)
+        step(other, number)
     for a, b in zip(model.get_weights(), other.get_weights()):
         np.testing.assert_array_equal(a, b)
     # Without the moments the numbers would be others.
-    fresh = keras.optimizers.Adam(0.01)
-    load_state(tmp_path / "last.npz", other, keras.optimizers.Adam(0.01))
-    step(other, fresh, 10)
-    step(other, fresh, 11)
+    load_state(tmp_path / "last.npz", other)
+    other.compile(optimizer=keras.optimizers.Adam(0.01))
+    step(other, 10)
+    step(other, 11)
     assert any(np.any(a != b) for a, b in zip(model.get_weights(), other.get_weights()))
 
 
 def test_the_state_before_the_first_step(tmp_path):
-    model, optimizer = build()
-    save_state(tmp_path / "last.npz", model, optimizer, Progress())
-    progress = load_state(tmp_path / "last.npz", *build(seed=1))
-    assert (progress.epochs, progress.best_accuracy) == (0, -1.0)
+    save(tmp_path / "last.npz", build(), TrainingState())
+    state = load_state(tmp_path / "last.npz", build(seed=1))
+    assert (state.epochs, state.best_accuracy) == (0, -1.0)
 
 
 def expect_refusal(path, message: str, width: int = 2, optimizer=None) -> None:
-    model, default = build(width, seed=1)
+    model = build(width, seed=1, optimizer=optimizer)
     before = model.get_weights()
     with pytest.raises(RunError, match=message):
-        load_state(path, model, optimizer or default)
+        load_state(path, model)
     for a, b in zip(before, model.get_weights()):
         np.testing.assert_array_equal(a, b)
 
@@ -85,7 +91,7 @@ def test_other_contents_are_refused_and_change_nothing(tmp_path):
     saved(path)
     expect_refusal(path, "must hold the state of a training with this model", width=3)
     expect_refusal(path, "must hold the state of a training with this model", optimizer=keras.optimizers.SGD(0.1))
-    save_arrays(path, weight_arrays(build()[0]))
+    save_arrays(path, weight_arrays(build().classifier))
     expect_refusal(path, "must hold the state of a training with this model")
     path.write_bytes(b"damaged")
     expect_refusal(path, "damaged or no weight file")

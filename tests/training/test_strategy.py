@@ -341,6 +341,8 @@ def test_several_machines_need_a_cluster(no_cluster):
         ("[1]", "must be a JSON object"),
         ('{"cluster": {"worker": "a:1"}}', "must list the addresses"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}}', "the task in TF_CONFIG"),
+        ('{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}', "HOST:PORT. Received: 'b'"),
+        ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', "Received: 'a:1' twice"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "the task in TF_CONFIG"),
         (
             '{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}',

@@ -1,0 +1,41 @@
+"""What backbones share: the table of their names, and initial weights that follow from a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+from tensorflow import keras
+
+from egt_tf.errors import check_integer
+from egt_tf.registry import Registry
+
+BACKBONES = Registry("backbone")
+
+
+class InitialWeights:
+    """Initializers as the published models have them.
+
+    The n-th one handed out depends on `seed` and n alone, so that a model is a function of its seed.
+
+    Args:
+        seed: an integer >= 0, or None for different weights at every call.
+
+    Raises:
+        ConfigError: the seed is neither.
+    """
+
+    def __init__(self, seed: int | None):
+        if seed is not None:
+            check_integer("seed", seed, 0)
+        self._generator = None if seed is None else np.random.default_rng(seed)
+
+    def convolution(self) -> keras.initializers.Initializer:
+        """Normal with standard deviation `sqrt(2 / (kernel height * kernel width * output channels))`."""
+        return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=self._next_seed())
+
+    def uniform(self, fan_in: int) -> keras.initializers.Initializer:
+        """Uniform on `+-1 / sqrt(fan_in)`: PyTorch's default for the weights and the biases of a linear layer."""
+        limit = fan_in**-0.5
+        return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
+
+    def _next_seed(self) -> int | None:
+        return None if self._generator is None else int(self._generator.integers(2**31 - 1))

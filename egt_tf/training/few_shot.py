@@ -1,0 +1,169 @@
+"""The training of a few-shot classifier on episodes, with explanation guidance or without."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.config import RunConfig
+from egt_tf.data.pipeline import StepPart
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError
+from egt_tf.evaluation.accuracy import Evaluator
+from egt_tf.heads import HEADS
+from egt_tf.runs import RunFolder
+from egt_tf.training.explanation_pictures import ExplanationPictures
+from egt_tf.training.guidance import loss_weights
+from egt_tf.training.guided_model import GuidedModel
+from egt_tf.training.learned_transformation import TransformationLearner
+from egt_tf.training.optimizers import configured_optimizer
+from egt_tf.training.precision import layers_in, scaled
+from egt_tf.training.run_data import VALIDATION_STREAM, open_data, steps_per_epoch, store_examples, training_steps
+from egt_tf.training.strategy import set_statistics
+from egt_tf.training.task import TrainingTask
+from egt_tf.training.tensorboard import TensorBoardScalars
+from egt_tf.weights import assign_weights, weight_arrays
+
+
+class FewShotTask(TrainingTask):
+    """Trains an `EpisodicModel` on episodes of the base classes and validates it on episodes of other classes.
+
+    Args:
+        config: of the run; what a head must know of the data is filled in.
+        run: where the training is written to.
+        strategy: whose devices the model is made for.
+
+    Raises:
+        ConfigError, DataError: the configuration or the images are not as they must be.
+    """
+
+    def __init__(self, config: RunConfig, run: RunFolder, strategy: tf.distribute.Strategy):
+        check_model(config)
+        self.data = open_data(config)
+        config = _with_head_arguments(config, len(self.data.training.class_names))
+        keras.utils.set_random_seed(config.training.seed)
+        with strategy.scope(), layers_in(config.training.precision):
+            model = _compiled(_build(config), config)
+        super().__init__(
+            config,
+            run,
+            model,
+            config.training.epochs,
+            steps_per_epoch(config),
+            run.best_file,
+            [finder for finder in self.data.unreadable if finder],
+        )
+        # What predicts as the finished run will: in float32, and without other workers.
+        is_plain = config.training.precision == "float32" and strategy.num_replicas_in_sync == 1
+        self.validation_model = model.classifier if is_plain else _build(config)
+        self._evaluate = Evaluator(self.validation_model)
+
+    def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
+        return training_steps(self.config, self.data, finished, part)
+
+    def validate(self) -> dict[str, float]:
+        """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval."""
+        if self.validation_model is not self.model.classifier:
+            assign_weights(self.validation_model, weight_arrays(self.model.classifier), "the training")
+        training, unreadable = self.config.training, self.data.unreadable[1]
+        seed = training.seed + VALIDATION_STREAM
+        accuracy = self._evaluate(
+            self.data.validation, self.config.episode, training.validation_episodes, seed, unreadable=unreadable
+        )
+        return {"val_accuracy": accuracy.mean, "val_interval": accuracy.interval}
+
+    def write_examples(self) -> None:
+        """Stores a support set and queries, see `store_examples`."""
+        store_examples(self.run, self.config, self.data.sources)
+
+    def more_callbacks(
+        self, tensorboard: TensorBoardScalars, report: Callable[[str], None]
+    ) -> list[keras.callbacks.Callback]:
+        """Pictures of explained validation queries, if they are asked for."""
+        training = self.config.training
+        if not training.figure_every:
+            return []
+        return [
+            ExplanationPictures(
+                self.run,
+                self.data.validation,
+                self.config.episode,
+                training.seed + VALIDATION_STREAM,
+                training.figure_every,
+                self.config.guidance.composite,
+                tensorboard.show_picture,
+                self.data.unreadable[1],
+                report,
+                self.validation_model,
+            )
+        ]
+
+
+def check_model(config: RunConfig) -> None:
+    """Checks what can be said of the model before there is one.
+
+    Raises:
+        ConfigError: an argument is given that follows from the rest of the configuration, or does not fit to it.
+    """
+    for part, argument in (("backbone", "image_size"), ("head", "feature_shape")):
+        arguments = getattr(config.model, part)
+        if argument in arguments:
+            raise ConfigError(
+                f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
+                f"Received: {arguments[argument]!r}"
+            )
+    if config.training.learn_transformation and config.training.episodes_per_step > 1:
+        raise ConfigError(
+            "`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
+            f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}"
+        )
+
+
+def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
+    """Fills in what a head must know of the data and of the episodes."""
+    arguments = dict(config.model.head)
+    head: Any = HEADS.member(arguments["name"])
+    if head.needs_ways and arguments.setdefault("ways", config.episode.ways) != config.episode.ways:
+        raise ConfigError(
+            f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
+            f"Received: {arguments['ways']}"
+        )
+    if head.needs_base_classes and arguments.setdefault("base_classes", base_classes) not in (0, base_classes):
+        raise ConfigError(
+            "`model.head.base_classes` must be the number of classes to train on, or 0 for no loss over "
+            f"them. Received: {arguments['base_classes']}, with {base_classes} classes"
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
+
+
+def _build(config: RunConfig) -> EpisodicModel:
+    return EpisodicModel.build_from(
+        config.model.backbone, config.model.head, config.data.image_size, seed=config.training.seed
+    )
+
+
+def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
+    guidance, training = config.guidance, config.training
+    weights = loss_weights(guidance.mode, guidance.plain_weight, guidance.guided_weight, config.episode.shots)
+    arguments: dict[str, Any] = {
+        "plain_weight": weights.plain,
+        "guided_weight": weights.guided,
+        "composite": guidance.composite,
+        "detach": guidance.detach,
+    }
+    if training.learn_transformation:
+        rate = training.transformation_learning_rate
+        model: GuidedModel = TransformationLearner(classifier, transformation_learning_rate=rate, **arguments)
+    else:
+        model = GuidedModel(classifier, **arguments)
+    set_statistics(model, across_replicas=training.batch_statistics == "step")
+    optimizer = configured_optimizer(training, training.epochs, steps_per_epoch(config))
+    optimizer = scaled(optimizer, training.precision)
+    # Here, where its variables are made for the devices that the weights are on.
+    optimizer.build(classifier.trainable_variables)
+    model.compile(optimizer, jit_compile=training.xla, steps_per_execution=training.steps_per_execution)
+    return model

@@ -1,0 +1,146 @@
+"""Pre-training of a backbone: an ordinary classifier of the base classes, whose backbone few-shot training starts from.
+
+The warm-up of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, and of the cross-domain papers since.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.backbones import BACKBONES
+from egt_tf.config import RunConfig
+from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
+from egt_tf.data.mixture import open_mixture
+from egt_tf.data.pipeline import ImageCache, StepPart
+from egt_tf.data.sources import ImageSet
+from egt_tf.data.unreadable import UnreadableImages
+from egt_tf.runs import RunFolder
+from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingModel
+from egt_tf.training.few_shot import check_model
+from egt_tf.training.loop import run_task
+from egt_tf.training.optimizers import configured_optimizer
+from egt_tf.training.state import TrainingState
+from egt_tf.training.task import TrainingTask
+
+
+def pretrain(
+    config: RunConfig,
+    run: RunFolder,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> TrainingState:
+    """Trains a backbone as a classifier of the base classes and writes everything into `run`.
+
+    Cross-entropy; `config.pretrain` says how long and on how many images a step. Of `config.training` it takes the
+    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs on
+    one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of `best.npz`,
+    and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights and metrics,
+    bit by bit, as one that was left alone.
+
+    Args, returns and raises as `egt_tf.training.loop.train`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from egt_tf.config import config_from_dict
+        >>> config = config_from_dict(
+        ...     {
+        ...         "data": {"train": "synthetic:shapes", "image_size": 16},
+        ...         "model": {"backbone": {"name": "conv4", "width": 2}},
+        ...         "pretrain": {"epochs": 1, "batch_size": 500},
+        ...     },
+        ...     origin="an example",
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = RunFolder(Path(folder) / "run")
+        ...     state = pretrain(config, run)
+        ...     run.backbone_file.is_file()
+        True
+
+    Notes:
+        The published code validates on the images it trains on (`validation_share=0`); by default a share of each class
+        is held out.
+    """
+    if not resume:
+        run.check_new()
+    return run_task(PretrainingTask(config, run), resume, callbacks, report, tf.distribute.get_strategy())
+
+
+class PretrainingTask(TrainingTask):
+    """Trains a `BackboneClassifier` on the images of the base classes.
+
+    Args:
+        config: of the run.
+        run: where the pre-training is written to.
+
+    Raises:
+        ConfigError, DataError: the configuration or the images are not as they must be.
+    """
+
+    def __init__(self, config: RunConfig, run: RunFolder):
+        check_model(config)
+        self.training, self.validation = _open_data(config)
+        steps = steps_per_epoch(self.training, config.pretrain.batch_size)
+        self.finders = [
+            UnreadableImages(images) if config.data.unreadable == "skip" else None
+            for images in (self.training, self.validation)
+        ]
+        super().__init__(
+            config,
+            run,
+            _compiled(config, len(self.training.class_names), steps),
+            config.pretrain.epochs,
+            steps,
+            run.backbone_file,
+            [each for each in self.finders if each],
+        )
+
+    def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
+        epochs, done = divmod(finished, self.steps_per_epoch)
+        return labelled_batches(
+            self.training,
+            image_size=self.config.data.image_size,
+            augmentation=self.config.data.augmentation,
+            batch_size=self.config.pretrain.batch_size,
+            seed=self.config.training.seed,
+            start=epochs,
+            done=done,
+            count=self.config.pretrain.epochs - epochs,
+            cache_mb=self.config.data.cache_mb,
+            unreadable=self.finders[0],
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Loss and accuracy over the images that are held out."""
+        batches = evaluation_batches(
+            self.validation,
+            image_size=self.config.data.image_size,
+            batch_size=self.config.pretrain.batch_size,
+            unreadable=self.finders[1],
+        )
+        measured = self.model.evaluate(batches, verbose=0, return_dict=True)
+        return {f"val_{name}": value for name, value in measured.items()}
+
+
+def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
+    sources = config.data.train_sources
+    images = open_mixture([each.source for each in sources], "base", [each.weight for each in sources])
+    share = config.pretrain.validation_share
+    training, validation = hold_out(images, share, config.training.seed) if share else (images, images)
+    # Validation reads the same images after every epoch.
+    return training, dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
+
+
+def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
+    seed = config.training.seed
+    keras.utils.set_random_seed(seed)
+    backbone = BACKBONES.get(config.model.backbone, image_size=config.data.image_size, seed=seed)
+    # Another stream than the backbone's, or both would draw the same numbers.
+    model = PretrainingModel(BackboneClassifier(backbone, classes, seed + 1_000_003))
+    model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))
+    return model

@@ -1,0 +1,129 @@
+"""What the engine of relevance is told of the package's own layers: nothing is forgotten, and each import brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from tensorflow import keras
+
+from egt_tf.backbones.feature_transformation import FeatureTransformation
+from egt_tf.backbones.layers import BatchNormalization
+from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
+from egt_tf.errors import ExplainError
+from egt_tf.heads import Head
+from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
+from egt_tf.heads.graph_layers import (
+    GraphNodes,
+    Neighbourhood,
+    NeighbourSoftmax,
+    PairBatchNormalization,
+    PairDifferences,
+    PairMatrix,
+    QueryScores,
+    SkipConcatenate,
+)
+from egt_tf.heads.layers import (
+    DropLastAxis,
+    EpisodeBatchNormalization,
+    FlattenMap,
+    MapMaxPooling2D,
+    MapMean,
+    PairConcat,
+    PairConvolution2D,
+    PrototypeMean,
+)
+from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, ShareProduct
+from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
+from egt_tf.lrp import COMPOSITES, Pass, RouteWithout
+
+L = keras.layers
+
+# A layer of the package, and one of Keras that has the same rule in every composite.
+LIKE = {
+    FeatureTransformation: (FeatureTransformation(), L.LeakyReLU()),
+    BatchNormalization: (BatchNormalization(), L.BatchNormalization()),
+    EpisodeBatchNormalization: (EpisodeBatchNormalization(), L.BatchNormalization()),
+    PairBatchNormalization: (PairBatchNormalization(), L.BatchNormalization()),
+    PairConvolution2D: (PairConvolution2D(1, 1), L.Conv2D(1, 1)),
+    MapMaxPooling2D: (MapMaxPooling2D(), L.MaxPooling2D()),
+    MapMean: (MapMean(), L.GlobalAveragePooling2D()),
+    PrototypeMean: (PrototypeMean(), L.Average()),
+    **{
+        type(layer): (layer, L.Flatten())
+        for layer in (
+            *(JoinEpisodes(), SplitEpisodes(), PairConcat(), PairSplit()),
+            *(FlattenMap(), DropLastAxis(), GraphNodes(2), QueryScores()),
+        )
+    },
+}
+OWN = (AxisMean(-1), AxisSum(-1), AttendedPrototypeMean(), Neighbourhood(), PairProduct())
+OWN_RULES = {
+    "published": (*2 * [Fraction(0.01)], AttendedFraction(0.01), NeighbourhoodShare(0.01, False), ShareProduct(1, 1)),
+    "zennit": (*2 * [Fraction(1e-6)], AttendedFraction(1e-6), NeighbourhoodShare(1e-6, True), ShareProduct(0.5, 0.5)),
+    "innvestigate": (*2 * [Fraction(0.0)], AttendedFraction(0.0), NeighbourhoodShare(0.0, True), ShareProduct()),
+}
+SAME_EVERYWHERE = {Scale(2.0): Pass(), Square(): Pass(), AttendedQuery(): AttentionGate()}
+LOSES_SKIPS = ("fsc", "fsc_gamma")
+# What weighs other values: relevance does not go there.
+WITHOUT_A_RULE = (PositionCosines(), FusedAttention((1, 1)), PairDifferences(), PairMatrix(), NeighbourSoftmax())
+
+
+@pytest.fixture(params=COMPOSITES.names())
+def composite(request):
+    return COMPOSITES.get(request.param)
+
+
+def test_conventions():
+    conventions = {name: COMPOSITES.get(name).convention for name in COMPOSITES.names()}
+    assert {name for name, convention in conventions.items() if convention == "published"} == {
+        *("fsc", "fsc_gamma", "fsc_can")
+    }
+    assert {name for name, convention in conventions.items() if convention == "innvestigate"} == {
+        name for name in conventions if name.startswith("lrp.")
+    }
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_layers_that_are_like_others(composite, first):
+    for ours, kerass in LIKE.values():
+        assert composite.rule_for(ours, first) == composite.rule_for(kerass, first), ours.name
+    skip = RouteWithout((1,)) if composite.name in LOSES_SKIPS else composite.rule_for(L.Concatenate(), first)
+    assert composite.rule_for(SkipConcatenate(), first) == skip
+
+
+def test_layers_with_rules_of_their_own(composite):
+    assert tuple(composite.rule_for(layer) for layer in OWN) == OWN_RULES[composite.convention]
+    assert [composite.rule_for(layer) for layer in SAME_EVERYWHERE] == list(SAME_EVERYWHERE.values())
+
+
+def test_what_relevance_does_not_go_through_has_no_rule(composite):
+    for layer in WITHOUT_A_RULE:
+        with pytest.raises(ExplainError, match="no rule of composite"):
+            composite.rule_for(layer)
+
+
+def test_no_layer_is_forgotten():
+    listed = {*LIKE, SkipConcatenate, *map(type, (*OWN, *SAME_EVERYWHERE, *WITHOUT_A_RULE))}
+    ours = {
+        member
+        for name, member in keras.saving.get_custom_objects().items()
+        if name.startswith("egt_tf>") and issubclass(member, L.Layer) and member.__module__.startswith("egt_tf.")
+    }
+    assert {member for member in ours if not issubclass(member, (Head, keras.Model))} == listed
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "rule"),
+    [
+        ("egt_tf.heads.layers", "DropLastAxis()", "Derivative()"),
+        ("egt_tf.heads.similarity", "PairProduct()", "ShareProduct(query=1.0, prototype=1.0)"),
+        ("egt_tf.backbones.feature_transformation", "FeatureTransformation()", "Pass()"),
+        ("egt_tf.episodic_model", "JoinEpisodes()", "Derivative()"),
+    ],
+)
+def test_whoever_has_a_layer_has_its_rule(module, layer, rule):
+    code = f"from {module} import *\nimport egt_tf.lrp\nprint(egt_tf.lrp.COMPOSITES.get('fsc').rule_for({layer}))\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == rule, result.stderr
