@@ -116,8 +116,7 @@ class EpisodeExplanation:
         _check_shape("query_relevance", self.query_relevance, (count, *self.query_image.shape[:2]))
         _check_shape("support_relevance", self.support_relevance, (count, *self.support_images.shape[:-1]))
         for name in ("query_relevance", "support_relevance"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ExplainError(f"`{name}` must be finite. Received: infinite values or not-a-number")
+            check_finite(name, getattr(self, name))
 
 
 def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
@@ -170,6 +169,16 @@ def pool_channels(relevance: np.ndarray) -> np.ndarray:
     if relevance.ndim < 3:
         raise ExplainError(f"`relevance` must have shape (..., H, W, C). Received: shape={relevance.shape}")
     return relevance.sum(axis=-1)
+
+
+def check_finite(name: str, relevance: np.ndarray) -> None:
+    """Checks an array of relevance.
+
+    Raises:
+        ExplainError: a value is infinite or not a number.
+    """
+    if not np.isfinite(relevance).all():
+        raise ExplainError(f"`{name}` must be finite. Received: infinite values or not-a-number")
 
 
 def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from egt_tf.errors import ExplainError
+from egt_tf.explain.explanation import check_finite
 
 # Anchors of the diverging colour map at -1, -0.5, 0, 0.5 and 1: blue speaks against, red speaks for; both can
 # be told apart with the common kinds of colour blindness.
@@ -161,7 +162,5 @@ def _convolve_axis(maps: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarra
 
 def _finite(relevance: np.ndarray) -> np.ndarray:
     """The relevance as float64, or an error if a value is not finite."""
-    relevance = np.asarray(relevance, np.float64)
-    if not np.isfinite(relevance).all():
-        raise ExplainError("relevance must be finite. Received: values that are infinite or not a number")
-    return relevance
+    check_finite("relevance", relevance)
+    return np.asarray(relevance, np.float64)

@@ -24,7 +24,7 @@ short = egt_tf.open_explainer("runs/first").explain("photo.png")
 
 
 @pytest.fixture
-def first(run, query):
+def first(egt, run, query):
     """A run runs/first and an image photo.png in the current folder of `egt`."""
     shutil.copy(query, "photo.png")
     return run.rename(run.with_name("first"))
