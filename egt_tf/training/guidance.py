@@ -91,8 +91,9 @@ def guided_scores(
     Example:
         >>> from egt_tf.heads import CosineHead
         >>> from egt_tf.lrp.presets import COMPOSITES
-        >>> head = CosineHead((4,))
-        >>> features = head.relate(tf.random.uniform((1, 2, 4)), tf.eye(2)[None], tf.random.uniform((1, 3, 4)))
+        >>> head = CosineHead((2, 2, 4))
+        >>> support, queries = tf.random.uniform((1, 2, 2, 2, 4)), tf.random.uniform((1, 3, 2, 2, 4))
+        >>> features = head.relate(support, tf.eye(2)[None], queries)
         >>> scores = guided_scores(head, features, COMPOSITES.get("fsc"))
         >>> scores.plain.shape
         TensorShape([1, 3, 2])

@@ -49,19 +49,19 @@ def pretrain(
         >>> import tempfile
         >>> from pathlib import Path
         >>> from egt_tf.config import config_from_dict
-        >>> config = config_from_dict(
-        ...     {
-        ...         "data": {"train": "synthetic:shapes", "image_size": 16},
-        ...         "model": {"backbone": {"name": "conv4", "width": 2}},
-        ...         "pretrain": {"epochs": 1, "batch_size": 500},
-        ...     },
-        ...     origin="an example",
-        ... )
+        >>> from egt_tf.files import write_png
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run = RunFolder(Path(folder) / "run")
-        ...     state = pretrain(config, run)
-        ...     run.backbone_file.is_file()
-        True
+        ...     for number in range(24):
+        ...         pixels = np.full((16, 16, 3), 10 * number, np.uint8)
+        ...         write_png(f"{folder}/photos/class{number % 4}/{number}.png", pixels)
+        ...     parts = {
+        ...         "data": {"train": f"folder:{folder}/photos", "image_size": 16},
+        ...         "model": {"backbone": {"name": "conv4", "width": 2}},
+        ...         "pretrain": {"epochs": 1, "batch_size": 4},
+        ...     }
+        ...     state = pretrain(config_from_dict(parts, origin="an example"), RunFolder(Path(folder) / "run"))
+        >>> state.epochs
+        1
 
     Notes:
         The published code validates on the images it trains on (`validation_share=0`); by default a share of each class
