@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -19,6 +20,12 @@ for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_TH
 # Files that take longest, in seconds of one process. Handed out first: one that is left for the end keeps the other
 # processes waiting.
 LONG_FILES = ()
+
+
+def pytest_collection_finish():
+    """What was imported stays: full collections of garbage need not go through all of TensorFlow each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
