@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -18,7 +19,19 @@ for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_TH
 
 # Files that take longest, in seconds of one process. Handed out first: one that is left for the end keeps the other
 # processes waiting.
-LONG_FILES = ()
+LONG_FILES = (
+    "training/test_loop.py",
+    "cli/test_train.py",
+    "training/test_strategy.py",
+    "cli/test_export.py",
+    "integration/test_readme.py",
+)
+
+
+def pytest_collection_finish():
+    """What was imported stays: full collections of garbage need not go through all of TensorFlow each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

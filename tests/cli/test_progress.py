@@ -7,6 +7,17 @@ import pytest
 
 from egt_tf_cli.progress import ProgressLine, clear_line, duration, epoch_line, stage_progress, training_progress
 
+# What is known after an epoch of five seconds.
+LOGS = {
+    "loss": 0.25,
+    "plain_loss": 0.125,
+    "guided_loss": 0.125,
+    "accuracy": 0.5,
+    "val_accuracy": 0.4,
+    "val_interval": 0.011,
+    "seconds": 5.0,
+}
+
 
 def as_terminal(monkeypatch):
     """Makes stderr a terminal of 40 columns whose clock goes one second a look."""
@@ -64,15 +75,6 @@ def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
     lines = []
     callback = training_progress(3, 2, "episodes", lines.append)
     callback.set_params({"steps": 10})
-    logs = {
-        "loss": 0.25,
-        "plain_loss": 0.125,
-        "guided_loss": 0.125,
-        "accuracy": 0.5,
-        "val_accuracy": 0.4,
-        "val_interval": 0.011,
-        "seconds": 5.0,
-    }
 
     def shown():
         return terminal.getvalue().rsplit("\r\x1b[K", 1)[1]
@@ -81,20 +83,20 @@ def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
     assert shown().startswith("building the training step")
     callback.on_epoch_begin(0)
     seconds[0] = 30.0
-    callback.on_train_batch_end(0, logs)
+    callback.on_train_batch_end(0, LOGS)
     seconds[0] = 31.0
-    callback.on_train_batch_end(1, logs)
+    callback.on_train_batch_end(1, LOGS)
     # Two episodes a second; 16 of this epoch and 40 of the others.
     assert shown() == "4/20 episodes of epoch 1/3  2.0/s  28 s left  loss 0.250  accuracy 50 %"
     seconds[0] = 39.0
-    callback.on_train_batch_end(9, logs)
+    callback.on_train_batch_end(9, LOGS)
     assert shown().endswith("validating")
     seconds[0] = 60.0
-    callback.on_epoch_end(0, logs)
+    callback.on_epoch_end(0, LOGS)
     assert lines[0].endswith("2 min 00 s left")
     callback.on_epoch_begin(1)
     seconds[0] = 62.0
-    callback.on_train_batch_end(0, logs)
+    callback.on_train_batch_end(0, LOGS)
     # One a second, then a whole epoch, which takes a minute with its validation.
     assert "2/20 episodes of epoch 2/3  1.0/s  1 min 18 s left" in shown()
 
@@ -136,21 +138,12 @@ def test_durations(seconds, text):
 
 
 def test_the_line_of_an_epoch():
-    logs = {
-        "loss": 0.25,
-        "plain_loss": 0.125,
-        "guided_loss": 0.125,
-        "accuracy": 0.5,
-        "val_accuracy": 0.4,
-        "val_interval": 0.011,
-        "seconds": 5.0,
-    }
-    line = epoch_line(3, 15, logs, 100, "episodes", 10.0)
+    line = epoch_line(3, 15, LOGS, 100, "episodes", 10.0)
     assert line == (
         "epoch  3/15  loss 0.2500 (plain 0.1250, guided 0.1250)  accuracy 50.0 %  validation 40.0 % +- 1.1  "
         "20.0 episodes/s  2 min 00 s left"
     )
-    assert epoch_line(15, 15, logs, 100, "episodes", 10.0).endswith("20.0 episodes/s")
+    assert epoch_line(15, 15, LOGS, 100, "episodes", 10.0).endswith("20.0 episodes/s")
 
 
 def test_the_line_of_an_epoch_of_a_pretraining():

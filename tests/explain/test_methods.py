@@ -7,7 +7,6 @@ import subprocess
 import numpy as np
 import pytest
 
-from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain import innvestigate_methods, methods
@@ -15,6 +14,7 @@ from egt_tf.explain.methods import all_methods, get_method
 from egt_tf.explain.query import explain_image
 from egt_tf.figures.comparison import draw_comparison
 from egt_tf.lrp import COMPOSITES
+from tests.helpers.random_images import random_image, random_support
 
 SIZE = 32
 
@@ -26,13 +26,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).integers(0, 256, (2, 2, SIZE, SIZE, 3), dtype=np.uint8)
-    return SupportSet(("ant", "bee"), images)
+    return random_support(2, 2, SIZE)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return random_image(SIZE)
 
 
 def test_every_method_has_a_name_and_a_line():

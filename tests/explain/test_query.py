@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.data.preprocessing import normalize
-from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import classes_to_explain, explain_image, query_inputs, relevance_of_query
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.output_relevance import log_odds
+from tests.helpers.random_images import random_image, random_support
 
 SIZE, WAYS, SHOTS = 32, 3, 2
 FSC, METHOD = COMPOSITES.get("fsc"), get_method("fsc")
@@ -26,13 +26,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).integers(0, 256, (WAYS, SHOTS, SIZE, SIZE, 3), dtype=np.uint8)
-    return SupportSet(("ant", "bee", "cow"), images)
+    return random_support(WAYS, SHOTS, SIZE)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return random_image(SIZE)
 
 
 def test_pixels_get_what_the_two_stages_give_one_after_the_other(model, support, image):

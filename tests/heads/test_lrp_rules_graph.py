@@ -25,6 +25,7 @@ from egt_tf.lrp.linear_rules import Epsilon
 from egt_tf.lrp.rules import Derivative, LayerState, Pass, RouteWithout
 from tests import graph_reference as reference
 from tests.heads.test_graph import SMALL, episodes, jittered, small
+from tests.helpers.random_images import random_image, random_support
 
 L = keras.layers
 KEEPS_SKIP = [name for name in COMPOSITES.names() if name not in ("fsc", "fsc_gamma")]
@@ -215,13 +216,12 @@ def _model(**head) -> EpisodicModel:
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).integers(0, 256, (WAYS, SHOTS, SIZE, SIZE, 3), dtype=np.uint8)
-    return SupportSet(("ant", "bee", "cow"), images)
+    return random_support(WAYS, SHOTS, SIZE)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return random_image(SIZE)
 
 
 @pytest.mark.parametrize("method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient"])

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.methods import get_method
@@ -22,6 +21,7 @@ from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.rules import RULES, LayerState, Pass, Rule, Share
 from tests.heads.feature_episodes import episodes
+from tests.helpers.random_images import random_image, random_support
 
 HEAD_NAMES = ("cross_attention", "prototype", "cosine")
 
@@ -258,13 +258,12 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def support():
-    images = np.random.default_rng(1).integers(0, 256, (3, 2, 32, 32, 3), dtype=np.uint8)
-    return SupportSet(("ant", "bee", "cow"), images)
+    return random_support()
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return random_image()
 
 
 @pytest.mark.parametrize(
