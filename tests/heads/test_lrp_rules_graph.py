@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -209,7 +210,9 @@ def test_relevance_inside_a_graph():
 SIZE, WAYS, SHOTS = 32, 3, 2
 
 
+@functools.cache
 def _model(**head) -> EpisodicModel:
+    """Not to be changed."""
     head = {"name": "graph", "ways": WAYS, **SMALL, "embedding": 16, **head}
     return EpisodicModel.build_from({"name": "conv4", "width": 8}, head, SIZE, seed=2)
 
