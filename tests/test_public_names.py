@@ -16,12 +16,11 @@ import egt_tf
 
 PACKAGES = ["egt_tf", *(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf.") if module.ispkg)]
 LAZY = ("egt_tf", "egt_tf.explain", "egt_tf.serving")
-# Their public classes and functions have an example each; `tests/test_examples.py` runs it.
-WITH_EXAMPLES = ("egt_tf.explain", "egt_tf.export", "egt_tf.figures", "egt_tf.serving")
 
 
 def public_names(package: str) -> list[str]:
-    return getattr(importlib.import_module(package), "__all__", [])
+    # The domains are entered into a table when they are imported; their room hands out no names.
+    return importlib.import_module(package).__all__ if package != "egt_tf.data.domains" else []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -67,10 +66,10 @@ assert changed == [], changed
     assert done.returncode == 0, done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("package", WITH_EXAMPLES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_public_classes_and_functions_have_an_example(package):
+    """`tests/test_examples.py` runs it."""
     module = importlib.import_module(package)
-    assert public_names(package)
     without = [
         name
         for name in public_names(package)

@@ -315,7 +315,7 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """How a backbone is pre-trained; the optimizer, its rate and the seed are those of `training`.
+    """How a backbone is pre-trained; the optimizer, its rate, the seed and the checkpoints are those of `training`.
 
     Attributes:
         epochs: number of passes over the training images.

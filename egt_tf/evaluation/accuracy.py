@@ -80,6 +80,7 @@ class Evaluator:
         spec: EpisodeConfig,
         episodes: int,
         seed: int,
+        *,
         progress: OnProgress | None = None,
         image_progress: OnProgress | None = None,
         transduction: Transduction | None = None,
@@ -171,6 +172,7 @@ def evaluate(
     spec: EpisodeConfig,
     episodes: int,
     seed: int,
+    *,
     progress: OnProgress | None = None,
     image_progress: OnProgress | None = None,
     transduction: Transduction | None = None,
@@ -203,8 +205,15 @@ def evaluate(
         >>> 0 <= evaluate(model, images, EpisodeConfig(2, 1, 2), episodes=3, seed=0).mean <= 1
         True
     """
-    measure = Evaluator(model)
-    return measure(images.stopping_at_unreadable(), spec, episodes, seed, progress, image_progress, transduction)
+    return Evaluator(model)(
+        images.stopping_at_unreadable(),
+        spec,
+        episodes,
+        seed,
+        progress=progress,
+        image_progress=image_progress,
+        transduction=transduction,
+    )
 
 
 def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray) -> tf.Tensor:

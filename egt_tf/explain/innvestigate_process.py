@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+import egt_tf.backbones  # noqa: F401 (Keras must know the layers of the backbone that it reads)
+
 
 def answer(request: str, response: str) -> None:
     """Reads a request and writes the maps, or the reason why there are none."""

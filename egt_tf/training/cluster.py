@@ -78,6 +78,10 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
 
     Raises:
         ConfigError: it is no JSON object, or its workers are no lists.
+
+    Example:
+        >>> read_cluster({}).workers
+        ()
     """
     text = environment.get(VARIABLE) or "{}"
     try:

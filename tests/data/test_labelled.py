@@ -57,6 +57,7 @@ def test_what_makes_no_whole_batch_is_left_out():
 def test_a_stream_is_a_function_of_its_seed_and_goes_on_anywhere():
     assert batches(count=3) == batches(count=3) != batches(count=3, seed=4)
     assert batches(start=1, count=2) == batches(count=3)[3:]
+    assert batches(start=1, done=2, count=2) == batches(count=3)[5:]
     augmented = [
         labelled_batches(
             image_set(read=lambda i: np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)),

@@ -514,3 +514,19 @@ def test_an_activation_that_is_a_layer_gets_that_layers_rule():
     kernel, bias = model.get_weights()
     for composite, start in ((passing, r), (masking, np.where(x @ kernel + bias > 0, r, 0.0))):
         _close(reverse(trace, tf.constant(r), composite)[0].numpy()[0], ref.z(x[0], kernel, bias, start[0]))
+
+
+def test_a_convolution_of_maps_behind_several_leading_axes():
+    """With a stride and few channels, an image alone goes back by another way than maps behind more axes."""
+    layer = L.Conv2D(2, 3, strides=2)
+    x = np.random.default_rng(0).normal(size=(2, 3, 7, 7, 3))
+    inputs = keras.Input(x.shape[1:])
+    (apart,) = _relevance_of_output(keras.Model(inputs, layer(inputs)), x)
+    one = keras.Input(x.shape[2:])
+    (together,) = _relevance_of_output(keras.Model(one, layer(one)), x.reshape(6, 7, 7, 3))
+    np.testing.assert_allclose(apart.numpy().reshape(together.shape), together, rtol=1e-9, atol=1e-12)
+
+
+def _relevance_of_output(model, x):
+    trace = record(model, [tf.constant(x)])
+    return reverse(trace, trace.outputs[0], Composite([Entry(ZPlus(), layer_type="convolution")]))
