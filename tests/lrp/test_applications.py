@@ -87,6 +87,12 @@ def test_the_first_convolution_is_found(model, images):
     assert flat == [next(layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D))]
 
 
+# The graphs of fifty layers take longest to make; what is in them is computed above, without a graph.
+@pytest.mark.parametrize(
+    "model",
+    ["vgg16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "mobilenet_v2"))],
+    indirect=True,
+)
 def test_the_analyzer_gives_the_same_in_a_graph(model, images):
     trace = record(model, [tf.constant(images)])
     expected = reverse(trace, _start(trace), COMPOSITES.get("fsc"))[0].numpy()
