@@ -17,14 +17,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-# Files that take longest, in seconds of one process. Handed out first: one that is left for the end keeps the other
-# processes waiting.
+# Files that take half a minute and more of one process. Handed out first, and in this order: one that is left for the
+# end keeps the other processes waiting.
 LONG_FILES = (
-    "training/test_loop.py",
     "cli/test_train.py",
+    "training/test_loop.py",
     "training/test_strategy.py",
     "cli/test_export.py",
     "integration/test_readme.py",
+    "cli/test_heads.py",
+    "export/test_requests.py",
+    "lrp/test_presets.py",
+    "training/test_callbacks.py",
+    "heads/test_graph.py",
+    "cli/test_evaluate.py",
 )
 
 

@@ -256,11 +256,10 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     )
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, pytest.param({"queries_per_graph": "one", "batch_statistics": False}, marks=pytest.mark.slow)],
-    ids=str,
-)
+# The gradients of such a step are compared in training/test_straightforward.py, such a training is run in
+# cli/test_heads.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [{}, {"queries_per_graph": "one", "batch_statistics": False}], ids=str)
 def test_guided_training_lowers_both_losses(arguments):
     size, ways, shots, queries = 32, 3, 1, 2
     head = {"name": "graph", "ways": ways, **SMALL, "embedding": 16, **arguments}
