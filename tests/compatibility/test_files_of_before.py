@@ -1,8 +1,9 @@
-"""What version 0.1.0 wrote still loads, goes on and explains as it did then.
+"""What the version before the engine became a room of its own wrote still loads, goes on and explains as it did then.
 
-The files were written by 0.1.0 itself: a training (`run`), the same one interrupted after the first step of its second
-epoch (`interrupted`), a pre-training interrupted after its first epoch (`pretraining`) and the backbone of one that was
-not (`pretrained_backbone.npz`), an exported model, and the relevance of the stored query for all classes.
+`before/` was written by that version (0.1.0 too, which was never released): a training (`run`), the same one
+interrupted after the first step of its second epoch (`interrupted`), a pre-training interrupted after its first epoch
+(`pretraining`, which kept its state in `last.npz`) and the backbone of one that was not (`pretrained_backbone.npz`), an
+exported model, and the relevance of the stored query for all classes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from egt_tf.config import load_config
 from egt_tf_cli.main import cli
 
-WRITTEN = Path(__file__).parent / "written_by_0_1_0"
+WRITTEN = Path(__file__).with_name("before")
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_run_is_listed(egt):
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(egt):
-    egt("train", "--run", "interrupted", "--resume")
+    assert "resuming in epoch 2, after step 1 of 4" in egt("train", "--run", "interrupted", "--resume")
     assert epochs("interrupted/metrics.jsonl") == [1, 2]
     expect_close(arrays("interrupted/best.npz"), arrays("run/best.npz"))
     expect_close(arrays("interrupted/checkpoints/000008.npz"), arrays("run/checkpoints/000008.npz"))
@@ -89,7 +90,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(egt):
 
 
 def test_an_interrupted_pretraining_ends_with_the_same_weights(egt):
-    egt("pretrain", "--run", "pretraining", "--resume")
+    assert "resuming after epoch 1" in egt("pretrain", "--run", "pretraining", "--resume")
     assert epochs("pretraining/metrics.jsonl") == [1, 2]
     expect_close(arrays("pretraining/backbone.npz"), arrays("pretrained_backbone.npz"))
 
