@@ -160,3 +160,10 @@ def _log_level_after_a_command(environment: dict[str, str], *options: str) -> st
         check=True,
     )
     return result.stdout.strip()
+
+
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "egt_tf_cli", "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage:" in done.stdout
+    assert "train" in done.stdout
