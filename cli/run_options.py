@@ -41,16 +41,16 @@ def run_option(suffix: str = "") -> Callable[[Callable[..., Any]], Callable[...,
     """The option that names the run folder; see `run_path` for `suffix`."""
     return click.option(
         "--run",
-        "folder",
         type=click.Path(path_type=Path),
+        metavar="RUN",
         help=f"The run folder; runs/<name of the configuration>{suffix} by default.",
     )
 
 
-def run_path(name: str | None, folder: Path | None, suffix: str = "") -> Path:
+def run_path(name: str | None, run: Path | None, suffix: str = "") -> Path:
     """The folder given, else runs/<name of the configuration><suffix>."""
-    if folder is not None:
-        return folder
+    if run is not None:
+        return run
     if name is None:
         raise click.UsageError("give --config NAME to start a training, or --run DIR --resume to go on with one")
     return Path("runs") / f"{Path(name).stem}{suffix}"
