@@ -44,7 +44,7 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The reason first, then the file: "No space left on device: runs/demo/last.npz"."""
+    """The reason first, then the file: "No space left on device: runs/demo/best.npz"."""
     if not error.strerror:
         return str(error) or type(error).__name__
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
