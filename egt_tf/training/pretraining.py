@@ -38,10 +38,10 @@ def pretrain(
     """Trains a backbone as a classifier of the base classes and writes everything into `run`.
 
     Cross-entropy; `config.pretrain` says how long and on how many images a step. Of `config.training` it takes the
-    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs on
-    one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of `best.npz`,
-    and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights and metrics,
-    bit by bit, as one that was left alone.
+    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs
+    on one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of
+    `best.npz`, and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights
+    and metrics, bit by bit, as one that was left alone.
 
     Args, returns and raises as `egt_tf.training.loop.train`.
 
