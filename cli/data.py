@@ -28,7 +28,7 @@ def list_sources() -> None:
     from egt_tf.data.domains import DOMAINS, data_dir, is_prepared, prepared_folder
     from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, IMAGES_PER_CLASS
 
-    kinds = (
+    schemes = (
         ("folder:DIR", "one sub-folder a class", ""),
         ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
         ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"),
@@ -47,7 +47,7 @@ def list_sources() -> None:
         (f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
         for name in DRAWN_DOMAINS
     ]
-    click.echo(table(("source", "what", "state"), [*kinds, *named, *drawn]))
+    click.echo(table(("source", "what", "state"), [*schemes, *named, *drawn]))
 
 
 @data.command()

@@ -78,6 +78,6 @@ def _percent(accuracy: float, interval: float | None) -> str:
 
 def _short(source: str) -> str:
     """A long path would push the other columns off the screen; its last folder tells it from the others."""
-    kind, _, rest = source.partition(":")
+    scheme, _, rest = source.partition(":")
     path = Path(rest)
-    return source if len(path.parts) < 3 else f"{kind}:.../{path.name}"
+    return source if len(path.parts) < 3 else f"{scheme}:.../{path.name}"

@@ -24,8 +24,8 @@ class Registry:
         >>> BACKBONES.get({"name": "conv4", "image_size": 96})
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, noun: str):
+        self.noun = noun
         self._table: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -37,7 +37,7 @@ class Registry:
 
         def enter(member: Callable[..., Any]) -> Callable[..., Any]:
             if name in self._table:
-                raise ConfigError(f"a {self.kind} name must be registered once. Received: {name!r} a second time")
+                raise ConfigError(f"a {self.noun} name must be registered once. Received: {name!r} a second time")
             self._table[name] = member
             if inspect.isclass(member) and hasattr(member, "get_config"):
                 serializable(member)
@@ -74,7 +74,7 @@ class Registry:
         for name, registered in self._table.items():
             if registered is member:
                 return name
-        raise ConfigError(f"a {self.kind} must be registered to be named. Received: {member!r}")
+        raise ConfigError(f"a {self.noun} must be registered to be named. Received: {member!r}")
 
     def get(self, identifier: str | Mapping[str, Any] | Any, **defaults: Any) -> Any:
         """Makes the member named by `identifier`.
@@ -98,7 +98,7 @@ class Registry:
     def _lookup(self, name: Any) -> Callable[..., Any]:
         if not isinstance(name, str) or name not in self._table:
             hint = did_you_mean(name, self._table, otherwise=".")
-            raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
+            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(self.names())}")
         return self._table[name]
 
     def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -111,5 +111,5 @@ class Registry:
             if argument not in known:
                 hint = did_you_mean(argument, known, otherwise=".")
                 raise ConfigError(
-                    f"{self.kind} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
+                    f"{self.noun} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
                 )
