@@ -20,7 +20,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(" ".join(message.splitlines()))
-        # Click gives each class of errors one exit code.
+        # Click declares it a variable of the class, for errors whose class says the code; here each error has its own.
         self.exit_code = exit_code  # type: ignore[misc]
 
 

@@ -55,15 +55,18 @@ class Registry:
         Raises:
             ConfigError: an unknown name.
         """
-        return (inspect.getdoc(self._lookup(name)) or "").partition("\n")[0]
+        return (inspect.getdoc(self.member(name)) or "").partition("\n")[0]
 
     def member(self, name: str) -> Callable[..., Any]:
         """The class or the factory registered as `name`.
 
         Raises:
-            ConfigError: an unknown name.
+            ConfigError: an unknown name; the known ones are listed.
         """
-        return self._lookup(name)
+        if not isinstance(name, str) or name not in self._table:
+            hint = did_you_mean(name, self._table, otherwise=".")
+            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(self.names())}")
+        return self._table[name]
 
     def name_of(self, member: Callable[..., Any]) -> str:
         """The name that `member` was registered under.
@@ -91,15 +94,9 @@ class Registry:
         if not isinstance(identifier, Mapping):
             return identifier
         arguments = {**defaults, **identifier}
-        factory = self._lookup(arguments.pop("name", None))
+        factory = self.member(arguments.pop("name", None))
         self._check_arguments(identifier.get("name"), factory, arguments)
         return factory(**arguments)
-
-    def _lookup(self, name: Any) -> Callable[..., Any]:
-        if not isinstance(name, str) or name not in self._table:
-            hint = did_you_mean(name, self._table, otherwise=".")
-            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(self.names())}")
-        return self._table[name]
 
     def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         known = [

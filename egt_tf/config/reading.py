@@ -304,8 +304,8 @@ def _as_weighted(value: Any) -> WeightedSource | None:
     return WeightedSource(source, weight) if source and weight is not None and weight > 0 else None
 
 
-# Type of a field, or what its metadata say to read it as -> how a message calls it, and the conversion, which gives None
-# for what it does not accept.
+# Type of a field, or what its metadata say to read it as -> how a message calls it, and the conversion, which gives
+# None for what it does not accept.
 _READERS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
     {
         str: ("a string", _as_string),

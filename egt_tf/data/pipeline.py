@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -117,7 +116,15 @@ def episode_dataset(
 
 
 def episode_pairs(
-    images: ImageSet, episode: EpisodeConfig, preparation: ImagePreparation, **options: Any
+    images: ImageSet,
+    episode: EpisodeConfig,
+    preparation: ImagePreparation,
+    *,
+    start: int = 0,
+    count: int,
+    episodes_per_step: int = 1,
+    parallel_calls: int = tf.data.AUTOTUNE,
+    part: StepPart = StepPart(),
 ) -> tf.data.Dataset:
     """Makes a stream of pairs of steps whose episodes come from different domains.
 
@@ -129,7 +136,7 @@ def episode_pairs(
         images: a mixture of at least two domains.
         episode: as for `episode_dataset`.
         preparation: the images that are kept are those of both together.
-        **options: as for `episode_dataset`.
+        start, count, episodes_per_step, parallel_calls, part: as for `episode_dataset`.
 
     Raises:
         ConfigError: `images` is one domain; and as `episode_dataset`.
@@ -142,11 +149,21 @@ def episode_pairs(
         ...     print({int(label) < 40 for label in base_labels[0]} != {int(label) < 40 for label in other_labels[0]})
         True
     """
-    share = dataclasses.replace(preparation, cache_mb=preparation.cache_mb / 2)
-    first = episode_dataset(images, episode, share, **options)
-    others = counterpart(images, preparation.seed)
-    second_seed = preparation.seed + COUNTERPART_STREAM
-    second = episode_dataset(others, episode, dataclasses.replace(share, seed=second_seed), **options)
+
+    def stream(domains: ImageSet, seed: int) -> tf.data.Dataset:
+        return episode_dataset(
+            domains,
+            episode,
+            dataclasses.replace(preparation, cache_mb=preparation.cache_mb / 2, seed=seed),
+            start=start,
+            count=count,
+            episodes_per_step=episodes_per_step,
+            parallel_calls=parallel_calls,
+            part=part,
+        )
+
+    first = stream(images, preparation.seed)
+    second = stream(counterpart(images, preparation.seed), preparation.seed + COUNTERPART_STREAM)
     return tf.data.Dataset.zip((first, second))
 
 

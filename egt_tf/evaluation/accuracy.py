@@ -71,7 +71,7 @@ class Evaluator:
 
     def __init__(self, model: EpisodicModel):
         self.model = model
-        self._backbone = tf.function(self._features_in_graph, reduce_retracing=True)
+        self._backbone = tf.function(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
         self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
 
     def __call__(
@@ -145,9 +145,6 @@ class Evaluator:
                 )
             count.add(len(batch))
         return np.concatenate(results)
-
-    def _features_in_graph(self, batch: tf.Tensor) -> tf.Tensor:
-        return self.model.backbone(batch, training=False)
 
     def _accuracies_in_graph(
         self,

@@ -114,10 +114,6 @@ def _given(**arguments: int | None) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if value is not None}
 
 
-def _conv_arguments(arrays: Arrays, prefix: str) -> dict[str, Any]:
-    return _given(width=_shape(arrays, f"{prefix}trunk.0.C.weight"))
-
-
 def _resnet_arguments(blocks: Sequence[int]) -> Callable[[Arrays, str], dict[str, Any]]:
     first = [4 + sum(blocks[:stage]) for stage in range(len(blocks))]
 
@@ -149,7 +145,13 @@ _SIMPLE_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2)}
 
 BACKBONES: Mapping[str, PublishedBackbone] = {
     **{
-        name: PublishedBackbone(_CONV_BLOCK, (1, 1, 1, 1), 84, _conv_arguments, names.conv_layers)
+        name: PublishedBackbone(
+            _CONV_BLOCK,
+            (1, 1, 1, 1),
+            84,
+            lambda arrays, prefix: _given(width=_shape(arrays, f"{prefix}trunk.0.C.weight")),
+            names.conv_layers,
+        )
         for name in ("conv4", "conv4np")
     },
     **{
