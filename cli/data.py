@@ -26,10 +26,9 @@ def list_sources() -> None:
     Of the named domains, it says whether they are prepared.
     """
     from egt_tf.data.domains import DOMAINS, data_dir, is_prepared, prepared_folder
-    from egt_tf.data.synthetic import CLASS_NAMES, IMAGES_PER_CLASS
-    from egt_tf.data.synthetic import DOMAINS as DRAWN
+    from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, IMAGES_PER_CLASS
 
-    kinds = (
+    schemes = (
         ("folder:DIR", "one sub-folder a class", ""),
         ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
         ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"),
@@ -46,9 +45,9 @@ def list_sources() -> None:
     ]
     drawn = [
         (f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
-        for name in DRAWN
+        for name in DRAWN_DOMAINS
     ]
-    click.echo(table(("source", "what", "state"), [*kinds, *named, *drawn]))
+    click.echo(table(("source", "what", "state"), [*schemes, *named, *drawn]))
 
 
 @data.command()

@@ -75,16 +75,16 @@ def evaluate(
     transduction = Transduction(**options) if transductive else None
     run_folder = RunFolder(run)
     config = run_folder.config()
-    spec = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
+    episode = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
     sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
     images = open_mixture(list(sources), split, list(sources.values()))
     model = run_folder.load_model()
-    identity = episodes_identity(images, spec, episodes, seed)
+    identity = episodes_identity(images, episode, episodes, seed)
     try:
         accuracy = measure(
             model,
             images,
-            spec,
+            episode,
             episodes,
             seed,
             progress=stage_progress("episodes"),
@@ -95,10 +95,10 @@ def evaluate(
         clear_line()
     # Before the file is written: a full disk must not lose the result.
     click.echo(
-        f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
+        f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
         f"queries a class, {episodes} episodes: {accuracy}"
     )
     click.echo(f"identity of the episodes: {identity}")
-    record = evaluation_record(run, ", ".join(sources), split, spec, seed, accuracy, transduction, identity)
+    record = evaluation_record(run, ", ".join(sources), split, episode, seed, accuracy, transduction, identity)
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

@@ -14,15 +14,14 @@ from .progress import clear_line, stage_progress
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="The model's folder, which holds its versions; saved_models/NAME-OF-THE-RUN by default.",
 )
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The next free one by default.")
 @click.option(
     "--support",
-    "support_folder",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="One sub-folder of images a class; the run's stored support set by default.",
 )
 @click.option(
@@ -62,7 +61,7 @@ def export(
     run: Path,
     out: Path | None,
     version: int | None,
-    support_folder: Path | None,
+    support: Path | None,
     source: str | None,
     episodes: int,
     portable: bool,
@@ -82,7 +81,7 @@ def export(
     limits = RequestLimits(**{name: value for name, value in given.items() if value is not None})
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = prepare_export(RunFolder(run), support_folder, portable, image_size, limits)
+    found = prepare_export(RunFolder(run), support, portable, image_size, limits)
     calibration = None
     if source is not None:
         try:

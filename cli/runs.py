@@ -16,7 +16,7 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
 
 
 @click.command(short_help="List the runs in a folder with their evaluations.")
-@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.argument("root", type=click.Path(path_type=Path), default="runs", metavar="[DIR]")
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
@@ -25,16 +25,16 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
     help="All but the name: the best, the longest or the newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
-def runs(folder: Path, sort: str, as_json: bool) -> None:
-    """List the runs in FOLDER (runs by default) and in its sub-folders, with their evaluations.
+def runs(root: Path, sort: str, as_json: bool) -> None:
+    """List the runs in DIR (runs by default) and in its sub-folders, with their evaluations.
 
     A damaged run is listed with what is wrong.
     """
-    rows = list_runs(folder, sort)
+    rows = list_runs(root, sort)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     elif not rows:
-        click.echo(f"no runs in {folder}; train one: egt-tf train --config demo --run {folder}/demo")
+        click.echo(f"no runs in {root}; train one: egt-tf train --config demo --run {root}/demo")
     else:
         head, *lines = table(HEADER, [_cells(row) for row in rows]).splitlines()
         click.echo(head)
@@ -78,6 +78,6 @@ def _percent(accuracy: float, interval: float | None) -> str:
 
 def _short(source: str) -> str:
     """A long path would push the other columns off the screen; its last folder tells it from the others."""
-    kind, _, rest = source.partition(":")
+    scheme, _, rest = source.partition(":")
     path = Path(rest)
-    return source if len(path.parts) < 3 else f"{kind}:.../{path.name}"
+    return source if len(path.parts) < 3 else f"{scheme}:.../{path.name}"

@@ -251,7 +251,7 @@ def has_run(root: str | os.PathLike) -> bool:
         >>> has_run("no such folder")
         False
     """
-    return bool(_weight_files(root))
+    return bool(_best_weights(root))
 
 
 def newest_run(root: str | os.PathLike) -> RunFolder:
@@ -269,7 +269,7 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
         ...     newest_run(folder).path.name
         'newer'
     """
-    files = _weight_files(root)
+    files = _best_weights(root)
     if not files:
         raise RunError(
             f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
@@ -278,6 +278,6 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
     return RunFolder(max(files)[1].parent)
 
 
-def _weight_files(root: str | os.PathLike) -> list[tuple[float, Path]]:
+def _best_weights(root: str | os.PathLike) -> list[tuple[float, Path]]:
     """The best weights of every run below `root`, each with the time they were written at."""
     return [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]

@@ -32,7 +32,10 @@ def test_of_several_errors_the_first_one_appears():
 
 
 def test_a_message_in_the_text_of_an_error_of_tensorflow_appears():
-    text = "in a graph\nTraceback (most recent call last):\negt_tf.errors.DataError: cannot read 7.png: truncated\n\n[node]"
+    text = (
+        "in a graph\nTraceback (most recent call last):\n"
+        "egt_tf.errors.DataError: cannot read 7.png: truncated\n\n[node]"
+    )
     with pytest.raises(DataError, match=r"^cannot read 7\.png: truncated$"), original_error():
         raise tf.errors.InvalidArgumentError(None, None, text)
 

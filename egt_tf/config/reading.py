@@ -221,13 +221,13 @@ def _build(cls: type, data: Any, origin_of: Callable[[str], str], prefix: str) -
 def _checked(field: dataclasses.Field, hint: Any, value: Any, origin_of: Callable[[str], str], prefix: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, {} if value is None else value, origin_of, f"{prefix}{field.name}.")
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in kinds:
+    hints = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in hints:
         return None
-    noun, convert = _KINDS[field.metadata.get("kind", typing.get_origin(kinds[0]) or kinds[0])]
+    noun, convert = _READERS[field.metadata.get("read_as", typing.get_origin(hints[0]) or hints[0])]
     result = convert(value)
     if result is None or not field.metadata.get("accepts", lambda _: True)(result):
-        rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in kinds else "")
+        rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in hints else "")
         key = f"{prefix}{field.name}"
         raise ConfigError(f"`{key}` in {origin_of(key)} must be {rule}. Received: {value!r}")
     return result
@@ -304,9 +304,9 @@ def _as_weighted(value: Any) -> WeightedSource | None:
     return WeightedSource(source, weight) if source and weight is not None and weight > 0 else None
 
 
-# Type of a field, or what its metadata name as its kind -> how a message calls it, and the conversion, which gives None
-# for what it does not accept.
-_KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
+# Type of a field, or what its metadata say to read it as -> how a message calls it, and the conversion, which gives
+# None for what it does not accept.
+_READERS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
     {
         str: ("a string", _as_string),
         int: ("an integer", _as_integer),

@@ -123,10 +123,10 @@ class DataConfig:
     """
 
     train: str | tuple[WeightedSource, ...] = dataclasses.field(
-        default="synthetic:shapes", metadata={"kind": WeightedSource}
+        default="synthetic:shapes", metadata={"read_as": WeightedSource}
     )
     validation: str | tuple[WeightedSource, ...] | None = dataclasses.field(
-        default=None, metadata={"kind": WeightedSource}
+        default=None, metadata={"read_as": WeightedSource}
     )
     image_size: int = _at_least(16, 84)
     augmentation: str = _one_of(tuple(AUGMENTATIONS), "flip")

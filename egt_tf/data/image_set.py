@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -221,14 +221,19 @@ def source_of_used_classes(
     class_names: Sequence[str],
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
-    **access: Any,
+    *,
+    read: Callable[[int], np.ndarray],
+    describe: Callable[[int], str],
+    encoded: Callable[[int], bytes],
+    path: Callable[[int], str] | None = None,
+    ignored: tuple[str, ...] = (),
 ) -> Source:
     """Makes a source of the classes that have images.
 
     Args:
         name: of the source.
         class_names, labels, splits: of all classes: a list that lacks some keeps the published split of the rest.
-        **access: the other attributes of the source.
+        read, describe, encoded, path, ignored: the other attributes of the source.
     """
     used = np.unique(labels)
     position = {int(c): i for i, c in enumerate(used)}
@@ -237,5 +242,9 @@ def source_of_used_classes(
         class_names=tuple(class_names[c] for c in used),
         labels=np.searchsorted(used, labels),
         splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
-        **access,
+        read=read,
+        describe=describe,
+        encoded=encoded,
+        path=path,
+        ignored=ignored,
     )

@@ -55,7 +55,7 @@ def indices_and_labels(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(images.members).astype(np.int64), np.repeat(np.arange(len(sizes)), sizes)
 
 
-def steps_per_epoch(images: ImageSet, batch_size: int) -> int:
+def batches_per_epoch(images: ImageSet, batch_size: int) -> int:
     """Whole batches in one pass over the images; what is left over is left out, other images every time.
 
     Raises:
@@ -86,7 +86,7 @@ def labelled_batches(
     ended before epoch k.
 
     Args:
-        images: all of them are shown once an epoch, but for what `steps_per_epoch` leaves out. Where it skips
+        images: all of them are shown once an epoch, but for what `batches_per_epoch` leaves out. Where it skips
             unreadable images, batches with such images are smaller.
         preparation: of the images.
         batch_size: images of an element.
@@ -105,7 +105,7 @@ def labelled_batches(
         ...     print(images.shape, labels.shape)
         (4, 16, 16, 3) (4,)
     """
-    steps, load = steps_per_epoch(images, batch_size), image_loader(images, preparation)
+    steps, load = batches_per_epoch(images, batch_size), image_loader(images, preparation)
     indices, labels = indices_and_labels(images)
     seed, size = preparation.seed, batch_size if images.unreadable is None else None
 

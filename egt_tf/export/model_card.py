@@ -163,8 +163,8 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
         ]
     return [
         f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
-        f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
-        f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
+        f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.episode.ways}-way "
+        f"{calibration.episode.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
         f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
         f"{100 * calibration.difference_interval:.2f} percentage points."
     ]

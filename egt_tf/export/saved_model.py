@@ -99,13 +99,13 @@ def make_portable(
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
 ) -> ServableModel:
-    """As `make_servable`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
+    """As `make_servable`, for other engines: a single signature, numbers only, no derivative of max-pooling.
 
     Raises:
         ConfigError: an unknown composite.
         ExplainError: the composite has no rule for a layer.
-        ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations that
-            other engines do not have.
+        ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations
+            that other engines do not have.
 
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)

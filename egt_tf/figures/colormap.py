@@ -86,14 +86,14 @@ def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99
     return float(np.percentile(magnitudes, percentile)) or float(magnitudes.max()) or 1.0
 
 
-def normalize(relevance: np.ndarray, scale: float) -> np.ndarray:
+def scaled(relevance: np.ndarray, scale: float) -> np.ndarray:
     """`relevance / scale`, clipped to [-1, 1]; zero stays zero, so the scale is symmetric.
 
     Raises:
         ExplainError: `scale` <= 0.
 
     Example:
-        >>> normalize(np.array([-4.0, 0.0, 1.0]), scale=2.0).tolist()
+        >>> scaled(np.array([-4.0, 0.0, 1.0]), scale=2.0).tolist()
         [-1.0, 0.0, 0.5]
     """
     if not scale > 0:
@@ -109,7 +109,7 @@ def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
 
     Args:
         image: uint8 `(H, W, 3)`.
-        relevance: `(H, W)` in [-1, 1], from `normalize`.
+        relevance: `(H, W)` in [-1, 1], from `scaled`.
 
     Returns:
         uint8 `(H, W, 3)`.
@@ -130,7 +130,7 @@ def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
             f"`relevance` must have the shape of the image, {image.shape[:2]}. Received: shape={relevance.shape}"
         )
     if not np.all(np.abs(relevance) <= 1):
-        raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
+        raise ExplainError("`relevance` must be in [-1, 1]; use `scaled` first. Received: values outside")
     opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
     blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, DIVERGING)
     return blend.round().clip(0, 255).astype(np.uint8)

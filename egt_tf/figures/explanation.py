@@ -116,7 +116,7 @@ def checked_png_path(path: str | os.PathLike) -> Path:
 def display_maps(maps: np.ndarray) -> np.ndarray:
     """Smoothed maps on one signed symmetric scale, in [-1, 1]."""
     smoothed = colormap.smooth(maps, SMOOTHING * min(maps.shape[-2:]))
-    return colormap.normalize(smoothed, colormap.shared_scale([smoothed]))
+    return colormap.scaled(smoothed, colormap.shared_scale([smoothed]))
 
 
 # === Layout ===

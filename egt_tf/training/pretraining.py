@@ -14,7 +14,7 @@ from tensorflow import keras
 from egt_tf.backbones import BACKBONES
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
-from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
+from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, labelled_batches
 from egt_tf.data.loading import ImageCache
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
@@ -38,10 +38,10 @@ def pretrain(
     """Trains a backbone as a classifier of the base classes and writes everything into `run`.
 
     Cross-entropy; `config.pretrain` says how long and on how many images a step. Of `config.training` it takes the
-    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs on
-    one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of `best.npz`,
-    and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights and metrics,
-    bit by bit, as one that was left alone.
+    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs
+    on one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of
+    `best.npz`, and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights
+    and metrics, bit by bit, as one that was left alone.
 
     Args, returns and raises as `egt_tf.training.loop.train`.
 
@@ -86,7 +86,7 @@ class PretrainingTask(TrainingTask):
     def __init__(self, config: RunConfig, run: RunFolder):
         check_model(config)
         self.training, self.validation = _open_data(config)
-        steps = steps_per_epoch(self.training, config.pretrain.batch_size)
+        steps = batches_per_epoch(self.training, config.pretrain.batch_size)
         super().__init__(
             config,
             run,

@@ -97,18 +97,18 @@ def steps_per_epoch(config: RunConfig) -> int:
 
 def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source]) -> None:
     """Stores a support set and queries of the classes furthest from training; without enough images, none."""
-    images, spec = _support_candidates(sources, config)
+    images, episode = _support_candidates(sources, config)
     if images is not None:
-        store_support_set(run, skipping_if_configured(images, config), spec, config.training.seed + SUPPORT_STREAM)
+        store_support_set(run, skipping_if_configured(images, config), episode, config.training.seed + SUPPORT_STREAM)
 
 
-def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int) -> None:
+def store_support_set(run: RunFolder, images: ImageSet, episode: EpisodeConfig, seed: int) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
     `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them.
     """
-    episode, _ = draw_episode(images, spec, seed, 0)
-    for class_index, support, query in zip(episode.classes, episode.support, episode.query, strict=True):
+    drawn, _ = draw_episode(images, episode, seed, 0)
+    for class_index, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
         name = images.class_names[class_index].replace("/", "_")
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name
@@ -120,15 +120,15 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, see
 
 def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeConfig]:
     """Of the first source that has any, the classes furthest from training with enough images; none is no error."""
-    spec = EpisodeConfig(config.episode.ways, config.episode.shots, STORED_QUERIES)
+    episode = EpisodeConfig(config.episode.ways, config.episode.shots, STORED_QUERIES)
     for source, split in itertools.product(sources, ("novel", "val", "base")):
         try:
             images = source.split(split)
-            check_feasible(images, spec)
+            check_feasible(images, episode)
         except DataError:
             continue
-        return images, spec
-    return None, spec
+        return images, episode
+    return None, episode
 
 
 def _open(weighted: Sequence[WeightedSource]) -> list[Source]:

@@ -193,5 +193,5 @@ def _multiworker() -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _devices(kind: str) -> tuple[str, ...]:
-    return tuple(device.name for device in tf.config.list_logical_devices(kind))
+def _devices(device_type: str) -> tuple[str, ...]:
+    return tuple(device.name for device in tf.config.list_logical_devices(device_type))

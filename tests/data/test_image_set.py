@@ -51,8 +51,8 @@ def test_a_set_that_stops_looks_for_none():
 
 
 def test_episodes_are_drawn_without_the_unreadable_and_report_them():
-    spec, images = EpisodeConfig(2, 2, 3), image_set({2, 11}).skipping_unreadable()
-    drawn = np.concatenate([draw_episode(images, spec, 1, number)[0].images for number in range(30)])
+    episode, images = EpisodeConfig(2, 2, 3), image_set({2, 11}).skipping_unreadable()
+    drawn = np.concatenate([draw_episode(images, episode, 1, number)[0].images for number in range(30)])
     assert set(drawn.tolist()) == set(range(18)) - {2, 11}
     assert images.report_unreadable() == "left out 2 unreadable images: 2.png, 11.png"
 
