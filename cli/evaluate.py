@@ -65,7 +65,7 @@ def evaluate(
         options["duplicates"] = False
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
-    from egt_tf.config import EpisodeConfig
+    from egt_tf.config import EpisodeConfig, WeightedSource
     from egt_tf.data.mixture import open_mixture
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
@@ -76,8 +76,8 @@ def evaluate(
     run_folder = RunFolder(run)
     config = run_folder.config()
     spec = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
-    sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
-    images = open_mixture(list(sources), split, list(sources.values()))
+    sources = (WeightedSource(source),) if source else config.data.train_sources
+    images = open_mixture(sources, split)
     model = run_folder.load_model()
     identity = episodes_identity(images, spec, episodes, seed)
     try:
@@ -99,6 +99,8 @@ def evaluate(
         f"queries a class, {episodes} episodes: {accuracy}"
     )
     click.echo(f"identity of the episodes: {identity}")
-    record = evaluation_record(run, ", ".join(sources), split, spec, seed, accuracy, transduction, identity)
+    record = evaluation_record(
+        run, ", ".join(each.source for each in sources), split, spec, seed, accuracy, transduction, identity
+    )
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")
