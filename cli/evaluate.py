@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from .progress import clear_line, stage_progress
+from egt_tf.data.splits import SPLIT_CHOICES
+
+from .progress import stage_progress
 
 
 @click.command(short_help="Measure a run's accuracy on unseen classes.")
@@ -18,7 +20,7 @@ from .progress import clear_line, stage_progress
     metavar="SOURCE",
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by default.",
 )
-@click.option("--split", default="novel", show_default=True, type=click.Choice(["base", "val", "novel", "all"]))
+@click.option("--split", default="novel", show_default=True, type=click.Choice(SPLIT_CHOICES))
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
 @click.option("--queries", type=click.IntRange(1), default=15, show_default=True, help="Query images a class.")
@@ -80,19 +82,17 @@ def evaluate(
     images = open_mixture(sources, split)
     model = run_folder.load_model()
     identity = episodes_identity(images, spec, episodes, seed)
-    try:
+    with stage_progress("episodes") as show_episodes, stage_progress("images") as show_images:
         accuracy = measure(
             model,
             images,
             spec,
             episodes,
             seed,
-            progress=stage_progress("episodes"),
-            image_progress=stage_progress("images"),
+            progress=show_episodes,
+            image_progress=show_images,
             transduction=transduction,
         )
-    finally:
-        clear_line()
     # Before the file is written: a full disk must not lose the result.
     click.echo(
         f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "

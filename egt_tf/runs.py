@@ -98,13 +98,27 @@ class RunFolder:
         """Images of the support set's classes that are not in it."""
         return self.path / "queries"
 
+    @property
+    def tensorboard_folder(self) -> Path:
+        """What `metrics_file` says, for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def figures_folder(self) -> Path:
+        """Pictures of explanations, see `figure_file`."""
+        return self.path / "figures"
+
     def figure_file(self, epoch: int) -> Path:
         """The picture of explanations after an epoch, numbered from 1 on."""
-        return self.path / "figures" / f"epoch-{epoch:03d}.png"
+        return self.figures_folder / f"epoch-{epoch:03d}.png"
 
     def evaluation_file(self, name: str) -> Path:
         """The JSON file of the evaluation called `name`."""
         return self.path / "evaluations" / f"{name}.json"
+
+    def evaluation_files(self) -> list[Path]:
+        """The evaluations there are, by name; `egt_tf.run_table.read_evaluation` reads one."""
+        return sorted(self.evaluation_file("any").parent.glob("*.json"))
 
     def check_new(self) -> None:
         """Checks that a new run can be put here.
@@ -148,8 +162,8 @@ class RunFolder:
             self.support_folder.name,
             self.queries_folder.name,
             self.checkpoints_folder.name,
-            "tensorboard",
-            "figures",
+            self.tensorboard_folder.name,
+            self.figures_folder.name,
         ):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):

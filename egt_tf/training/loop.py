@@ -101,7 +101,7 @@ def run_task(
     if state.epochs >= task.epochs:
         report(f"already complete: {state.epochs} epochs, best validation accuracy {100 * state.best_accuracy:.2f} %")
         return state
-    tensorboard = TensorBoardScalars(task.run.path / "tensorboard")
+    tensorboard = TensorBoardScalars(task.run.tensorboard_folder)
     # In this order.
     own_callbacks = [
         StepCheckpoint(checkpoints, state, task.config.training.checkpoint_every, task.steps_per_epoch),
