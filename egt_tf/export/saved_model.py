@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from egt_tf.heads.base import Head
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import CLASS_NAMES, versions
+from egt_tf.serving.safety import graph_nodes
 
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
 UNPORTABLE = frozenset(
@@ -117,7 +118,8 @@ def make_portable(
     stored = None if support is None else StoredSupport(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
-        found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
+        graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
+    found = sorted({node.op for graph in graphs for node in graph_nodes(graph)} & UNPORTABLE)
     if found:
         raise ExportError(
             f"a portable model must do without operations that engines beside TensorFlow do not have. "
@@ -125,14 +127,6 @@ def make_portable(
             f"{rules.name!r}; export without --portable"
         )
     return ServableModel(answers, stored, signatures, limits)
-
-
-def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
-    """Every operation of a signature, those of the functions that it calls too."""
-    graph = signature.concrete.graph.as_graph_def()
-    yield from graph.node
-    for function in graph.library.function:
-        yield from function.node_def
 
 
 def _check_ways(head: Head, support: SupportSet | None) -> None:
