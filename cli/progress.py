@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from egt_tf.wording import percent
+from egt_tf.wording import accuracy_text
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -114,12 +114,12 @@ def epoch_line(epoch: int, epochs: int, logs: Mapping[str, float], count: int, u
     losses, left = "", ""
     if "guided_loss" in logs:
         losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f})"
-    validation = percent(logs["val_accuracy"], logs.get("val_interval"), digits=1)
+    validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1)
     if epoch < epochs:
         left = f"  {duration((epochs - epoch) * seconds)} left"
     return (
         f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}{losses}  "
-        f"accuracy {percent(logs['accuracy'], digits=1)}  validation {validation}  "
+        f"accuracy {accuracy_text(logs['accuracy'], digits=1)}  validation {validation}  "
         f"{count / logs['seconds']:.1f} {unit}/s{left}"
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
-from egt_tf.wording import percent
+from egt_tf.wording import accuracy_text
 
 from .lines import table
 
@@ -54,7 +54,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
 def _cells(row: RunRow) -> list[str]:
     data = None if row.data is None else ", ".join(map(_short, row.data))
     epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
-    best = None if row.accuracy is None else percent(row.accuracy, row.interval)
+    best = None if row.accuracy is None else accuracy_text(row.accuracy, row.interval)
     written = None if row.written is None else row.written[:16].replace("T", " ")
     return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
 
@@ -68,7 +68,7 @@ def _evaluation_line(row: EvaluationRow) -> str:
     how = "" if row.inference == "inductive" else f", {row.inference}"
     return (
         f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-        f"{percent(row.accuracy, row.interval)}"
+        f"{accuracy_text(row.accuracy, row.interval)}"
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-def percent(share: float, interval: float | None = None, digits: int = 2) -> str:
+def accuracy_text(share: float, interval: float | None = None, digits: int = 2) -> str:
     """A share of 1 in per cent, with half the width of its interval if that is known.
 
     Example:
-        >>> percent(0.4321, 0.0123), percent(0.5, digits=1)
+        >>> accuracy_text(0.4321, 0.0123), accuracy_text(0.5, digits=1)
         ('43.21 % +- 1.23', '50.0 %')
     """
     spread = "" if interval is None else f" +- {100 * interval:.{digits}f}"

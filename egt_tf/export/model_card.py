@@ -16,7 +16,7 @@ from egt_tf.export.signatures import has_prototypes
 from egt_tf.run_table import read_evaluation
 from egt_tf.runs import RunFolder
 from egt_tf.serving.contract import FLOATS
-from egt_tf.wording import percent
+from egt_tf.wording import accuracy_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _accuracy(source: ModelSource) -> list[str]:
         ]
         lines += [
             f"| `{row.source}` | {row.split} | {row.episodes} of {row.ways}-way {row.shots}-shot | "
-            f"{row.inference} | {percent(row.accuracy, row.interval)} |"
+            f"{row.inference} | {accuracy_text(row.accuracy, row.interval)} |"
             for row in rows
         ]
     return [*lines, "", *_one_by_one(source.calibration)]
