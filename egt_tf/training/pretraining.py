@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
+from egt_tf.backbones.base import seed_beside
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
@@ -128,7 +129,6 @@ def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
     seed = config.training.seed
     keras.utils.set_random_seed(seed)
     backbone = BACKBONES.get(config.model.backbone, image_size=config.data.image_size, seed=seed)
-    # Another stream than the backbone's, or both would draw the same numbers.
-    model = PretrainingModel(BackboneClassifier(backbone, classes, seed + 1_000_003))
+    model = PretrainingModel(BackboneClassifier(backbone, classes, seed_beside(seed)))
     model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))
     return model
