@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .progress import clear_line, stage_progress
+from .progress import stage_progress
 
 
 @click.command()
@@ -84,10 +84,8 @@ def export(
     found = prepare_export(RunFolder(run), support, portable, image_size, limits)
     calibration = None
     if source is not None:
-        try:
-            calibration = found.calibrate(source, episodes, stage_progress("episodes"))
-        finally:
-            clear_line()
+        with stage_progress("episodes") as show:
+            calibration = found.calibrate(source, episodes, show)
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
     names = sorted(name for name in found.ready.signatures if not name.endswith(FLOATS))

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
+from egt_tf.wording import accuracy_text
 
 from .lines import table
 
@@ -53,7 +54,7 @@ def runs(root: Path, sort: str, as_json: bool) -> None:
 def _cells(row: RunRow) -> list[str]:
     data = None if row.data is None else ", ".join(map(_short, row.data))
     epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
-    best = None if row.accuracy is None else _percent(row.accuracy, row.interval)
+    best = None if row.accuracy is None else accuracy_text(row.accuracy, row.interval)
     written = None if row.written is None else row.written[:16].replace("T", " ")
     return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
 
@@ -67,13 +68,8 @@ def _evaluation_line(row: EvaluationRow) -> str:
     how = "" if row.inference == "inductive" else f", {row.inference}"
     return (
         f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-        f"{_percent(row.accuracy, row.interval)}"
+        f"{accuracy_text(row.accuracy, row.interval)}"
     )
-
-
-def _percent(accuracy: float, interval: float | None) -> str:
-    spread = "" if interval is None else f" +- {100 * interval:.2f}"
-    return f"{100 * accuracy:.2f} %{spread}"
 
 
 def _short(source: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tensorflow import keras
 
@@ -12,6 +12,9 @@ from egt_tf.errors import ConfigError, did_you_mean
 
 serializable = keras.utils.register_keras_serializable("egt_tf")
 """Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""
+
+
+Member = TypeVar("Member", bound=Callable[..., Any])
 
 
 class Registry:
@@ -28,14 +31,14 @@ class Registry:
         self.noun = noun
         self._table: dict[str, Callable[..., Any]] = {}
 
-    def register(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(self, name: str) -> Callable[[Member], Member]:
         """Decorator that enters a class or a factory function as `name`.
 
         Raises:
             ConfigError: the name is taken.
         """
 
-        def enter(member: Callable[..., Any]) -> Callable[..., Any]:
+        def enter(member: Member) -> Member:
             if name in self._table:
                 raise ConfigError(f"a {self.noun} name must be registered once. Received: {name!r} a second time")
             self._table[name] = member

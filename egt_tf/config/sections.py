@@ -312,6 +312,11 @@ class TrainingConfig:
     xla: bool = False
     steps_per_execution: int = _at_least(1, 1)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of the weights between two validations."""
+        return self.episodes_per_epoch // self.episodes_per_step
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from egt_tf.data.images import decode_image
-from egt_tf.data.splits import SPLIT_NAMES
+from egt_tf.data.splits import SPLIT_CHOICES, SPLIT_NAMES
 from egt_tf.errors import DataError
 
 # Called with the number of images that are done, and of all.
@@ -180,8 +180,21 @@ class Source:
         if split == "all":
             return tuple(range(len(self.class_names)))
         if split not in SPLIT_NAMES:
-            raise DataError(f"the split must be one of base, val, novel, all. Received: '{split}'")
+            raise DataError(f"the split must be one of {', '.join(SPLIT_CHOICES)}. Received: '{split}'")
         return tuple(sorted(self.splits[split]))
+
+
+def first_images(members: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Of every class as many images as the smallest class has, the first ones.
+
+    Args:
+        members: the image indices of every class.
+
+    Returns:
+        Image indices `(classes, images)`, and how many of the images given are not among them.
+    """
+    shots = min(map(len, members))
+    return np.stack([each[:shots] for each in members]), sum(len(each) - shots for each in members)
 
 
 def source_of_files(

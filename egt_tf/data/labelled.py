@@ -11,6 +11,7 @@ from egt_tf.config import ImagePreparation
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.loading import PREFETCHED_STEPS, image_batches, image_loader
 from egt_tf.data.preprocessing import draw_augmentation
+from egt_tf.data.sampling import generator_of
 from egt_tf.errors import ConfigError, DataError
 
 # Keys of the streams that one seed gives.
@@ -34,7 +35,7 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
         >>> len(training.members[0]), len(validation.members[0])
         (54, 6)
     """
-    rng = _generator(seed, _HELD_OUT)
+    rng = generator_of(seed, _HELD_OUT)
     kept, held = [], []
     for name, members in zip(images.class_names, images.members, strict=True):
         if len(members) < 2:
@@ -111,8 +112,10 @@ def labelled_batches(
 
     def draw(number: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, step = divmod(int(number), steps)
-        chosen = _generator(seed, _ORDER, epoch).permutation(len(indices))[step * batch_size : (step + 1) * batch_size]
-        seeds, mirrored = draw_augmentation(_generator(seed, _AUGMENTATION, int(number)), batch_size)
+        chosen = generator_of(seed, _ORDER, epoch).permutation(len(indices))[
+            step * batch_size : (step + 1) * batch_size
+        ]
+        seeds, mirrored = draw_augmentation(generator_of(seed, _AUGMENTATION, int(number)), batch_size)
         good = _readable(images, indices[chosen])
         return indices[chosen][good], labels[chosen][good], seeds[good], mirrored[good]
 
@@ -158,7 +161,3 @@ def _readable(images: ImageSet, indices: np.ndarray) -> np.ndarray:
     if not good.any():
         raise DataError(f"of the {len(indices)} images of a batch one must be readable. Received: none is")
     return good
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=key))

@@ -142,8 +142,9 @@ def episode_pairs(
         ConfigError: `images` is one domain; and as `episode_dataset`.
 
     Example:
+        >>> from egt_tf.config import WeightedSource
         >>> from egt_tf.data import open_mixture
-        >>> images = open_mixture(["synthetic:shapes", "synthetic:fog"], "base")
+        >>> images = open_mixture([WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog")], "base")
         >>> pairs = episode_pairs(images, EpisodeConfig(2, 1, 1), ImagePreparation(image_size=16), count=1)
         >>> for (_, _, base_labels), (_, _, other_labels) in pairs:
         ...     print({int(label) < 40 for label in base_labels[0]} != {int(label) < 40 for label in other_labels[0]})

@@ -50,7 +50,7 @@ def episode_generator(seed: int, index: int, attempt: int = 0) -> np.random.Gene
         raise ConfigError(
             f"`seed`, `index` and `attempt` must be >= 0. Received: seed={seed}, index={index}, attempt={attempt}"
         )
-    return _generator(seed, (index, attempt) if attempt else (index,))
+    return generator_of(seed, index, attempt) if attempt else generator_of(seed, index)
 
 
 def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
@@ -60,7 +60,7 @@ def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
     """
     bounds = np.cumsum(weights)
     # Attempts begin at 1 in the key, so that 0 is free.
-    return int(np.searchsorted(bounds[:-1], _generator(seed, (index, 0)).random() * bounds[-1], side="right"))
+    return int(np.searchsorted(bounds[:-1], generator_of(seed, index, 0).random() * bounds[-1], side="right"))
 
 
 def draw_episode(
@@ -118,9 +118,10 @@ def _domain(images: Mixture, seed: int, index: int) -> int:
     return draw_domain(weights, seed, index)
 
 
-def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
+def generator_of(seed: int, *key: int) -> np.random.Generator:
+    """The random generator that `key` has among those of a seed."""
     # A spawn key, not entropy=[seed, index]: lists of numbers that differ by a zero word give equal streams.
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key)))))
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key))))
 
 
 def sample_episode(members: Sequence[np.ndarray], episode: EpisodeConfig, rng: np.random.Generator) -> EpisodeIndices:

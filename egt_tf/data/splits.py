@@ -10,6 +10,8 @@ from pathlib import Path
 from egt_tf.errors import DataError
 
 SPLIT_NAMES = ("base", "val", "novel")
+# What can be asked of a source: a split, or every class.
+SPLIT_CHOICES = (*SPLIT_NAMES, "all")
 
 
 def published_split_rule(n_classes: int) -> dict[str, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
+from egt_tf.wording import accuracy_text
 
 IMAGES_PER_BATCH = 64
 # Scored together; a head's statistics are those of one episode, so this changes nothing but the speed.
@@ -50,7 +51,7 @@ class Accuracy:
         return float(1.96 * self.episodes.std() / np.sqrt(len(self.episodes)))
 
     def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} % +- {100 * self.interval:.2f}"
+        return accuracy_text(self.mean, self.interval)
 
 
 class Evaluator:

@@ -22,7 +22,7 @@ from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import configured_optimizer
 from egt_tf.training.precision import layers_in, with_loss_scale
-from egt_tf.training.run_data import VALIDATION_STREAM, open_data, steps_per_epoch, store_examples, training_steps
+from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_examples, training_steps
 from egt_tf.training.strategy import set_statistics
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
@@ -53,7 +53,7 @@ class FewShotTask(TrainingTask):
             run,
             model,
             config.training.epochs,
-            steps_per_epoch(config),
+            config.training.steps_per_epoch,
             run.best_file,
             (self.data.training, self.data.validation),
         )
@@ -158,7 +158,7 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     else:
         model = GuidedModel(classifier, **arguments)
     set_statistics(model, across_replicas=training.batch_statistics == "step")
-    optimizer = configured_optimizer(training, training.epochs, steps_per_epoch(config))
+    optimizer = configured_optimizer(training, training.epochs, training.steps_per_epoch)
     optimizer = with_loss_scale(optimizer, training.precision)
     # Here, where its variables are made for the devices that the weights are on.
     optimizer.build(classifier.trainable_variables)

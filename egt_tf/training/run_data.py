@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource
+from egt_tf.config import EpisodeConfig, RunConfig
 from egt_tf.data.image_set import ImageSet, Source
 from egt_tf.data.loading import ImageCache
-from egt_tf.data.mixture import counterpart, mix
+from egt_tf.data.mixture import counterpart, mix, open_mixture
 from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import open_source
@@ -47,10 +47,14 @@ def open_data(config: RunConfig) -> RunData:
         ConfigError: the numbers of episodes do not fit to each other, or a source is not described as it must be.
         DataError: a source cannot be opened, or has too few classes or images.
     """
-    sources = _open(config.data.train_sources)
-    training = _mixed(sources, "base", config.data.train_sources)
-    weighted = config.data.validation_sources
-    validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
+    # Those of the training are opened once, which may take long.
+    sources = tuple(open_source(each.source) for each in config.data.train_sources)
+    weights = [each.weight for each in config.data.train_sources]
+    training = mix([source.split("base") for source in sources], weights)
+    if config.data.validation is None:
+        validation = mix([source.split("val") for source in sources], weights)
+    else:
+        validation = open_mixture(config.data.validation_sources, "val")
     for images in (training, validation):
         check_feasible(images, config.episode)
     if config.training.learn_transformation:
@@ -61,9 +65,13 @@ def open_data(config: RunConfig) -> RunData:
             "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
             f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}"
         )
-    # Validation reads the same images after every epoch.
-    validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    return RunData(tuple(sources), skipping_if_configured(training, config), skipping_if_configured(validation, config))
+    return RunData(sources, skipping_if_configured(training, config), validation_images(validation, config))
+
+
+def validation_images(images: ImageSet, config: RunConfig) -> ImageSet:
+    """The images as a run validates on them: the same after every epoch, so that they are kept in memory."""
+    cached = dataclasses.replace(images, read=ImageCache(images.read, config.data.cache_mb))
+    return skipping_if_configured(cached, config)
 
 
 def skipping_if_configured(images: ImageSet, config: RunConfig) -> ImageSet:
@@ -88,11 +96,6 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
         count=training.epochs * training.episodes_per_epoch - done,
         episodes_per_step=training.episodes_per_step,
     )
-
-
-def steps_per_epoch(config: RunConfig) -> int:
-    """Updates of the weights in an epoch."""
-    return config.training.episodes_per_epoch // config.training.episodes_per_step
 
 
 def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source]) -> None:
@@ -129,11 +132,3 @@ def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[I
             continue
         return images, episode
     return None, episode
-
-
-def _open(weighted: Sequence[WeightedSource]) -> list[Source]:
-    return [open_source(each.source) for each in weighted]
-
-
-def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSource]) -> ImageSet:
-    return mix([source.split(split) for source in sources], [each.weight for each in weighted])

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, WeightedSource
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.mixture import Mixture, counterpart, domains, mix, open_mixture
 from egt_tf.data.sampling import check_feasible, draw_domain, draw_episode, episode_generator, sample_episode
@@ -144,7 +144,7 @@ def test_a_mixture_skips_unreadable_images_if_all_of_its_sets_do():
 
 
 def test_open_mixture():
-    images = open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 3])
+    images = open_mixture([WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog", 3)], "val")
     assert isinstance(images, Mixture)
     assert images.weights == (1.0, 3.0)
     assert images.domain_names == ("synthetic:shapes (split val)", "synthetic:fog (split val)")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, WeightedSource
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
@@ -49,8 +49,15 @@ def test_everything_that_changes_the_episodes_changes_it():
         identity("synthetic:shapes", split="novel"),
         identity("synthetic:shapes", episode=EpisodeConfig(2, 2, 1)),
         identity("synthetic:shapes", episode=EpisodeConfig(3, 1, 1)),
-        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), EPISODE, 5, 0),
-        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), EPISODE, 5, 0),
+        *(
+            episodes_identity(
+                open_mixture([WeightedSource("synthetic:shapes", weight), WeightedSource("synthetic:fog")], "all"),
+                EPISODE,
+                5,
+                0,
+            )
+            for weight in (1, 9)
+        ),
     ]
     assert len(set(found)) == len(found)
 
