@@ -50,6 +50,7 @@ bundled-model: $(READY)
 	mkdir saved_models/samples
 	cp $(BUNDLED)/queries/*-01.png saved_models/samples
 
+# Its name of before.
 box: bundled-model
 
 # The stamp is written last: an interrupted installation is repeated, a finished one is kept until setup.cfg changes.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, draw
+from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, draw
 from egt_tf.files import atomic_write
 
 SHOWN = (
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/synthetic"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    for domain in DOMAINS:
+    for domain in DRAWN_DOMAINS:
         path = out / f"{domain}.png"
         with atomic_write(path) as file:
             file.write(png(contact_sheet(domain, SHOWN)))

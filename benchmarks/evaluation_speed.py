@@ -41,16 +41,16 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def image_by_image(model: EpisodicModel, images: ImageSet, spec: EpisodeConfig, episodes: int) -> np.ndarray:
+def image_by_image(model: EpisodicModel, images: ImageSet, episode: EpisodeConfig, episodes: int) -> np.ndarray:
     """Accuracy of each episode, from its images."""
-    labels = tf.one_hot([np.repeat(np.arange(spec.ways), spec.shots)], spec.ways)
-    classes = np.repeat(np.arange(spec.ways), spec.queries)
+    labels = tf.one_hot([np.repeat(np.arange(episode.ways), episode.shots)], episode.ways)
+    classes = np.repeat(np.arange(episode.ways), episode.queries)
     results = []
     for number in range(episodes):
-        drawn, _ = draw_episode(images, spec, 0, number)
-        size = spec.support_size + spec.query_size
+        drawn, _ = draw_episode(images, episode, 0, number)
+        size = episode.support_size + episode.query_size
         (batch,) = image_batches(images, drawn.images, image_size=model.image_size, batch_size=size)
-        support, query = batch[None, : spec.support_size], batch[None, spec.support_size :]
+        support, query = batch[None, : episode.support_size], batch[None, episode.support_size :]
         scores = model({"support_images": support, "support_labels": labels, "query_images": query}, training=False)
         results.append(np.mean(np.argmax(scores[0], axis=-1) == classes))
     return np.array(results)
@@ -66,17 +66,17 @@ def timed(function):
 def compare(
     evaluator: Evaluator,
     images: ImageSet,
-    spec: EpisodeConfig,
+    episode: EpisodeConfig,
     plain_episodes: int,
     stored_episodes: int,
     table: FeatureTable,
 ) -> tuple[list[float], float]:
     """Ratios of the episodes a second, three times, and the largest difference of an episode's accuracy."""
-    image_by_image(evaluator.model, images, spec, 1)
+    image_by_image(evaluator.model, images, episode, 1)
     ratios, differences = [], []
     for _ in range(3):
-        plain, plain_seconds = timed(lambda: image_by_image(evaluator.model, images, spec, plain_episodes))
-        stored, seconds = timed(lambda: evaluator(images, spec, stored_episodes, 0, features=table))
+        plain, plain_seconds = timed(lambda: image_by_image(evaluator.model, images, episode, plain_episodes))
+        stored, seconds = timed(lambda: evaluator(images, episode, stored_episodes, 0, features=table))
         ratios.append(plain_seconds / plain_episodes / (seconds / stored_episodes))
         differences.append(np.abs(plain - stored.episodes[:plain_episodes]).max())
     return ratios, max(differences)
@@ -85,20 +85,20 @@ def compare(
 def main() -> None:
     """Prints the table."""
     options = parsed()
-    spec = EpisodeConfig(options.ways, options.shots, options.queries)
+    episode = EpisodeConfig(options.ways, options.shots, options.queries)
     images = open_source(options.data).split("novel")
-    arguments = {"ways": spec.ways} if HEADS.member(options.head).needs_ways else {}
+    arguments = {"ways": episode.ways} if HEADS.member(options.head).needs_ways else {}
     model = EpisodicModel.build_from(options.backbone, {"name": options.head, **arguments}, options.size, seed=0)
     evaluator, table = Evaluator(model), FeatureTable()
     # Traces the functions and fills the table.
-    evaluator(images, spec, options.episodes, 0, features=table)
+    evaluator(images, episode, options.episodes, 0, features=table)
     _, embedding = timed(lambda: evaluator.embed(images, table.indices))
-    accuracy, scoring = timed(lambda: evaluator(images, spec, options.episodes, 0, features=table))
+    accuracy, scoring = timed(lambda: evaluator(images, episode, options.episodes, 0, features=table))
     compared = min(options.compared, options.episodes)
-    ratios, difference = compare(evaluator, images, spec, compared, min(25 * compared, options.episodes), table)
+    ratios, difference = compare(evaluator, images, episode, compared, min(25 * compared, options.episodes), table)
     print(
-        f"{options.backbone}, {options.head}, {options.size} px, {spec.ways}-way {spec.shots}-shot, "
-        f"{spec.queries} queries a class, {images.name}"
+        f"{options.backbone}, {options.head}, {options.size} px, {episode.ways}-way {episode.shots}-shot, "
+        f"{episode.queries} queries a class, {images.name}"
     )
     print(
         f"embedding {len(table.indices)} images once: {embedding:.1f} s ({len(table.indices) / embedding:.0f} images/s)"

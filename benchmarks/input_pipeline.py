@@ -58,10 +58,10 @@ PREFETCHED = 2
 def stream(config: RunConfig, images: ImageSet, episodes: int, cache_mb: float) -> tf.data.Dataset:
     """The training's episodes."""
     count = episodes - episodes % config.training.episodes_per_step
-    spec = EpisodeConfig(config.episode.ways, config.episode.shots, config.episode.queries)
+    episode = EpisodeConfig(config.episode.ways, config.episode.shots, config.episode.queries)
     return episode_dataset(
         images,
-        spec,
+        episode,
         dataclasses.replace(config.image_preparation, cache_mb=cache_mb),
         count=count,
         episodes_per_step=config.training.episodes_per_step,

@@ -25,7 +25,7 @@ from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
-from egt_tf.data.synthetic import DOMAINS
+from egt_tf.data.synthetic import DRAWN_DOMAINS
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import get_method
@@ -45,7 +45,7 @@ METHODS = (
     "integrated_gradients",
     "grad_cam",
 )
-SPEC = EpisodeConfig(5, 5, 1)
+EPISODE = EpisodeConfig(5, 5, 1)
 
 
 def prepared(image: np.ndarray, size: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def episodes(domain: str, count: int, size: int):
     """Support sets with a query, its mask and the name of its class."""
     images = open_source(f"synthetic:{domain}").split("novel")
     for index in range(count):
-        drawn = sample_episode(images.members, SPEC, episode_generator(11, index))
+        drawn = sample_episode(images.members, EPISODE, episode_generator(11, index))
         support = np.stack([np.stack([prepared(images.read(int(i)), size) for i in row]) for row in drawn.support])
         names = tuple(images.class_names[c] for c in drawn.classes)
         query = int(drawn.query[0, 0])
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--domains", default=",".join(DOMAINS))
+    parser.add_argument("--domains", default=",".join(DRAWN_DOMAINS))
     arguments = parser.parse_args()
     methods, domains = arguments.methods.split(","), arguments.domains.split(",")
     run = RunFolder(arguments.run)

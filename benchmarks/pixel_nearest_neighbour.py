@@ -16,7 +16,7 @@ import numpy as np
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.splits import published_split_rule
-from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, IMAGES_PER_CLASS, check_domain, draw
+from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, IMAGES_PER_CLASS, check_domain, draw
 
 
 def draw_split(domain: str, split: str, size: int) -> np.ndarray:
@@ -41,11 +41,11 @@ def episode_accuracies(support: np.ndarray, query: np.ndarray) -> tuple[float, f
     return float((nearest_image == labels).mean()), float((nearest_mean == labels).mean())
 
 
-def benchmark(pixels: np.ndarray, spec: EpisodeConfig, episodes: int) -> np.ndarray:
+def benchmark(pixels: np.ndarray, episode: EpisodeConfig, episodes: int) -> np.ndarray:
     """Accuracies `(episodes, 2)` of both classifiers."""
     rows = pixels.reshape(-1, pixels.shape[-1])
     members = np.arange(len(rows)).reshape(pixels.shape[:2])
-    drawn = (sample_episode(members, spec, episode_generator(0, index)) for index in range(episodes))
+    drawn = (sample_episode(members, episode, episode_generator(0, index)) for index in range(episodes))
     return np.array([episode_accuracies(rows[episode.support], rows[episode.query]) for episode in drawn])
 
 
@@ -57,20 +57,20 @@ def interval(accuracies: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("domains", nargs="*", default=DOMAINS)
+    parser.add_argument("domains", nargs="*", default=DRAWN_DOMAINS)
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--split", choices=("base", "val", "novel"), default="novel")
     parser.add_argument("--size", type=int, default=84)
     options = parser.parse_args()
-    spec = EpisodeConfig(ways=5, shots=options.shots, queries=16)
+    episode = EpisodeConfig(ways=5, shots=options.shots, queries=16)
     print(f"5-way {options.shots}-shot, split {options.split}, {options.episodes} episodes, chance 20 %")
     print(f"{'domain':<10} {'nearest image, %':>18} {'nearest mean, %':>18} {'ms/image':>10}")
     for domain in map(check_domain, options.domains):
         start = time.perf_counter()
         pixels = draw_split(domain, options.split, options.size)
         per_image = 1000 * (time.perf_counter() - start) / (pixels.shape[0] * pixels.shape[1])
-        image, mean = benchmark(pixels, spec, options.episodes).T
+        image, mean = benchmark(pixels, episode, options.episodes).T
         print(f"{domain:<10} {interval(image):>18} {interval(mean):>18} {per_image:>10.2f}")
 
 

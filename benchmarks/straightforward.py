@@ -2,9 +2,9 @@
 
 They are what the tests hold the package's own steps against, and the yardstick of `train_step.py`: RelationNet
 convolves every pair, runs its relation module once for the plain scores, once more in evaluation mode, a third time for
-the explanation and a fourth time on the weighted pairs, and computes the negative branch of the alpha-beta rule although
-beta is 0; the graph network looks at every pair of nodes in both directions and computes its layers anew for the
-explanation; cross attention writes its explanation out channel by channel.
+the explanation and a fourth time on the weighted pairs, and computes the negative branch of the alpha-beta rule
+although beta is 0; the graph network looks at every pair of nodes in both directions and computes its layers anew for
+the explanation; cross attention writes its explanation out channel by channel.
 """
 
 from __future__ import annotations

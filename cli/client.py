@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The server's newest by default.")
 @click.option(
     "--support",
-    "folder",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="Choose among these classes, one sub-folder of images each, in place of the model's stored ones.",
 )
 @click.option(
@@ -54,7 +53,7 @@ def client(
     url: str,
     name: str,
     version: int | None,
-    folder: Path | None,
+    support: Path | None,
     explained: bool,
     as_json: bool,
     timeout: float,
@@ -63,12 +62,14 @@ def client(
     from egt_tf.files import atomic_write
     from egt_tf.serving import ExplainedPrediction, ModelServer, RemoteClassifier, read_support_files
 
-    support = None if folder is None else read_support_files(folder)
+    support_set = None if support is None else read_support_files(support)
     files = [image.read_bytes() for image in images]
-    classifier = RemoteClassifier(ModelServer(url, name, version, timeout), support)
-    if support is not None and not as_json:
-        click.echo(f"using the support set {folder}: {len(support.class_names)} classes, {support.shots} images each")
-        say_left_out(support.left_out, support.shots)
+    classifier = RemoteClassifier(ModelServer(url, name, version, timeout), support_set)
+    if support_set is not None and not as_json:
+        click.echo(
+            f"using the support set {support}: {len(support_set.class_names)} classes, {support_set.shots} images each"
+        )
+        say_left_out(support_set.left_out, support_set.shots)
     for image, file, picture in zip(images, files, picture_names(images, "overlay"), strict=True):
         try:
             answer = classifier.explain(file) if explained else classifier.classify(file)

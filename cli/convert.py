@@ -11,7 +11,7 @@ import click
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "folder", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder to write."
+    "--to", "run", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder to write."
 )
 @click.option("--head", metavar="NAME", help="relation, graph or cross_attention; found out by default.")
 @click.option(
@@ -22,7 +22,7 @@ import click
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; 5 by default.")
 def convert(
     checkpoint: Path,
-    folder: Path,
+    run: Path,
     head: str | None,
     backbone: str | None,
     image_size: int | None,
@@ -37,7 +37,7 @@ def convert(
     from egt_tf.published.convert import Choices, convert_checkpoint
     from egt_tf.runs import RunFolder
 
-    found = convert_checkpoint(checkpoint, RunFolder(folder), Choices(head, backbone, image_size, ways, shots))
+    found = convert_checkpoint(checkpoint, RunFolder(run), Choices(head, backbone, image_size, ways, shots))
     model = found.config.model
     click.echo(
         f"{checkpoint}: {model.backbone['name']} at {found.config.data.image_size} px with the head "
@@ -47,4 +47,4 @@ def convert(
         click.echo(f"not used: {', '.join(found.unused)}")
     if not found.trained_head:
         click.echo("no head in the checkpoint: that of the run has its initial weights, its scores mean nothing yet")
-    click.echo(f"run folder: {folder}  evaluate it by: {shlex.join(['egt-tf', 'evaluate', str(folder)])} --data SOURCE")
+    click.echo(f"run folder: {run}  evaluate it by: {shlex.join(['egt-tf', 'evaluate', str(run)])} --data SOURCE")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from .lines import table
-from .progress import clear_line, stage_progress
+from egt_tf.data.splits import SPLIT_CHOICES
 
-SPLITS = click.Choice(["base", "val", "novel", "all"])
+from .lines import table
+from .progress import stage_progress
+
+SPLITS = click.Choice(SPLIT_CHOICES)
 
 
 @click.group(short_help="Check, show, measure, list and prepare images.")
@@ -26,10 +28,9 @@ def list_sources() -> None:
     Of the named domains, it says whether they are prepared.
     """
     from egt_tf.data.domains import DOMAINS, data_dir, is_prepared, prepared_folder
-    from egt_tf.data.synthetic import CLASS_NAMES, IMAGES_PER_CLASS
-    from egt_tf.data.synthetic import DOMAINS as DRAWN
+    from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, IMAGES_PER_CLASS
 
-    kinds = (
+    schemes = (
         ("folder:DIR", "one sub-folder a class", ""),
         ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
         ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"),
@@ -46,9 +47,9 @@ def list_sources() -> None:
     ]
     drawn = [
         (f"synthetic:{name}", f"{len(CLASS_NAMES)} classes, {IMAGES_PER_CLASS} images each", "drawn when needed")
-        for name in DRAWN
+        for name in DRAWN_DOMAINS
     ]
-    click.echo(table(("source", "what", "state"), [*kinds, *named, *drawn]))
+    click.echo(table(("source", "what", "state"), [*schemes, *named, *drawn]))
 
 
 @data.command()
@@ -71,10 +72,8 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     from egt_tf.data.domains.prepare import prepare_domain
     from egt_tf.errors import DataError
 
-    try:
-        found = prepare_domain(name, manual_dir, stage_progress("images verified"))
-    finally:
-        clear_line()
+    with stage_progress("images verified") as show:
+        found = prepare_domain(name, manual_dir, show)
     rows = [(one.split, one.classes, one.images, f"{one.fewest}..{one.most}") for one in found.counts]
     click.echo(table(("split", "classes", "images", "a class"), rows))
     click.echo(f"{'prepared' if found.made else 'was prepared'}: {found.folder}  use it as: domain:{name}")
@@ -105,10 +104,8 @@ def check(source: str, shots: int, queries: int) -> None:
     from egt_tf.data.sources import open_source
     from egt_tf.errors import DataError
 
-    try:
-        found = check_source(open_source(source), shots + queries, stage_progress("images"))
-    finally:
-        clear_line()
+    with stage_progress("images") as show:
+        found = check_source(open_source(source), shots + queries, show)
     for heading, remarks in (
         ("unreadable", found.unreadable),
         ("in two splits", found.duplicates),
@@ -160,10 +157,8 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
     from egt_tf.data.check import source_statistics
     from egt_tf.data.sources import open_source
 
-    try:
-        found = source_statistics(open_source(source), images, stage_progress("images"))
-    finally:
-        clear_line()
+    with stage_progress("images") as show:
+        found = source_statistics(open_source(source), images, show)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -198,10 +193,8 @@ def export_filelist(source: str, out: Path, copy_images: bool) -> None:
     from egt_tf.data.filelists import export_filelists
     from egt_tf.data.sources import open_source
 
-    try:
-        counts = export_filelists(open_source(source), out, copy_images=copy_images, progress=stage_progress("images"))
-    finally:
-        clear_line()
+    with stage_progress("images") as show:
+        counts = export_filelists(open_source(source), out, copy_images=copy_images, progress=show)
     for split, count in counts.items():
         click.echo(f"written: {out / split}.json  {count} images")
 

@@ -20,7 +20,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(" ".join(message.splitlines()))
-        # Click gives each class of errors one exit code.
+        # Click declares it a variable of the class, for errors whose class says the code; here each error has its own.
         self.exit_code = exit_code  # type: ignore[misc]
 
 
@@ -44,7 +44,7 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The reason first, then the file: "No space left on device: runs/demo/last.npz"."""
+    """The reason first, then the file: "No space left on device: runs/demo/best.npz"."""
     if not error.strerror:
         return str(error) or type(error).__name__
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from .progress import clear_line, stage_progress
+from egt_tf.data.splits import SPLIT_CHOICES
+
+from .progress import stage_progress
 
 
 @click.command(short_help="Measure a run's accuracy on unseen classes.")
@@ -18,7 +20,7 @@ from .progress import clear_line, stage_progress
     metavar="SOURCE",
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by default.",
 )
-@click.option("--split", default="novel", show_default=True, type=click.Choice(["base", "val", "novel", "all"]))
+@click.option("--split", default="novel", show_default=True, type=click.Choice(SPLIT_CHOICES))
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
 @click.option("--queries", type=click.IntRange(1), default=15, show_default=True, help="Query images a class.")
@@ -65,7 +67,7 @@ def evaluate(
         options["duplicates"] = False
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
-    from egt_tf.config import EpisodeConfig
+    from egt_tf.config import EpisodeConfig, WeightedSource
     from egt_tf.data.mixture import open_mixture
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
@@ -75,30 +77,30 @@ def evaluate(
     transduction = Transduction(**options) if transductive else None
     run_folder = RunFolder(run)
     config = run_folder.config()
-    spec = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
-    sources = {source: 1.0} if source else {each.source: each.weight for each in config.data.train_sources}
-    images = open_mixture(list(sources), split, list(sources.values()))
+    episode = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
+    sources = (WeightedSource(source),) if source else config.data.train_sources
+    images = open_mixture(sources, split)
     model = run_folder.load_model()
-    identity = episodes_identity(images, spec, episodes, seed)
-    try:
+    identity = episodes_identity(images, episode, episodes, seed)
+    with stage_progress("episodes") as show_episodes, stage_progress("images") as show_images:
         accuracy = measure(
             model,
             images,
-            spec,
+            episode,
             episodes,
             seed,
-            progress=stage_progress("episodes"),
-            image_progress=stage_progress("images"),
+            progress=show_episodes,
+            image_progress=show_images,
             transduction=transduction,
         )
-    finally:
-        clear_line()
     # Before the file is written: a full disk must not lose the result.
     click.echo(
-        f"{images.name}, {transduction or 'inductive'}, {spec.ways}-way {spec.shots}-shot, {spec.queries} "
+        f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
         f"queries a class, {episodes} episodes: {accuracy}"
     )
     click.echo(f"identity of the episodes: {identity}")
-    record = evaluation_record(run, ", ".join(sources), split, spec, seed, accuracy, transduction, identity)
+    record = evaluation_record(
+        run, ", ".join(each.source for each in sources), split, episode, seed, accuracy, transduction, identity
+    )
     path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
     click.echo(f"written: {path}")

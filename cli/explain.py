@@ -21,22 +21,20 @@ _RUNS = "runs"
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--run",
-    "folder",
     type=click.Path(path_type=Path),
+    metavar="RUN",
     help="A run folder; the newest in runs/ by default, and without any the model that comes with egt-tf.",
 )
 @click.option(
     "--model",
-    "exported",
     type=click.Path(path_type=Path),
     metavar="NAME[/VERSION]",
     help="An exported model in place of a run, such as saved_models/first.",
 )
 @click.option(
     "--support",
-    "support_folder",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="One sub-folder of images a class; the stored support set by default.",
 )
 @click.option(
@@ -56,9 +54,9 @@ _RUNS = "runs"
 )
 def explain(
     images: tuple[Path, ...],
-    folder: Path | None,
-    exported: Path | None,
-    support_folder: Path | None,
+    run: Path | None,
+    model: Path | None,
+    support: Path | None,
     target: str | None,
     method: str | None,
     compare: str | None,
@@ -68,27 +66,28 @@ def explain(
 ) -> None:
     """Classify images by a support set and draw which pixels spoke for and against it."""
     if list_methods:
-        return _list_methods()
-    if sample and (images or folder or exported):
+        _list_methods()
+        return
+    if sample and (images or run or model):
         raise click.UsageError("--sample brings an image and a model; leave IMAGE, --run and --model out")
     if sample:
-        images, exported = (bundled_sample(),), bundled_model()
-    _check_options(images, folder, exported, method, compare, out)
+        images, model = (bundled_sample(),), bundled_model()
+    _check_options(images, run, model, method, compare, out)
     from egt_tf.data.support import load_image
     from egt_tf.explain import chosen_support, get_method
     from egt_tf.figures import draw_comparison, save_figure
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
     methods = [get_method(name) if name else None for name in names]
-    explainer, description = _open(sample, folder, exported, asked=bool(method or compare))
-    support = chosen_support(explainer, support_folder)
+    explainer, description = _open(sample, run, model, asked=bool(method or compare))
+    support_set = chosen_support(explainer, support)
     queries = [load_image(image, explainer.image_size) for image in images]
-    where = "its stored support set" if support_folder is None else f"the support set {support_folder}"
-    click.echo(f"using {description} and {where}: {support.ways} classes, {support.shots} images each")
-    say_left_out(support.left_out, support.shots)
+    where = "its stored support set" if support is None else f"the support set {support}"
+    click.echo(f"using {description} and {where}: {support_set.ways} classes, {support_set.shots} images each")
+    say_left_out(support_set.left_out, support_set.shots)
     figures = [out] if out is not None else picture_names(images, "explained")
     for image, query, figure in zip(images, queries, figures, strict=True):
-        explanations = [explainer.explain(query, support, target, each, image.name) for each in methods]
+        explanations = [explainer.explain(query, support_set, target, each, image.name) for each in methods]
         first = explanations[0]
         if compare:
             draw_comparison(explanations, figure)
@@ -96,13 +95,12 @@ def explain(
             save_figure(first, figure)
         line = prediction_line(image, first.class_names[first.predicted], first.probabilities[first.predicted])
         click.echo(f"{line}  figure: {figure}")
-    return None
 
 
 def _check_options(
     images: Sequence[Path],
-    folder: Path | None,
-    exported: Path | None,
+    run: Path | None,
+    model: Path | None,
     method: str | None,
     compare: str | None,
     out: Path | None,
@@ -111,7 +109,7 @@ def _check_options(
         raise click.UsageError("name at least one IMAGE to explain, or try --sample")
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
-    if exported is not None and (folder or method or compare):
+    if model is not None and (run or method or compare):
         raise click.UsageError(
             "--model brings its own weights and its own method; --run, --method and --compare are for runs"
         )
@@ -123,28 +121,28 @@ def _check_options(
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
 
 
-def _open(sample: bool, folder: Path | None, exported: Path | None, asked: bool) -> tuple[Explainer, str]:
+def _open(sample: bool, run: Path | None, model: Path | None, asked: bool) -> tuple[Explainer, str]:
     """What explains, and what it is called.
 
     Args:
-        sample: whether `exported` is the bundled model, asked for as such.
-        folder: of a run, or None.
-        exported: an exported model, or None.
+        sample: whether `model` is the bundled model, asked for as such.
+        run: its folder, or None.
+        model: an exported model, or None.
         asked: whether a method was asked for, which takes a run.
     """
     from egt_tf.explain import RunExplainer
     from egt_tf.runs import RunFolder, has_run, newest_run
     from egt_tf.serving import ExportedExplainer, ExportedModel
 
-    if exported is not None:
-        explainer = ExportedExplainer(ExportedModel(exported))
-        return explainer, describe_bundled(exported) if sample else explainer.description
-    if folder is not None:
-        run = RunExplainer(RunFolder(folder))
-        return run, run.description
+    if model is not None:
+        exported = ExportedExplainer(ExportedModel(model))
+        return exported, describe_bundled(model) if sample else exported.description
+    if run is not None:
+        named = RunExplainer(RunFolder(run))
+        return named, named.description
     if asked or has_run(_RUNS):
-        run = RunExplainer(newest_run(_RUNS))
-        return run, f"the newest run {run.run.path}"
+        newest = newest_run(_RUNS)
+        return RunExplainer(newest), f"the newest run {newest.path}"
     bundled = bundled_model()
     return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .progress import clear_line, stage_progress
+from .progress import stage_progress
 
 
 @click.command()
@@ -14,15 +14,14 @@ from .progress import clear_line, stage_progress
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="The model's folder, which holds its versions; saved_models/NAME-OF-THE-RUN by default.",
 )
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The next free one by default.")
 @click.option(
     "--support",
-    "support_folder",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DIR",
     help="One sub-folder of images a class; the run's stored support set by default.",
 )
 @click.option(
@@ -62,7 +61,7 @@ def export(
     run: Path,
     out: Path | None,
     version: int | None,
-    support_folder: Path | None,
+    support: Path | None,
     source: str | None,
     episodes: int,
     portable: bool,
@@ -82,13 +81,11 @@ def export(
     limits = RequestLimits(**{name: value for name, value in given.items() if value is not None})
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = prepare_export(RunFolder(run), support_folder, portable, image_size, limits)
+    found = prepare_export(RunFolder(run), support, portable, image_size, limits)
     calibration = None
     if source is not None:
-        try:
-            calibration = found.calibrate(source, episodes, stage_progress("episodes"))
-        finally:
-            clear_line()
+        with stage_progress("episodes") as show:
+            calibration = found.calibrate(source, episodes, show)
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
     path = found.write(out, version, calibration)
     names = sorted(name for name in found.ready.signatures if not name.endswith(FLOATS))

@@ -16,24 +16,23 @@ from .lines import prediction_line
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    "folder",
     type=click.Path(path_type=Path),
     metavar="NAME[/VERSION]",
     help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
     "by default.",
 )
-def predict(images: tuple[Path, ...], folder: Path | None) -> None:
+def predict(images: tuple[Path, ...], model: Path | None) -> None:
     """Classify JPEG and PNG images by the support set stored in an exported model."""
     from egt_tf.serving.exported_model import ExportedModel
 
     files = [image.read_bytes() for image in images]
-    model = ExportedModel(folder or bundled_model())
-    model.check_classifier()
-    if folder is None:
-        click.echo(f"using {describe_bundled(model.path)} and its stored support set")
+    exported = ExportedModel(model or bundled_model())
+    exported.check_classifier()
+    if model is None:
+        click.echo(f"using {describe_bundled(exported.path)} and its stored support set")
     for image, file in zip(images, files, strict=True):
         try:
-            answer = model.ask("serving_default", {"images": [file]})
+            answer = exported.ask("serving_default", {"images": [file]})
         except ExportError as error:
             raise ExportError(f"{image}: {error}") from error
         click.echo(prediction_line(image, answer["top_class"][0].decode(), answer["probabilities"][0].max()))

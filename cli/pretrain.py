@@ -19,13 +19,13 @@ SUFFIX = "_pretrained"
 @set_option
 @run_option(SUFFIX)
 @resume_option
-def pretrain(name: str | None, overrides: tuple[str, ...], folder: Path | None, resume: bool) -> None:
+def pretrain(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> None:
     """Train a backbone to classify the base classes, for a training to start from (train --warm-start)."""
-    run = RunFolder(run_path(name, folder, SUFFIX))
-    resume = resume and run.config_file.exists()
-    config = resolve(name, overrides, run, resume)
+    run_folder = RunFolder(run_path(name, run, SUFFIX))
+    resume = resume and run_folder.config_file.exists()
+    config = resolve(name, overrides, run_folder, resume)
     from egt_tf.training.pretraining import pretrain as run_pretraining
 
     callback = training_progress(config.pretrain.epochs, config.pretrain.batch_size, "images", click.echo)
-    run_to_the_end(run_pretraining, config, run, resume, callback, "pretrain")
-    click.echo(f"train from it with: egt-tf train --config NAME --warm-start {run.path}")
+    run_to_the_end(run_pretraining, config, run_folder, resume, callback, "pretrain")
+    click.echo(f"train from it with: egt-tf train --config NAME --warm-start {run_folder.path}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
+
+from egt_tf.wording import accuracy_text
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -68,8 +71,12 @@ def _write_over(line: str) -> None:
         click.echo(f"\r\x1b[K{line[:width]}", nl=False, err=True)
 
 
-def stage_progress(unit: str) -> Callable[[int, int], None]:
-    """A function of (done, total) that shows a progress line; the first call, with done=0, starts the clock."""
+@contextlib.contextmanager
+def stage_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Within the block, a progress line, which is removed at its end.
+
+    The block gets a function of (done, total); the first call, with done=0, starts the clock.
+    """
     lines: list[ProgressLine] = []
 
     def show(done: int, total: int) -> None:
@@ -77,7 +84,10 @@ def stage_progress(unit: str) -> Callable[[int, int], None]:
             lines.append(ProgressLine(total, unit))
         lines[0].update(done)
 
-    return show
+    try:
+        yield show
+    finally:
+        clear_line()
 
 
 def duration(seconds: float) -> str:
@@ -101,16 +111,15 @@ def epoch_line(epoch: int, epochs: int, logs: Mapping[str, float], count: int, u
         unit: which of them, in the plural.
         seconds: that an epoch takes, with its validation.
     """
-    losses, interval, left = "", "", ""
+    losses, left = "", ""
     if "guided_loss" in logs:
         losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f})"
-    if "val_interval" in logs:
-        interval = f" +- {100 * logs['val_interval']:.1f}"
+    validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1)
     if epoch < epochs:
         left = f"  {duration((epochs - epoch) * seconds)} left"
     return (
         f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}{losses}  "
-        f"accuracy {100 * logs['accuracy']:.1f} %  validation {100 * logs['val_accuracy']:.1f} %{interval}  "
+        f"accuracy {accuracy_text(logs['accuracy'], digits=1)}  validation {validation}  "
         f"{count / logs['seconds']:.1f} {unit}/s{left}"
     )
 

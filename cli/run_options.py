@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egt_tf.config import RunConfig, load_config
+from egt_tf.errors import ConfigError, did_you_mean
 from egt_tf.runs import RunFolder
 
-from .config_lookup import find_config
 from .errors import INTERRUPTED, CommandError
 from .progress import clear_line, echo_over
 
 if TYPE_CHECKING:
+    from tensorflow import keras
+
     from egt_tf.training.state import TrainingState
 
 config_option = click.option(
@@ -41,16 +44,16 @@ def run_option(suffix: str = "") -> Callable[[Callable[..., Any]], Callable[...,
     """The option that names the run folder; see `run_path` for `suffix`."""
     return click.option(
         "--run",
-        "folder",
         type=click.Path(path_type=Path),
+        metavar="RUN",
         help=f"The run folder; runs/<name of the configuration>{suffix} by default.",
     )
 
 
-def run_path(name: str | None, folder: Path | None, suffix: str = "") -> Path:
+def run_path(name: str | None, run: Path | None, suffix: str = "") -> Path:
     """The folder given, else runs/<name of the configuration><suffix>."""
-    if folder is not None:
-        return folder
+    if run is not None:
+        return run
     if name is None:
         raise click.UsageError("give --config NAME to start a training, or --run DIR --resume to go on with one")
     return Path("runs") / f"{Path(name).stem}{suffix}"
@@ -73,8 +76,40 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
     return load_config(find_config(name), overrides)
 
 
+def find_config(name_or_path: str) -> Path:
+    """The file of a configuration: an existing file wins, then a packaged name ("demo", "demo.yaml").
+
+    Raises:
+        ConfigError: neither a file nor a known name; the known names are listed.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    packaged = packaged_configs()
+    name = name_or_path.removesuffix(".yaml")
+    # Only a look-up among listed names, never a joined path: no name can lead out of the package.
+    if name in packaged:
+        return packaged[name]
+    hint = did_you_mean(name, packaged)
+    raise ConfigError(
+        f"a configuration must be a YAML file or one of {', '.join(packaged)}. Received: {name_or_path!r}{hint}"
+    )
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Name without ".yaml" -> file, sorted by name; names in sub-folders are written with "/"."""
+    folder = Path(str(resources.files("egt_tf_configs")))
+    files = sorted(folder.rglob("*.yaml"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
 def run_to_the_end(
-    training: Callable[..., TrainingState], config: RunConfig, run: RunFolder, resume: bool, callback: Any, command: str
+    training: Callable[..., TrainingState],
+    config: RunConfig,
+    run: RunFolder,
+    resume: bool,
+    callback: keras.callbacks.Callback,
+    command: str,
 ) -> None:
     """Trains, and prints where the result is.
 

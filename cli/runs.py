@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
+from egt_tf.wording import accuracy_text
 
 from .lines import table
 
@@ -16,7 +17,7 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
 
 
 @click.command(short_help="List the runs in a folder with their evaluations.")
-@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.argument("root", type=click.Path(path_type=Path), default="runs", metavar="[DIR]")
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
@@ -25,16 +26,16 @@ HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validat
     help="All but the name: the best, the longest or the newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
-def runs(folder: Path, sort: str, as_json: bool) -> None:
-    """List the runs in FOLDER (runs by default) and in its sub-folders, with their evaluations.
+def runs(root: Path, sort: str, as_json: bool) -> None:
+    """List the runs in DIR (runs by default) and in its sub-folders, with their evaluations.
 
     A damaged run is listed with what is wrong.
     """
-    rows = list_runs(folder, sort)
+    rows = list_runs(root, sort)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     elif not rows:
-        click.echo(f"no runs in {folder}; train one: egt-tf train --config demo --run {folder}/demo")
+        click.echo(f"no runs in {root}; train one: egt-tf train --config demo --run {root}/demo")
     else:
         head, *lines = table(HEADER, [_cells(row) for row in rows]).splitlines()
         click.echo(head)
@@ -53,7 +54,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
 def _cells(row: RunRow) -> list[str]:
     data = None if row.data is None else ", ".join(map(_short, row.data))
     epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
-    best = None if row.accuracy is None else _percent(row.accuracy, row.interval)
+    best = None if row.accuracy is None else accuracy_text(row.accuracy, row.interval)
     written = None if row.written is None else row.written[:16].replace("T", " ")
     return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
 
@@ -67,17 +68,12 @@ def _evaluation_line(row: EvaluationRow) -> str:
     how = "" if row.inference == "inductive" else f", {row.inference}"
     return (
         f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-        f"{_percent(row.accuracy, row.interval)}"
+        f"{accuracy_text(row.accuracy, row.interval)}"
     )
-
-
-def _percent(accuracy: float, interval: float | None) -> str:
-    spread = "" if interval is None else f" +- {100 * interval:.2f}"
-    return f"{100 * accuracy:.2f} %{spread}"
 
 
 def _short(source: str) -> str:
     """A long path would push the other columns off the screen; its last folder tells it from the others."""
-    kind, _, rest = source.partition(":")
+    scheme, _, rest = source.partition(":")
     path = Path(rest)
-    return source if len(path.parts) < 3 else f"{kind}:.../{path.name}"
+    return source if len(path.parts) < 3 else f"{scheme}:.../{path.name}"

@@ -37,17 +37,17 @@ def train(
     name: str | None,
     overrides: tuple[str, ...],
     warm_start: str | None,
-    folder: Path | None,
+    run: Path | None,
     resume: bool,
     strategy: str | None,
 ) -> None:
     """Train a few-shot classifier, with explanation guidance unless guidance.mode is none."""
-    run = RunFolder(run_path(name, folder))
-    resume = resume and run.config_file.exists()
+    run_folder = RunFolder(run_path(name, run))
+    resume = resume and run_folder.config_file.exists()
     if warm_start is not None:
         # JSON is YAML, whatever characters the path has.
         overrides = (*overrides, f"training.warm_start={json.dumps(warm_start)}")
-    config = resolve(name, overrides, run, resume)
+    config = resolve(name, overrides, run_folder, resume)
     training = config.training
     if strategy is not None:
         # A resumed run may go on with another one: the numbers stay the same, up to rounding.
@@ -56,4 +56,4 @@ def train(
     from egt_tf.training.loop import train as run_training
 
     callback = training_progress(training.epochs, training.episodes_per_step, "episodes", click.echo)
-    run_to_the_end(run_training, config, run, resume, callback, "train")
+    run_to_the_end(run_training, config, run_folder, resume, callback, "train")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
+from egt_tf.backbones.base import seed_beside
 from egt_tf.heads import HEADS, Head
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import register_rule
@@ -115,9 +116,7 @@ class EpisodicModel(keras.Model):
             ConfigError: an unknown name or argument, or a backbone whose map is too small for the head.
         """
         maps = BACKBONES.get(backbone, image_size=image_size, seed=seed)
-        # Another stream than the backbone's, or both would draw the same numbers.
-        head_seed = None if seed is None else seed + 1_000_003
-        return cls(maps, HEADS.get(head, feature_shape=maps.output_shape[1:], seed=head_seed))
+        return cls(maps, HEADS.get(head, feature_shape=maps.output_shape[1:], seed=seed_beside(seed)))
 
     @property
     def image_size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import gc
+import math
 import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing.pool import ThreadPool
@@ -65,6 +66,18 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str
     """
     near = nearest_name(name, known)
     return otherwise if near is None else f"; did you mean {near!r}?"
+
+
+def as_number(value: object) -> float | None:
+    """A finite number that a configuration may give as text, or None if it is none; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, (Real, str)):
+        return None
+    try:
+        # YAML 1.1 reads `3e-4`, which has no dot, as a string.
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def check_integer(name: str, value: object, smallest: int) -> None:

@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,31 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             error.filename = str(path)
             # None in its place would be shown.
             del error.filename2
+        raise
+
+
+@contextlib.contextmanager
+def partial_folder(parent: str | os.PathLike) -> Iterator[Path]:
+    """Makes a folder under a hidden name in `parent`, for the block to fill and then to rename.
+
+    If the block raises, the folder is removed, and so are `parent` and those above it as far as they were made for it.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    parent = Path(parent)
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".", suffix=".part"))
+    try:
+        # mkdtemp makes private folders; what is written here is read by others like any other file.
+        set_ordinary_permissions(folder)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for empty in made:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
         raise
 
 

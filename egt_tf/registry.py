@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tensorflow import keras
 
@@ -12,6 +12,9 @@ from egt_tf.errors import ConfigError, did_you_mean
 
 serializable = keras.utils.register_keras_serializable("egt_tf")
 """Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""
+
+
+Member = TypeVar("Member", bound=Callable[..., Any])
 
 
 class Registry:
@@ -24,20 +27,20 @@ class Registry:
         >>> BACKBONES.get({"name": "conv4", "image_size": 96})
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, noun: str):
+        self.noun = noun
         self._table: dict[str, Callable[..., Any]] = {}
 
-    def register(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(self, name: str) -> Callable[[Member], Member]:
         """Decorator that enters a class or a factory function as `name`.
 
         Raises:
             ConfigError: the name is taken.
         """
 
-        def enter(member: Callable[..., Any]) -> Callable[..., Any]:
+        def enter(member: Member) -> Member:
             if name in self._table:
-                raise ConfigError(f"a {self.kind} name must be registered once. Received: {name!r} a second time")
+                raise ConfigError(f"a {self.noun} name must be registered once. Received: {name!r} a second time")
             self._table[name] = member
             if inspect.isclass(member) and hasattr(member, "get_config"):
                 serializable(member)
@@ -55,15 +58,18 @@ class Registry:
         Raises:
             ConfigError: an unknown name.
         """
-        return (inspect.getdoc(self._lookup(name)) or "").partition("\n")[0]
+        return (inspect.getdoc(self.member(name)) or "").partition("\n")[0]
 
     def member(self, name: str) -> Callable[..., Any]:
         """The class or the factory registered as `name`.
 
         Raises:
-            ConfigError: an unknown name.
+            ConfigError: an unknown name; the known ones are listed.
         """
-        return self._lookup(name)
+        if not isinstance(name, str) or name not in self._table:
+            hint = did_you_mean(name, self._table, otherwise=".")
+            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(self.names())}")
+        return self._table[name]
 
     def name_of(self, member: Callable[..., Any]) -> str:
         """The name that `member` was registered under.
@@ -74,7 +80,7 @@ class Registry:
         for name, registered in self._table.items():
             if registered is member:
                 return name
-        raise ConfigError(f"a {self.kind} must be registered to be named. Received: {member!r}")
+        raise ConfigError(f"a {self.noun} must be registered to be named. Received: {member!r}")
 
     def get(self, identifier: str | Mapping[str, Any] | Any, **defaults: Any) -> Any:
         """Makes the member named by `identifier`.
@@ -91,15 +97,9 @@ class Registry:
         if not isinstance(identifier, Mapping):
             return identifier
         arguments = {**defaults, **identifier}
-        factory = self._lookup(arguments.pop("name", None))
+        factory = self.member(arguments.pop("name", None))
         self._check_arguments(identifier.get("name"), factory, arguments)
         return factory(**arguments)
-
-    def _lookup(self, name: Any) -> Callable[..., Any]:
-        if not isinstance(name, str) or name not in self._table:
-            hint = did_you_mean(name, self._table, otherwise=".")
-            raise ConfigError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self.names())}")
-        return self._table[name]
 
     def _check_arguments(self, name: Any, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         known = [
@@ -111,5 +111,5 @@ class Registry:
             if argument not in known:
                 hint = did_you_mean(argument, known, otherwise=".")
                 raise ConfigError(
-                    f"{self.kind} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
+                    f"{self.noun} {name!r} takes no argument {argument!r}{hint} Known: {', '.join(known)}"
                 )

@@ -121,6 +121,35 @@ def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
     return known + [row for row in rows if value(row) is None]
 
 
+def read_evaluation(path: Path) -> EvaluationRow:
+    """Reads an evaluation of a run.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it cannot be read.
+
+    Example:
+        >>> read_evaluation(Path("configs/demo.yaml"))
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: configs/demo.yaml must be a result as `egt-tf evaluate` writes it. Received: ...
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        row = EvaluationRow(**{field.name: record[field.name] for field in dataclasses.fields(EvaluationRow)})
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {reason}") from error
+    texts, counts = (row.source, row.split, row.inference), (row.ways, row.shots, row.queries, row.episodes)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int for count in counts)
+        and _is_share(row.accuracy)
+        and _is_share(row.interval)
+    ):
+        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: values of other kinds")
+    return row
+
+
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
     """Folders that hold what a training writes, even if the rest is lost; nothing inside a run is searched."""
     run = RunFolder(folder)
@@ -142,8 +171,7 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     epochs = _tried(lambda: _epochs(run), problems)
     best = max(epochs or [], key=lambda row: row["val_accuracy"], default=None)
     _check_weights(run, bool(epochs), problems)
-    records = sorted(run.evaluation_file("any").parent.glob("*.json"))
-    evaluations = filter(None, [_tried(functools.partial(_evaluation, path), problems) for path in records])
+    evaluations = [_tried(functools.partial(read_evaluation, file), problems) for file in run.evaluation_files()]
     name = str(run.path.relative_to(root)) if run.path != root else run.path.resolve().name
     return RunRow(
         name=name,
@@ -152,7 +180,7 @@ def _row(run: RunFolder, root: Path) -> RunRow:
         epochs_done=None if epochs is None else len(epochs),
         accuracy=best and float(best["val_accuracy"]),
         interval=None if best is None else best.get("val_interval"),
-        evaluations=tuple(sorted(evaluations, key=dataclasses.astuple)),
+        evaluations=tuple(sorted(filter(None, evaluations), key=dataclasses.astuple)),
         written=_written(run),
         problems=tuple(problems),
     )
@@ -213,24 +241,6 @@ def _check_weights(run: RunFolder, trained: bool, problems: list[str]) -> None:
             problems.append(f"the weights {file} are damaged: no .npz archive")
     if trained and not run.best_file.is_file() and not run.backbone_file.is_file():
         problems.append(f"the run has finished an epoch but {run.best_file} is missing")
-
-
-def _evaluation(path: Path) -> EvaluationRow:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        row = EvaluationRow(**{field.name: record[field.name] for field in dataclasses.fields(EvaluationRow)})
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {reason}") from error
-    texts, counts = (row.source, row.split, row.inference), (row.ways, row.shots, row.queries, row.episodes)
-    if not (
-        all(isinstance(text, str) for text in texts)
-        and all(type(count) is int for count in counts)
-        and _is_share(row.accuracy)
-        and _is_share(row.interval)
-    ):
-        raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: values of other kinds")
-    return row
 
 
 def _is_share(value: Any) -> bool:

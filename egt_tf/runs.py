@@ -98,13 +98,27 @@ class RunFolder:
         """Images of the support set's classes that are not in it."""
         return self.path / "queries"
 
+    @property
+    def tensorboard_folder(self) -> Path:
+        """What `metrics_file` says, for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def figures_folder(self) -> Path:
+        """Pictures of explanations, see `figure_file`."""
+        return self.path / "figures"
+
     def figure_file(self, epoch: int) -> Path:
         """The picture of explanations after an epoch, numbered from 1 on."""
-        return self.path / "figures" / f"epoch-{epoch:03d}.png"
+        return self.figures_folder / f"epoch-{epoch:03d}.png"
 
     def evaluation_file(self, name: str) -> Path:
         """The JSON file of the evaluation called `name`."""
         return self.path / "evaluations" / f"{name}.json"
+
+    def evaluation_files(self) -> list[Path]:
+        """The evaluations there are, by name; `egt_tf.run_table.read_evaluation` reads one."""
+        return sorted(self.evaluation_file("any").parent.glob("*.json"))
 
     def check_new(self) -> None:
         """Checks that a new run can be put here.
@@ -119,49 +133,31 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"the run folder {self.path} must be a folder. Received: a file; name another folder")
 
-    @contextlib.contextmanager
-    def removed_on_error(self) -> Iterator[None]:
-        """Within the block a new run is written; if the block raises, what it added to the folder is removed."""
-        before = set(os.listdir(self.path)) if self.path.is_dir() else None
-        try:
-            yield
-        except BaseException:
-            if self.path.is_dir():
-                self._remove_all_but(before or set())
-            if before is None:
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
-            raise
+    def entries(self) -> frozenset[str] | None:
+        """The names of what the folder holds now, or None if there is no folder; for `remove_new`."""
+        return frozenset(os.listdir(self.path)) if self.path.is_dir() else None
 
-    def discard(self) -> None:
-        """Removes what a training writes; other files of the folder stay, and an empty folder goes."""
-        for name in (
-            self.config_file.name,
-            self.metrics_file.name,
-            self.best_file.name,
-            self.backbone_file.name,
-            self.last_file.name,
-            self.environment_file.name,
-        ):
-            (self.path / name).unlink(missing_ok=True)
-        for name in (
-            self.support_folder.name,
-            self.queries_folder.name,
-            self.checkpoints_folder.name,
-            "tensorboard",
-            "figures",
-        ):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
-
-    def _remove_all_but(self, kept: set[str]) -> None:
-        for name in set(os.listdir(self.path)) - kept:
+    def remove_new(self, before: frozenset[str] | None) -> None:
+        """Removes what the folder holds beside the entries of `before`, and the folder itself if there was none."""
+        for name in (self.entries() or frozenset()) - (before or frozenset()):
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+        if before is None:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    @contextlib.contextmanager
+    def removed_on_error(self) -> Iterator[None]:
+        """Within the block a new run is written; if the block raises, what it added to the folder is removed."""
+        before = self.entries()
+        try:
+            yield
+        except BaseException:
+            self.remove_new(before)
+            raise
 
     def create(self, config: RunConfig) -> None:
         """Writes the configuration, which makes the folder a run folder.
@@ -251,7 +247,7 @@ def has_run(root: str | os.PathLike) -> bool:
         >>> has_run("no such folder")
         False
     """
-    return bool(_weight_files(root))
+    return bool(_best_weights(root))
 
 
 def newest_run(root: str | os.PathLike) -> RunFolder:
@@ -269,7 +265,7 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
         ...     newest_run(folder).path.name
         'newer'
     """
-    files = _weight_files(root)
+    files = _best_weights(root)
     if not files:
         raise RunError(
             f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
@@ -278,6 +274,6 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
     return RunFolder(max(files)[1].parent)
 
 
-def _weight_files(root: str | os.PathLike) -> list[tuple[float, Path]]:
+def _best_weights(root: str | os.PathLike) -> list[tuple[float, Path]]:
     """The best weights of every run below `root`, each with the time they were written at."""
     return [(file.stat().st_mtime, file) for file in Path(root).glob("*/best.npz")]

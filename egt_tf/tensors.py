@@ -1,4 +1,4 @@
-"""What tensors hold: their precision, and how pixels become a network's input."""
+"""The precision of tensors, and the constants of ImageNet by which pixels become a network's input."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from egt_tf.errors import ConfigError
 
 
 def test_sizes_count_all_classes():
-    spec = EpisodeConfig(ways=5, shots=3, queries=16)
-    assert (spec.support_size, spec.query_size) == (15, 80)
+    episode = EpisodeConfig(ways=5, shots=3, queries=16)
+    assert (episode.support_size, episode.query_size) == (15, 80)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.files import atomic_write, remove_partial_files, write_array, write_json, write_png, write_text
+from egt_tf.files import (
+    atomic_write,
+    partial_folder,
+    remove_partial_files,
+    write_array,
+    write_json,
+    write_png,
+    write_text,
+)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -64,6 +72,29 @@ def test_files_get_the_usual_permissions(tmp_path):
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+
+
+def test_a_folder_is_hidden_until_the_block_renames_it(tmp_path):
+    (tmp_path / "ordinary").mkdir()
+    with partial_folder(tmp_path / "new" / "place") as folder:
+        (folder / "file").touch()
+        assert folder.parent == tmp_path / "new" / "place"
+        assert folder.name.startswith(".")
+        assert folder.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+        folder.rename(folder.with_name("whole"))
+    assert os.listdir(tmp_path / "new" / "place") == ["whole"]
+    assert os.listdir(tmp_path / "new" / "place" / "whole") == ["file"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_no_folder(tmp_path, error):
+    (tmp_path / "there").mkdir()
+    for parent in ("there", "new/place"):
+        with pytest.raises(error), partial_folder(tmp_path / parent) as folder:
+            (folder / "file").touch()
+            raise error
+    assert os.listdir(tmp_path) == ["there"]
+    assert os.listdir(tmp_path / "there") == []
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path):

@@ -55,6 +55,20 @@ def test_a_run_is_not_overwritten(tmp_path):
     assert run.config_file.read_bytes() == before
 
 
+def test_what_is_new_in_a_folder_is_removed_and_the_rest_stays(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    here, gone = RunFolder(tmp_path), RunFolder(tmp_path / "gone")
+    for run in (here, gone):
+        before = run.entries()
+        run.create(small_config())
+        run.support_folder.mkdir()
+        run.figure_file(1).parent.mkdir()
+        run.figure_file(1).touch()
+        run.remove_new(before)
+        assert run.entries() == before
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(RunError, match=r"gone must exist. Received: no such folder"):
         RunFolder(tmp_path / "gone").config()

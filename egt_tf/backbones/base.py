@@ -11,6 +11,15 @@ from egt_tf.registry import Registry
 BACKBONES = Registry("backbone")
 
 
+def seed_beside(seed: int | None) -> int | None:
+    """The seed of what a model has beside its backbone: with the backbone's own, both would draw the same numbers.
+
+    Args:
+        seed: the backbone's, or None for different weights at every call.
+    """
+    return None if seed is None else seed + 1_000_003
+
+
 class InitialWeights:
     """Initializers as the published models have them.
 
@@ -36,6 +45,18 @@ class InitialWeights:
         """Uniform on `+-1 / sqrt(fan_in)`: PyTorch's default for the weights and the biases of a linear layer."""
         limit = fan_in**-0.5
         return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
+
+    def dense(self, fan_in: int, units: int, name: str) -> keras.layers.Dense:
+        """A dense layer with PyTorch's default weights and biases, see `uniform`.
+
+        Args:
+            fan_in: size of the last axis of its inputs.
+            units: of its outputs.
+            name: of the layer.
+        """
+        return keras.layers.Dense(
+            units, name=name, kernel_initializer=self.uniform(fan_in), bias_initializer=self.uniform(fan_in)
+        )
 
     def _next_seed(self) -> int | None:
         return None if self._generator is None else int(self._generator.integers(2**31 - 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import os
 import types
 import typing
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from egt_tf.config.sections import RunConfig, WeightedSource
-from egt_tf.errors import ConfigError, nearest_name
+from egt_tf.errors import ConfigError, as_number, nearest_name
 
 # Unicode's own line breaks.
 _LINE_BREAKS = frozenset("\x85\u2028\u2029")
@@ -221,13 +220,13 @@ def _build(cls: type, data: Any, origin_of: Callable[[str], str], prefix: str) -
 def _checked(field: dataclasses.Field, hint: Any, value: Any, origin_of: Callable[[str], str], prefix: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, {} if value is None else value, origin_of, f"{prefix}{field.name}.")
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in kinds:
+    hints = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in hints:
         return None
-    noun, convert = _KINDS[field.metadata.get("kind", typing.get_origin(kinds[0]) or kinds[0])]
+    noun, convert = _READERS[field.metadata.get("read_as", typing.get_origin(hints[0]) or hints[0])]
     result = convert(value)
     if result is None or not field.metadata.get("accepts", lambda _: True)(result):
-        rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in kinds else "")
+        rule = noun + field.metadata.get("rule", "") + (", or null" if types.NoneType in hints else "")
         key = f"{prefix}{field.name}"
         raise ConfigError(f"`{key}` in {origin_of(key)} must be {rule}. Received: {value!r}")
     return result
@@ -258,17 +257,6 @@ def _as_boolean(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _as_number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        # YAML 1.1 reads `3e-4`, which has no dot, as a string.
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _as_named(value: Any) -> dict[str, Any] | None:
     value = {"name": value} if isinstance(value, str) else value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -280,7 +268,7 @@ def _as_drops(value: Any) -> tuple[tuple[int, float], ...] | None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value):
         return None
     drops = []
-    for epochs, rate in ((_as_integer(epochs), _as_number(rate)) for epochs, rate in value):
+    for epochs, rate in ((_as_integer(epochs), as_number(rate)) for epochs, rate in value):
         if epochs is None or epochs < 1 or rate is None or rate <= 0:
             return None
         drops.append((epochs, rate))
@@ -300,17 +288,17 @@ def _as_weighted(value: Any) -> WeightedSource | None:
     value = {"source": value} if isinstance(value, str) else value
     if not isinstance(value, Mapping) or not {"source"} <= set(value) <= {"source", "weight"}:
         return None
-    source, weight = _as_string(value["source"]), _as_number(value.get("weight", 1.0))
+    source, weight = _as_string(value["source"]), as_number(value.get("weight", 1.0))
     return WeightedSource(source, weight) if source and weight is not None and weight > 0 else None
 
 
-# Type of a field, or what its metadata name as its kind -> how a message calls it, and the conversion, which gives None
-# for what it does not accept.
-_KINDS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
+# Type of a field, or what its metadata say to read it as -> how a message calls it, and the conversion, which gives
+# None for what it does not accept.
+_READERS: Mapping[type, tuple[str, Callable[[Any], Any]]] = types.MappingProxyType(
     {
         str: ("a string", _as_string),
         int: ("an integer", _as_integer),
-        float: ("a number", _as_number),
+        float: ("a number", as_number),
         bool: ("true or false", _as_boolean),
         tuple: ("a list of [epochs >= 1, rate > 0] pairs, epochs ascending", _as_drops),
         dict: ("a name or a mapping with a `name`", _as_named),

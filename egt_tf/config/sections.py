@@ -123,10 +123,10 @@ class DataConfig:
     """
 
     train: str | tuple[WeightedSource, ...] = dataclasses.field(
-        default="synthetic:shapes", metadata={"kind": WeightedSource}
+        default="synthetic:shapes", metadata={"read_as": WeightedSource}
     )
     validation: str | tuple[WeightedSource, ...] | None = dataclasses.field(
-        default=None, metadata={"kind": WeightedSource}
+        default=None, metadata={"read_as": WeightedSource}
     )
     image_size: int = _at_least(16, 84)
     augmentation: str = _one_of(tuple(AUGMENTATIONS), "flip")
@@ -311,6 +311,11 @@ class TrainingConfig:
     precision: str = _one_of(("float32", "mixed_float16", "mixed_bfloat16"), "float32")
     xla: bool = False
     steps_per_execution: int = _at_least(1, 1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of the weights between two validations."""
+        return self.episodes_per_epoch // self.episodes_per_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,10 @@ its class in "label_names").
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +19,7 @@ from PIL import Image
 from egt_tf.data.image_set import OnProgress, Source, source_of_files
 from egt_tf.data.splits import SPLIT_NAMES, check_disjoint, published_split_rule, read_json_object, splits_beside
 from egt_tf.errors import DataError
-from egt_tf.files import write_json
+from egt_tf.files import partial_folder, write_json
 
 _SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"))
 
@@ -181,7 +178,7 @@ def export_filelists(
     indices = {split: images for split, images in indices.items() if len(images)}
     if not indices:
         raise DataError(f"an export needs classes in base, val or novel. Received: {source.name} has none there")
-    with _whole_folder(folder) as temporary:
+    with partial_folder(folder.parent) as temporary:
         copied = iter(range(sum(map(len, indices.values()))))
         total = sum(map(len, indices.values()))
         for split, images in indices.items():
@@ -191,6 +188,7 @@ def export_filelists(
                     progress(next(copied), total)
                 names.append(_copy(source, index, temporary) if copy_images else _own_file(source, index))
             FileList(source.class_names, names, source.labels[images].tolist()).write(temporary / f"{split}.json")
+        os.replace(temporary, folder)
     return {split: len(images) for split, images in indices.items()}
 
 
@@ -224,18 +222,3 @@ def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
-    try:
-        yield temporary
-        # mkdtemp makes private folders; the lists are read by others like any other file.
-        shutil.copymode(folder.parent, temporary)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from egt_tf.data.images import decode_image
-from egt_tf.data.splits import SPLIT_NAMES
+from egt_tf.data.splits import SPLIT_CHOICES, SPLIT_NAMES
 from egt_tf.errors import DataError
 
 # Called with the number of images that are done, and of all.
@@ -180,8 +180,21 @@ class Source:
         if split == "all":
             return tuple(range(len(self.class_names)))
         if split not in SPLIT_NAMES:
-            raise DataError(f"the split must be one of base, val, novel, all. Received: '{split}'")
+            raise DataError(f"the split must be one of {', '.join(SPLIT_CHOICES)}. Received: '{split}'")
         return tuple(sorted(self.splits[split]))
+
+
+def first_images(members: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Of every class as many images as the smallest class has, the first ones.
+
+    Args:
+        members: the image indices of every class.
+
+    Returns:
+        Image indices `(classes, images)`, and how many of the images given are not among them.
+    """
+    shots = min(map(len, members))
+    return np.stack([each[:shots] for each in members]), sum(len(each) - shots for each in members)
 
 
 def source_of_files(
@@ -221,14 +234,19 @@ def source_of_used_classes(
     class_names: Sequence[str],
     labels: np.ndarray,
     splits: Mapping[str, Sequence[int]],
-    **access: Any,
+    *,
+    read: Callable[[int], np.ndarray],
+    describe: Callable[[int], str],
+    encoded: Callable[[int], bytes],
+    path: Callable[[int], str] | None = None,
+    ignored: tuple[str, ...] = (),
 ) -> Source:
     """Makes a source of the classes that have images.
 
     Args:
         name: of the source.
         class_names, labels, splits: of all classes: a list that lacks some keeps the published split of the rest.
-        **access: the other attributes of the source.
+        read, describe, encoded, path, ignored: the other attributes of the source.
     """
     used = np.unique(labels)
     position = {int(c): i for i, c in enumerate(used)}
@@ -237,5 +255,9 @@ def source_of_used_classes(
         class_names=tuple(class_names[c] for c in used),
         labels=np.searchsorted(used, labels),
         splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
-        **access,
+        read=read,
+        describe=describe,
+        encoded=encoded,
+        path=path,
+        ignored=ignored,
     )

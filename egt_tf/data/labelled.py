@@ -11,6 +11,7 @@ from egt_tf.config import ImagePreparation
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.loading import PREFETCHED_STEPS, image_batches, image_loader
 from egt_tf.data.preprocessing import draw_augmentation
+from egt_tf.data.sampling import generator_of
 from egt_tf.errors import ConfigError, DataError
 
 # Keys of the streams that one seed gives.
@@ -34,7 +35,7 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
         >>> len(training.members[0]), len(validation.members[0])
         (54, 6)
     """
-    rng = _generator(seed, _HELD_OUT)
+    rng = generator_of(seed, _HELD_OUT)
     kept, held = [], []
     for name, members in zip(images.class_names, images.members, strict=True):
         if len(members) < 2:
@@ -55,7 +56,7 @@ def indices_and_labels(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(images.members).astype(np.int64), np.repeat(np.arange(len(sizes)), sizes)
 
 
-def steps_per_epoch(images: ImageSet, batch_size: int) -> int:
+def batches_per_epoch(images: ImageSet, batch_size: int) -> int:
     """Whole batches in one pass over the images; what is left over is left out, other images every time.
 
     Raises:
@@ -86,7 +87,7 @@ def labelled_batches(
     ended before epoch k.
 
     Args:
-        images: all of them are shown once an epoch, but for what `steps_per_epoch` leaves out. Where it skips
+        images: all of them are shown once an epoch, but for what `batches_per_epoch` leaves out. Where it skips
             unreadable images, batches with such images are smaller.
         preparation: of the images.
         batch_size: images of an element.
@@ -105,14 +106,16 @@ def labelled_batches(
         ...     print(images.shape, labels.shape)
         (4, 16, 16, 3) (4,)
     """
-    steps, load = steps_per_epoch(images, batch_size), image_loader(images, preparation)
+    steps, load = batches_per_epoch(images, batch_size), image_loader(images, preparation)
     indices, labels = indices_and_labels(images)
     seed, size = preparation.seed, batch_size if images.unreadable is None else None
 
     def draw(number: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, step = divmod(int(number), steps)
-        chosen = _generator(seed, _ORDER, epoch).permutation(len(indices))[step * batch_size : (step + 1) * batch_size]
-        seeds, mirrored = draw_augmentation(_generator(seed, _AUGMENTATION, int(number)), batch_size)
+        chosen = generator_of(seed, _ORDER, epoch).permutation(len(indices))[
+            step * batch_size : (step + 1) * batch_size
+        ]
+        seeds, mirrored = draw_augmentation(generator_of(seed, _AUGMENTATION, int(number)), batch_size)
         good = _readable(images, indices[chosen])
         return indices[chosen][good], labels[chosen][good], seeds[good], mirrored[good]
 
@@ -158,7 +161,3 @@ def _readable(images: ImageSet, indices: np.ndarray) -> np.ndarray:
     if not good.any():
         raise DataError(f"of the {len(indices)} images of a batch one must be readable. Received: none is")
     return good
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=key))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from egt_tf.config import WeightedSource
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError
@@ -29,7 +30,8 @@ class Mixture(ImageSet):
             domain of that stream's episode of the same number.
 
     Example:
-        >>> mixture = open_mixture(["synthetic:shapes", "synthetic:fog"], "novel", weights=[1, 3])
+        >>> sources = WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog", weight=3)
+        >>> mixture = open_mixture(sources, "novel")
         >>> isinstance(mixture, Mixture), mixture.domain_classes, mixture.weights
         (True, (range(0, 20), range(20, 40)), (1.0, 3.0))
     """
@@ -81,7 +83,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
     return mixture.skipping_unreadable() if all(images.unreadable for images in sets) else mixture
 
 
-def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[float] | None = None) -> ImageSet:
+def open_mixture(sources: Sequence[WeightedSource], split: str) -> ImageSet:
     """Opens data sources and puts one split of each together, see `open_source` and `mix`.
 
     Raises:
@@ -89,10 +91,11 @@ def open_mixture(specifications: Sequence[str], split: str, weights: Sequence[fl
         ConfigError: see `mix`.
 
     Example:
-        >>> len(open_mixture(["synthetic:shapes", "synthetic:sketch"], "val").class_names)
+        >>> sources = WeightedSource("synthetic:shapes"), WeightedSource("synthetic:sketch")
+        >>> len(open_mixture(sources, "val").class_names)
         40
     """
-    return mix([open_source(specification).split(split) for specification in specifications], weights)
+    return mix([open_source(each.source).split(split) for each in sources], [each.weight for each in sources])
 
 
 def counterpart(images: ImageSet, seed: int) -> Mixture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -43,7 +42,7 @@ class StepPart:
 
 def episode_dataset(
     images: ImageSet,
-    spec: EpisodeConfig,
+    episode: EpisodeConfig,
     preparation: ImagePreparation,
     *,
     start: int = 0,
@@ -71,7 +70,7 @@ def episode_dataset(
 
     Args:
         images: the classes to draw from; where it skips unreadable images, see `draw_episode`.
-        spec: ways, shots and queries.
+        episode: ways, shots and queries.
         preparation: of support and query images alike.
         start: number of the first episode.
         count: number of episodes, a multiple of `episodes_per_step`.
@@ -93,15 +92,15 @@ def episode_dataset(
         ...     print(inputs["support_images"].shape, labels.numpy()[0])
         (2, 2, 16, 16, 3) [0 0 0 1 1 1]
     """
-    check_feasible(images, spec)
+    check_feasible(images, episode)
     _check_stream(start, count, episodes_per_step)
     _check_part(part, episodes_per_step)
     per_element = episodes_per_step // part.replicas
-    size = per_element * (spec.support_size + spec.query_size)
+    size = per_element * (episode.support_size + episode.query_size)
     load = image_loader(images, preparation)
 
     def draw(numbers: np.ndarray) -> tuple[np.ndarray, ...]:
-        parts = [_draw_episode(images, spec, preparation.seed, int(number)) for number in numbers]
+        parts = [_draw_episode(images, episode, preparation.seed, int(number)) for number in numbers]
         return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def prepare(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -109,7 +108,7 @@ def episode_dataset(
         batch = load(
             tf.ensure_shape(indices, [size]), tf.ensure_shape(seeds, [size, 2]), tf.ensure_shape(mirrored, [size])
         )
-        return _assemble_step(batch, classes, spec, per_element, preparation.image_size)
+        return _assemble_step(batch, classes, episode, per_element, preparation.image_size)
 
     dataset = _episode_numbers(start, count, episodes_per_step, part)
     dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
@@ -117,7 +116,15 @@ def episode_dataset(
 
 
 def episode_pairs(
-    images: ImageSet, spec: EpisodeConfig, preparation: ImagePreparation, **options: Any
+    images: ImageSet,
+    episode: EpisodeConfig,
+    preparation: ImagePreparation,
+    *,
+    start: int = 0,
+    count: int,
+    episodes_per_step: int = 1,
+    parallel_calls: int = tf.data.AUTOTUNE,
+    part: StepPart = StepPart(),
 ) -> tf.data.Dataset:
     """Makes a stream of pairs of steps whose episodes come from different domains.
 
@@ -127,26 +134,37 @@ def episode_pairs(
 
     Args:
         images: a mixture of at least two domains.
-        spec: as for `episode_dataset`.
+        episode: as for `episode_dataset`.
         preparation: the images that are kept are those of both together.
-        **options: as for `episode_dataset`.
+        start, count, episodes_per_step, parallel_calls, part: as for `episode_dataset`.
 
     Raises:
         ConfigError: `images` is one domain; and as `episode_dataset`.
 
     Example:
+        >>> from egt_tf.config import WeightedSource
         >>> from egt_tf.data import open_mixture
-        >>> images = open_mixture(["synthetic:shapes", "synthetic:fog"], "base")
+        >>> images = open_mixture([WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog")], "base")
         >>> pairs = episode_pairs(images, EpisodeConfig(2, 1, 1), ImagePreparation(image_size=16), count=1)
         >>> for (_, _, base_labels), (_, _, other_labels) in pairs:
         ...     print({int(label) < 40 for label in base_labels[0]} != {int(label) < 40 for label in other_labels[0]})
         True
     """
-    share = dataclasses.replace(preparation, cache_mb=preparation.cache_mb / 2)
-    first = episode_dataset(images, spec, share, **options)
-    others = counterpart(images, preparation.seed)
-    second_seed = preparation.seed + COUNTERPART_STREAM
-    second = episode_dataset(others, spec, dataclasses.replace(share, seed=second_seed), **options)
+
+    def stream(domains: ImageSet, seed: int) -> tf.data.Dataset:
+        return episode_dataset(
+            domains,
+            episode,
+            dataclasses.replace(preparation, cache_mb=preparation.cache_mb / 2, seed=seed),
+            start=start,
+            count=count,
+            episodes_per_step=episodes_per_step,
+            parallel_calls=parallel_calls,
+            part=part,
+        )
+
+    first = stream(images, preparation.seed)
+    second = stream(counterpart(images, preparation.seed), preparation.seed + COUNTERPART_STREAM)
     return tf.data.Dataset.zip((first, second))
 
 
@@ -182,26 +200,28 @@ def _episode_numbers(start: int, count: int, episodes_per_step: int, part: StepP
     return numbers.batch(episodes_per_step // part.replicas, drop_remainder=True)
 
 
-def _draw_episode(images: ImageSet, spec: EpisodeConfig, seed: int, number: int) -> tuple[np.ndarray, ...]:
+def _draw_episode(images: ImageSet, episode: EpisodeConfig, seed: int, number: int) -> tuple[np.ndarray, ...]:
     """Returns the image indices, support first, and for each its class, an augmentation seed and whether mirrored."""
-    episode, rng = draw_episode(images, spec, seed, number)
-    classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)]).astype(np.int32)
-    return episode.images, classes, *draw_augmentation(rng, len(episode.images))
+    drawn, rng = draw_episode(images, episode, seed, number)
+    classes = np.concatenate([np.repeat(drawn.classes, each) for each in (episode.shots, episode.queries)]).astype(
+        np.int32
+    )
+    return drawn.images, classes, *draw_augmentation(rng, len(drawn.images))
 
 
 def _assemble_step(
-    batch: tf.Tensor, classes: tf.Tensor, spec: EpisodeConfig, episodes: int, image_size: int
+    batch: tf.Tensor, classes: tf.Tensor, episode: EpisodeConfig, episodes: int, image_size: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    sizes = [spec.support_size, spec.query_size]
+    sizes = [episode.support_size, episode.query_size]
     batch = tf.reshape(batch, [episodes, sum(sizes), image_size, image_size, 3])
     support, query = tf.split(batch, sizes, axis=1)
-    ways = np.arange(spec.ways)
-    support_labels = np.eye(spec.ways, dtype=np.float32)[np.repeat(ways, spec.shots)]
-    query_labels = np.repeat(ways, spec.queries).astype(np.int32)
+    ways = np.arange(episode.ways)
+    support_labels = np.eye(episode.ways, dtype=np.float32)[np.repeat(ways, episode.shots)]
+    query_labels = np.repeat(ways, episode.queries).astype(np.int32)
     inputs = {
         "support_images": support,
         "support_labels": tf.tile(support_labels[None], [episodes, 1, 1]),
         "query_images": query,
     }
-    base_labels = tf.reshape(classes, [episodes, sum(sizes)])[:, spec.support_size :]
+    base_labels = tf.reshape(classes, [episodes, sum(sizes)])[:, episode.support_size :]
     return inputs, tf.tile(query_labels[None], [episodes, 1]), base_labels

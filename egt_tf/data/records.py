@@ -104,8 +104,8 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
 
     supervised = [key for key in (info.supervised_keys or ())[:2] if isinstance(key, str)]
     for keys in (supervised, ["image", "label"]):
-        kinds = [type(info.features[key]) if key in info.features else None for key in keys]
-        if kinds == [tfds.features.Image, tfds.features.ClassLabel]:
+        classes = [type(info.features[key]) if key in info.features else None for key in keys]
+        if classes == [tfds.features.Image, tfds.features.ClassLabel]:
             number = info.features[keys[0]].np_dtype
             # Others are written as if their bytes were pixels, which they are not.
             if number not in (np.uint8, np.uint16):

@@ -50,7 +50,7 @@ def episode_generator(seed: int, index: int, attempt: int = 0) -> np.random.Gene
         raise ConfigError(
             f"`seed`, `index` and `attempt` must be >= 0. Received: seed={seed}, index={index}, attempt={attempt}"
         )
-    return _generator(seed, (index, attempt) if attempt else (index,))
+    return generator_of(seed, index, attempt) if attempt else generator_of(seed, index)
 
 
 def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
@@ -60,11 +60,11 @@ def draw_domain(weights: Sequence[float], seed: int, index: int) -> int:
     """
     bounds = np.cumsum(weights)
     # Attempts begin at 1 in the key, so that 0 is free.
-    return int(np.searchsorted(bounds[:-1], _generator(seed, (index, 0)).random() * bounds[-1], side="right"))
+    return int(np.searchsorted(bounds[:-1], generator_of(seed, index, 0).random() * bounds[-1], side="right"))
 
 
 def draw_episode(
-    images: ImageSet, spec: EpisodeConfig, seed: int, index: int
+    images: ImageSet, episode: EpisodeConfig, seed: int, index: int
 ) -> tuple[EpisodeIndices, np.random.Generator]:
     """Draws episode number `index` of the stream `seed`, from one domain if `images` is a mixture.
 
@@ -73,7 +73,7 @@ def draw_episode(
 
     Args:
         images: the classes to draw from; `check_feasible` says whether there are enough.
-        spec: ways, shots and queries.
+        episode: ways, shots and queries.
         seed, index: see `episode_generator`.
 
     Returns:
@@ -92,21 +92,23 @@ def draw_episode(
     attempt = 0
     while True:
         rng = episode_generator(seed, index, attempt)
-        episode = _sample(images, spec, rng, seed, index)
-        left_out = images.unreadable_among(episode.images)
+        drawn = _sample(images, episode, rng, seed, index)
+        left_out = images.unreadable_among(drawn.images)
         if not left_out:
-            return episode, rng
+            return drawn, rng
         images = replace(images, members=tuple(m[~np.isin(m, left_out)] for m in images.members))
-        check_feasible(images, spec)
+        check_feasible(images, episode)
         attempt += 1
 
 
-def _sample(images: ImageSet, spec: EpisodeConfig, rng: np.random.Generator, seed: int, index: int) -> EpisodeIndices:
+def _sample(
+    images: ImageSet, episode: EpisodeConfig, rng: np.random.Generator, seed: int, index: int
+) -> EpisodeIndices:
     if not isinstance(images, Mixture):
-        return sample_episode(images.members, spec, rng)
+        return sample_episode(images.members, episode, rng)
     classes = images.domain_classes[_domain(images, seed, index)]
-    episode = sample_episode(images.members[classes.start : classes.stop], spec, rng)
-    return replace(episode, classes=episode.classes + classes.start)
+    drawn = sample_episode(images.members[classes.start : classes.stop], episode, rng)
+    return replace(drawn, classes=drawn.classes + classes.start)
 
 
 def _domain(images: Mixture, seed: int, index: int) -> int:
@@ -116,28 +118,29 @@ def _domain(images: Mixture, seed: int, index: int) -> int:
     return draw_domain(weights, seed, index)
 
 
-def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
+def generator_of(seed: int, *key: int) -> np.random.Generator:
+    """The random generator that `key` has among those of a seed."""
     # A spawn key, not entropy=[seed, index]: lists of numbers that differ by a zero word give equal streams.
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key)))))
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=tuple(map(int, key))))
 
 
-def sample_episode(members: Sequence[np.ndarray], spec: EpisodeConfig, rng: np.random.Generator) -> EpisodeIndices:
+def sample_episode(members: Sequence[np.ndarray], episode: EpisodeConfig, rng: np.random.Generator) -> EpisodeIndices:
     """Draws an episode: classes uniformly, then images of each class uniformly, all without replacement.
 
     Args:
         members: the image indices of every class; `check_feasible` says whether there are enough.
-        spec: ways, shots and queries.
+        episode: ways, shots and queries.
         rng: the source of randomness; the episode is a function of its state.
 
     Raises:
         ValueError: fewer classes than ways, or a class with fewer than shots + queries images.
     """
-    classes = rng.choice(len(members), spec.ways, replace=False)
-    drawn = np.stack([rng.choice(members[c], spec.shots + spec.queries, replace=False) for c in classes])
-    return EpisodeIndices(classes, drawn[:, : spec.shots], drawn[:, spec.shots :])
+    classes = rng.choice(len(members), episode.ways, replace=False)
+    drawn = np.stack([rng.choice(members[c], episode.shots + episode.queries, replace=False) for c in classes])
+    return EpisodeIndices(classes, drawn[:, : episode.shots], drawn[:, episode.shots :])
 
 
-def check_feasible(images: ImageSet, spec: EpisodeConfig) -> None:
+def check_feasible(images: ImageSet, episode: EpisodeConfig) -> None:
     """Checks that every class could be drawn for an episode, in every domain of a mixture.
 
     Raises:
@@ -151,20 +154,20 @@ def check_feasible(images: ImageSet, spec: EpisodeConfig) -> None:
         egt_tf.errors.DataError: a 30-way episode needs 30 classes. Received: ... has 20; take fewer ways
     """
     for name, classes in domains(images):
-        if len(classes) < spec.ways:
+        if len(classes) < episode.ways:
             raise DataError(
-                f"a {spec.ways}-way episode needs {spec.ways} classes. Received: {name} has "
+                f"a {episode.ways}-way episode needs {episode.ways} classes. Received: {name} has "
                 f"{len(classes)}; take fewer ways"
             )
         for position in classes:
-            _check_class(name, images.class_names[position], len(images.members[position]), spec)
+            _check_class(name, images.class_names[position], len(images.members[position]), episode)
 
 
-def _check_class(domain: str, class_name: str, size: int, spec: EpisodeConfig) -> None:
-    needed = spec.shots + spec.queries
+def _check_class(domain: str, class_name: str, size: int, episode: EpisodeConfig) -> None:
+    needed = episode.shots + episode.queries
     if size < needed:
         raise DataError(
-            f"{_count(spec.shots, 'shot', 'shots')} + {_count(spec.queries, 'query', 'queries')} "
+            f"{_count(episode.shots, 'shot', 'shots')} + {_count(episode.queries, 'query', 'queries')} "
             f"need {needed} images a class. Received: class '{class_name}' of {domain} has "
             f"{size}; take fewer shots or queries"
         )

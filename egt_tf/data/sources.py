@@ -43,27 +43,27 @@ def open_source(specification: str) -> Source:
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
 
     Raises:
-        DataError: an unknown kind, or the source is missing or not as it must be.
+        DataError: an unknown scheme, or the source is missing or not as it must be.
 
     Example:
         >>> open_source("synthetic:shapes").split("base").class_names[0]
         'square-in-disc'
     """
-    kind, _, location = specification.partition(":")
-    if kind not in _OPENERS or not location:
+    scheme, _, location = specification.partition(":")
+    if scheme not in _OPENERS or not location:
         raise DataError(
             "a data source must be folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME. "
             f"Received: '{specification}'{_likely_meaning(specification)}"
         )
-    return _OPENERS[kind](specification, location)
+    return _OPENERS[scheme](specification, location)
 
 
 def _likely_meaning(specification: str) -> str:
-    """What may have been meant by a specification of no known kind."""
-    kind, _, location = specification.partition(":")
+    """What may have been meant by a specification of no known scheme."""
+    scheme, _, location = specification.partition(":")
     if specification in DOMAINS:
         return f"; did you mean 'domain:{specification}'?"
-    near = nearest_name(kind, _OPENERS)
+    near = nearest_name(scheme, _OPENERS)
     if location and near:
         return f"; did you mean '{near}:{location}'?"
     if specification and Path(specification).expanduser().is_dir():

@@ -10,6 +10,8 @@ from pathlib import Path
 from egt_tf.errors import DataError
 
 SPLIT_NAMES = ("base", "val", "novel")
+# What can be asked of a source: a split, or every class.
+SPLIT_CHOICES = (*SPLIT_NAMES, "all")
 
 
 def published_split_rule(n_classes: int) -> dict[str, tuple[int, ...]]:
@@ -43,10 +45,11 @@ def read_splits(path: str | os.PathLike, class_names: Sequence[str]) -> dict[str
         raise DataError(f"the splits of {path} must be base, val and novel. Received: '{unknown[0]}'")
     check_disjoint({split: _names(path, split, listed[split]) for split in listed}, str(path))
     index_of = {name: i for i, name in enumerate(class_names)}
-    return {
-        split: tuple(sorted(_index(path, split, name, index_of) for name in listed.get(split, ())))
-        for split in SPLIT_NAMES
-    }
+    for split in SPLIT_NAMES:
+        for name in listed.get(split, ()):
+            if name not in index_of:
+                raise DataError(f"'{split}' of {path} must name classes of the data. Received: '{name}'")
+    return {split: tuple(sorted(index_of[name] for name in listed.get(split, ()))) for split in SPLIT_NAMES}
 
 
 def splits_beside(
@@ -97,12 +100,6 @@ def _names(path: str | os.PathLike, split: str, names: object) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"'{split}' of {path} must be a list of class names. Received: {_short(names)}")
     return names
-
-
-def _index(path: str | os.PathLike, split: str, name: str, index_of: Mapping[str, int]) -> int:
-    if name not in index_of:
-        raise DataError(f"'{split}' of {path} must name classes of the data. Received: '{name}'")
-    return index_of[name]
 
 
 def _short(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from egt_tf.data.image_set import first_images
 from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sources import open_source
@@ -89,12 +90,9 @@ def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:
         (('ant', 'bee'), (2, 1, 16, 16, 3))
     """
     images = open_source(f"folder:{os.fspath(folder)}").split("all")
-    shots = min(len(members) for members in images.members)
-    stacks = [
-        np.stack([resized_centre(images.read(int(i)), image_size).numpy() for i in members[:shots]])
-        for members in images.members
-    ]
-    return SupportSet(images.class_names, np.stack(stacks), sum(len(m) - shots for m in images.members))
+    chosen, left_out = first_images(images.members)
+    pixels = [[resized_centre(images.read(int(index)), image_size).numpy() for index in each] for each in chosen]
+    return SupportSet(images.class_names, np.array(pixels), left_out)
 
 
 def load_image(path: str | os.PathLike[str], image_size: int) -> np.ndarray:

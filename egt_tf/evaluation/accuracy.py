@@ -17,6 +17,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, original_error
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
+from egt_tf.wording import accuracy_text
 
 IMAGES_PER_BATCH = 64
 # Scored together; a head's statistics are those of one episode, so this changes nothing but the speed.
@@ -50,7 +51,7 @@ class Accuracy:
         return float(1.96 * self.episodes.std() / np.sqrt(len(self.episodes)))
 
     def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} % +- {100 * self.interval:.2f}"
+        return accuracy_text(self.mean, self.interval)
 
 
 class Evaluator:
@@ -71,13 +72,13 @@ class Evaluator:
 
     def __init__(self, model: EpisodicModel):
         self.model = model
-        self._backbone = tf.function(self._features_in_graph, reduce_retracing=True)
+        self._backbone = tf.function(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
         self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
 
     def __call__(
         self,
         images: ImageSet,
-        spec: EpisodeConfig,
+        episode: EpisodeConfig,
         episodes: int,
         seed: int,
         *,
@@ -94,9 +95,9 @@ class Evaluator:
         if episodes < 1:
             raise ConfigError(f"`episodes` must be >= 1. Received: episodes={episodes}")
         if transduction is not None:
-            transduction.check(self.model.head, spec)
-        check_feasible(images, spec)
-        drawn = [draw_episode(images, spec, seed, index)[0] for index in range(episodes)]
+            transduction.check(self.model.head, episode)
+        check_feasible(images, episode)
+        drawn = [draw_episode(images, episode, seed, index)[0] for index in range(episodes)]
         table = FeatureTable() if features is None else features
         steps = plan_steps(drawn, table.indices, table.most(self.model.backbone))
         image_count = _Count(sum(len(step.new) for step in steps), image_progress)
@@ -104,7 +105,7 @@ class Evaluator:
         results = []
         for step in steps:
             table.take(step, functools.partial(self._embed, images, count=image_count))
-            results.append(self._score(table, step.episodes, spec, transduction or INDUCTIVE, episode_count))
+            results.append(self._score(table, step.episodes, episode, transduction or INDUCTIVE, episode_count))
         return Accuracy(np.concatenate(results))
 
     def embed(self, images: ImageSet, indices: np.ndarray, progress: OnProgress | None = None) -> tf.Tensor:
@@ -125,12 +126,12 @@ class Evaluator:
         self,
         table: FeatureTable,
         episodes: Sequence[EpisodeIndices],
-        spec: EpisodeConfig,
+        episode: EpisodeConfig,
         transduction: Transduction,
         count: _Count,
     ) -> np.ndarray:
-        support_labels = tf.constant(np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0))
-        query_labels = tf.constant(np.repeat(np.arange(spec.ways), spec.queries), tf.int64)
+        support_labels = tf.constant(np.repeat(np.eye(episode.ways, dtype=np.float32), episode.shots, axis=0))
+        query_labels = tf.constant(np.repeat(np.arange(episode.ways), episode.queries), tf.int64)
         results = []
         count.add(0)
         for begin in range(0, len(episodes), EPISODES_PER_BATCH):
@@ -145,9 +146,6 @@ class Evaluator:
                 )
             count.add(len(batch))
         return np.concatenate(results)
-
-    def _features_in_graph(self, batch: tf.Tensor) -> tf.Tensor:
-        return self.model.backbone(batch, training=False)
 
     def _accuracies_in_graph(
         self,
@@ -169,7 +167,7 @@ class Evaluator:
 def evaluate(
     model: EpisodicModel,
     images: ImageSet,
-    spec: EpisodeConfig,
+    episode: EpisodeConfig,
     episodes: int,
     seed: int,
     *,
@@ -187,7 +185,7 @@ def evaluate(
         model: the classifier; it runs in inference mode. `Evaluator` is for measuring it more than once.
         images: the classes and images to draw from. One that cannot be read is an error, even where the set skips such
             images: left out, it would change the episodes.
-        spec: ways, shots and queries a class.
+        episode: ways, shots and queries a class.
         episodes: how many, >= 1.
         seed: of the episodes.
         progress: called with (episodes done, episodes) before the first and after each batch.
@@ -207,7 +205,7 @@ def evaluate(
     """
     return Evaluator(model)(
         images.stopping_at_unreadable(),
-        spec,
+        episode,
         episodes,
         seed,
         progress=progress,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from egt_tf.data.sampling import EpisodeIndices
 from egt_tf.errors import check_positive
@@ -83,7 +84,7 @@ class FeatureTable:
         self.indices = np.zeros(0, np.int64)
         self.maps: tf.Tensor | None = None
 
-    def most(self, backbone: tf.keras.Model) -> int:
+    def most(self, backbone: keras.Model) -> int:
         """How many maps of a backbone the limit allows, at least 1."""
         output = backbone.outputs[0]
         size = int(np.prod(output.shape[1:])) * output.dtype.size

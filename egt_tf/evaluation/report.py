@@ -24,7 +24,7 @@ def evaluation_record(
     run: str | os.PathLike,
     source: str,
     split: str,
-    spec: EpisodeConfig,
+    episode: EpisodeConfig,
     seed: int,
     accuracy: Accuracy,
     transduction: Transduction | None = None,
@@ -46,7 +46,7 @@ def evaluation_record(
         ('inductive', 0.6)
     """
     words = (
-        f"{source}-{split}-{spec.ways}way-{spec.shots}shot-{spec.queries}query-"
+        f"{source}-{split}-{episode.ways}way-{episode.shots}shot-{episode.queries}query-"
         f"{len(accuracy.episodes)}episodes-seed{seed}"
     )
     words += "" if transduction is None else f"-{transduction}"
@@ -55,9 +55,9 @@ def evaluation_record(
         "run": str(run),
         "source": source,
         "split": split,
-        "ways": spec.ways,
-        "shots": spec.shots,
-        "queries": spec.queries,
+        "ways": episode.ways,
+        "shots": episode.shots,
+        "queries": episode.queries,
         "seed": seed,
         "episodes": len(accuracy.episodes),
         "episodes_id": episodes_id,
@@ -87,7 +87,7 @@ def save_evaluation(record: dict[str, Any], path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-def episodes_identity(images: ImageSet, spec: EpisodeConfig, episodes: int, seed: int) -> str:
+def episodes_identity(images: ImageSet, episode: EpisodeConfig, episodes: int, seed: int) -> str:
     """A hash of the images of the episodes that `evaluate` draws, in their order and with their roles.
 
     Equal identities mean that results can be compared episode by episode. An image counts by the name of its class, its
@@ -95,7 +95,7 @@ def episodes_identity(images: ImageSet, spec: EpisodeConfig, episodes: int, seed
     a file counts by its description ("synthetic:fog/cross/3").
 
     Args:
-        images, spec, episodes, seed: see `egt_tf.evaluation.accuracy.evaluate`.
+        images, episode, episodes, seed: see `egt_tf.evaluation.accuracy.evaluate`.
 
     Returns:
         The first 12 hexadecimal digits of SHA-256.
@@ -109,13 +109,13 @@ def episodes_identity(images: ImageSet, spec: EpisodeConfig, episodes: int, seed
         >>> len(episodes_identity(images, EpisodeConfig(2, 1, 1), episodes=3, seed=0))
         12
     """
-    check_feasible(images, spec)
-    digest = hashlib.sha256(f"{spec.ways} {spec.shots} {spec.queries} {episodes}\n".encode())
+    check_feasible(images, episode)
+    digest = hashlib.sha256(f"{episode.ways} {episode.shots} {episode.queries} {episodes}\n".encode())
     names: dict[int, str] = {}
     for number in range(episodes):
-        episode, _ = draw_episode(images, spec, seed, number)
-        classes = np.concatenate([np.repeat(episode.classes, each) for each in (spec.shots, spec.queries)])
-        for index, position in zip(episode.images.tolist(), classes.tolist(), strict=True):
+        drawn, _ = draw_episode(images, episode, seed, number)
+        classes = np.concatenate([np.repeat(drawn.classes, each) for each in (episode.shots, episode.queries)])
+        for index, position in zip(drawn.images.tolist(), classes.tolist(), strict=True):
             if index not in names:
                 names[index] = _image_identity(images.describe(index), images.class_names[position])
             digest.update(f"{names[index]}\n".encode("utf-8", "surrogateescape"))

@@ -40,24 +40,24 @@ class Transduction:
         check_integer("rounds", self.rounds, 0)
         check_integer("candidates", self.candidates, 1)
 
-    def check(self, head: Head, spec: EpisodeConfig) -> None:
+    def check(self, head: Head, episode: EpisodeConfig) -> None:
         """Checks that a head can be used so on such episodes.
 
         Raises:
             ConfigError: the last round would add more queries than there are, or the head scores balanced queries only.
         """
-        if self.rounds * self.candidates > spec.query_size:
+        if self.rounds * self.candidates > episode.query_size:
             raise ConfigError(
                 "`candidates * rounds`, which is what the last round of transductive inference adds, "
                 "must not exceed the queries of an episode. Received: "
                 f"{self.candidates} candidates * {self.rounds} rounds = {self.rounds * self.candidates}, "
-                f"and {spec.ways} ways * {spec.queries} queries = {spec.query_size}"
+                f"and {episode.ways} ways * {episode.queries} queries = {episode.query_size}"
             )
-        if head.query_multiple(spec.ways) > 1:
+        if head.query_multiple(episode.ways) > 1:
             raise ConfigError(
                 "transductive inference adds queries whatever their class, so a head must score queries "
                 "one by one or in any number. Received: a head whose queries come in multiples of "
-                f"{head.query_multiple(spec.ways)}; evaluate it without --transductive"
+                f"{head.query_multiple(episode.ways)}; evaluate it without --transductive"
             )
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ class Calibration:
     Attributes:
         source: where the images are from.
         split: which classes.
-        spec: ways, shots and queries a class.
+        episode: ways, shots and queries a class.
         one_by_one: every query as if it were alone, as a server answers.
         together: all queries of an episode scored together, as `egt-tf evaluate` does.
 
@@ -33,7 +33,7 @@ class Calibration:
 
     source: str
     split: str
-    spec: EpisodeConfig
+    episode: EpisodeConfig
     one_by_one: Accuracy
     together: Accuracy
 
@@ -55,7 +55,7 @@ class Calibration:
 def calibrate(
     model: OneByOne,
     images: ImageSet,
-    spec: EpisodeConfig,
+    episode: EpisodeConfig,
     episodes: int,
     seed: int,
     source: str,
@@ -67,7 +67,7 @@ def calibrate(
     Args:
         model: the model as it is served.
         images: the classes and images to draw from.
-        spec: ways, shots and queries a class.
+        episode: ways, shots and queries a class.
         episodes: how many, >= 1.
         seed: of the episodes.
         source: for the report.
@@ -87,22 +87,20 @@ def calibrate(
         >>> calibrate(answers, images, shape, episodes=1, seed=0, source="shapes", split="novel").difference
         0.0
     """
-    check_feasible(images, spec)
-    drawn = [sample_episode(images.members, spec, episode_generator(seed, index)) for index in range(episodes)]
+    check_feasible(images, episode)
+    drawn = [sample_episode(images.members, episode, episode_generator(seed, index)) for index in range(episodes)]
     used = np.unique(np.concatenate([np.concatenate([e.support.ravel(), e.query.ravel()]) for e in drawn]))
     features = embed(model.model, images, used)
-    labels = np.repeat(np.eye(spec.ways, dtype=np.float32), spec.shots, axis=0)
-    truth = np.repeat(np.arange(spec.ways), spec.queries)
+    labels = np.repeat(np.eye(episode.ways, dtype=np.float32), episode.shots, axis=0)
+    truth = np.repeat(np.arange(episode.ways), episode.queries)
     score = tf.function(
         lambda support, query: (model.scores(support, labels, query), model.scores_together(support, labels, query))
     )
     right = []
-    for index, episode in enumerate(drawn):
-        support, query = (
-            tf.gather(features, np.searchsorted(used, part.ravel())) for part in (episode.support, episode.query)
-        )
+    for index, one in enumerate(drawn):
+        support, query = (tf.gather(features, np.searchsorted(used, part.ravel())) for part in (one.support, one.query))
         right.append([np.mean(np.argmax(scores, -1) == truth) for scores in score(support, query)])
         if progress is not None:
             progress(index + 1, episodes)
     one_by_one, together = np.array(right).T
-    return Calibration(source, split, spec, Accuracy(one_by_one), Accuracy(together))
+    return Calibration(source, split, episode, Accuracy(one_by_one), Accuracy(together))

@@ -13,8 +13,10 @@ from egt_tf.errors import RunError
 from egt_tf.export.calibration import Calibration
 from egt_tf.export.saved_model import ServableModel
 from egt_tf.export.signatures import has_prototypes
+from egt_tf.run_table import read_evaluation
 from egt_tf.runs import RunFolder
 from egt_tf.serving.contract import FLOATS
+from egt_tf.wording import accuracy_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +59,6 @@ def model_card(ready: ServableModel, source: ModelSource) -> str:
     return f"# {source.name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items()
     )
-
-
-def evaluations(run: RunFolder) -> list[dict[str, Any]]:
-    """The evaluations that a run holds, by name.
-
-    Raises:
-        RunError: one of them is damaged.
-    """
-    records = []
-    for file in sorted((run.path / "evaluations").glob("*.json")):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            float(record["accuracy"]), float(record["interval"]), record["source"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{file} must be an evaluation as `egt-tf evaluate` writes it. Received: {error}") from error
-        records.append(record)
-    return records
 
 
 def _summary(config: RunConfig, source: ModelSource) -> list[str]:
@@ -134,9 +119,9 @@ def _named(part: Any) -> str:
 
 
 def _accuracy(source: ModelSource) -> list[str]:
-    records = evaluations(source.run)
+    rows = [read_evaluation(file) for file in source.run.evaluation_files()]
     lines = ["The run holds no evaluation: its accuracy was not measured."]
-    if records:
+    if rows:
         lines = [
             "With all queries of an episode scored together (mean and 95 % interval over the episodes):",
             "",
@@ -144,15 +129,11 @@ def _accuracy(source: ModelSource) -> list[str]:
             "|---|---|---|---|---|",
         ]
         lines += [
-            f"| `{r['source']}` | {r['split']} | {r['episodes']} of {r['ways']}-way {r['shots']}-shot | "
-            f"{r['inference']} | {_percent(r)} |"
-            for r in records
+            f"| `{row.source}` | {row.split} | {row.episodes} of {row.ways}-way {row.shots}-shot | "
+            f"{row.inference} | {accuracy_text(row.accuracy, row.interval)} |"
+            for row in rows
         ]
     return [*lines, "", *_one_by_one(source.calibration)]
-
-
-def _percent(record: Mapping[str, Any]) -> str:
-    return f"{100 * record['accuracy']:.2f} % +- {100 * record['interval']:.2f}"
 
 
 def _one_by_one(calibration: Calibration | None) -> list[str]:
@@ -163,8 +144,8 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
         ]
     return [
         f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
-        f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.spec.ways}-way "
-        f"{calibration.spec.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
+        f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.episode.ways}-way "
+        f"{calibration.episode.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
         f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
         f"{100 * calibration.difference_interval:.2f} percentage points."
     ]

@@ -37,7 +37,8 @@ class OneByOne:
 
     A head that normalises by the statistics of its episode gets the support images as filler queries
     (`Head.filler_queries`), as in `egt_tf.explain.query.query_inputs`; its statistics are then those of a fixed set
-    and the one query. Images are grey levels 0..255, uint8 or float32, as a person sees them. All methods work eagerly and inside graphs, for any number of queries, support images and ways.
+    and the one query. Images are grey levels 0..255, uint8 or float32, as a person sees them. All methods work eagerly
+    and inside graphs, for any number of queries, support images and ways.
 
     Args:
         model: the classifier.

@@ -7,10 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.figures.colormap import DIVERGING, LUMA
+from egt_tf.figures.colormap import COLOUR, CONTRAST, DIVERGING, EXPONENT, GREY, LUMA, OPACITY, PERCENTILE
 from egt_tf.figures.explanation import SMOOTHING
-
-PERCENTILE = 99.5
 
 
 def overlay_pictures(images: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
@@ -42,7 +40,7 @@ def overlay_picture(image: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
     """
     values = smoothed(tf.cast(relevance, tf.float64), SMOOTHING * relevance.shape[-1])
     values = tf.clip_by_value(values / _scale(values), -1.0, 1.0)
-    opacity = 0.9 * tf.abs(values)[..., None] ** 0.6
+    opacity = OPACITY * tf.abs(values)[..., None] ** EXPONENT
     blend = (1.0 - opacity) * _backdrop(tf.cast(image, tf.float64)) + opacity * _colours(values)
     return tf.cast(tf.clip_by_value(tf.round(blend), 0.0, 255.0), tf.uint8)
 
@@ -77,7 +75,7 @@ def _scale(values: tf.Tensor) -> tf.Tensor:
 
 def _backdrop(image: tf.Tensor) -> tf.Tensor:
     grey = tf.reduce_sum(image * tf.constant(LUMA, image.dtype), axis=-1, keepdims=True)
-    return 255.0 - 0.72 * (255.0 - (0.88 * grey + 0.12 * image))
+    return 255.0 - CONTRAST * (255.0 - (GREY * grey + COLOUR * image))
 
 
 def _colours(values: tf.Tensor) -> tf.Tensor:

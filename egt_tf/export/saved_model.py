@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,12 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
-from egt_tf.files import set_ordinary_permissions
+from egt_tf.files import partial_folder
 from egt_tf.heads.base import Head
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import CLASS_NAMES, versions
+from egt_tf.serving.safety import graph_nodes
 
 # What TensorFlow differentiates with and inference engines lack, as OpenVINO 2026.4 does.
 UNPORTABLE = frozenset(
@@ -99,13 +98,13 @@ def make_portable(
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
 ) -> ServableModel:
-    """As `make_servable`, for engines beside TensorFlow: a single signature, numbers only, no derivative of max-pooling.
+    """As `make_servable`, for other engines: a single signature, numbers only, no derivative of max-pooling.
 
     Raises:
         ConfigError: an unknown composite.
         ExplainError: the composite has no rule for a layer.
-        ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations that
-            other engines do not have.
+        ExportError: see `make_servable`; or no support set; or the head, as that of the graph network, needs operations
+            that other engines do not have.
 
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
@@ -119,7 +118,8 @@ def make_portable(
     stored = None if support is None else StoredSupport(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
-        found = sorted({node.op for signature in signatures.values() for node in graph_nodes(signature)} & UNPORTABLE)
+        graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
+    found = sorted({node.op for graph in graphs for node in graph_nodes(graph)} & UNPORTABLE)
     if found:
         raise ExportError(
             f"a portable model must do without operations that engines beside TensorFlow do not have. "
@@ -127,14 +127,6 @@ def make_portable(
             f"{rules.name!r}; export without --portable"
         )
     return ServableModel(answers, stored, signatures, limits)
-
-
-def graph_nodes(signature: Signature) -> Iterator[tf.compat.v1.NodeDef]:
-    """Every operation of a signature, those of the functions that it calls too."""
-    graph = signature.concrete.graph.as_graph_def()
-    yield from graph.node
-    for function in graph.library.function:
-        yield from function.node_def
 
 
 def _check_ways(head: Head, support: SupportSet | None) -> None:
@@ -174,7 +166,7 @@ def write_version(
         '1'
     """
     check_version(name_folder, version)
-    with _hidden_folder(name_folder) as folder:
+    with partial_folder(name_folder) as folder:
         _save(ready, folder)
         for name, content in (files or {}).items():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -216,26 +208,8 @@ def _save(ready: ServableModel, folder: Path) -> None:
         tf.saved_model.save(root, str(folder), signatures=functions)
 
 
-@contextlib.contextmanager
-def _hidden_folder(name_folder: Path) -> Iterator[Path]:
-    """A new folder in `name_folder` under a name that is no version; it vanishes when the block fails."""
-    made = [parent for parent in (name_folder, *name_folder.parents) if not parent.exists()]
-    name_folder.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=name_folder, prefix=".", suffix=".part"))
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise
-
-
 def _renamed(folder: Path, name_folder: Path, version: int | None) -> Path:
     """Gives a complete folder the name of its version; the next one if another export has taken it meanwhile."""
-    # mkdtemp makes private folders; a server may run as another user.
-    set_ordinary_permissions(folder)
     while True:
         target = check_version(name_folder, version)
         try:

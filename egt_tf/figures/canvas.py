@@ -25,6 +25,8 @@ INK, MUTED, BAR, PALE, TRACK, TINT, WHITE = (
     "#ffffff",
 )
 FOR, AGAINST = "#c62a32", "#2a5fbf"
+# What all figures have alike, in inches, measured from the top left corner.
+WIDTH, MARGIN, GAP, HEADER = 11.2, 0.4, 0.22, 0.98
 
 _DPI = 160
 # Agg refuses 2 ** 16 pixels; a figure of hundreds of classes becomes coarser instead.
@@ -169,6 +171,11 @@ class Canvas:
             usetex=False,
             zorder=4,
         )
+
+    def caption(self, box: Box, role: str, title: str) -> None:
+        """Writes two lines above the box of a picture: what part it has, and what it is called."""
+        self.text(box.x, box.y - 0.25, role, 8, color=MUTED)
+        self.text(box.x, box.y - 0.08, title, 9.5, bold=True)
 
     def width_of(self, words: str, size: float, bold: bool = False) -> float:
         """Width in inches; remembered, since fitting a name asks for the same words again and again."""

@@ -14,6 +14,12 @@ from egt_tf.explain.explanation import check_finite
 # be told apart with the common kinds of colour blindness.
 DIVERGING = np.array([(20, 64, 150), (62, 128, 216), (255, 255, 255), (240, 84, 56), (172, 10, 30)], float)
 LUMA = np.array([0.299, 0.587, 0.114])
+# Of the magnitudes, which is drawn in the strongest colour; see `shared_scale`.
+PERCENTILE = 99.5
+# Opacity of the strongest relevance, and the exponent of weaker one; see `overlay`.
+OPACITY, EXPONENT = 0.9, 0.6
+# Contrast of the photograph behind, and the shares of its grey and of its own colours; see `overlay`.
+CONTRAST, GREY, COLOUR = 0.72, 0.88, 0.12
 
 
 def over_maximum(values: np.ndarray) -> np.ndarray:
@@ -59,7 +65,7 @@ def smooth(relevance: np.ndarray, sigma: float) -> np.ndarray:
     return _convolve_axis(_convolve_axis(relevance, kernel, axis=-1), kernel, axis=-2)
 
 
-def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.5) -> float:
+def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = PERCENTILE) -> float:
     """One positive scale for several signed maps, to draw them with the same colours.
 
     Args:
@@ -86,14 +92,14 @@ def shared_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99
     return float(np.percentile(magnitudes, percentile)) or float(magnitudes.max()) or 1.0
 
 
-def normalize(relevance: np.ndarray, scale: float) -> np.ndarray:
+def scaled(relevance: np.ndarray, scale: float) -> np.ndarray:
     """`relevance / scale`, clipped to [-1, 1]; zero stays zero, so the scale is symmetric.
 
     Raises:
         ExplainError: `scale` <= 0.
 
     Example:
-        >>> normalize(np.array([-4.0, 0.0, 1.0]), scale=2.0).tolist()
+        >>> scaled(np.array([-4.0, 0.0, 1.0]), scale=2.0).tolist()
         [-1.0, 0.0, 0.5]
     """
     if not scale > 0:
@@ -109,7 +115,7 @@ def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
 
     Args:
         image: uint8 `(H, W, 3)`.
-        relevance: `(H, W)` in [-1, 1], from `normalize`.
+        relevance: `(H, W)` in [-1, 1], from `scaled`.
 
     Returns:
         uint8 `(H, W, 3)`.
@@ -130,8 +136,8 @@ def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
             f"`relevance` must have the shape of the image, {image.shape[:2]}. Received: shape={relevance.shape}"
         )
     if not np.all(np.abs(relevance) <= 1):
-        raise ExplainError("`relevance` must be in [-1, 1]; use `normalize` first. Received: values outside")
-    opacity = 0.9 * np.abs(relevance)[..., None] ** 0.6
+        raise ExplainError("`relevance` must be in [-1, 1]; use `scaled` first. Received: values outside")
+    opacity = OPACITY * np.abs(relevance)[..., None] ** EXPONENT
     blend = (1 - opacity) * _backdrop(image) + opacity * _interpolate(relevance, DIVERGING)
     return blend.round().clip(0, 255).astype(np.uint8)
 
@@ -140,7 +146,7 @@ def _backdrop(image: np.ndarray) -> np.ndarray:
     """Grey with a trace of colour, lifted towards white: dark photographs would swallow the blue."""
     image = image.astype(np.float64)
     grey = (image @ LUMA)[..., None]
-    return 255 - 0.72 * (255 - (0.88 * grey + 0.12 * image))
+    return 255 - CONTRAST * (255 - (GREY * grey + COLOUR * image))
 
 
 def _interpolate(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:

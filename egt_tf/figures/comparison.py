@@ -10,14 +10,12 @@ import numpy as np
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.figures import colormap
-from egt_tf.figures.canvas import MUTED, Box, Canvas
+from egt_tf.figures.canvas import GAP, HEADER, MARGIN, MUTED, WIDTH, Box, Canvas
 from egt_tf.figures.explanation import checked_png_path, display_maps, percent
 
-# All lengths are inches, measured from the top left corner of the canvas.
-_WIDTH, _MARGIN, _GAP = 11.2, 0.4, 0.22
-_HEADER, _CAPTION = 0.98, 0.5
+_CAPTION = 0.5
 _COLUMNS = 5
-_TILE = (_WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) / _COLUMNS
+_TILE = (WIDTH - 2 * MARGIN - (_COLUMNS - 1) * GAP) / _COLUMNS
 
 
 def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.PathLike[str]) -> None:
@@ -52,7 +50,7 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
             f"{len(explanations)} of the classes {sorted({e.explained[0] for e in explanations})}"
         )
     rows = -(-(len(explanations) + 1) // _COLUMNS)
-    canvas = Canvas(_WIDTH, _HEADER + rows * (_TILE + _CAPTION) + 0.15)
+    canvas = Canvas(WIDTH, HEADER + rows * (_TILE + _CAPTION) + 0.15)
     first = explanations[0]
     _draw_header(canvas, first)
     _draw_tile(canvas, 0, "query", first.image_name or "image", first.query_image)
@@ -65,21 +63,20 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
 def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     target = explanation.explained[0]
     name = canvas.fit_names(explanation.class_names, 7.0, 20, bold=True)[target][0]
-    canvas.text(_MARGIN, 0.56, name, 20, bold=True)
+    canvas.text(MARGIN, 0.56, name, 20, bold=True)
     probability = percent(explanation.probabilities[target])
-    canvas.text(_MARGIN + canvas.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
+    canvas.text(MARGIN + canvas.width_of(name + "  ", 20, bold=True), 0.56, probability, 20, color=MUTED)
     legend = (
         "red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
         "own scale"
     )
-    canvas.text(_MARGIN, 0.82, legend, 10, color=MUTED)
+    canvas.text(MARGIN, 0.82, legend, 10, color=MUTED)
     model = canvas.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
-    canvas.text(_WIDTH - _MARGIN, 0.56, model, 8, color=MUTED, align="right")
+    canvas.text(WIDTH - MARGIN, 0.56, model, 8, color=MUTED, align="right")
 
 
 def _draw_tile(canvas: Canvas, place: int, role: str, title: str, picture: np.ndarray) -> None:
     row, column = divmod(place, _COLUMNS)
-    box = Box(_MARGIN + column * (_TILE + _GAP), _HEADER + row * (_TILE + _CAPTION) + _CAPTION - 0.08, _TILE, _TILE)
-    canvas.text(box.x, box.y - 0.25, role, 8, color=MUTED)
-    canvas.text(box.x, box.y - 0.08, canvas.fit(title, _TILE, 9.5, bold=True), 9.5, bold=True)
+    box = Box(MARGIN + column * (_TILE + GAP), HEADER + row * (_TILE + _CAPTION) + _CAPTION - 0.08, _TILE, _TILE)
+    canvas.caption(box, role, canvas.fit(title, _TILE, 9.5, bold=True))
     canvas.image(picture, box)

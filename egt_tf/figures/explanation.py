@@ -12,7 +12,22 @@ import numpy as np
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation, to_json
 from egt_tf.figures import colormap
-from egt_tf.figures.canvas import AGAINST, BAR, FOR, INK, MUTED, PALE, TINT, TRACK, Box, Canvas
+from egt_tf.figures.canvas import (
+    AGAINST,
+    BAR,
+    FOR,
+    GAP,
+    HEADER,
+    INK,
+    MARGIN,
+    MUTED,
+    PALE,
+    TINT,
+    TRACK,
+    WIDTH,
+    Box,
+    Canvas,
+)
 from egt_tf.files import write_array, write_json
 
 # Gaussian sigma over the shorter side of the image: one pixel at 84 px, about 2.7 at 224 px.
@@ -20,10 +35,8 @@ SMOOTHING = 1.0 / 84
 
 _MOST_BARS = 20
 
-# All lengths are inches, measured from the top left corner of the canvas.
-_WIDTH, _MARGIN, _GAP = 11.2, 0.4, 0.22
-_CONTENT = _WIDTH - 2 * _MARGIN
-_HEADER = 0.98
+# Lengths as in `egt_tf.figures.canvas`.
+_CONTENT = WIDTH - 2 * MARGIN
 _CAPTION = 0.42
 _TILE = 2.3
 _EXTRA_COLUMNS, _LARGEST_EXTRA = 7, 1.6
@@ -87,7 +100,7 @@ def draw_explanation(explanation: EpisodeExplanation) -> Canvas:
         (1792, 3)
     """
     layout = _Layout.of(explanation)
-    canvas = Canvas(_WIDTH, layout.height)
+    canvas = Canvas(WIDTH, layout.height)
     _draw_header(canvas, explanation)
     _draw_query_row(canvas, explanation, display_maps(explanation.query_relevance))
     _draw_support(canvas, explanation, layout)
@@ -116,7 +129,7 @@ def checked_png_path(path: str | os.PathLike) -> Path:
 def display_maps(maps: np.ndarray) -> np.ndarray:
     """Smoothed maps on one signed symmetric scale, in [-1, 1]."""
     smoothed = colormap.smooth(maps, SMOOTHING * min(maps.shape[-2:]))
-    return colormap.normalize(smoothed, colormap.shared_scale([smoothed]))
+    return colormap.scaled(smoothed, colormap.shared_scale([smoothed]))
 
 
 # === Layout ===
@@ -155,13 +168,13 @@ def _overlay_side(unit: float) -> float:
 def _extra_tile(count: int) -> float:
     """Side of the small overlays of `count` further classes: as large as one row allows, within limits."""
     columns = max(1, min(count, _EXTRA_COLUMNS))
-    return min(_LARGEST_EXTRA, (_CONTENT + _GAP) / columns - _GAP)
+    return min(_LARGEST_EXTRA, (_CONTENT + GAP) / columns - GAP)
 
 
 def _extra_top(count: int) -> float:
     """Where the figure goes on after the rows of `count` small overlays."""
     rows = -(-max(0, count) // _EXTRA_COLUMNS)
-    return _HEADER + _CAPTION + _TILE + _LEGEND + rows * (_extra_tile(count) + _CAPTION + 0.08)
+    return HEADER + _CAPTION + _TILE + _LEGEND + rows * (_extra_tile(count) + _CAPTION + 0.08)
 
 
 def _role(explanation: EpisodeExplanation, index: int) -> str:
@@ -180,14 +193,14 @@ def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     sure = percent(probabilities[first])
     room = 7.0 - canvas.width_of("  " + sure, 20)
     winner = canvas.fit_names(names, room, 20, bold=True)[first][0]
-    canvas.text(_MARGIN, 0.56, winner, 20, bold=True)
-    canvas.text(_MARGIN + canvas.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
+    canvas.text(MARGIN, 0.56, winner, 20, bold=True)
+    canvas.text(MARGIN + canvas.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
     other = canvas.fit_names(names, 4.5, 10)[second][0]
-    canvas.text(_MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
+    canvas.text(MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
     sources = (("model", explanation.run_name), ("method", explanation.method_name))
     for row, (label, value) in enumerate((label, value) for label, value in sources if value):
         line = canvas.fit(f"{label}: {value}", 3.2, 8)
-        canvas.text(_WIDTH - _MARGIN, 0.56 + 0.19 * row, line, 8, color=MUTED, align="right")
+        canvas.text(WIDTH - MARGIN, 0.56 + 0.19 * row, line, 8, color=MUTED, align="right")
 
 
 # === Query ===
@@ -196,38 +209,32 @@ def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
 def _draw_query_row(canvas: Canvas, explanation: EpisodeExplanation, maps: np.ndarray) -> None:
     """The photograph, its overlays, the colour bar and the probabilities."""
     boxes = _overlay_boxes(len(explanation.explained))
-    query = Box(_MARGIN, boxes[0].y, _TILE, _TILE)
-    _caption(canvas, query, "query", canvas.fit(explanation.image_name or "image", _TILE, 9.5, bold=True))
+    query = Box(MARGIN, boxes[0].y, _TILE, _TILE)
+    canvas.caption(query, "query", canvas.fit(explanation.image_name or "image", _TILE, 9.5, bold=True))
     canvas.image(explanation.query_image, query)
     widths = {box.width for box in boxes}
     names = {width: canvas.fit_names(explanation.class_names, width, 9.5, bold=True) for width in widths}
     for box, index, relevance in zip(boxes, explanation.explained, maps, strict=True):
-        _caption(canvas, box, _role(explanation, index), names[box.width][index][0])
+        canvas.caption(box, _role(explanation, index), names[box.width][index][0])
         canvas.image(colormap.overlay(explanation.query_image, relevance), box)
     last = boxes[:2][-1]
     right = last.x + last.width
     _draw_colour_bar(canvas, Box(boxes[0].x, last.y + _TILE + 0.1, right - boxes[0].x, 0.1))
-    left = right + 1.6 * _GAP
-    _draw_probabilities(canvas, explanation, Box(left, last.y, _WIDTH - _MARGIN - left, _TILE))
+    left = right + 1.6 * GAP
+    _draw_probabilities(canvas, explanation, Box(left, last.y, WIDTH - MARGIN - left, _TILE))
 
 
 def _overlay_boxes(count: int) -> list[Box]:
     """Two large boxes beside the query, then rows of small ones."""
-    top = _HEADER + _CAPTION
-    large = [Box(_MARGIN + i * (_TILE + _GAP), top, _TILE, _TILE) for i in (1, 2)]
+    top = HEADER + _CAPTION
+    large = [Box(MARGIN + i * (_TILE + GAP), top, _TILE, _TILE) for i in (1, 2)]
     tile, below = _extra_tile(count - 2), top + _TILE + _LEGEND + _CAPTION
     small = []
     for i in range(count - 2):
         row, column = divmod(i, _EXTRA_COLUMNS)
-        x, y = _MARGIN + column * (tile + _GAP), below + row * (tile + _CAPTION + 0.08)
+        x, y = MARGIN + column * (tile + GAP), below + row * (tile + _CAPTION + 0.08)
         small.append(Box(x, y, tile, tile))
     return (large + small)[:count]
-
-
-def _caption(canvas: Canvas, box: Box, role: str, title: str) -> None:
-    """Two lines above a picture."""
-    canvas.text(box.x, box.y - 0.25, role, 8, color=MUTED)
-    canvas.text(box.x, box.y - 0.08, title, 9.5, bold=True)
 
 
 def _draw_colour_bar(canvas: Canvas, box: Box) -> None:
@@ -281,14 +288,14 @@ def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layo
     A class that was not explained shows its relevance for the first class explained.
     """
     top = layout.support_top + 0.1
-    canvas.rectangle(Box(_MARGIN, top, _CONTENT, 0.006), fill=PALE)
+    canvas.rectangle(Box(MARGIN, top, _CONTENT, 0.006), fill=PALE)
     names = canvas.fit_names(explanation.class_names, 2.2, 9.5, bold=True)
     heading = "Support images: relevance of each class explained for itself, of the others for "
-    canvas.text(_MARGIN, top + 0.26, heading, 9.5)
+    canvas.text(MARGIN, top + 0.26, heading, 9.5)
     name = names[explanation.explained[0]][0]
-    canvas.text(_MARGIN + canvas.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
+    canvas.text(MARGIN + canvas.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
     note = "bar: summed relevance; own colour scale"
-    canvas.text(_WIDTH - _MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
+    canvas.text(WIDTH - MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
     labels = canvas.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
     rows = [
         explanation.explained.index(index) if index in explanation.explained else 0
@@ -300,7 +307,7 @@ def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layo
     for place, index in enumerate(explanation.ranking):
         row, column = divmod(place, layout.columns)
         box = Box(
-            _MARGIN + column * (layout.column_width + _BLOCK_GAP),
+            MARGIN + column * (layout.column_width + _BLOCK_GAP),
             layout.support_top + _SUPPORT_HEADING + row * layout.row_height,
             layout.column_width,
             layout.row_height,

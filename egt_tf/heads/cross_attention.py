@@ -128,12 +128,7 @@ class CrossAttentionHead(Head):
     def _auxiliary_model(self, weights: InitialWeights) -> keras.Model:
         channels = self.feature_shape[-1]
         maps = keras.Input((None, *self.feature_shape), name="attended_maps")
-        scores = keras.layers.Dense(
-            self.base_classes,
-            name="base_scores",
-            kernel_initializer=weights.uniform(channels),
-            bias_initializer=weights.uniform(channels),
-        )(maps)
+        scores = weights.dense(channels, self.base_classes, "base_scores")(maps)
         return keras.Model(maps, scores, name="auxiliary")
 
     def training_scores(

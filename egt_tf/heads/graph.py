@@ -22,6 +22,7 @@ from egt_tf.heads.graph_layers import (
     SkipConcatenate,
 )
 from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
+from egt_tf.heads.similarity import cross_entropy
 
 QUERIES_PER_GRAPH = ("ways", "one")
 LEAKY_SLOPE = 0.01
@@ -146,7 +147,7 @@ class GraphHead(Head):
         support, labels, query = inputs = relate_inputs(self.feature_shape)
         vectors = [MapMean(name=f"{part}_mean")(maps) for part, maps in (("support", support), ("query", query))]
         x = keras.layers.Concatenate(axis=1, name="images")(vectors)
-        x = self._normalised(self._dense(x, self.embedding, "embedding", weights), "embedding")
+        x = self._normalised(weights.dense(x.shape[-1], self.embedding, "embedding")(x), "embedding")
         nodes = GraphNodes(self.ways, self._per_graph, name="graphs")([x, labels])
         return keras.Model(inputs, nodes, name="relate")
 
@@ -158,31 +159,25 @@ class GraphHead(Head):
         new1 = self._new_features(x0, "graph1", weights)
         new2 = self._new_features(join(name="level1")([x0, new1]), "graph2", weights)
         x2 = SkipConcatenate(name="level2")([x0, new1, new2])
-        node_scores = self._dense(self._neighbourhood(x2, "graph3", weights), self.ways, "node_scores", weights)
+        x3 = self._neighbourhood(x2, "graph3", weights)
+        node_scores = weights.dense(x3.shape[-1], self.ways, "node_scores")(x3)
         scores = QueryScores(self._per_graph, name="scores")(node_scores)
         return keras.Model([nodes, labels], scores, name="score")
 
     def _new_features(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         x = self._neighbourhood(x, name, weights)
-        return self._leaky(self._normalised(self._dense(x, self.growth, name, weights), name), name)
+        return self._leaky(self._normalised(weights.dense(x.shape[-1], self.growth, name)(x), name), name)
 
     def _neighbourhood(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
         e = PairDifferences(name=f"{name}_differences")(x)
         for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
             step = f"{name}_adjacency{number}"
-            e = self._dense(e, ratio * self.adjacency_width, step, weights)
+            e = weights.dense(e.shape[-1], ratio * self.adjacency_width, step)(e)
             e = self._leaky(self._normalised(e, step, PairBatchNormalization), step)
-        e = self._dense(e, 1, f"{name}_adjacency_last", weights)
+        e = weights.dense(e.shape[-1], 1, f"{name}_adjacency_last")(e)
         e = DropLastAxis(name=f"{name}_adjacency_drop")(e)
         adjacency = NeighbourSoftmax(name=f"{name}_adjacency")(PairMatrix(name=f"{name}_adjacency_matrix")(e))
         return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
-
-    @staticmethod
-    def _dense(x: tf.Tensor, units: int, name: str, weights: InitialWeights) -> tf.Tensor:
-        fan_in = x.shape[-1]
-        return keras.layers.Dense(
-            units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
-        )(x)
 
     def _normalised(
         self, x: tf.Tensor, name: str, normalization: type[EpisodeBatchNormalization] = EpisodeBatchNormalization
@@ -195,8 +190,7 @@ class GraphHead(Head):
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy over the ways, mean over the queries of each episode. See `Head.loss` for the shapes."""
-        scores = tf.cast(scores, keras.backend.floatx())
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores), axis=1)
+        return cross_entropy(labels, scores)
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""

@@ -21,6 +21,7 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
+from egt_tf.heads.similarity import cross_entropy
 
 LOSSES = ("mse", "cross_entropy")
 # The published relation module pads its convolutions for maps below this side.
@@ -116,8 +117,8 @@ class RelationHead(Head):
         padding = "same" if max(height, width) < UNPADDED_FROM else "valid"
         layers, shape = self._block(PairConvolution2D, (height, width, 2 * channels), padding, "block1", weights)
         more, shape = self._block(keras.layers.Conv2D, shape, padding, "block2", weights)
-        fc1 = self._dense(math.prod(shape), self.hidden, "fc1", weights)
-        fc2 = self._dense(self.hidden, 1, "fc2", weights)
+        fc1 = weights.dense(math.prod(shape), self.hidden, "fc1")
+        fc2 = weights.dense(self.hidden, 1, "fc2")
         return [
             *layers,
             *more,
@@ -160,12 +161,6 @@ class RelationHead(Head):
             height, width = height // 2, width // 2
         return layers, (height, width, self.feature_shape[-1])
 
-    @staticmethod
-    def _dense(fan_in: int, units: int, name: str, weights: InitialWeights) -> keras.layers.Dense:
-        return keras.layers.Dense(
-            units, name=name, kernel_initializer=weights.uniform(fan_in), bias_initializer=weights.uniform(fan_in)
-        )
-
     def training_scores(
         self,
         features: Sequence[tf.Tensor],
@@ -184,11 +179,11 @@ class RelationHead(Head):
 
         See `Head.loss` for the shapes.
         """
-        scores = tf.cast(scores, tf.keras.backend.floatx())
-        if self.loss_name == "mse":
-            target = tf.one_hot(labels, tf.shape(scores)[-1], dtype=scores.dtype)
-            return tf.reduce_mean(tf.square(tf.sigmoid(scores) - target), axis=[1, 2])
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores), axis=1)
+        if self.loss_name == "cross_entropy":
+            return cross_entropy(labels, scores)
+        scores = tf.cast(scores, keras.backend.floatx())
+        target = tf.one_hot(labels, tf.shape(scores)[-1], dtype=scores.dtype)
+        return tf.reduce_mean(tf.square(tf.sigmoid(scores) - target), axis=[1, 2])
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""

@@ -147,9 +147,9 @@ def registered_rule(layer: keras.layers.Layer, convention: str) -> Rule | None:
     Of two rules for the same class, the one for the convention comes before the one for all.
     """
     for base in type(layer).__mro__:
-        for of in (convention, None):
-            if (base, of) in _REGISTERED:
-                return _REGISTERED[base, of]
+        for each in (convention, None):
+            if (base, each) in _REGISTERED:
+                return _REGISTERED[base, each]
     return None
 
 

@@ -24,14 +24,14 @@ Transposed = Callable[[Tensors, tf.Tensor, tf.Tensor], list[tf.Tensor | None]]
 
 def with_plain_operations(composite: Composite) -> Composite:
     """A composite that gives the same relevance by plain operations, for the layers of this package's models."""
-    entries = [dataclasses.replace(entry, rule=_plain(entry.rule)) for entry in composite.entries]
+    entries = [dataclasses.replace(entry, rule=plain_rule(entry.rule)) for entry in composite.entries]
     return Composite(entries, composite.name, composite.convention)
 
 
-def _plain(rule: Rule) -> Rule:
-    if isinstance(rule, Mask):
-        return PlainMask()
-    return PlainDerivative(rule) if isinstance(rule, (Derivative, Share)) else rule
+@functools.singledispatch
+def plain_rule(rule: Rule) -> Rule:
+    """A rule that gives the same relevance by plain operations; the rule itself where it has no others."""
+    return rule
 
 
 @RULES.register("plain_mask")
@@ -72,6 +72,17 @@ def _differentiable(call: Callable[[Tensors], Tensors], derivative: Transposed) 
         return y, lambda upstream: derivative(xs, y, upstream)
 
     return lambda xs: [with_derivative(*xs)]
+
+
+@plain_rule.register
+def _(rule: Mask) -> Rule:
+    return PlainMask()
+
+
+@plain_rule.register(Derivative)
+@plain_rule.register(Share)
+def _(rule: Rule) -> Rule:
+    return PlainDerivative(rule)
 
 
 @functools.singledispatch

@@ -165,20 +165,20 @@ def _configurations(arrays: Mapping[str, np.ndarray], choices: Choices) -> list[
     """The configurations that the arrays may belong to, the likeliest first."""
     prefix = detect.backbone_prefix(arrays)
     head_name = choices.head or detect.detect_head(arrays) or DEFAULT_HEAD
-    head_kind = detect.lookup(detect.HEADS, "head", head_name)
-    head = {"name": head_name, **head_kind.arguments(arrays)}
+    published_head = detect.lookup(detect.HEADS, "head", head_name)
+    head = {"name": head_name, **published_head.arguments(arrays)}
     ways = choices.ways or head.get("ways") or EpisodeConfig.ways
-    if head_kind.needs_ways:
+    if published_head.needs_ways:
         head["ways"] = ways
     configs = []
     for name in [choices.backbone] if choices.backbone else detect.candidate_backbones(arrays):
-        kind = detect.lookup(detect.BACKBONES, "backbone", name)
+        published_backbone = detect.lookup(detect.BACKBONES, "backbone", name)
         configs.append(
             config_from_dict(
                 {
-                    "data": {"image_size": choices.image_size or kind.image_size},
+                    "data": {"image_size": choices.image_size or published_backbone.image_size},
                     "episode": {"ways": ways, "shots": choices.shots or EpisodeConfig.shots},
-                    "model": {"backbone": {"name": name, **kind.arguments(arrays, prefix)}, "head": head},
+                    "model": {"backbone": {"name": name, **published_backbone.arguments(arrays, prefix)}, "head": head},
                 },
                 origin="the configuration of the checkpoint",
             )

@@ -23,7 +23,7 @@ _TRANSFORMATION = re.compile(r"\.(gamma|beta)$")
 
 
 @dataclasses.dataclass(frozen=True)
-class BackboneKind:
+class PublishedBackbone:
     """How a published backbone is recognised.
 
     Attributes:
@@ -42,7 +42,7 @@ class BackboneKind:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadKind:
+class PublishedHead:
     """How a published head is recognised.
 
     Attributes:
@@ -71,7 +71,7 @@ def candidate_backbones(arrays: Arrays) -> list[str]:
     """
     prefix = backbone_prefix(arrays)
     inner = [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
-    found = [kind for kind, backbone in BACKBONES.items() if any(map(backbone.member.match, inner))]
+    found = [name for name, backbone in BACKBONES.items() if any(map(backbone.member.match, inner))]
     if not found:
         raise RunError(
             "the arrays of a checkpoint must be named as those of a published backbone (trunk.0.C.weight, "
@@ -79,13 +79,13 @@ def candidate_backbones(arrays: Arrays) -> list[str]:
         )
     # ResNets of simple blocks are told apart by their number.
     numbers = [int(match[1]) for match in map(_SIMPLE_BLOCK.match, inner) if match]
-    exact = [kind for kind in found if numbers and sum(BACKBONES[kind].blocks) == max(numbers) - 3]
+    exact = [name for name in found if numbers and sum(BACKBONES[name].blocks) == max(numbers) - 3]
     return exact or found
 
 
 def detect_head(arrays: Arrays) -> str | None:
     """Name of our head that the arrays hold; None if they hold a backbone only."""
-    return next((kind for kind, head in HEADS.items() if any(map(head.member.match, arrays))), None)
+    return next((name for name, head in HEADS.items() if any(map(head.member.match, arrays))), None)
 
 
 def unused(arrays: Arrays, has_head: bool) -> list[str]:
@@ -93,14 +93,14 @@ def unused(arrays: Arrays, has_head: bool) -> list[str]:
     return [name for name in arrays if _TRANSFORMATION.search(name) or (not has_head and _CLASSIFIER.match(name))]
 
 
-def lookup(table: Mapping[str, Any], kind: str, name: str) -> Any:
+def lookup(table: Mapping[str, Any], part: str, name: str) -> Any:
     """The entry called `name`.
 
     Raises:
         RunError: no published part has that name.
     """
     if name not in table:
-        raise RunError(f"a published {kind} must be one of {', '.join(table)}. Received: {name!r}")
+        raise RunError(f"a published {part} must be one of {', '.join(table)}. Received: {name!r}")
     return table[name]
 
 
@@ -112,10 +112,6 @@ def _shape(arrays: Arrays, name: str, axis: int = 0) -> int | None:
 
 def _given(**arguments: int | None) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if value is not None}
-
-
-def _conv_arguments(arrays: Arrays, prefix: str) -> dict[str, Any]:
-    return _given(width=_shape(arrays, f"{prefix}trunk.0.C.weight"))
 
 
 def _resnet_arguments(blocks: Sequence[int]) -> Callable[[Arrays, str], dict[str, Any]]:
@@ -147,13 +143,19 @@ _SIMPLE_BLOCK = re.compile(r"trunk\.(\d+)\.(C1|C2|BN1|BN2|shortcut|BNshortcut)\.
 _BASIC_BLOCK = re.compile(r"layer\d\.0\.(conv|bn)\d\.")
 _SIMPLE_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2)}
 
-BACKBONES: Mapping[str, BackboneKind] = {
+BACKBONES: Mapping[str, PublishedBackbone] = {
     **{
-        name: BackboneKind(_CONV_BLOCK, (1, 1, 1, 1), 84, _conv_arguments, names.conv_layers)
+        name: PublishedBackbone(
+            _CONV_BLOCK,
+            (1, 1, 1, 1),
+            84,
+            lambda arrays, prefix: _given(width=_shape(arrays, f"{prefix}trunk.0.C.weight")),
+            names.conv_layers,
+        )
         for name in ("conv4", "conv4np")
     },
     **{
-        name: BackboneKind(
+        name: PublishedBackbone(
             _SIMPLE_BLOCK,
             blocks,
             224,
@@ -162,16 +164,16 @@ BACKBONES: Mapping[str, BackboneKind] = {
         )
         for name, blocks in _SIMPLE_BLOCKS.items()
     },
-    "resnet12": BackboneKind(_BASIC_BLOCK, (1, 1, 1, 1), 84, _resnet12_arguments, names.resnet12_layers),
+    "resnet12": PublishedBackbone(_BASIC_BLOCK, (1, 1, 1, 1), 84, _resnet12_arguments, names.resnet12_layers),
 }
-HEADS: Mapping[str, HeadKind] = {
-    "relation": HeadKind(
+HEADS: Mapping[str, PublishedHead] = {
+    "relation": PublishedHead(
         re.compile(r"relation_module\."),
         lambda arrays: _given(hidden=_shape(arrays, "relation_module.fc1.weight")),
         names.relation_layers(),
     ),
-    "graph": HeadKind(re.compile(r"gnn\.|fc\.[01]\."), _graph_arguments, names.graph_layers(), needs_ways=True),
-    "cross_attention": HeadKind(
+    "graph": PublishedHead(re.compile(r"gnn\.|fc\.[01]\."), _graph_arguments, names.graph_layers(), needs_ways=True),
+    "cross_attention": PublishedHead(
         re.compile(r"cam\."),
         lambda arrays: _given(base_classes=_shape(arrays, "clasifier.weight")),
         names.cross_attention_layers(),

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from egt_tf.data.image_set import first_images
 from egt_tf.data.sources import open_source
 from egt_tf.errors import RequestRefusedError, ServerError
 from egt_tf.serving.contract import refusal
@@ -102,11 +103,10 @@ def read_support_files(folder: str | os.PathLike[str]) -> SupportFiles:
         ('ant', 'bee')
     """
     source = open_source(f"folder:{os.fspath(folder)}")
-    members = source.split("all").members
-    shots = min(len(images) for images in members)
+    chosen, left_out = first_images(source.split("all").members)
     # The images of a folder have files; only those that are drawn have none.
-    files = tuple(source.encoded(int(index)) for images in members for index in images[:shots])  # type: ignore[misc]
-    return SupportFiles(source.class_names, files, shots, sum(len(images) - shots for images in members))
+    files = tuple(source.encoded(int(index)) for index in chosen.flat)  # type: ignore[misc]
+    return SupportFiles(source.class_names, files, chosen.shape[1], left_out)
 
 
 class ModelServer:

@@ -65,7 +65,7 @@ class ExportedExplainer:
     Example:
         >>> ExportedExplainer(ExportedModel("no/such/model"))
         Traceback (most recent call last):
-        egt_tf.errors.ExportError: no/such/model must be an exported model, NAME or NAME/VERSION. Received: no such folder
+        egt_tf.errors.ExportError: no/such/model must be an exported model, ... Received: no such folder
     """
 
     support: SupportSet | None

@@ -27,7 +27,7 @@ class ExportedModel:
     Example:
         >>> ExportedModel("no/such/model")
         Traceback (most recent call last):
-        egt_tf.errors.ExportError: no/such/model must be an exported model, NAME or NAME/VERSION. Received: no such folder
+        egt_tf.errors.ExportError: no/such/model must be an exported model, ... Received: no such folder
     """
 
     def __init__(self, path: str | os.PathLike[str]):

@@ -129,10 +129,11 @@ def check_graph(folder: Path) -> None:
 
 def operations(message: saved_model_pb2.SavedModel) -> set[str]:
     """The kinds of operations in all graphs and functions of a SavedModel."""
-    return {node.op for graph in message.meta_graphs for node in _all_nodes(graph.graph_def)}
+    return {node.op for graph in message.meta_graphs for node in graph_nodes(graph.graph_def)}
 
 
-def _all_nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
+def graph_nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    """Every operation of a graph, those of its functions too."""
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def

@@ -1,41 +1,32 @@
 """Training with explanation guidance, and the pre-training of backbones.
 
-The names below are loaded on first use: what reads the cluster, or nothing but this list, does without TensorFlow.
+The names below are imported when they are first used: what reads the cluster does without TensorFlow.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from egt_tf.lazy import lazy_names
 
-_HOMES = {
-    "BackboneClassifier": "backbone_classifier",
-    "Checkpoints": "checkpoints",
-    "GuidedModel": "guided_model",
-    "GuidedScores": "guidance",
-    "LossWeights": "guidance",
-    "OPTIMIZERS": "optimizers",
-    "PretrainingModel": "backbone_classifier",
-    "SCHEDULES": "schedules",
-    "TrainingState": "state",
-    "TransformationLearner": "learned_transformation",
-    "guided_scores": "guidance",
-    "loss_weights": "guidance",
-    "open_strategy": "strategy",
-    "pretrain": "pretraining",
-    "read_cluster": "cluster",
-    "relevance_weights": "guidance",
-    "train": "loop",
-}
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "egt_tf.training.backbone_classifier": ["BackboneClassifier", "PretrainingModel"],
+        "egt_tf.training.checkpoints": ["Checkpoints"],
+        "egt_tf.training.cluster": ["read_cluster"],
+        "egt_tf.training.guidance": [
+            "GuidedScores",
+            "LossWeights",
+            "guided_scores",
+            "loss_weights",
+            "relevance_weights",
+        ],
+        "egt_tf.training.guided_model": ["GuidedModel"],
+        "egt_tf.training.learned_transformation": ["TransformationLearner"],
+        "egt_tf.training.loop": ["train"],
+        "egt_tf.training.optimizers": ["OPTIMIZERS"],
+        "egt_tf.training.pretraining": ["pretrain"],
+        "egt_tf.training.schedules": ["SCHEDULES"],
+        "egt_tf.training.state": ["TrainingState"],
+        "egt_tf.training.strategy": ["open_strategy"],
+    },
+)

@@ -44,9 +44,7 @@ class BackboneClassifier(keras.Model):
         # === Functional Model ===
         width, weights = backbone.output_shape[-1], InitialWeights(seed)
         pooled = keras.Input((width,), name="pooled")
-        scores = keras.layers.Dense(
-            classes, kernel_initializer=weights.uniform(width), bias_initializer=weights.uniform(width), name="scores"
-        )
+        scores = weights.dense(width, classes, "scores")
         classifier = keras.Model(pooled, scores(pooled), name="classifier")
         images = keras.Input(backbone.input_shape[1:], name="images")
         means = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(images))

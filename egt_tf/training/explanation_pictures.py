@@ -36,7 +36,7 @@ class ExplanationPictures(keras.callbacks.Callback):
     Args:
         run: gets the pictures.
         images: to validate on.
-        spec: of the validation episodes.
+        episode: of the validation episodes.
         seed: of the validation episodes; the first of them are shown.
         every: epochs from one picture to the next, >= 1.
         method: a composite as the configuration names it.
@@ -49,7 +49,7 @@ class ExplanationPictures(keras.callbacks.Callback):
         self,
         run: RunFolder,
         images: ImageSet,
-        spec: EpisodeConfig,
+        episode: EpisodeConfig,
         seed: int,
         every: int,
         method: str | Mapping[str, Any],
@@ -58,7 +58,7 @@ class ExplanationPictures(keras.callbacks.Callback):
         validation_model: EpisodicModel | None = None,
     ):
         super().__init__()
-        self.run, self.images, self.spec, self.seed, self.every = run, images, spec, seed, every
+        self.run, self.images, self.episode, self.seed, self.every = run, images, episode, seed, every
         self.method, self.show, self.report = get_method(method), show, report
         self.validation_model = validation_model
         self._failed = False
@@ -86,10 +86,10 @@ class ExplanationPictures(keras.callbacks.Callback):
         Raises:
             ExplainError: a layer that the method cannot explain.
         """
-        pages = []
+        pictures = []
         for number in range(QUERIES):
             support, query, truth = self._query(number, model.image_size)
-            pages.append(
+            pictures.append(
                 draw_explanation(
                     explain_image(
                         model,
@@ -102,14 +102,14 @@ class ExplanationPictures(keras.callbacks.Callback):
                 ).pixels()
             )
         # Names of different lengths never change the width of a figure.
-        return np.concatenate(pages)
+        return np.concatenate(pictures)
 
     def _query(self, number: int, size: int) -> tuple[SupportSet, np.ndarray, str]:
-        episode, _ = draw_episode(self.images, self.spec, self.seed, number)
-        names = tuple(self.images.class_names[position] for position in episode.classes)
-        support = np.stack([np.stack([self._image(index, size) for index in shots]) for shots in episode.support])
-        position = number % self.spec.ways
-        return SupportSet(names, support), self._image(episode.query[position, 0], size), names[position]
+        drawn, _ = draw_episode(self.images, self.episode, self.seed, number)
+        names = tuple(self.images.class_names[position] for position in drawn.classes)
+        support = np.stack([np.stack([self._image(index, size) for index in shots]) for shots in drawn.support])
+        position = number % self.episode.ways
+        return SupportSet(names, support), self._image(drawn.query[position, 0], size), names[position]
 
     def _image(self, index: int, size: int) -> np.ndarray:
         return resized_centre(self.images.read(int(index)), size).numpy()

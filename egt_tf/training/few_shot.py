@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 from tensorflow import keras
@@ -14,15 +14,15 @@ from egt_tf.data.pipeline import StepPart
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
-from egt_tf.heads import HEADS
+from egt_tf.heads import HEADS, Head
 from egt_tf.runs import RunFolder
 from egt_tf.training.explanation_pictures import ExplanationPictures
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import configured_optimizer
-from egt_tf.training.precision import layers_in, scaled
-from egt_tf.training.run_data import VALIDATION_STREAM, open_data, steps_per_epoch, store_examples, training_steps
+from egt_tf.training.precision import layers_in, with_loss_scale
+from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_examples, training_steps
 from egt_tf.training.strategy import set_statistics
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
@@ -53,7 +53,7 @@ class FewShotTask(TrainingTask):
             run,
             model,
             config.training.epochs,
-            steps_per_epoch(config),
+            config.training.steps_per_epoch,
             run.best_file,
             (self.data.training, self.data.validation),
         )
@@ -123,7 +123,7 @@ def check_model(config: RunConfig) -> None:
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
     """Fills in what a head must know of the data and of the episodes."""
     arguments = dict(config.model.head)
-    head: Any = HEADS.member(arguments["name"])
+    head = cast("type[Head]", HEADS.member(arguments["name"]))
     if head.needs_ways and arguments.setdefault("ways", config.episode.ways) != config.episode.ways:
         raise ConfigError(
             f"`model.head.ways` must be that of the episodes, {config.episode.ways} ways; leave it out. "
@@ -158,8 +158,8 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
     else:
         model = GuidedModel(classifier, **arguments)
     set_statistics(model, across_replicas=training.batch_statistics == "step")
-    optimizer = configured_optimizer(training, training.epochs, steps_per_epoch(config))
-    optimizer = scaled(optimizer, training.precision)
+    optimizer = configured_optimizer(training, training.epochs, training.steps_per_epoch)
+    optimizer = with_loss_scale(optimizer, training.precision)
     # Here, where its variables are made for the devices that the weights are on.
     optimizer.build(classifier.trainable_variables)
     model.compile(optimizer, jit_compile=training.xla, steps_per_execution=training.steps_per_execution)

@@ -96,12 +96,13 @@ def run_task(
 ) -> TrainingState:
     """Trains what `task` says until its last epoch; arguments, result and errors as for `train`."""
     checkpoints = Checkpoints(task.run.checkpoints_folder, task.config.training.keep_checkpoints)
+    before = task.run.entries()
     state = _resume(task, checkpoints, report) if resume else _start(task, checkpoints)
     check_agreement(strategy, task.finished_steps(state))
     if state.epochs >= task.epochs:
         report(f"already complete: {state.epochs} epochs, best validation accuracy {100 * state.best_accuracy:.2f} %")
         return state
-    tensorboard = TensorBoardScalars(task.run.path / "tensorboard")
+    tensorboard = TensorBoardScalars(task.run.tensorboard_folder)
     # In this order.
     own_callbacks = [
         StepCheckpoint(checkpoints, state, task.config.training.checkpoint_every, task.steps_per_epoch),
@@ -114,7 +115,7 @@ def run_task(
     except DataError:
         # An image that cannot be read: before the first checkpoint there is nothing worth going on with.
         if not resume and checkpoints.newest_step() == 0:
-            task.run.discard()
+            task.run.remove_new(before)
         raise
     return state
 

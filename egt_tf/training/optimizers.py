@@ -23,7 +23,8 @@ def configured_optimizer(training: TrainingConfig, epochs: int, steps_per_epoch:
         ConfigError: the optimizer or the schedule is unknown, or has an argument that it does not take.
 
     Example:
-        >>> optimizer = configured_optimizer(TrainingConfig(learning_rate=0.1, clip_norm=1.0), epochs=2, steps_per_epoch=3)
+        >>> training = TrainingConfig(learning_rate=0.1, clip_norm=1.0)
+        >>> optimizer = configured_optimizer(training, epochs=2, steps_per_epoch=3)
         >>> optimizer.global_clipnorm, round(float(optimizer.learning_rate), 3)
         (1.0, 0.1)
     """

@@ -25,7 +25,7 @@ def layers_in(precision: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(None if before.name == keras.backend.floatx() else before)
 
 
-def scaled(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:
+def with_loss_scale(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:
     """`optimizer`, with a loss scale where gradients would vanish without one.
 
     The range of bfloat16 is that of float32, so it needs none.

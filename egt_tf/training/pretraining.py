@@ -5,17 +5,16 @@ The warm-up of Chen et al., "A Closer Look at Few-shot Classification", ICLR 201
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
+from egt_tf.backbones.base import seed_beside
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
-from egt_tf.data.labelled import evaluation_batches, hold_out, labelled_batches, steps_per_epoch
-from egt_tf.data.loading import ImageCache
+from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, labelled_batches
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
 from egt_tf.runs import RunFolder
@@ -23,7 +22,7 @@ from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingM
 from egt_tf.training.few_shot import check_model
 from egt_tf.training.loop import run_task
 from egt_tf.training.optimizers import configured_optimizer
-from egt_tf.training.run_data import skipping_if_configured
+from egt_tf.training.run_data import skipping_if_configured, validation_images
 from egt_tf.training.state import TrainingState
 from egt_tf.training.task import TrainingTask
 
@@ -38,10 +37,10 @@ def pretrain(
     """Trains a backbone as a classifier of the base classes and writes everything into `run`.
 
     Cross-entropy; `config.pretrain` says how long and on how many images a step. Of `config.training` it takes the
-    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs on
-    one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of `best.npz`,
-    and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights and metrics,
-    bit by bit, as one that was left alone.
+    optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs
+    on one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of
+    `best.npz`, and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights
+    and metrics, bit by bit, as one that was left alone.
 
     Args, returns and raises as `egt_tf.training.loop.train`.
 
@@ -86,7 +85,7 @@ class PretrainingTask(TrainingTask):
     def __init__(self, config: RunConfig, run: RunFolder):
         check_model(config)
         self.training, self.validation = _open_data(config)
-        steps = steps_per_epoch(self.training, config.pretrain.batch_size)
+        steps = batches_per_epoch(self.training, config.pretrain.batch_size)
         super().__init__(
             config,
             run,
@@ -120,20 +119,16 @@ class PretrainingTask(TrainingTask):
 
 
 def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
-    sources = config.data.train_sources
-    images = open_mixture([each.source for each in sources], "base", [each.weight for each in sources])
+    images = open_mixture(config.data.train_sources, "base")
     share = config.pretrain.validation_share
     training, validation = hold_out(images, share, config.training.seed) if share else (images, images)
-    # Validation reads the same images after every epoch.
-    validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    return skipping_if_configured(training, config), skipping_if_configured(validation, config)
+    return skipping_if_configured(training, config), validation_images(validation, config)
 
 
 def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
     seed = config.training.seed
     keras.utils.set_random_seed(seed)
     backbone = BACKBONES.get(config.model.backbone, image_size=config.data.image_size, seed=seed)
-    # Another stream than the backbone's, or both would draw the same numbers.
-    model = PretrainingModel(BackboneClassifier(backbone, classes, seed + 1_000_003))
+    model = PretrainingModel(BackboneClassifier(backbone, classes, seed_beside(seed)))
     model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))
     return model

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource
+from egt_tf.config import EpisodeConfig, RunConfig
 from egt_tf.data.image_set import ImageSet, Source
 from egt_tf.data.loading import ImageCache
-from egt_tf.data.mixture import counterpart, mix
+from egt_tf.data.mixture import counterpart, mix, open_mixture
 from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import open_source
@@ -47,10 +47,14 @@ def open_data(config: RunConfig) -> RunData:
         ConfigError: the numbers of episodes do not fit to each other, or a source is not described as it must be.
         DataError: a source cannot be opened, or has too few classes or images.
     """
-    sources = _open(config.data.train_sources)
-    training = _mixed(sources, "base", config.data.train_sources)
-    weighted = config.data.validation_sources
-    validation = _mixed(sources if config.data.validation is None else _open(weighted), "val", weighted)
+    # Those of the training are opened once, which may take long.
+    sources = tuple(open_source(each.source) for each in config.data.train_sources)
+    weights = [each.weight for each in config.data.train_sources]
+    training = mix([source.split("base") for source in sources], weights)
+    if config.data.validation is None:
+        validation = mix([source.split("val") for source in sources], weights)
+    else:
+        validation = open_mixture(config.data.validation_sources, "val")
     for images in (training, validation):
         check_feasible(images, config.episode)
     if config.training.learn_transformation:
@@ -61,9 +65,13 @@ def open_data(config: RunConfig) -> RunData:
             "`training.episodes_per_epoch` must be a multiple of `training.episodes_per_step`. Received: "
             f"{config.training.episodes_per_epoch} and {config.training.episodes_per_step}"
         )
-    # Validation reads the same images after every epoch.
-    validation = dataclasses.replace(validation, read=ImageCache(validation.read, config.data.cache_mb))
-    return RunData(tuple(sources), skipping_if_configured(training, config), skipping_if_configured(validation, config))
+    return RunData(sources, skipping_if_configured(training, config), validation_images(validation, config))
+
+
+def validation_images(images: ImageSet, config: RunConfig) -> ImageSet:
+    """The images as a run validates on them: the same after every epoch, so that they are kept in memory."""
+    cached = dataclasses.replace(images, read=ImageCache(images.read, config.data.cache_mb))
+    return skipping_if_configured(cached, config)
 
 
 def skipping_if_configured(images: ImageSet, config: RunConfig) -> ImageSet:
@@ -90,25 +98,20 @@ def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart)
     )
 
 
-def steps_per_epoch(config: RunConfig) -> int:
-    """Updates of the weights in an epoch."""
-    return config.training.episodes_per_epoch // config.training.episodes_per_step
-
-
 def store_examples(run: RunFolder, config: RunConfig, sources: Sequence[Source]) -> None:
     """Stores a support set and queries of the classes furthest from training; without enough images, none."""
-    images, spec = _support_candidates(sources, config)
+    images, episode = _support_candidates(sources, config)
     if images is not None:
-        store_support_set(run, skipping_if_configured(images, config), spec, config.training.seed + SUPPORT_STREAM)
+        store_support_set(run, skipping_if_configured(images, config), episode, config.training.seed + SUPPORT_STREAM)
 
 
-def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, seed: int) -> None:
+def store_support_set(run: RunFolder, images: ImageSet, episode: EpisodeConfig, seed: int) -> None:
     """Stores a support set and a few queries of its classes as PNG files in the run folder.
 
     `support/CLASS/NN.png` and `queries/CLASS-NN.png`, at the size the source has them.
     """
-    episode, _ = draw_episode(images, spec, seed, 0)
-    for class_index, support, query in zip(episode.classes, episode.support, episode.query, strict=True):
+    drawn, _ = draw_episode(images, episode, seed, 0)
+    for class_index, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
         name = images.class_names[class_index].replace("/", "_")
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name
@@ -120,20 +123,12 @@ def store_support_set(run: RunFolder, images: ImageSet, spec: EpisodeConfig, see
 
 def _support_candidates(sources: Sequence[Source], config: RunConfig) -> tuple[ImageSet | None, EpisodeConfig]:
     """Of the first source that has any, the classes furthest from training with enough images; none is no error."""
-    spec = EpisodeConfig(config.episode.ways, config.episode.shots, STORED_QUERIES)
+    episode = EpisodeConfig(config.episode.ways, config.episode.shots, STORED_QUERIES)
     for source, split in itertools.product(sources, ("novel", "val", "base")):
         try:
             images = source.split(split)
-            check_feasible(images, spec)
+            check_feasible(images, episode)
         except DataError:
             continue
-        return images, spec
-    return None, spec
-
-
-def _open(weighted: Sequence[WeightedSource]) -> list[Source]:
-    return [open_source(each.source) for each in weighted]
-
-
-def _mixed(sources: Sequence[Source], split: str, weighted: Sequence[WeightedSource]) -> ImageSet:
-    return mix([source.split(split) for source in sources], [each.weight for each in weighted])
+        return images, episode
+    return None, episode

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.config import TrainingConfig
-from egt_tf.errors import ConfigError, check_integer
+from egt_tf.errors import ConfigError, as_number, check_integer
 from egt_tf.registry import Registry
 
 SCHEDULES = Registry("schedule")
@@ -233,12 +233,8 @@ def _half_cosine(share: tf.Tensor, first: float, last: float) -> tf.Tensor:
 
 
 def _number(name: str, value: Any) -> float:
-    # YAML 1.1 reads `1e-5`, which has no dot, as a string.
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+    number = as_number(value)
+    if number is None:
         raise ConfigError(f"`{name}` must be a number. Received: {name}={value!r}")
     return number
 

@@ -74,10 +74,9 @@ def check_devices(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
             f"`training.episodes_per_step` must be a multiple of the number of replicas, {replicas} here. Received: "
             f"{training.episodes_per_step}; set it to {nearest}, or training.strategy to default"
         )
-    steps = training.episodes_per_epoch // training.episodes_per_step
-    if steps % training.steps_per_execution:
+    if training.steps_per_epoch % training.steps_per_execution:
         raise ConfigError(
-            f"`training.steps_per_execution` must divide the steps of an epoch, {steps} here "
+            f"`training.steps_per_execution` must divide the steps of an epoch, {training.steps_per_epoch} here "
             f"(episodes_per_epoch / episodes_per_step). Received: {training.steps_per_execution}"
         )
     if training.xla and replicas > 1:
@@ -193,5 +192,5 @@ def _multiworker() -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _devices(kind: str) -> tuple[str, ...]:
-    return tuple(device.name for device in tf.config.list_logical_devices(kind))
+def _devices(device_type: str) -> tuple[str, ...]:
+    return tuple(device.name for device in tf.config.list_logical_devices(device_type))

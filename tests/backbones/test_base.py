@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.backbones.base import InitialWeights
+from egt_tf.backbones.base import InitialWeights, seed_beside
 
 
 def test_convolution_has_the_published_spread():
@@ -34,3 +34,17 @@ def test_the_nth_initializer_depends_on_the_seed_and_n_alone():
 def test_without_a_seed_every_call_gives_other_weights():
     weights = InitialWeights(None)
     assert np.any(weights.uniform(4)((50,)) != InitialWeights(None).uniform(4)((50,)))
+
+
+def test_a_dense_layer_has_the_next_two_initializers():
+    layer = InitialWeights(7).dense(4, 3, "scores")
+    layer.build((None, 4))
+    weights = InitialWeights(7)
+    for values in layer.get_weights():
+        np.testing.assert_array_equal(values, weights.uniform(4)(values.shape))
+    assert (layer.name, layer.units) == ("scores", 3)
+
+
+def test_what_a_model_has_beside_its_backbone_has_a_seed_of_its_own():
+    # Weights of a seed are the same in every version.
+    assert (seed_beside(5), seed_beside(None)) == (1_000_008, None)

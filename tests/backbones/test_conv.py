@@ -6,10 +6,7 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, conv4, conv4np
 from egt_tf.errors import ConfigError
-
-
-def images(size: int, count: int = 2) -> np.ndarray:
-    return np.random.default_rng(5).normal(size=(count, size, size, 3)).astype(np.float32)
+from tests.helpers.networks import random_inputs
 
 
 @pytest.mark.parametrize(
@@ -26,7 +23,7 @@ def images(size: int, count: int = 2) -> np.ndarray:
 )
 def test_map_sizes(make, size, side):
     assert make(size).output_shape == (None, side, side, 64)
-    assert make(size, width=4)(images(size)).shape == (2, side, side, 4)
+    assert make(size, width=4)(random_inputs(size)).shape == (2, side, side, 4)
 
 
 @pytest.mark.parametrize("make", [conv4, conv4np])
@@ -57,7 +54,7 @@ def test_config_round_trip(make):
     model = make(16, width=3, seed=4)
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy(images(16)), model(images(16)))
+    np.testing.assert_array_equal(copy(random_inputs(16)), model(random_inputs(16)))
     assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
 
 

@@ -7,16 +7,9 @@ from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, resnet10, resnet18
 from egt_tf.errors import ConfigError
+from tests.helpers.networks import layers_of, random_inputs
 
 NARROW = (2, 3, 4, 5)
-
-
-def images(size: int, count: int = 2) -> np.ndarray:
-    return np.random.default_rng(5).normal(size=(count, size, size, 3)).astype(np.float32)
-
-
-def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
 # === architecture ===
@@ -50,15 +43,15 @@ def test_published_sizes_inside_resnet10():
 
 def test_resnet10_has_12_convolutions_and_4_9_million_parameters():
     model = resnet10(224)
-    assert len(layers(model, keras.layers.Conv2D)) == 12
+    assert len(layers_of(model, keras.layers.Conv2D)) == 12
     kernels = 49 * 3 * 64 + 2 * 9 * 64 * 64
     for narrow, wide in ((64, 128), (128, 256), (256, 512)):
         kernels += 9 * narrow * wide + 9 * wide * wide + narrow * wide
-    assert sum(np.prod(layer.kernel.shape) for layer in layers(model, keras.layers.Conv2D)) == kernels
-    assert not any(layer.use_bias for layer in layers(model, keras.layers.Conv2D))
+    assert sum(np.prod(layer.kernel.shape) for layer in layers_of(model, keras.layers.Conv2D)) == kernels
+    assert not any(layer.use_bias for layer in layers_of(model, keras.layers.Conv2D))
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     assert trainable == kernels + 2 * sum(
-        layer.gamma.shape[0] for layer in layers(model, keras.layers.BatchNormalization)
+        layer.gamma.shape[0] for layer in layers_of(model, keras.layers.BatchNormalization)
     )
     assert 4.9e6 <= trainable < 4.95e6
 
@@ -66,14 +59,14 @@ def test_resnet10_has_12_convolutions_and_4_9_million_parameters():
 def test_resnet18_has_20_convolutions():
     # 17 in the main path and a shortcut in every stage but the first.
     model = resnet18(84, widths=NARROW)
-    assert len(layers(model, keras.layers.Conv2D)) == 1 + 16 + 3
-    assert {layer.name for layer in layers(model, keras.layers.Conv2D) if "shortcut" in layer.name} == {
+    assert len(layers_of(model, keras.layers.Conv2D)) == 1 + 16 + 3
+    assert {layer.name for layer in layers_of(model, keras.layers.Conv2D) if "shortcut" in layer.name} == {
         f"stage{stage}_block1_shortcut_conv" for stage in (2, 3, 4)
     }
 
 
 def test_values_are_not_negative():
-    assert resnet10(32, widths=NARROW, seed=0)(images(32)).numpy().min() >= 0
+    assert resnet10(32, widths=NARROW, seed=0)(random_inputs(32)).numpy().min() >= 0
 
 
 def test_a_block_adds_its_shortcut():
@@ -87,7 +80,7 @@ def test_a_block_adds_its_shortcut():
         "stage2_block1_relu",
     )
     stem, main, out, shortcut, main2, out2 = keras.Model(model.input, [model.get_layer(name).output for name in names])(
-        images(32)
+        random_inputs(32)
     )
     np.testing.assert_allclose(out, np.maximum(stem + main, 0), atol=1e-6)
     np.testing.assert_allclose(out2, np.maximum(shortcut + main2, 0), atol=1e-6)
@@ -117,7 +110,7 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, pad: int) -> np.
 def test_the_stem_pads_evenly(stem, pad, size):
     model = resnet10(size, stem, NARROW, seed=0)
     layer = model.get_layer("stem_conv")
-    x = images(size, 1)
+    x = random_inputs(size, 1)
     actual = keras.Model(model.input, layer.output)(x)[0]
     np.testing.assert_allclose(actual, convolution(x[0], layer.kernel.numpy(), 2, pad), atol=1e-5)
 
@@ -125,7 +118,7 @@ def test_the_stem_pads_evenly(stem, pad, size):
 def test_the_stem_pools_3x3_windows_that_begin_one_before_the_edge():
     model = resnet10(16, widths=NARROW, seed=0)
     x, pooled = keras.Model(model.input, [model.get_layer(name).output for name in ("stem_relu", "stem_pool")])(
-        images(16, 1)
+        random_inputs(16, 1)
     )
     padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     expected = [[padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max(axis=(0, 1)) for j in range(4)] for i in range(4)]
@@ -135,7 +128,7 @@ def test_the_stem_pools_3x3_windows_that_begin_one_before_the_edge():
 def test_halving_blocks_pad_evenly():
     model = resnet10(32, "small", NARROW, seed=0)
     names = ("stage1_block1_relu", "stage2_block1_conv1", "stage2_block1_shortcut_conv")
-    x, main, shortcut = keras.Model(model.input, [model.get_layer(name).output for name in names])(images(32, 1))
+    x, main, shortcut = keras.Model(model.input, [model.get_layer(name).output for name in names])(random_inputs(32, 1))
     kernels = [model.get_layer(name).kernel.numpy() for name in names[1:]]
     np.testing.assert_allclose(main[0], convolution(x[0].numpy(), kernels[0], 2, 1), atol=1e-5)
     np.testing.assert_allclose(shortcut[0], convolution(x[0].numpy(), kernels[1], 2, 0), atol=1e-5)
@@ -145,7 +138,7 @@ def test_halving_blocks_pad_evenly():
 
 
 def test_batch_normalisation_is_set_up_as_in_torch():
-    for layer in layers(resnet10(32, widths=NARROW), keras.layers.BatchNormalization):
+    for layer in layers_of(resnet10(32, widths=NARROW), keras.layers.BatchNormalization):
         assert (layer.epsilon, layer.momentum) == (1e-5, 0.9)
         assert layer.center
         assert layer.scale
@@ -154,8 +147,8 @@ def test_batch_normalisation_is_set_up_as_in_torch():
 def test_running_statistics_move_as_in_torch():
     model = resnet10(32, widths=NARROW, seed=0)
     layer = model.get_layer("stem_bn")
-    x = keras.Model(model.input, model.get_layer("stem_conv").output)(images(32)).numpy().astype(np.float64)
-    output = keras.Model(model.input, layer.output)(images(32), training=True)
+    x = keras.Model(model.input, model.get_layer("stem_conv").output)(random_inputs(32)).numpy().astype(np.float64)
+    output = keras.Model(model.input, layer.output)(random_inputs(32), training=True)
     np.testing.assert_allclose(output, (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5), atol=1e-4)
     np.testing.assert_allclose(layer.moving_mean, 0.1 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
     # Corrected for the bias; the difference (1 in 512) is far above the tolerance.
@@ -168,7 +161,7 @@ def test_running_statistics_move_as_in_torch():
 
 def test_initial_weights():
     model = resnet10(32, widths=(16, 32, 64, 128), seed=0)
-    for layer in layers(model, keras.layers.Conv2D):
+    for layer in layers_of(model, keras.layers.Conv2D):
         size, _, _, width = layer.kernel.shape
         kernel = layer.kernel.numpy()
         expected = np.sqrt(2 / (size * size * width))
@@ -191,13 +184,13 @@ def test_config_round_trip():
     model = resnet18(32, "small", NARROW, seed=4)
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy(images(32)), model(images(32)))
+    np.testing.assert_array_equal(copy(random_inputs(32)), model(random_inputs(32)))
 
 
 def test_gradients_reach_every_weight():
     model = resnet10(32, widths=NARROW, seed=0)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images(32), training=True) ** 2)
+        loss = tf.reduce_sum(model(random_inputs(32), training=True) ** 2)
     assert all(np.isfinite(g).all() for g in tape.gradient(loss, model.trainable_variables))
 
 

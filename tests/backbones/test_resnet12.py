@@ -8,16 +8,9 @@ from tensorflow import keras
 from egt_tf.backbones import BACKBONES, resnet12
 from egt_tf.errors import ConfigError
 from egt_tf.lrp import COMPOSITES, record, reverse
+from tests.helpers.networks import layers_of, random_inputs
 
 NARROW = (2, 3, 4, 5)
-
-
-def images(size: int, count: int = 2) -> np.ndarray:
-    return np.random.default_rng(5).normal(size=(count, size, size, 3)).astype(np.float32)
-
-
-def layers(model: keras.Model, kind: type) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
 @pytest.mark.parametrize(
@@ -37,14 +30,14 @@ def test_published_parameters():
     for wide in (64, 128, 256, 512):
         kernels += 9 * width * wide + 2 * 9 * wide * wide + width * wide
         width = wide
-    convolutions = layers(model, keras.layers.Conv2D)
+    convolutions = layers_of(model, keras.layers.Conv2D)
     assert len(convolutions) == 1 + 4 * 4
     assert not any(layer.use_bias for layer in convolutions)
     assert sum(int(np.prod(layer.kernel.shape)) for layer in convolutions) == kernels
     assert {layer.name for layer in convolutions if layer.strides == (2, 2)} == {
         f"stage{stage}_block1_{part}" for stage in (1, 2, 3, 4) for part in ("conv2", "shortcut_conv")
     }
-    for layer in layers(model, keras.layers.BatchNormalization):
+    for layer in layers_of(model, keras.layers.BatchNormalization):
         assert (layer.epsilon, layer.momentum) == (1e-5, 0.9)
 
 
@@ -74,7 +67,7 @@ def normalised(x: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndar
 def test_forward_pass_is_the_published_one(size):
     model = resnet12(size, NARROW, seed=0)
     rng = np.random.default_rng(1)
-    for layer in layers(model, keras.layers.BatchNormalization):
+    for layer in layers_of(model, keras.layers.BatchNormalization):
         layer.set_weights(
             [
                 rng.uniform(0.5, 1.5, w.shape)
@@ -88,14 +81,14 @@ def test_forward_pass_is_the_published_one(size):
         y = convolution(x, model.get_layer(name.format(f"conv{part}")).kernel.numpy().astype(np.float64), stride)
         return normalised(y, model.get_layer(name.format(f"bn{part}")))
 
-    x = np.maximum(step(images(size, 1)[0].astype(np.float64), "stem_{}", "", 1), 0)
+    x = np.maximum(step(random_inputs(size, 1)[0].astype(np.float64), "stem_{}", "", 1), 0)
     for stage in (1, 2, 3, 4):
         name = f"stage{stage}_block1_{{}}"
         shortcut = step(x, name.replace("{}", "shortcut_{}"), "", 2)
         main = np.maximum(step(x, name, 1, 1), 0)
         main = np.maximum(step(main, name, 2, 2), 0)
         x = np.maximum(step(main, name, 3, 1) + shortcut, 0)
-    np.testing.assert_allclose(model(images(size, 1))[0], x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model(random_inputs(size, 1))[0], x, rtol=1e-4, atol=1e-5)
 
 
 def test_initial_weights_seeds_and_names():
@@ -105,7 +98,7 @@ def test_initial_weights_seeds_and_names():
     assert any(np.any(a != b) for a, b in zip(same.get_weights(), other.get_weights()))
     names = [weight.name for weight in same.weights]
     assert len(set(names)) == len(names)
-    for layer in layers(same, keras.layers.Conv2D):
+    for layer in layers_of(same, keras.layers.Conv2D):
         size, _, _, width = layer.kernel.shape
         expected = np.sqrt(2 / (size * size * width))
         assert layer.kernel.numpy().std() == pytest.approx(expected, rel=4 / np.sqrt(2 * np.prod(layer.kernel.shape)))
@@ -115,15 +108,15 @@ def test_config_round_trip_and_gradients():
     model = resnet12(32, NARROW, seed=4)
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy(images(32)), model(images(32)))
+    np.testing.assert_array_equal(copy(random_inputs(32)), model(random_inputs(32)))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images(32), training=True) ** 2)
+        loss = tf.reduce_sum(model(random_inputs(32), training=True) ** 2)
     assert all(np.isfinite(g).all() for g in tape.gradient(loss, model.trainable_variables))
 
 
 @pytest.mark.parametrize("name", ["fsc", "fsc_can", "epsilon_plus"])
 def test_relevance_reaches_the_pixels(name):
-    trace = record(resnet12(32, (4, 4, 8, 8), seed=0), [tf.constant(images(32))])
+    trace = record(resnet12(32, (4, 4, 8, 8), seed=0), [tf.constant(random_inputs(32))])
     (relevance,) = reverse(trace, trace.outputs[0], COMPOSITES.get(name))
     assert np.isfinite(relevance).all()
     assert np.any(relevance)

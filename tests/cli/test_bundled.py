@@ -101,13 +101,13 @@ def test_an_installation_without_it(fails, monkeypatch, package):
 def test_it_is_as_good_on_new_episodes_as_its_card_says(model):
     card = (model.path / "README.md").read_text(encoding="utf-8")
     said = float(re.search(r"`synthetic:shapes` \| novel \| 600 of 5-way 5-shot \| inductive \| ([\d.]+) %", card)[1])
-    images, spec = open_source("synthetic:shapes").split("novel"), EpisodeConfig(5, 5, 3)
+    images, episode = open_source("synthetic:shapes").split("novel"), EpisodeConfig(5, 5, 3)
     right = []
     for index in range(20):
-        episode = sample_episode(images.members, spec, episode_generator(1234, index))
+        drawn = sample_episode(images.members, episode, episode_generator(1234, index))
         support, query = (
             np.stack([resized_centre(images.read(int(i)), 64).numpy() for i in part.ravel()])
-            for part in (episode.support, episode.query)
+            for part in (drawn.support, drawn.query)
         )
         answer = model.ask(
             "classify_episode_floats",

@@ -4,7 +4,7 @@ import pytest
 
 from egt_tf.config import load_config
 from egt_tf.errors import ConfigError
-from egt_tf_cli.config_lookup import find_config, packaged_configs
+from egt_tf_cli.run_options import find_config, packaged_configs
 
 
 def test_a_packaged_name_with_and_without_suffix():

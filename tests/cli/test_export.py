@@ -28,6 +28,7 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
         "split": "novel",
         "ways": 3,
         "shots": 2,
+        "queries": 15,
         "episodes": 7,
         "inference": "inductive",
         "accuracy": 0.4321,

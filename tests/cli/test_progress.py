@@ -109,11 +109,20 @@ def test_the_line_can_be_removed(monkeypatch):
 
 def test_a_stage_starts_its_clock_with_the_first_call(monkeypatch):
     terminal = as_terminal(monkeypatch)
-    show = stage_progress("images")
-    show(0, 64)
-    assert terminal.getvalue() == ""
-    show(32, 64)
-    assert "32/64 images  16.0/s  2 s left" in terminal.getvalue()
+    with stage_progress("images") as show:
+        show(0, 64)
+        assert terminal.getvalue() == ""
+        show(32, 64)
+        assert "32/64 images  16.0/s  2 s left" in terminal.getvalue()
+
+
+def test_the_line_of_a_stage_is_gone_after_it(monkeypatch):
+    terminal = as_terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), stage_progress("images") as show:
+        show(0, 64)
+        show(32, 64)
+        raise KeyboardInterrupt
+    assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_nothing_is_shown_where_there_is_no_terminal(capsys):

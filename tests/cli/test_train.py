@@ -451,7 +451,7 @@ def test_weights_spoilt_by_the_last_step_of_an_epoch_are_not_stored(fails, tiny,
 def test_a_layer_without_a_rule_is_named(fails, tiny, monkeypatch):
     from egt_tf.lrp import COMPOSITES, Composite
 
-    gappy = Composite([entry for entry in COMPOSITES.get("fsc").entries if entry.kind != "dense"], "gappy")
+    gappy = Composite([entry for entry in COMPOSITES.get("fsc").entries if entry.layer_type != "dense"], "gappy")
     monkeypatch.setitem(COMPOSITES._table, "gappy", lambda: gappy)
     result = fails(
         "train",

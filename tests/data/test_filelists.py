@@ -57,7 +57,8 @@ def test_the_format_is_the_published(folder, tmp_path):
         "image_names": [f"{folder}/class {c}/{i}.png" for c in (1, 5) for i in range(2)],
         "image_labels": [1, 1, 5, 5],
     }
-    assert os.stat(tmp_path / "lists").st_mode == os.stat(tmp_path).st_mode
+    (tmp_path / "ordinary").mkdir()
+    assert os.stat(tmp_path / "lists").st_mode == os.stat(tmp_path / "ordinary").st_mode
 
 
 def test_copied_images_are_listed_relative_to_the_lists(tmp_path):
@@ -120,5 +121,5 @@ def test_a_failure_leaves_nothing(folder, tmp_path):
     (folder / "class 7" / "1.png").write_bytes(b"")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=r"class 7/1.png"):
-        export_filelists(open_source(f"folder:{folder}"), tmp_path / "lists", copy_images=True)
+        export_filelists(open_source(f"folder:{folder}"), tmp_path / "new" / "lists", copy_images=True)
     assert sorted(tmp_path.rglob("*")) == before

@@ -1,29 +1,27 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from egt_tf.data.images import decode_image, hidden_damage
 from egt_tf.errors import DataError
+from tests.helpers.image_files import encode
 
 
-def encode(file_format: str, **options) -> bytes:
-    buffer = io.BytesIO()
+def noise(file_format: str, **options) -> bytes:
+    """A picture that no file of the format can make much shorter."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    Image.fromarray(pixels).save(buffer, file_format, **options)
-    return buffer.getvalue()
+    return encode(Image.fromarray(pixels), file_format, **options)
 
 
 WHOLE = {
-    "PNG": encode("PNG"),
-    "JPEG": encode("JPEG"),
-    "progressive": encode("JPEG", progressive=True),
-    "restart": encode("JPEG", restart_marker_rows=1),
-    "GIF": encode("GIF"),
-    "BMP": encode("BMP"),
+    "PNG": noise("PNG"),
+    "JPEG": noise("JPEG"),
+    "progressive": noise("JPEG", progressive=True),
+    "restart": noise("JPEG", restart_marker_rows=1),
+    "GIF": noise("GIF"),
+    "BMP": noise("BMP"),
 }
 
 
@@ -72,5 +70,5 @@ def test_a_wrong_checksum_of_a_note_does_no_harm():
 
     notes = PngImagePlugin.PngInfo()
     notes.add_text("title", "a bird")
-    data = encode("PNG", pnginfo=notes).replace(b"a bird", b"a bard")
+    data = noise("PNG", pnginfo=notes).replace(b"a bird", b"a bard")
     assert hidden_damage(data) is None

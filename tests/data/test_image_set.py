@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from egt_tf.config import EpisodeConfig
-from egt_tf.data.image_set import ImageSet
+from egt_tf.data.image_set import ImageSet, first_images
 from egt_tf.data.sampling import draw_episode
 from egt_tf.errors import DataError
 
@@ -51,8 +51,8 @@ def test_a_set_that_stops_looks_for_none():
 
 
 def test_episodes_are_drawn_without_the_unreadable_and_report_them():
-    spec, images = EpisodeConfig(2, 2, 3), image_set({2, 11}).skipping_unreadable()
-    drawn = np.concatenate([draw_episode(images, spec, 1, number)[0].images for number in range(30)])
+    episode, images = EpisodeConfig(2, 2, 3), image_set({2, 11}).skipping_unreadable()
+    drawn = np.concatenate([draw_episode(images, episode, 1, number)[0].images for number in range(30)])
     assert set(drawn.tolist()) == set(range(18)) - {2, 11}
     assert images.report_unreadable() == "left out 2 unreadable images: 2.png, 11.png"
 
@@ -60,3 +60,9 @@ def test_episodes_are_drawn_without_the_unreadable_and_report_them():
 def test_other_errors_are_not_swallowed():
     with pytest.raises(MemoryError):
         image_set({2}, MemoryError).skipping_unreadable().unreadable_among([1, 2])
+
+
+def test_every_class_gives_as_many_images_as_the_smallest_has():
+    chosen, left_out = first_images([np.array([4, 2, 9]), np.array([7, 1]), np.array([3, 5, 6, 8])])
+    assert chosen.tolist() == [[4, 2], [7, 1], [3, 5]]
+    assert left_out == 3

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import io
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +7,7 @@ from PIL import Image
 from egt_tf.data import images
 from egt_tf.data.images import decode_image
 from egt_tf.errors import DataError
+from tests.helpers.image_files import encode, png
 
 
 def picture(height=12, width=20) -> np.ndarray:
@@ -18,21 +15,6 @@ def picture(height=12, width=20) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     channels = [40 + 8 * x, 60 + 12 * y, 200 - 4 * x - 5 * y]
     return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
-
-
-def encode(image: Image.Image, file_format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has no pixels."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP"])
@@ -164,7 +146,7 @@ def test_large_images_are_refused_before_decoding(monkeypatch, side):
 
     monkeypatch.setattr(images, "_to_rgb", decode)
     with pytest.raises(DataError, match=r"50 megapixels|more than 50"):
-        decode_image(png_header(side, side), "huge.png")
+        decode_image(png(side, side), "huge.png")
 
 
 def test_random_damage_never_escapes_as_another_error():
@@ -186,18 +168,13 @@ def test_random_damage_never_escapes_as_another_error():
 
 
 def test_sixteen_bit_colour_and_grey_with_alpha():
-    def png(colour_type, levels):
+    def of_levels(colour_type, levels):
         rows = b"".join(b"\0" + np.asarray(row, ">u2").tobytes() for row in levels)
-        head = struct.pack(">IIBBBBB", len(levels[0]), len(levels), 16, colour_type, 0, 0, 0)
-        body = b"".join(
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-            for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-        )
-        return b"\x89PNG\r\n\x1a\n" + body
+        return png(len(levels[0]), len(levels), 16, colour_type, rows)
 
-    colour = decode_image(png(2, [[(65535, 32896, 0), (257, 0, 514)]]))
+    colour = decode_image(of_levels(2, [[(65535, 32896, 0), (257, 0, 514)]]))
     np.testing.assert_allclose(colour, [[[255, 128, 0], [1, 0, 2]]], atol=1)
-    grey = decode_image(png(4, [[(25700, 65535), (0, 0)]]))
+    grey = decode_image(of_levels(4, [[(25700, 65535), (0, 0)]]))
     np.testing.assert_allclose(grey, [[[100] * 3, [255] * 3]], atol=1)
 
 

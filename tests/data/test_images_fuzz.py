@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import warnings
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from egt_tf.data.images import decode_image, oddities
 from egt_tf.errors import DataError
+from tests.helpers.image_files import encode
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP")
 FILES_PER_KIND = 700
@@ -39,13 +39,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "GIF": [(colour, {}), (colour, {"save_all": True, "append_images": [colour.rotate(180)] * 2})],
         "BMP": [(colour, {}), (colour.convert("P"), {}), (colour.convert("1"), {})],
     }
-    return {name: [_encode(image, name, options) for image, options in some] for name, some in variants.items()}
-
-
-def _encode(image: Image.Image, file_format: str, options: dict) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
+    return {name: [encode(image, name, **options) for image, options in some] for name, some in variants.items()}
 
 
 def _cut(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
@@ -146,7 +140,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(file_format):
 def test_a_file_whose_end_is_zeros_is_refused_or_whole(file_format):
     """As an interrupted copy into a file of the right size leaves it. A BMP cannot tell zeros from black."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 130, 3), np.uint8))
-    for data in [*_seeds()[file_format], _encode(noise, file_format, {})]:
+    for data in [*_seeds()[file_format], encode(noise, file_format)]:
         whole, refused = decode_image(data), 0
         for end in range(1, len(data), max(1, len(data) // 200)):
             try:

@@ -5,7 +5,7 @@ import pytest
 
 from egt_tf.config import ImagePreparation
 from egt_tf.data.image_set import ImageSet
-from egt_tf.data.labelled import evaluation_batches, hold_out, indices_and_labels, labelled_batches, steps_per_epoch
+from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, indices_and_labels, labelled_batches
 from egt_tf.data.preprocessing import denormalize
 from egt_tf.errors import ConfigError, DataError, original_error
 
@@ -49,7 +49,7 @@ def test_an_epoch_shows_every_image_once_with_its_class():
 
 
 def test_what_makes_no_whole_batch_is_left_out():
-    assert steps_per_epoch(image_set(), 4) == 3
+    assert batches_per_epoch(image_set(), 4) == 3
     drawn = batches()
     assert [len(numbers) for numbers, _ in drawn] == [4] * 6
 

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, WeightedSource
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.mixture import Mixture, counterpart, domains, mix, open_mixture
 from egt_tf.data.sampling import check_feasible, draw_domain, draw_episode, episode_generator, sample_episode
@@ -26,7 +26,7 @@ def image_set(name: str, classes: int = 4, per_class: int = 6, first: int = 0, m
 
 
 SETS = [image_set("a"), image_set("b", classes=5, first=30), image_set("c", classes=3, first=7)]
-SPEC = EpisodeConfig(3, 2, 3)
+EPISODE = EpisodeConfig(3, 2, 3)
 
 
 def test_classes_and_images_are_numbered_one_after_the_other():
@@ -75,12 +75,12 @@ def test_an_episode_comes_from_one_domain_as_if_it_were_alone():
     images = mix(SETS, [1, 2, 3])
     firsts = [0, 24, 24 + 60]
     for number in range(40):
-        episode, rng = draw_episode(images, SPEC, 3, number)
+        episode, rng = draw_episode(images, EPISODE, 3, number)
         domain = draw_domain(images.weights, 3, number)
-        alone = sample_episode(SETS[domain].members, SPEC, episode_generator(3, number))
+        alone = sample_episode(SETS[domain].members, EPISODE, episode_generator(3, number))
         np.testing.assert_array_equal(episode.classes, alone.classes + images.domain_classes[domain].start)
         np.testing.assert_array_equal(episode.images, alone.images + firsts[domain])
-        again, same = draw_episode(images, SPEC, 3, number)
+        again, same = draw_episode(images, EPISODE, 3, number)
         np.testing.assert_array_equal(again.images, episode.images)
         assert rng.integers(2**62) == same.integers(2**62)
 
@@ -99,11 +99,11 @@ def test_domains_come_as_often_as_their_weights_say():
 
 
 def test_every_domain_must_have_enough_classes_and_images():
-    check_feasible(mix(SETS), SPEC)
+    check_feasible(mix(SETS), EPISODE)
     with pytest.raises(DataError, match=r"needs 4 classes. Received: c has 3"):
         check_feasible(mix(SETS), EpisodeConfig(4, 1, 1))
     with pytest.raises(DataError, match="Received: class 'b0' of b has 4"):
-        check_feasible(mix([SETS[0], image_set("b", per_class=4)]), SPEC)
+        check_feasible(mix([SETS[0], image_set("b", per_class=4)]), EPISODE)
 
 
 class Finder:
@@ -120,7 +120,7 @@ class Finder:
 def test_unreadable_images_are_left_out_of_their_domain():
     images, broken = mix(SETS), {0, 1, 30, 31, 90}
     for number in range(60):
-        whole, _ = draw_episode(images, SPEC, 3, number)
+        whole, _ = draw_episode(images, EPISODE, 3, number)
         finder = Finder(broken)
         damaged = dataclasses.replace(images, unreadable=finder)
         episode, _ = draw_episode(damaged, EpisodeConfig(3, 2, 2), 3, number)
@@ -144,7 +144,7 @@ def test_a_mixture_skips_unreadable_images_if_all_of_its_sets_do():
 
 
 def test_open_mixture():
-    images = open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 3])
+    images = open_mixture([WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog", 3)], "val")
     assert isinstance(images, Mixture)
     assert images.weights == (1.0, 3.0)
     assert images.domain_names == ("synthetic:shapes (split val)", "synthetic:fog (split val)")
@@ -165,8 +165,8 @@ def test_a_counterpart_comes_from_another_domain():
     pairs = np.array(
         [
             [
-                domain_of(images, draw_episode(images, SPEC, 3, number)[0]),
-                domain_of(images, draw_episode(others, SPEC, 4, number)[0]),
+                domain_of(images, draw_episode(images, EPISODE, 3, number)[0]),
+                domain_of(images, draw_episode(others, EPISODE, 4, number)[0]),
             ]
             for number in range(900)
         ]
@@ -179,7 +179,7 @@ def test_a_counterpart_comes_from_another_domain():
 
 def test_a_counterpart_is_a_function_of_the_seeds():
     others = [counterpart(mix(SETS), seed) for seed in (3, 3, 8)]
-    drawn = [[draw_episode(each, SPEC, 4, number)[0].images.tolist() for number in range(20)] for each in others]
+    drawn = [[draw_episode(each, EPISODE, 4, number)[0].images.tolist() for number in range(20)] for each in others]
     assert drawn[0] == drawn[1] != drawn[2]
 
 

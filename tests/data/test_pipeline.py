@@ -52,9 +52,9 @@ def prepared(options: dict) -> ImagePreparation:
     return ImagePreparation(**{name: options.pop(name, value) for name, value in names.items()})
 
 
-def episodes(spec=EpisodeConfig(3, 2, 3), images=None, **changes):
+def episodes(episode=EpisodeConfig(3, 2, 3), images=None, **changes):
     options = {"count": 6} | changes
-    return episode_dataset(images or image_set(), spec, prepared(options), **options)
+    return episode_dataset(images or image_set(), episode, prepared(options), **options)
 
 
 def flat(dataset) -> list[np.ndarray]:
@@ -84,12 +84,12 @@ def test_element_spec_is_static():
 
 
 def test_images_are_those_of_the_sampler_class_by_class():
-    spec, images = EpisodeConfig(3, 2, 3), image_set()
-    steps = list(episodes(spec, images, episodes_per_step=2))
+    episode, images = EpisodeConfig(3, 2, 3), image_set()
+    steps = list(episodes(episode, images, episodes_per_step=2))
     assert len(steps) == 3
     for step, (inputs, labels, base_labels) in enumerate(steps):
         for e in range(2):
-            expected = sample_episode(images.members, spec, episode_generator(5, 2 * step + e))
+            expected = sample_episode(images.members, episode, episode_generator(5, 2 * step + e))
             support = image_numbers(inputs["support_images"][e])
             query = image_numbers(inputs["query_images"][e])
             np.testing.assert_array_equal(support, expected.support.ravel())
@@ -104,12 +104,12 @@ def test_images_are_those_of_the_sampler_class_by_class():
 @pytest.mark.parametrize("augmentation", ["none", "flip", "full", "full_erasing"])
 @pytest.mark.parametrize("cache_mb", [0, 16])
 def test_images_are_those_of_training_image(augmentation, cache_mb):
-    spec, images = EpisodeConfig(3, 2, 3), image_set(read=gradient)
-    dataset = episodes(spec, images, augmentation=augmentation, image_size=8, count=2, cache_mb=cache_mb)
+    episode, images = EpisodeConfig(3, 2, 3), image_set(read=gradient)
+    dataset = episodes(episode, images, augmentation=augmentation, image_size=8, count=2, cache_mb=cache_mb)
     # Twice, since the second pass comes from memory.
     for number, (inputs, *_) in enumerate([*dataset, *dataset]):
         rng = episode_generator(5, number % 2)
-        indices = sample_episode(images.members, spec, rng).images
+        indices = sample_episode(images.members, episode, rng).images
         drawn = zip(indices, *draw_augmentation(rng, len(indices)))
         expected = [training_image(gradient(i), 8, augmentation, seed, mirrored) for i, seed, mirrored in drawn]
         given = np.concatenate([inputs["support_images"][0], inputs["query_images"][0]])
@@ -324,10 +324,10 @@ def unreadable(*broken):
 
 @pytest.mark.parametrize("augmentation", ["none", "full"])
 def test_unreadable_images_are_left_out(augmentation):
-    images, spec = unreadable(0, 7, 8, 20), EpisodeConfig(3, 1, 2)
+    images, episode = unreadable(0, 7, 8, 20), EpisodeConfig(3, 1, 2)
     skipping = images.skipping_unreadable()
     options = {"augmentation": augmentation, "count": 12}
-    dataset = episodes(spec, skipping, **options)
+    dataset = episodes(episode, skipping, **options)
     numbers = [
         image_numbers(np.concatenate([inputs["support_images"][0], inputs["query_images"][0]]))
         for inputs, *_ in dataset
@@ -339,16 +339,16 @@ def test_unreadable_images_are_left_out(augmentation):
     assert skipping.report_unreadable() == "left out 4 unreadable images: 0, 7, 8 and 1 more"
     assert skipping.report_unreadable() is None
     # Again with other threads, and from the middle on: what was found before does not matter.
-    assert_same(dataset, episodes(spec, images.skipping_unreadable(), parallel_calls=1, **options))
+    assert_same(dataset, episodes(episode, images.skipping_unreadable(), parallel_calls=1, **options))
     tail = {**options, "count": 5, "start": 7}
-    assert_same(dataset.skip(7), episodes(spec, images.skipping_unreadable(), **tail))
+    assert_same(dataset.skip(7), episodes(episode, images.skipping_unreadable(), **tail))
 
 
 def test_episodes_without_unreadable_images_stay_as_they_were():
-    spec, images = EpisodeConfig(3, 1, 2), unreadable(7)
-    left_out = list(episodes(spec, images.skipping_unreadable(), count=12))
-    whole = list(episodes(spec, image_set(), count=12))
-    without = [i for i in range(12) if 7 not in sample_episode(images.members, spec, episode_generator(5, i)).images]
+    episode, images = EpisodeConfig(3, 1, 2), unreadable(7)
+    left_out = list(episodes(episode, images.skipping_unreadable(), count=12))
+    whole = list(episodes(episode, image_set(), count=12))
+    without = [i for i in range(12) if 7 not in sample_episode(images.members, episode, episode_generator(5, i)).images]
     assert 0 < len(without) < 12
     for number in range(12):
         same = all(
@@ -439,13 +439,13 @@ def test_benchmark_photos(benchmark_dir):
 
 
 def test_pairs_are_two_streams_of_different_domains():
-    spec, images = EpisodeConfig(3, 2, 3), mix([image_set(), image_set()])
+    episode, images = EpisodeConfig(3, 2, 3), mix([image_set(), image_set()])
     preparation = ImagePreparation(image_size=4, seed=5)
-    pairs = list(episode_pairs(images, spec, preparation, count=6))
-    assert_same([first for first, _ in pairs], episodes(spec, images))
+    pairs = list(episode_pairs(images, episode, preparation, count=6))
+    assert_same([first for first, _ in pairs], episodes(episode, images))
     assert len(pairs) == 6
     for first, second in pairs:
         # Five classes a domain.
         assert set(first[2].numpy().ravel() // 5) != set(second[2].numpy().ravel() // 5)
-    later = list(episode_pairs(images, spec, preparation, start=4, count=2))
+    later = list(episode_pairs(images, episode, preparation, start=4, count=2))
     assert_same(pairs[4:], later)

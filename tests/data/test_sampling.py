@@ -20,9 +20,9 @@ def image_set(*sizes: int) -> ImageSet:
     )
 
 
-def drawn(members, spec, seed, index):
-    episode = sample_episode(members, spec, episode_generator(seed, index))
-    return np.concatenate([episode.classes, episode.support.ravel(), episode.query.ravel()])
+def drawn(members, episode, seed, index):
+    indices = sample_episode(members, episode, episode_generator(seed, index))
+    return np.concatenate([indices.classes, indices.support.ravel(), indices.query.ravel()])
 
 
 def test_shapes_and_classes_fit_together():
@@ -45,11 +45,11 @@ def test_no_image_or_class_twice():
 
 
 def test_depends_on_seed_and_index_only():
-    members, spec = image_set(*[20] * 8).members, EpisodeConfig(5, 1, 3)
-    first = [drawn(members, spec, 7, i) for i in range(10)]
-    again = [drawn(members, spec, 7, i) for i in reversed(range(10))][::-1]
+    members, episode = image_set(*[20] * 8).members, EpisodeConfig(5, 1, 3)
+    first = [drawn(members, episode, 7, i) for i in range(10)]
+    again = [drawn(members, episode, 7, i) for i in reversed(range(10))][::-1]
     np.testing.assert_array_equal(first, again)
-    assert any((a != drawn(members, spec, 8, i)).any() for i, a in enumerate(first))
+    assert any((a != drawn(members, episode, 8, i)).any() for i, a in enumerate(first))
     assert len({tuple(a) for a in first}) == 10
 
 
@@ -59,8 +59,8 @@ def test_streams_do_not_meet_where_numbers_are_large():
 
 
 def test_classes_and_images_are_drawn_uniformly():
-    members, spec, n = image_set(*[6] * 10).members, EpisodeConfig(5, 1, 2), 2000
-    episodes = [sample_episode(members, spec, episode_generator(11, i)) for i in range(n)]
+    members, episode, n = image_set(*[6] * 10).members, EpisodeConfig(5, 1, 2), 2000
+    episodes = [sample_episode(members, episode, episode_generator(11, i)) for i in range(n)]
     classes = np.bincount(np.concatenate([e.classes for e in episodes]), minlength=10)
     support = np.bincount(np.concatenate([e.support.ravel() for e in episodes]), minlength=60)
     first = np.bincount([e.classes[0] for e in episodes], minlength=10)

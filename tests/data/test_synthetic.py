@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from egt_tf.data.splits import published_split_rule
-from egt_tf.data.synthetic import CLASS_NAMES, DOMAINS, IMAGES_PER_CLASS, check_domain, draw
+from egt_tf.data.synthetic import CLASS_NAMES, DRAWN_DOMAINS, IMAGES_PER_CLASS, check_domain, draw
 from egt_tf.data.synthetic.rendering import RENDERERS, ObjectCanvas
 from egt_tf.errors import DataError
 
 PLACING = ("two", "three", "in", "above", "beside", "around")
 
-every_domain = pytest.mark.parametrize("domain", DOMAINS)
+every_domain = pytest.mark.parametrize("domain", DRAWN_DOMAINS)
 
 
 def components(split: str) -> set[str]:
@@ -33,7 +33,7 @@ def arrangements(split: str) -> set[str]:
 
 
 def test_the_domains_are_the_source_and_its_targets():
-    assert DOMAINS == ("shapes", "sketch", "texture", "negative", "fog")
+    assert DRAWN_DOMAINS == ("shapes", "sketch", "texture", "negative", "fog")
     assert IMAGES_PER_CLASS >= 40
 
 
@@ -147,7 +147,7 @@ def test_colour_says_nothing_about_the_class():
 
 @pytest.mark.parametrize(("name", "nearest"), [("shape", "shapes"), ("Sketch", "sketch"), ("foggy", "fog")])
 def test_an_unknown_domain_lists_the_names_and_the_nearest(name, nearest):
-    with pytest.raises(DataError, match=f"did you mean '{nearest}'.* Known: {', '.join(DOMAINS)}"):
+    with pytest.raises(DataError, match=f"did you mean '{nearest}'.* Known: {', '.join(DRAWN_DOMAINS)}"):
         draw(name, 0, 0)
 
 

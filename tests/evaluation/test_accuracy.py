@@ -64,14 +64,14 @@ def noise(index: int) -> np.ndarray:
 
 
 COLOURS, NOISE = image_set(constant_colour), image_set(noise)
-SPEC = EpisodeConfig(ways=4, shots=2, queries=3)
+EPISODE = EpisodeConfig(ways=4, shots=2, queries=3)
 
 
 # === values ===
 
 
 def test_a_model_that_is_right_by_construction():
-    accuracy = evaluate(colour_model(), COLOURS, SPEC, episodes=6, seed=0)
+    accuracy = evaluate(colour_model(), COLOURS, EPISODE, episodes=6, seed=0)
     np.testing.assert_array_equal(accuracy.episodes, np.ones(6))
     assert (accuracy.mean, accuracy.interval) == (1.0, 0.0)
 
@@ -80,11 +80,11 @@ def test_a_model_that_is_wrong_by_construction():
     model = colour_model()
     features = keras.Input((None, None, 1, 1, 6))
     model.head.score_model = keras.Model(features, -NearPrototype()(features))
-    assert evaluate(model, COLOURS, SPEC, episodes=6, seed=0).mean == 0.0
+    assert evaluate(model, COLOURS, EPISODE, episodes=6, seed=0).mean == 0.0
 
 
 def test_noise_is_classified_at_chance():
-    accuracy = evaluate(colour_model(), NOISE, SPEC, episodes=60, seed=0)
+    accuracy = evaluate(colour_model(), NOISE, EPISODE, episodes=60, seed=0)
     assert abs(accuracy.mean - 0.25) < 2 * accuracy.interval
     # 12 queries at chance 1/4: standard deviation of an episode about 0.125 or a little more.
     assert 0.9 * 1.96 * 0.125 / np.sqrt(60) < accuracy.interval < 1.8 * 1.96 * 0.125 / np.sqrt(60)
@@ -94,10 +94,10 @@ def test_noise_is_classified_at_chance():
 def test_stored_features_give_what_the_model_gives_on_images(head):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)
     episodes = EPISODES_PER_BATCH + 3
-    accuracy = evaluate(model, NOISE, SPEC, episodes, seed=5)
+    accuracy = evaluate(model, NOISE, EPISODE, episodes, seed=5)
     expected = []
     for index in range(episodes):
-        episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
+        episode = sample_episode(NOISE.members, EPISODE, episode_generator(5, index))
         support, query = (
             np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()])
             for part in (episode.support, episode.query)
@@ -114,7 +114,7 @@ def test_the_weights_are_left_alone():
         {"name": "conv4", "width": 2}, {"name": "relation", "batch_statistics": False}, SIZE
     )
     before = model.get_weights()
-    evaluate(model, NOISE, SPEC, episodes=2, seed=0)
+    evaluate(model, NOISE, EPISODE, episodes=2, seed=0)
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
 
@@ -122,12 +122,12 @@ def test_the_weights_are_left_alone():
 def test_an_evaluator_reads_the_weights_of_the_moment():
     model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "relation", SIZE, seed=0)
     evaluator = Evaluator(model)
-    first = evaluator(NOISE, SPEC, episodes=4, seed=0).episodes
+    first = evaluator(NOISE, EPISODE, episodes=4, seed=0).episodes
     other = EpisodicModel.build_from({"name": "conv4", "width": 2}, "relation", SIZE, seed=1)
     model.set_weights(other.get_weights())
-    second = evaluator(NOISE, SPEC, episodes=4, seed=0).episodes
+    second = evaluator(NOISE, EPISODE, episodes=4, seed=0).episodes
     assert np.any(first != second)
-    np.testing.assert_array_equal(second, evaluate(other, NOISE, SPEC, episodes=4, seed=0).episodes)
+    np.testing.assert_array_equal(second, evaluate(other, NOISE, EPISODE, episodes=4, seed=0).episodes)
 
 
 @pytest.mark.parametrize("duplicates", [True, False])
@@ -135,10 +135,10 @@ def test_transductive_accuracy(duplicates):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     transduction = Transduction(2, 6, duplicates)
     episodes = EPISODES_PER_BATCH + 2
-    accuracy = evaluate(model, NOISE, SPEC, episodes, seed=5, transduction=transduction)
+    accuracy = evaluate(model, NOISE, EPISODE, episodes, seed=5, transduction=transduction)
     expected = []
     for index in range(episodes):
-        episode = sample_episode(NOISE.members, SPEC, episode_generator(5, index))
+        episode = sample_episode(NOISE.members, EPISODE, episode_generator(5, index))
         support, query = (
             model.backbone(np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()]))
             for part in (episode.support, episode.query)
@@ -154,7 +154,7 @@ def test_one_evaluator_measures_both_ways():
     evaluator = Evaluator(model)
     options = (None, Transduction(2, 6), Transduction(rounds=0), None)
     plain, grown, without_rounds, again = (
-        evaluator(NOISE, SPEC, 12, 5, transduction=each).episodes for each in options
+        evaluator(NOISE, EPISODE, 12, 5, transduction=each).episodes for each in options
     )
     np.testing.assert_array_equal(plain, without_rounds)
     np.testing.assert_array_equal(plain, again)
@@ -181,7 +181,7 @@ def test_one_episode_has_no_spread():
 def test_the_same_seed_gives_the_same_episodes_whatever_their_number():
     model = colour_model()
     arguments = ((6, 3), (6, 3), (9, 3), (6, 4))
-    runs = [evaluate(model, NOISE, SPEC, episodes, seed).episodes for episodes, seed in arguments]
+    runs = [evaluate(model, NOISE, EPISODE, episodes, seed).episodes for episodes, seed in arguments]
     np.testing.assert_array_equal(runs[0], runs[1])
     np.testing.assert_array_equal(runs[0], runs[2][:6])
     assert np.any(runs[0] != runs[3])
@@ -194,20 +194,20 @@ def test_every_image_is_read_once():
         seen.append(int(index))
         return constant_colour(index)
 
-    evaluate(colour_model(), image_set(read), SPEC, episodes=8, seed=0)
-    drawn = [sample_episode(COLOURS.members, SPEC, episode_generator(0, index)) for index in range(8)]
+    evaluate(colour_model(), image_set(read), EPISODE, episodes=8, seed=0)
+    drawn = [sample_episode(COLOURS.members, EPISODE, episode_generator(0, index)) for index in range(8)]
     assert sorted(seen) == sorted({int(i) for e in drawn for part in (e.support, e.query) for i in part.ravel()})
 
 
 def test_a_small_memory_changes_nothing_but_the_reading():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
-    whole = evaluate(model, NOISE, SPEC, episodes=9, seed=5)
+    whole = evaluate(model, NOISE, EPISODE, episodes=9, seed=5)
     images, told = [], []
     # One episode has 20 images of 16 bytes.
     table = FeatureTable(limit_mb=25 * 16 / 2**20)
     parts = Evaluator(model)(
         NOISE,
-        SPEC,
+        EPISODE,
         episodes=9,
         seed=5,
         features=table,
@@ -232,9 +232,9 @@ def test_features_are_kept_from_one_measurement_to_the_next():
 
     images, table = image_set(read), FeatureTable()
     evaluator = Evaluator(EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2))
-    first = evaluator(images, SPEC, episodes=40, seed=5, features=table)
+    first = evaluator(images, EPISODE, episodes=40, seed=5, features=table)
     assert len(table.indices) == len(seen) == 42
-    again = evaluator(images, SPEC, episodes=40, seed=5, features=table)
+    again = evaluator(images, EPISODE, episodes=40, seed=5, features=table)
     other = evaluator(images, EpisodeConfig(3, 1, 4), episodes=7, seed=1, features=table)
     assert len(seen) == 42
     np.testing.assert_array_equal(first.episodes, again.episodes)
@@ -254,7 +254,7 @@ def test_progress_reaches_the_end():
     evaluate(
         colour_model(),
         COLOURS,
-        SPEC,
+        EPISODE,
         episodes=6,
         seed=0,
         progress=lambda *done: episodes.append(done),
@@ -270,26 +270,26 @@ def test_progress_reaches_the_end():
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("episode", "message"),
     [
         (EpisodeConfig(4, 5, 3), "5 shots [+] 3 queries need 8 images a class. Received: class 'class0' of test has 7"),
         (EpisodeConfig(7, 1, 1), "7-way episode needs 7 classes"),
     ],
 )
-def test_too_few_images_or_classes(spec, message):
+def test_too_few_images_or_classes(episode, message):
     with pytest.raises(DataError, match=message):
-        evaluate(colour_model(), COLOURS, spec, episodes=1, seed=0)
+        evaluate(colour_model(), COLOURS, episode, episodes=1, seed=0)
 
 
 @pytest.mark.parametrize("episodes", [0, -2])
 def test_at_least_one_episode(episodes):
     with pytest.raises(ConfigError, match=f"`episodes` must be >= 1. Received: episodes={episodes}"):
-        evaluate(colour_model(), COLOURS, SPEC, episodes=episodes, seed=0)
+        evaluate(colour_model(), COLOURS, EPISODE, episodes=episodes, seed=0)
 
 
 def test_too_many_candidates():
     with pytest.raises(ConfigError, match=r"4 ways [*] 3 queries = 12"):
-        evaluate(colour_model(), COLOURS, SPEC, episodes=1, seed=0, transduction=Transduction(2, 7))
+        evaluate(colour_model(), COLOURS, EPISODE, episodes=1, seed=0, transduction=Transduction(2, 7))
 
 
 def test_an_image_that_cannot_be_read_is_named():
@@ -300,7 +300,7 @@ def test_an_image_that_cannot_be_read_is_named():
     # Results are compared episode by episode, so that no image may be left out of them.
     for each in (images, images.skipping_unreadable()):
         with pytest.raises(DataError, match=r"^cannot read image \d+$"):
-            evaluate(colour_model(), each, SPEC, episodes=1, seed=0)
+            evaluate(colour_model(), each, EPISODE, episodes=1, seed=0)
 
 
 def test_an_evaluator_leaves_out_what_the_images_skip():

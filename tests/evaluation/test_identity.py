@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.config import EpisodeConfig
+from egt_tf.config import EpisodeConfig, WeightedSource
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 from egt_tf.evaluation.report import episodes_identity
 
-SPEC = EpisodeConfig(2, 1, 2)
+EPISODE = EpisodeConfig(2, 1, 2)
 
 
-def identity(source: str, split: str = "all", spec: EpisodeConfig = SPEC, episodes: int = 5, seed: int = 0) -> str:
-    return episodes_identity(open_source(source).split(split), spec, episodes, seed)
+def identity(
+    source: str, split: str = "all", episode: EpisodeConfig = EPISODE, episodes: int = 5, seed: int = 0
+) -> str:
+    return episodes_identity(open_source(source).split(split), episode, episodes, seed)
 
 
 @pytest.fixture
@@ -45,10 +47,17 @@ def test_everything_that_changes_the_episodes_changes_it():
         identity("synthetic:shapes", seed=1),
         identity("synthetic:shapes", episodes=6),
         identity("synthetic:shapes", split="novel"),
-        identity("synthetic:shapes", spec=EpisodeConfig(2, 2, 1)),
-        identity("synthetic:shapes", spec=EpisodeConfig(3, 1, 1)),
-        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all"), SPEC, 5, 0),
-        episodes_identity(open_mixture(["synthetic:shapes", "synthetic:fog"], "all", [9, 1]), SPEC, 5, 0),
+        identity("synthetic:shapes", episode=EpisodeConfig(2, 2, 1)),
+        identity("synthetic:shapes", episode=EpisodeConfig(3, 1, 1)),
+        *(
+            episodes_identity(
+                open_mixture([WeightedSource("synthetic:shapes", weight), WeightedSource("synthetic:fog")], "all"),
+                EPISODE,
+                5,
+                0,
+            )
+            for weight in (1, 9)
+        ),
     ]
     assert len(set(found)) == len(found)
 
@@ -80,7 +89,7 @@ def test_a_renamed_class_and_a_renamed_image_do(folder):
 
 def test_too_few_classes_are_the_usual_error():
     with pytest.raises(DataError, match="90-way episode needs 90 classes"):
-        identity("synthetic:shapes", spec=EpisodeConfig(90, 1, 1))
+        identity("synthetic:shapes", episode=EpisodeConfig(90, 1, 1))
 
 
 def test_a_missing_image_is_an_error(folder):
@@ -88,4 +97,4 @@ def test_a_missing_image_is_an_error(folder):
     for file in folder.glob("class*/*.png"):
         file.unlink()
     with pytest.raises(DataError, match=r"cannot read image .*png: No such file"):
-        episodes_identity(images, SPEC, 5, 0)
+        episodes_identity(images, EPISODE, 5, 0)

@@ -7,7 +7,6 @@ import subprocess
 import numpy as np
 import pytest
 
-from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain import innvestigate_methods, methods
 from egt_tf.explain.methods import all_methods, get_method
@@ -17,11 +16,6 @@ from egt_tf.lrp import COMPOSITES
 from tests.helpers.random_images import random_image, random_support
 
 SIZE = 32
-
-
-@pytest.fixture(scope="module")
-def model():
-    return EpisodicModel.build_from({"name": "conv4", "width": 8}, "relation", SIZE, seed=2)
 
 
 @pytest.fixture(scope="module")

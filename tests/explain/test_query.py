@@ -20,11 +20,6 @@ FSC, METHOD = COMPOSITES.get("fsc"), get_method("fsc")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return EpisodicModel.build_from({"name": "conv4", "width": 8}, "relation", SIZE, seed=2)
-
-
-@pytest.fixture(scope="module")
 def support():
     return random_support(WAYS, SHOTS, SIZE)
 

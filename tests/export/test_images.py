@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import resized_centre
 from egt_tf.export.images import checked_floats, decoded_images
 from egt_tf.export.requests import RequestLimits
+from tests.helpers.image_files import encode, png
 
 SIZE = 48
 
@@ -37,22 +36,6 @@ def photograph(mode: str, height: int = 90, width: int = 130) -> Image.Image:
     return Image.fromarray(pixels[..., :3]).convert(mode)
 
 
-def encoded(image: Image.Image, form: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
-    """A PNG with a header of one's own; by default it promises pixels that are not there."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(
     ("form", "mode", "options"),
     [
@@ -71,7 +54,7 @@ def png_of_size(width: int, height: int, depth: int = 8, colour: int = 2, rows: 
     ],
 )
 def test_pixels_are_those_of_the_package(form, mode, options):
-    file = encoded(photograph(mode), form, **options)
+    file = encode(photograph(mode), form, **options)
     expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
     actual = prepare([file])[0].numpy().astype(int)
     assert np.abs(actual - expected).max() <= 1
@@ -82,14 +65,14 @@ def test_pixels_are_those_of_the_package(form, mode, options):
 def test_grey_images_of_few_bits(depth):
     values = np.arange(40) % 2**depth
     row = b"\0" + int("".join(format(v, f"0{depth}b") for v in values), 2).to_bytes(5 * depth, "big")
-    file = png_of_size(40, 8, depth, colour=0, rows=8 * row)
+    file = png(40, 8, depth, colour=0, rows=8 * row)
     expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
     assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("colours", [2, 4, 16])
 def test_palettes_of_few_bits(colours):
-    file = encoded(photograph("RGB").quantize(colours), "PNG")
+    file = encode(photograph("RGB").quantize(colours), "PNG")
     expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
     assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
 
@@ -100,7 +83,7 @@ def test_photographs_are_turned_upright(orientation, order):
     exif = Image.Exif()
     exif.endian = {"big": ">", "little": "<"}[order]
     exif[0x010F], exif[0x0112] = "maker", orientation
-    file = encoded(photograph("RGB"), "JPEG", exif=exif)
+    file = encode(photograph("RGB"), "JPEG", exif=exif)
     assert (b"MM\0*" in file) == (order == "big")
     expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
     assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
@@ -108,13 +91,13 @@ def test_photographs_are_turned_upright(orientation, order):
 
 @pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*" + b"\xff" * 40, b"II*\0\x08\0\0\0\xff\xff" + bytes(30)])
 def test_damaged_orientations_count_as_none(exif):
-    plain = encoded(photograph("RGB"), "JPEG")
+    plain = encode(photograph("RGB"), "JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", 8 + len(exif)) + b"Exif\0\0" + exif
     np.testing.assert_array_equal(prepare([plain[:2] + segment + plain[2:]]), prepare([plain]))
 
 
 def test_images_of_different_sizes_come_in_one_request():
-    files = [encoded(photograph("RGB", *sides), "PNG") for sides in ((20, 31), (200, 64), (1, 1))]
+    files = [encode(photograph("RGB", *sides), "PNG") for sides in ((20, 31), (200, 64), (1, 1))]
     assert prepare(files).shape == (3, SIZE, SIZE, 3)
 
 
@@ -124,23 +107,23 @@ def test_images_of_different_sizes_come_in_one_request():
         (b"", "JPEG or PNG"),
         (b"GIF89a" + bytes(100), "JPEG or PNG"),
         (b"\x89PNG\r\n\x1a\n", "JPEG or PNG"),
-        (png_of_size(100_000, 100_000), "50 megapixels"),
-        (png_of_size(20_000, 20_000, 16, 6), "50 megapixels"),
-        (png_of_size(20_000, 20_000, 8, 0), "50 megapixels"),
-        (png_of_size(20_000, 20_000, 8, 4), "50 megapixels"),
+        (png(100_000, 100_000), "50 megapixels"),
+        (png(20_000, 20_000, 16, 6), "50 megapixels"),
+        (png(20_000, 20_000, 8, 0), "50 megapixels"),
+        (png(20_000, 20_000, 8, 4), "50 megapixels"),
         (b"BM" + bytes(100), "JPEG or PNG"),
         (b"RIFF\0\0\0\0WEBP" + bytes(100), "JPEG or PNG"),
-        (png_of_size(2**31 - 1, 2**31 - 1), "50 megapixels"),
-        (png_of_size(2**32 - 1, 5), "must have pixels"),
-        (png_of_size(0, 5), "must have pixels"),
-        (png_of_size(4, 4), "Invalid PNG"),
+        (png(2**31 - 1, 2**31 - 1), "50 megapixels"),
+        (png(2**32 - 1, 5), "must have pixels"),
+        (png(0, 5), "must have pixels"),
+        (png(4, 4), "Invalid PNG"),
         (b"\xff\xd8\xff" + bytes(20), "Invalid JPEG"),
-        (encoded(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
-        (encoded(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
+        (encode(photograph("RGB"), "JPEG")[:1500], "Invalid JPEG"),
+        (encode(photograph("RGB"), "PNG")[:1500], "Invalid PNG"),
     ],
 )
 def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
-    good = encoded(photograph("RGB"), "PNG")
+    good = encode(photograph("RGB"), "PNG")
     before = prepare([good]).numpy()
     with pytest.raises(tf.errors.InvalidArgumentError, match=says):
         prepare([good, file])
@@ -149,7 +132,7 @@ def test_what_is_no_image_is_refused_and_the_next_request_answered(file, says):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_large_jpeg_is_refused_by_its_header(mode):
-    file = bytearray(encoded(photograph(mode), "JPEG"))
+    file = bytearray(encode(photograph(mode), "JPEG"))
     start = file.index(b"\xff\xc0")
     file[start + 5 : start + 9] = struct.pack(">HH", 65000, 65000)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"50 megapixels.*65000"):
@@ -159,7 +142,7 @@ def test_a_large_jpeg_is_refused_by_its_header(mode):
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 def test_a_limit_of_ones_own(form):
     limits = RequestLimits(max_pixels=90 * 130)
-    at_it, beyond = (encoded(photograph("RGB", *sides), form) for sides in ((90, 130), (131, 90)))
+    at_it, beyond = (encode(photograph("RGB", *sides), form) for sides in ((90, 130), (131, 90)))
     np.testing.assert_allclose(decoded_images(tf.constant([at_it]), SIZE, limits), prepare([at_it]), atol=1e-5)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 11700 pixels\D+131, 90"):
         decoded_images(tf.constant([beyond]), SIZE, limits)
@@ -171,10 +154,10 @@ def test_no_image_is_refused():
 
 
 def test_decoded_images_are_normalised():
-    image = resized_centre(decode_image(encoded(photograph("RGB"), "PNG")), SIZE)
+    image = resized_centre(decode_image(encode(photograph("RGB"), "PNG")), SIZE)
     floats = tf.function(checked_floats)
     np.testing.assert_allclose(
-        floats(tf.cast(image, tf.float32)[None])[0], prepare([encoded(photograph("RGB"), "PNG")])[0], atol=1e-6
+        floats(tf.cast(image, tf.float32)[None])[0], prepare([encode(photograph("RGB"), "PNG")])[0], atol=1e-6
     )
     for value in (-1.0, 256.0, float("nan")):
         with pytest.raises(tf.errors.InvalidArgumentError, match="grey levels"):

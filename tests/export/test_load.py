@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import tensorflow as tf
 
 from egt_tf.data.images import decode_image
 from egt_tf.errors import DataError, ExportError
+from tests.helpers.image_files import png
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "serving.py"
 ROOT = BENCHMARK.parents[1]
@@ -81,13 +80,7 @@ def test_damaged_images_are_answered_or_refused(model, query_files, form):
 
 def bomb(side: int = 20_000) -> bytes:
     """A PNG of one bit a pixel that is whole, small, and larger than what is allowed once decoded."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return png(side, side, 1, 0, bytes((side // 8 + 1) * side), level=9)
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "explain"])

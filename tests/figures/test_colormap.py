@@ -59,7 +59,7 @@ def test_shared_scale_is_one_for_all_maps_and_blind_to_sign(rng):
     strong, weak = rng.normal(size=(40, 40)), 0.1 * rng.normal(size=(40, 40))
     scale = colormap.shared_scale([strong, weak])
     assert scale == colormap.shared_scale([-weak, strong])
-    assert np.abs(colormap.normalize(weak, scale)).max() < 0.3
+    assert np.abs(colormap.scaled(weak, scale)).max() < 0.3
     assert colormap.shared_scale([strong, weak], percentile=100) == np.abs(strong).max()
 
 
@@ -79,10 +79,10 @@ def test_shared_scale_refuses_no_maps_and_a_wrong_percentile():
 
 def test_normalize_is_symmetric_and_clipped():
     np.testing.assert_array_equal(
-        colormap.normalize(np.array([-4.0, -1.0, 0.0, 1.0, 4.0]), 2.0), [-1.0, -0.5, 0.0, 0.5, 1.0]
+        colormap.scaled(np.array([-4.0, -1.0, 0.0, 1.0, 4.0]), 2.0), [-1.0, -0.5, 0.0, 0.5, 1.0]
     )
     with pytest.raises(ExplainError, match="`scale` must be > 0"):
-        colormap.normalize(np.ones(2), 0.0)
+        colormap.scaled(np.ones(2), 0.0)
 
 
 def test_overlay_is_red_for_and_blue_against():

@@ -14,6 +14,7 @@ from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.training.guidance import guided_scores, relevance_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, load_arrays, named_weights, save_arrays, weight_arrays
+from tests.graph_reference import softmax
 from tests.heads.feature_episodes import episodes, prototypes_of
 from tests.layer_harness import check_layer
 
@@ -95,11 +96,6 @@ def test_layer(arguments, tmp_path):
 
 def unit(x):
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 class Reference:

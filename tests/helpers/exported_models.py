@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -19,7 +18,22 @@ from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.export.saved_model import make_portable, make_servable, write_version
 from egt_tf.serving.exported_model import ExportedModel
+from tests.helpers.image_files import encode
 from tests.helpers.shared import shared_folder
+
+# What a conftest takes.
+__all__ = [
+    "build",
+    "folder",
+    "model",
+    "portable",
+    "prepared",
+    "query_files",
+    "relation",
+    "served_alone",
+    "support",
+    "support_files",
+]
 
 SIZE, WAYS, SHOTS = 32, 3, 2
 NAMES = ("ant", "bee", "cow")
@@ -39,9 +53,7 @@ import tensorflow as tf
 
 def png(class_index: int, instance: int) -> bytes:
     """A drawn image as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(synthetic.draw("shapes", class_index, instance, size=40)[0]).save(file, "PNG")
-    return file.getvalue()
+    return encode(Image.fromarray(synthetic.draw("shapes", class_index, instance, size=40)[0]), "PNG")
 
 
 def _prepared(encoded: bytes) -> np.ndarray:

@@ -29,12 +29,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A small network of a fixed menu, ending in linear scores (n, classes); `kind` is a key of `NETWORKS`.
+    """A small network of a fixed menu, ending in linear scores (n, classes); `layout` is a key of `NETWORKS`.
 
     `inline_activation` puts the ReLU into the Conv2D or Dense layer instead of an Activation layer.
     """
 
-    kind: str
+    layout: str
     input_shape: tuple[int, ...]
     filters: int = 4
     kernel_size: int = 3
@@ -80,8 +80,8 @@ class _Builder:
         }
 
     def pool(self, x):
-        kinds = {"max": self.layers.MaxPooling2D, "average": self.layers.AveragePooling2D}
-        return kinds[self.network.pooling](2, padding=self.network.pool_padding, dtype=self.network.dtype)(x)
+        pools = {"max": self.layers.MaxPooling2D, "average": self.layers.AveragePooling2D}
+        return pools[self.network.pooling](2, padding=self.network.pool_padding, dtype=self.network.dtype)(x)
 
     def scores(self, x):
         net = self.network
@@ -135,7 +135,7 @@ def build_network(network: Network):
     from tensorflow import keras
 
     inputs = keras.Input(shape=network.input_shape, dtype=network.dtype)
-    return keras.Model(inputs, NETWORKS[network.kind](_Builder(network), inputs))
+    return keras.Model(inputs, NETWORKS[network.layout](_Builder(network), inputs))
 
 
 def random_weights(network: Network, seed: int) -> list[np.ndarray]:
@@ -248,8 +248,8 @@ def _write_request(path: pathlib.Path, jobs: Sequence[Job]) -> None:
 
 
 def _read_answer(arrays, index: int, job: Job) -> Answer:
-    def found(kind):
-        keys = {label: f"{index}/{kind}/{label}" for label in job.analyzers}
+    def found(what):
+        keys = {label: f"{index}/{what}/{label}" for label in job.analyzers}
         return {label: arrays[key] for label, key in keys.items() if key in arrays}
 
     return Answer(found("relevance"), {label: str(text) for label, text in found("error").items()})
@@ -268,8 +268,8 @@ def _argument(value):
     import innvestigate.analyzer.relevance_based.relevance_rule as rules
 
     if isinstance(value, Mapping):
-        ((kind, content),) = value.items()
-        return {"rule_class": lambda: getattr(rules, content), "tuple": lambda: tuple(content)}[kind]()
+        ((form, content),) = value.items()
+        return {"rule_class": lambda: getattr(rules, content), "tuple": lambda: tuple(content)}[form]()
     return [_argument(item) for item in value] if isinstance(value, list) else value
 
 

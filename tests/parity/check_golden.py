@@ -536,7 +536,7 @@ def zennit_values(golden: Mapping[str, np.ndarray]) -> Values:
     return {**_all({"output": output, **values}, ZENNIT), near_zero: Value(values[near_zero], ZENNIT_NEAR_ZERO)}
 
 
-KINDS: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
+VALUES_OF: dict[str, Callable[[Mapping[str, np.ndarray]], Values]] = {
     "rn_": relation_values,
     "gnn_": graph_values,
     "can_": cross_attention_values,
@@ -599,9 +599,9 @@ def error_of(value: np.ndarray, reference: np.ndarray, scale_of: np.ndarray, euc
 
 def check(path: Path) -> bool:
     """Checks one file and prints a line for each of its arrays; returns whether all of them are right."""
-    compute = next((function for prefix, function in KINDS.items() if path.name.startswith(prefix)), None)
+    compute = next((function for prefix, function in VALUES_OF.items() if path.name.startswith(prefix)), None)
     if compute is None:
-        print(f"{path.name}: unknown kind of file; known: {', '.join(KINDS)}")
+        print(f"{path.name}: unknown kind of file; known: {', '.join(VALUES_OF)}")
         return False
     golden, double = load(path), keras.backend.floatx() == "float64"
     values = {name: value for name, value in compute(golden).items() if skip_reason(name, double) is None}

@@ -12,7 +12,7 @@ from tensorflow import keras
 from tests.parity import check_golden
 
 HERE = Path(__file__).parent / "data"
-KINDS = tuple(check_golden.KINDS)
+PREFIXES = tuple(check_golden.VALUES_OF)
 IN_DOUBLE = ("rn_", "gnn_", "can_", "backbone_can_", "zennit_")
 
 
@@ -20,7 +20,7 @@ def _files() -> list[Path]:
     """The files of this folder and, where EGT_TF_GOLDEN_DIR is set, the others of the same kinds."""
     folders = [HERE, *filter(Path.is_dir, [Path(os.environ.get("EGT_TF_GOLDEN_DIR", "-"))])]
     found = {
-        file.name: file for folder in folders for file in sorted(folder.glob("*.npz")) if file.name.startswith(KINDS)
+        file.name: file for folder in folders for file in sorted(folder.glob("*.npz")) if file.name.startswith(PREFIXES)
     }
     return list(found.values())
 

@@ -25,7 +25,7 @@ sys.path = [p for p in sys.path if not os.path.isdir(os.path.join(p, "egt_tf"))]
 if importlib.util.find_spec("egt_tf") is not None:
     sys.exit("this process must not know the package")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf  # noqa: E402 (nothing of TensorFlow may be there before the lines above hide the package)
 
 
 def loaded(folder):

@@ -21,7 +21,7 @@ from egt_tf.training.explanation_pictures import ExplanationPictures
 from egt_tf.training.loop import train
 from egt_tf.weights import load_arrays
 
-SPEC = EpisodeConfig(3, 2, 2)
+EPISODE = EpisodeConfig(3, 2, 2)
 
 
 def config(figure_every: int, **training) -> RunConfig:
@@ -67,7 +67,7 @@ def callback(run, method="fsc", **keywords) -> tuple[ExplanationPictures, list, 
     shown, lines = [], []
     images = keywords.pop("images", open_source("synthetic:shapes").split("val"))
     made = ExplanationPictures(
-        run, images, SPEC, 0, 1, method, lambda *each: shown.append(each), report=lines.append, **keywords
+        run, images, EPISODE, 0, 1, method, lambda *each: shown.append(each), report=lines.append, **keywords
     )
     return made, shown, lines
 
@@ -150,7 +150,7 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path):
 
     damaged = dataclasses.replace(images, read=read)
     made, _, _ = callback(RunFolder(tmp_path / "run"), images=damaged.skipping_unreadable())
-    refused.update(int(index) for index in draw_episode(images, SPEC, 0, 0)[0].support[0])
+    refused.update(int(index) for index in draw_episode(images, EPISODE, 0, 0)[0].support[0])
     support, query, truth = made._query(0, 32)
     assert support.images.shape == (3, 2, 32, 32, 3)
     assert query.shape == (32, 32, 3)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorflow import keras
 
-from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
+from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource, config_from_dict
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
@@ -371,7 +371,7 @@ def test_several_sources_train_one_model_and_resume_exactly(mixed, tmp_path):
 def test_validation_is_on_the_val_splits_of_all_sources(mixed):
     expected = evaluate(
         mixed.load_model(),
-        open_mixture(["synthetic:shapes", "synthetic:fog"], "val", [1, 2]),
+        open_mixture([WeightedSource("synthetic:shapes"), WeightedSource("synthetic:fog", 2)], "val"),
         EpisodeConfig(3, 2, 1),
         5,
         mixed.config().training.seed + VALIDATION_STREAM,
@@ -389,7 +389,7 @@ def test_validation_sources_may_be_others(tmp_path):
     seed = config.training.seed + VALIDATION_STREAM
     expected = evaluate(
         run.load_model(),
-        open_mixture(["synthetic:sketch", "synthetic:texture"], "val"),
+        open_mixture([WeightedSource("synthetic:sketch"), WeightedSource("synthetic:texture")], "val"),
         EpisodeConfig(3, 2, 2),
         5,
         seed,

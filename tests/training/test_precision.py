@@ -8,7 +8,7 @@ from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.loop import train
-from egt_tf.training.precision import layers_in, scaled, state_variables
+from egt_tf.training.precision import layers_in, state_variables, with_loss_scale
 from egt_tf.weights import load_arrays
 
 HEADS = ("relation", "graph", "cross_attention", "prototype", "cosine")
@@ -116,7 +116,7 @@ def test_layers_keep_the_precision_and_the_process_does_not():
 @pytest.mark.parametrize(("precision", "more"), [("float32", 0), ("mixed_bfloat16", 0), ("mixed_float16", 2)])
 def test_a_loss_scale_is_part_of_the_state(precision, more):
     optimizer = keras.optimizers.SGD(0.1)
-    result = scaled(optimizer, precision)
+    result = with_loss_scale(optimizer, precision)
     assert len(state_variables(result)) == len(optimizer.variables) + more
     assert (result is optimizer) == (more == 0)
 

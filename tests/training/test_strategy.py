@@ -163,8 +163,8 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
     ("head", "guidance", "tolerance"),
     [
         ("cross_attention", {}, 1e-5),
-        # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the weights
-        # differed by 1.1e-4.
+        # With guidance rounding errors grow too fast for float32, see `test_a_guided_graph_...` below. Without, the
+        # weights differed by 1.1e-4.
         ("graph", {"mode": "none"}, 5e-4),
     ],
 )

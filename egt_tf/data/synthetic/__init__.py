@@ -7,6 +7,6 @@ nothing about its class.
 """
 
 from egt_tf.data.synthetic.classes import CLASS_NAMES, IMAGES_PER_CLASS
-from egt_tf.data.synthetic.drawing import DOMAINS, check_domain, draw
+from egt_tf.data.synthetic.drawing import DRAWN_DOMAINS, check_domain, draw
 
-__all__ = ["CLASS_NAMES", "DOMAINS", "IMAGES_PER_CLASS", "check_domain", "draw"]
+__all__ = ["CLASS_NAMES", "DRAWN_DOMAINS", "IMAGES_PER_CLASS", "check_domain", "draw"]

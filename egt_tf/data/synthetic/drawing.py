@@ -8,7 +8,7 @@ from egt_tf.data.synthetic.classes import CLASS_NAMES, CLASSES, COMPONENTS, Draw
 from egt_tf.data.synthetic.rendering import RENDERERS, ObjectCanvas
 from egt_tf.errors import DataError, did_you_mean
 
-DOMAINS: tuple[str, ...] = tuple(RENDERERS)
+DRAWN_DOMAINS: tuple[str, ...] = tuple(RENDERERS)
 
 _MAX_ROTATION = np.deg2rad(25.0)
 _SPAN = (0.55, 0.80)  # longest side of the object's box, as a fraction of the image side
@@ -17,7 +17,7 @@ _SMALLEST_SIZE = 16
 
 
 def check_domain(name: str) -> str:
-    """Hands back `name` if it is one of `DOMAINS`.
+    """Hands back `name` if it is one of `DRAWN_DOMAINS`.
 
     Raises:
         DataError: it is not; the message lists the names and suggests the nearest.
@@ -27,17 +27,17 @@ def check_domain(name: str) -> str:
         Traceback (most recent call last):
         egt_tf.errors.DataError: unknown synthetic domain 'frog'; did you mean 'fog'? Known: ...
     """
-    if name in DOMAINS:
+    if name in DRAWN_DOMAINS:
         return name
-    hint = did_you_mean(name, DOMAINS, otherwise=".")
-    raise DataError(f"unknown synthetic domain {name!r}{hint} Known: {', '.join(DOMAINS)}")
+    hint = did_you_mean(name, DRAWN_DOMAINS, otherwise=".")
+    raise DataError(f"unknown synthetic domain {name!r}{hint} Known: {', '.join(DRAWN_DOMAINS)}")
 
 
 def draw(domain: str, class_index: int, instance: int, seed: int = 0, size: int = 84) -> tuple[np.ndarray, np.ndarray]:
     """Draws one image and the mask of its object; the same arguments always give the same pixels.
 
     Args:
-        domain: one of `DOMAINS`.
+        domain: one of `DRAWN_DOMAINS`.
         class_index: position in `CLASS_NAMES`.
         instance: which image of the class, from 0; a source offers the first `IMAGES_PER_CLASS`.
         seed: another seed gives another, unrelated set of images.

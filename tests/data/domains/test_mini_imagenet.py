@@ -15,14 +15,13 @@ from egt_tf.data.domains.mini_imagenet_synsets import BASE, NOVEL, VAL
 from egt_tf.data.domains.prepare import prepare_domain
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
+from tests.helpers.image_files import encode
 
 SYNSETS = (*BASE, *VAL, *NOVEL)
 
 
 def encoded(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), level % 251, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(Image.fromarray(np.full((16, 16, 3), level % 251, np.uint8)), "PNG")
 
 
 def write_folders(root, images=2, part=lambda synset: "", name=lambda synset: synset, suffix="png"):
