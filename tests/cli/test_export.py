@@ -206,6 +206,7 @@ def test_an_image_that_is_too_large(fails, exported, tmp_path):
         fails(command, "large.png", "--model", exported, says=["large.png", "50 megapixels"])
 
 
+@pytest.mark.slow
 def test_limits_of_ones_own(egt, fails, run, query, tmp_path):
     result = egt("export", run, "--max-pixels", 84 * 84, "--max-images", 4, "--image-size", 32, "--out", "models/tiny")
     assert result.exit_code == 0, result.output

@@ -186,7 +186,9 @@ def test_cross_attention(published, golden_dir):
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays["base.layer2.0.conv2.weight"])
 
 
-@pytest.mark.parametrize("file", ["gnn_3w1s_f64_offsets_generalised", "can_3w1s_c16"])
+@pytest.mark.parametrize(
+    "file", [pytest.param("gnn_3w1s_f64_offsets_generalised", marks=pytest.mark.slow), "can_3w1s_c16"]
+)
 def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_path, file):
     weights, _ = golden_arrays(golden_dir, file)
     backbone = (

@@ -144,7 +144,7 @@ def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
     assert without_seconds(runs[0]) == without_seconds(runs[1])
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_numbers(alone, tmp_path, epoch):
     resumed, config = RunFolder(tmp_path / "resumed"), augmented_config()
     with pytest.raises(KeyboardInterrupt):
@@ -287,6 +287,7 @@ class Rates(keras.callbacks.Callback):
         self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
 
 
+@pytest.mark.slow
 def test_the_learning_rate_drops_and_a_resumed_run_keeps_to_it(tmp_path):
     training = {"optimizer": {"name": "sgd", "weight_decay": 1e-3}, "learning_rate_drops": [[1, 0.005], [2, 0.001]]}
     config, rates = small_config(training=training), Rates()
