@@ -122,6 +122,7 @@ def test_explain_without_the_pictures_of_the_support_set(fails, exported, query,
     fails("explain", query, "--model", "copy", says=["shown.npz"])
 
 
+@pytest.mark.slow
 def test_a_converted_run_with_another_support_set(egt, run, tmp_path):
     shutil.copytree(run / "support", tmp_path / "examples")
     first, *_ = sorted((tmp_path / "examples").iterdir())
@@ -141,6 +142,7 @@ def test_a_converted_run_with_another_support_set(egt, run, tmp_path):
     assert "NOT trained" in card
 
 
+@pytest.mark.slow
 def test_without_a_support_set(egt, run, fails, query):
     shutil.rmtree(run / "support")
     result = egt("export", run)

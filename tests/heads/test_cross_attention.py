@@ -79,7 +79,7 @@ def test_layers_of_attention(case, tmp_path):
     check_layer(layer, inputs, free_axes, tmp_path, differentiable=differentiable)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"scale": 5.0, "temperature": 0.1}])
+@pytest.mark.parametrize("arguments", [pytest.param({}, marks=pytest.mark.slow), {"scale": 5.0, "temperature": 0.1}])
 def test_layer(arguments, tmp_path):
     check_layer(
         lambda: make(warm=False, **arguments),

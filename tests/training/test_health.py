@@ -60,6 +60,7 @@ def test_nothing_changes_from_the_bad_step_on(options):
     expect_equal(state(good), state(bad))
 
 
+@pytest.mark.slow
 def test_the_first_of_several_bad_steps_is_named():
     shell = model(steps_per_execution=4)
     shell.fit(episodes(bad=(2, 4)), verbose=0)

@@ -124,7 +124,9 @@ def test_single_precision_gives_the_gradient_of_double_precision():
     )
 
 
-@pytest.mark.parametrize(("head", "eagerly"), [("relation", False), *((head, True) for head in HEADS)])
+@pytest.mark.parametrize(
+    ("head", "eagerly"), [pytest.param("relation", False, marks=pytest.mark.slow), *((head, True) for head in HEADS)]
+)
 def test_one_step_with_guidance(head, eagerly):
     """The weights move as a guided model's do, the thetas move too, and the step of the derivative is taken back."""
     model, other = classifier(head), classifier(head)

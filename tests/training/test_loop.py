@@ -469,6 +469,7 @@ def test_unreadable_images_are_left_out_on_request_and_reported_once(skipping):
     assert "png" in text
 
 
+@pytest.mark.slow
 def test_the_same_images_are_left_out_again_also_by_a_resumed_training(skipping, tmp_path):
     whole, _ = skipping
     parts = RunFolder(tmp_path / "parts")

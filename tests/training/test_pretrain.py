@@ -131,7 +131,8 @@ def test_a_backbone_without_transformation_starts_from_one_with_it(finished, sou
 
 
 @pytest.mark.parametrize(
-    ("every", "message"), [(2, "resuming in epoch 2, after step 2 of 4"), (0, "resuming after epoch 1")]
+    ("every", "message"),
+    [(2, "resuming in epoch 2, after step 2 of 4"), pytest.param(0, "resuming after epoch 1", marks=pytest.mark.slow)],
 )
 def test_an_interrupted_pretraining_ends_with_the_same_numbers(finished, source, tmp_path, every, message):
     run = RunFolder(tmp_path / "run")
