@@ -32,6 +32,7 @@ UNPORTABLE = frozenset(
         "BroadcastGradientArgs",
         "ConcatOffset",
         "MatrixDiagV3",
+        "MatrixSolve",
         "MaxPoolGrad",
         "ReluGrad",
         "StridedSliceGrad",
