@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "environment", "lazy", "tensors", "wording", "__version__"),
     ("files",),
-    ("registry", "config"),
+    ("registry", "config", "weight_files"),
     ("data", "lrp"),
     ("backbones",),
     ("heads",),
@@ -60,6 +60,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.runs",
     "egt_tf.serving.client",
     "egt_tf.serving.contract",
+    "egt_tf.weight_files",
 )
 
 

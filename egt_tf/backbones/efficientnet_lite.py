@@ -19,6 +19,7 @@ from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.layers import BatchNormalization, Power, from_normalized
 from egt_tf.backbones.pretrained import WeightPackage
 from egt_tf.errors import ConfigError, check_integer, check_positive
+from egt_tf.weight_files import read_weights
 
 WEIGHTS = ("imagenet", "none")
 # The last map, its means, or the last map of this stride, before its channels are expanded again.
@@ -182,8 +183,6 @@ def _efficientnet_lite(
     for argument, value, choices in (("weights", weights, WEIGHTS), ("output", output, OUTPUTS)):
         if value not in choices:
             raise ConfigError(f"`{argument}` must be one of {', '.join(map(str, choices))}. Received: {value!r}")
-    from egt_tf.weight_files import read_weights
-
     check_positive("power", power)
     if power != 1 and output != "pooled":
         raise ConfigError(
