@@ -13,7 +13,7 @@ import numpy as np
 
 from egt_tf.data.image_set import first_images
 from egt_tf.data.images import decode_image
-from egt_tf.data.preprocessing import resized_centre
+from egt_tf.data.preprocessing import resized_centre, resized_side
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
@@ -89,17 +89,17 @@ def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:
         >>> support.class_names, support.images.shape
         (('ant', 'bee'), (2, 1, 16, 16, 3))
     """
-    images = open_source(f"folder:{os.fspath(folder)}").split("all")
-    chosen, left_out = first_images(images.members)
-    pixels = [[resized_centre(images.read(int(index)), image_size).numpy() for index in each] for each in chosen]
-    return SupportSet(images.class_names, np.array(pixels), left_out)
+    source = open_source(f"folder:{os.fspath(folder)}")
+    chosen, left_out = first_images(source.split("all").members)
+    pixels = [[load_image(source.describe(int(index)), image_size) for index in each] for each in chosen]
+    return SupportSet(source.class_names, np.array(pixels), left_out)
 
 
 def load_image(path: str | os.PathLike[str], image_size: int) -> np.ndarray:
     """Reads one image, resizes it and crops its centre, see `egt_tf.data.preprocessing.resized_centre`.
 
     Args:
-        path: a file of any format that Pillow reads.
+        path: a file of a format that `decode_image` reads. Large JPEG images are decoded at a part of their size.
         image_size: height and width of the result in pixels, as a model takes them.
 
     Returns:
@@ -116,7 +116,7 @@ def load_image(path: str | os.PathLike[str], image_size: int) -> np.ndarray:
         >>> load_image(path, image_size=16)[8, 8].tolist()
         [255, 0, 0]
     """
-    return resized_centre(decode_image(os.fspath(path), os.fspath(path)), image_size).numpy()
+    return resized_centre(decode_image(path, side=resized_side(image_size)), image_size).numpy()
 
 
 def as_image(image: ImageOrPath, image_size: int) -> np.ndarray:
