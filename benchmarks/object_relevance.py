@@ -94,7 +94,7 @@ def explainer(model: EpisodicModel, name: str):
     """A compiled function from the inputs of `query_inputs` to the first query's relevance for its true class, 0."""
     method = get_method(name)
     prepared = method.prepared(model)
-    select = select_first_query(model.head, 0, method.from_log_odds)
+    select = select_first_query(model.head, 0, method)
 
     @tf.function
     def explain(*inputs):
