@@ -5,6 +5,17 @@
 
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.conv import conv4, conv4np
+from egt_tf.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
 from egt_tf.backbones.resnet import resnet10, resnet12, resnet18
 
-__all__ = ["BACKBONES", "conv4", "conv4np", "resnet10", "resnet12", "resnet18"]
+__all__ = [
+    "BACKBONES",
+    "conv4",
+    "conv4np",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "resnet10",
+    "resnet12",
+    "resnet18",
+]

@@ -1,13 +1,17 @@
-"""Layers as the published PyTorch backbones set them up."""
+"""Layers of backbones: batch normalisation as the published PyTorch code sets it up, and other units of the images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.errors import check_positive
+from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
+from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD, widen
 
 # PyTorch's defaults; Keras has 1e-3 and 0.99. PyTorch's momentum 0.1 is Keras's 0.9.
 BATCH_NORM_EPSILON = 1e-5
@@ -74,3 +78,85 @@ class BatchNormalization(keras.layers.BatchNormalization):
 def batch_normalization(name: str) -> BatchNormalization:
     """Batch normalisation with PyTorch's epsilon and momentum."""
     return BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)
+
+
+@serializable
+class ChannelScale(keras.layers.Layer):
+    """`y = factor x + shift`, channel by channel: normalised images in the units that another network was trained with.
+
+    Relevance passes it unchanged, and what lies behind counts as seeing the model's input.
+
+    Args:
+        factors: one number for each channel, not 0.
+        shifts: likewise.
+    """
+
+    def __init__(self, factors: Sequence[float], shifts: Sequence[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.factors, self.shifts = tuple(map(float, factors)), tuple(map(float, shifts))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs * tf.constant(self.factors, inputs.dtype) + tf.constant(self.shifts, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "factors": self.factors, "shifts": self.shifts}
+
+
+register_rule(ChannelScale, like="rescaling")
+
+
+@serializable
+class Power(keras.layers.Layer):
+    """`y = x^exponent` for `x >= 0`; values below 0 count as 0.
+
+    Args:
+        exponent: > 0.
+
+    Notes:
+        The derivative at 0, which is infinite for exponents below 1, counts as 0.
+    """
+
+    def __init__(self, exponent: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_positive("exponent", exponent)
+        self.exponent = float(exponent)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x = widen(inputs)
+        positive = x > 0
+        # Twice where: an infinite derivative times zero is no number.
+        y = tf.where(positive, tf.where(positive, x, tf.ones_like(x)) ** self.exponent, tf.zeros_like(x))
+        return tf.cast(y, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "exponent": self.exponent}
+
+
+register_rule(Power, like="activation")
+
+
+def from_normalized(mean: Sequence[float], std: Sequence[float], name: str) -> ChannelScale:
+    """A layer from images normalised as everywhere in the package to `(grey level - mean) / std`.
+
+    Args:
+        mean: of the grey levels 0..255, one for each channel.
+        std: likewise, > 0.
+        name: of the layer.
+
+    Example:
+        >>> layer = from_normalized(mean=[127.0] * 3, std=[128.0] * 3, name="scaled")
+        >>> black = [-m / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+        >>> layer(tf.constant([[[black]]])).numpy().round(4)
+        array([[[[-0.9922, -0.9922, -0.9922]]]], dtype=float32)
+    """
+    factors = [255.0 * own / theirs for own, theirs in zip(IMAGENET_STD, std, strict=True)]
+    shifts = [(255.0 * own - theirs) / scale for own, theirs, scale in zip(IMAGENET_MEAN, mean, std, strict=True)]
+    return ChannelScale(factors, shifts, name=name)

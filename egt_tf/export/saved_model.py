@@ -33,6 +33,7 @@ UNPORTABLE = frozenset(
         "BroadcastGradientArgs",
         "ConcatOffset",
         "MatrixDiagV3",
+        "MatrixSolve",
         "MaxPoolGrad",
         "ReluGrad",
         "StridedSliceGrad",

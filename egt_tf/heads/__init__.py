@@ -9,14 +9,23 @@ from egt_tf.heads.cross_attention import CrossAttentionHead
 from egt_tf.heads.graph import GraphHead
 
 # This import also tells the engine of relevance about the layers of all heads.
-from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, ShareProduct
+from egt_tf.heads.lrp_rules import (
+    AttendedFraction,
+    AttentionGate,
+    CombinationShare,
+    Fraction,
+    NeighbourhoodShare,
+    ShareProduct,
+)
 from egt_tf.heads.prototype import PrototypeHead
 from egt_tf.heads.relation import RelationHead
+from egt_tf.heads.ridge import RidgeHead
 
 __all__ = [
     "HEADS",
     "AttendedFraction",
     "AttentionGate",
+    "CombinationShare",
     "CosineHead",
     "CrossAttentionHead",
     "Fraction",
@@ -25,5 +34,6 @@ __all__ = [
     "NeighbourhoodShare",
     "PrototypeHead",
     "RelationHead",
+    "RidgeHead",
     "ShareProduct",
 ]

@@ -22,6 +22,7 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
+from egt_tf.heads.ridge_layers import CentredMaps, MapCombination, UnitVector
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
 from egt_tf.lrp.canonizers import register_foldable
 from egt_tf.lrp.composites import register_rule
@@ -187,6 +188,37 @@ class ShareProduct(Rule):
         return [self.query * Rs[0], self.prototype * Rs[0]]
 
 
+@RULES.register("combination")
+class CombinationShare(Rule):
+    """Relevance of weighted sums of maps, `z_k = sum_n a_nk x_n`: each map is given what it contributes to each sum.
+
+    `R_n = x_n sum_k a_nk R_k / (z_k + epsilon sign(z_k))`, with the coefficients a as constants, to which no relevance
+    goes. Where z_k is exactly 0, its relevance is lost.
+
+    Args:
+        epsilon: stabiliser, >= 0.
+
+    Example:
+        >>> layer = MapCombination()
+        >>> xs = [tf.constant([[[1.0], [3.0]]]), tf.constant([[[2.0], [-1.0]]])]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)])
+        >>> relevance, _ = CombinationShare().apply(xs, state.call(xs), [tf.constant([[[5.0]]])], state)
+        >>> relevance.numpy().ravel()
+        array([-10.,  15.], dtype=float32)
+    """
+
+    def __init__(self, epsilon: float = 0.0):
+        if epsilon < 0:
+            raise ExplainError(f"`epsilon` must be >= 0. Received: epsilon={epsilon}")
+        self.epsilon = epsilon
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        maps, coefficients = Xs
+        shares = divide(Rs[0], Ys[0], self.epsilon, one_sign=True)
+        flat = tf.reshape(shares, tf.concat([tf.shape(shares)[:2], [-1]], axis=0))
+        return [maps * tf.reshape(tf.matmul(coefficients, flat), tf.shape(maps)), None]
+
+
 # === Rules of each layer ===
 
 for _layer in (GraphNodes, QueryScores, PairConcat, PairSplit, FlattenMap, DropLastAxis):
@@ -195,7 +227,7 @@ for _layer in (PrototypeMean, MapMean):
     register_rule(_layer, like="mean")
 register_rule(EpisodeBatchNormalization, like="batch_norm")
 register_rule(SkipConcatenate, like="skip")
-for _layer in (Scale, Square):
+for _layer in (Scale, Square, UnitVector, CentredMaps):
     register_rule(_layer, Pass())
 register_rule(AttendedQuery, AttentionGate())
 
@@ -206,6 +238,8 @@ for _convention, _epsilon in (("published", PUBLISHED_EPSILON), ("zennit", ZENNI
     register_rule(AttendedPrototypeMean, AttendedFraction(_epsilon), convention=_convention)
     _neighbours = NeighbourhoodShare(_epsilon, exact_identity=_convention != "published")
     register_rule(Neighbourhood, _neighbours, convention=_convention)
+register_rule(MapCombination, CombinationShare())
+register_rule(MapCombination, CombinationShare(ZENNIT_STABILIZER), convention="zennit")
 
 register_rule(PairProduct, ShareProduct())
 register_rule(PairProduct, ShareProduct(1.0, 1.0), convention="published")

@@ -23,10 +23,15 @@ def unit(x: tf.Tensor) -> tf.Tensor:
     Notes:
         A vector shorter than 1e-12 becomes zero, with a derivative of zero; PyTorch divides it by 1e-12.
     """
+    return x * inverse_length(x)
+
+
+def inverse_length(x: tf.Tensor) -> tf.Tensor:
+    """`1 / ||x||` over the last axis, which is kept with length 1; 0 for a vector shorter than 1e-12."""
     square = tf.reduce_sum(tf.square(x), axis=-1, keepdims=True)
     # Twice where: the root's derivative at zero is infinite, and infinity times zero is no number.
     long = square > SHORTEST**2
-    return tf.where(long, x * tf.math.rsqrt(tf.where(long, square, tf.ones_like(square))), tf.zeros_like(x))
+    return tf.where(long, tf.math.rsqrt(tf.where(long, square, tf.ones_like(square))), tf.zeros_like(square))
 
 
 class _AxisReduction(keras.layers.Layer):

@@ -79,6 +79,8 @@ LAYER_TYPES: dict[str, Predicate] = {
         L.UpSampling2D,
         L.UpSampling3D,
     ),
+    # The input in other units, channel by channel: what lies behind still sees the model's input.
+    "rescaling": _instance_of(L.Rescaling),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }

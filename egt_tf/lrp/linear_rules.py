@@ -32,15 +32,27 @@ class Signal:
         nonnegative: whether the graph says that none is negative.
         present: 1 where x is a value and 0 where it is padding, of a shape that broadcasts to that of x; None: no
             padding.
+        rescaled: how a value of the model's input looks here, see `LayerState`; None: as it is.
     """
 
     x: tf.Tensor
     nonnegative: bool = False
     present: tf.Tensor | None = None
+    rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
 
-    def everywhere(self, value: float | Sequence[float]) -> tf.Tensor:
+    def box(self, low: float | Sequence[float], high: float | Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
+        """The smallest and the largest value of the model's input, as they look here; both shaped as x."""
+        corners = [tf.broadcast_to(tf.constant(value, self.x.dtype), self.x.shape[-1:]) for value in (low, high)]
+        if self.rescaled is not None:
+            shape = [1] * (len(self.x.shape) - 1) + [-1]
+            # A layer that changes the sign swaps the two.
+            seen = [tf.reshape(self.rescaled(tf.reshape(corner, shape)), [-1]) for corner in corners]
+            corners = [tf.minimum(*seen), tf.maximum(*seen)]
+        return self.everywhere(corners[0]), self.everywhere(corners[1])
+
+    def everywhere(self, value: float | tf.Tensor) -> tf.Tensor:
         """A number, or one for each channel, wherever x is no padding; shaped as x."""
-        filled = tf.zeros_like(self.x) + tf.constant(value, self.x.dtype)
+        filled = tf.zeros_like(self.x) + tf.cast(value, self.x.dtype)
         return filled if self.present is None else filled * tf.cast(self.present, self.x.dtype)
 
 
@@ -53,7 +65,10 @@ class LinearRule(Rule):
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         parts = linear_parts(reverse_state.layer, *Xs)
-        signals = [Signal(Xs[0], reverse_state.nonnegative[0], reverse_state.present[0])]
+        known = (
+            of_inputs[0] for of_inputs in (reverse_state.nonnegative, reverse_state.present, reverse_state.rescaled)
+        )
+        signals = [Signal(Xs[0], *known)]
         for part in parts[:-1]:
             # Of the output of a weighted sum no sign is known.
             signals.append(Signal(part.of(signals[-1].x)))
@@ -333,7 +348,7 @@ class Bounded(LinearRule):
         self.stabilizer = stabilizer
 
     def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
-        low, high = (signal.everywhere(bound) for bound in (self.low, self.high))
+        low, high = signal.box(self.low, self.high)
         positive, negative = _signs(part.kernel)
         products = ((signal.x, part.kernel), (-low, positive), (-high, negative))
         return _share_products(part, products, None, relevance, self.stabilizer, one_sign=False)

@@ -53,6 +53,7 @@ def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[E
     return (
         Entry(relu, layer_type="relu"),
         Entry(Pass(), layer_type="activation"),
+        Entry(Pass(), layer_type="rescaling"),
         Entry(max_pool, layer_type="max_pool"),
         Entry(Share(), layer_type="mean"),
         Entry(Gate(), layer_type="gate"),

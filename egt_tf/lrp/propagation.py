@@ -29,7 +29,7 @@ class LayerCall:
         state: the layer, and what the graph says of its inputs.
         inputs: its input tensors.
         outputs: its output tensors.
-        first: whether every input is the model's input, as it is or reshaped, padded or cropped.
+        first: whether every input is the model's input, as it is or reshaped, padded, cropped or rescaled.
     """
 
     state: LayerState
@@ -173,6 +173,7 @@ class _Known(NamedTuple):
     nonnegative: bool
     raw: bool
     present: tf.Tensor | None = None
+    rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
 class _Recorder:
@@ -218,11 +219,17 @@ class _Recorder:
             _call(node, self.training, layer.call),
             nonnegative=tuple(self.known[id(x)].nonnegative for x in xs),
             present=tuple(self.known[id(x)].present for x in xs),
+            rescaled=tuple(self.known[id(x)].rescaled for x in xs),
         )
         first = all(self.known[id(x)].raw for x in xs)
         self.calls.append(LayerCall(state, xs, ys, first))
-        padded = _padded(state, xs[0]) if is_layer_type(layer, "padding") else None
-        known = _Known(output_nonnegative(layer, state.nonnegative), first and is_layer_type(layer, "route"), padded)
+        rescales = first and is_layer_type(layer, "rescaling")
+        known = _Known(
+            nonnegative=output_nonnegative(layer, state.nonnegative),
+            raw=rescales or (first and is_layer_type(layer, "route")),
+            present=_padded(state, xs[0]) if is_layer_type(layer, "padding") else None,
+            rescaled=_rescaled(state) if rescales else state.rescaled[0] if first else None,
+        )
         self.known.update((id(y), known) for y in ys)
         return ys
 
@@ -231,6 +238,12 @@ def _padded(state: LayerState, x: tf.Tensor) -> tf.Tensor:
     """Where the output of a padding layer is no padding, for one example and one channel."""
     before = state.present[0]
     return state.call([tf.ones_like(x[:1, ..., :1]) if before is None else before])[0]
+
+
+def _rescaled(state: LayerState) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What a rescaling layer makes of a value of the model's input."""
+    before = state.rescaled[0]
+    return lambda value: state.call([value if before is None else before(value)])[0]
 
 
 def _call(node: Any, training: bool, function: Callable[..., Any]) -> Callable[[Tensors], list[tf.Tensor]]:

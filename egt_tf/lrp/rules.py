@@ -80,6 +80,8 @@ class LayerState:
         present: for each input, 1 where it is a value and 0 where it is padding, of a shape that broadcasts to the
             input's; None where a padding layer did not make it. Rules that distribute relevance without looking at the
             values (flat, w^2, z^B) would else give a part to the padding, which is lost.
+        rescaled: for each input, how a value of the model's input looks where the layer sees it: maps `(1, ..., 1, channels)`
+            to the same shape; None where it looks as it is, or where no rescaling layer lies between.
         rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
             activation; None: the activation hands relevance on unchanged.
 
@@ -93,6 +95,7 @@ class LayerState:
     call: Callable[[Tensors], Tensors]
     nonnegative: tuple[bool, ...] = (False,)
     present: tuple[tf.Tensor | None, ...] = (None,)
+    rescaled: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = (None,)
     rule_for: Callable[[keras.layers.Layer], Rule] | None = None
 
 

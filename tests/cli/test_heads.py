@@ -18,6 +18,7 @@ GUIDED = {
     "graph": [],
     "prototype": [],
     "cosine": [],
+    "ridge": [],
     "cross_attention": ["--set", "guidance.mode=guided_only", "--set", "guidance.detach=false"],
 }
 

@@ -19,6 +19,7 @@ HEADS = {
     "cross_attention": {},
     "prototype": {},
     "cosine": {},
+    "ridge": {},
 }
 BACKBONES = {
     "conv4": {"width": 16},

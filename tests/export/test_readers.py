@@ -170,9 +170,16 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
     assert (portable / "assets" / "class_names.txt").read_text().split() == ["ant", "bee", "cow"]
 
 
-def test_a_graph_head_is_not_portable(build, support):
-    with pytest.raises(ExportError, match=r"do not have. .*StridedSliceGrad in the head Graph"):
-        make_portable(build({"name": "graph", "ways": 3}), support)
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ({"name": "graph", "ways": 3}, r"do not have. .*StridedSliceGrad in the head Graph"),
+        ("ridge", r"do not have. Received: MatrixSolve in the head Ridge"),
+    ],
+)
+def test_heads_that_are_not_portable(head, words, build, support):
+    with pytest.raises(ExportError, match=words):
+        make_portable(build(head), support)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import ExportError
 from egt_tf.export.saved_model import make_servable, write_version
 from egt_tf.serving.contract import version_folder, versions
@@ -98,6 +99,21 @@ def test_signatures(model, build, support):
     ) | WITH_PROTOTYPES
     independent = make_servable(build({"name": "relation", "batch_statistics": False}), support).signatures
     assert set(independent) >= WITH_PROTOTYPES
+
+
+def test_a_ridge_head_answers_from_its_stored_support_set(build, support):
+    """Its classes are no means of features, so that none can be handed over as a prototype."""
+    ready = make_servable(build("ridge"), support)
+    assert not set(ready.signatures) & WITH_PROTOTYPES
+    images = tf.constant(support.images.reshape(6, *support.images.shape[2:]), tf.float32)
+    answer = ready.signatures["explain_floats"].concrete(images=images, targets=tf.fill([6], tf.constant(1, tf.int64)))
+    inputs = [normalize(images)[None], tf.repeat(tf.eye(3), 2, axis=0)[None], normalize(images)[None]]
+    names = ("support_images", "support_labels", "query_images")
+    scores = ready.model.model(dict(zip(names, inputs, strict=True)))[0]
+    np.testing.assert_allclose(answer["probabilities"], tf.nn.softmax(scores), atol=1e-5)
+    relevance = answer["relevance"].numpy()
+    assert np.isfinite(relevance).all()
+    assert np.abs(relevance).max((1, 2)).all()
 
 
 def test_prototypes_answer_as_their_support_images_do(build, episode, tmp_path):

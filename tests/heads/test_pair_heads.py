@@ -15,7 +15,7 @@ from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, weight_arrays
 from tests.heads.feature_episodes import episodes
 
-NAMES = ("prototype", "cosine")
+NAMES = ("prototype", "cosine", "ridge")
 LABELS = np.array([[2, 0, 1, 2], [1, 1, 1, 0]])
 
 

@@ -34,7 +34,15 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
-from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, NeighbourhoodShare, ShareProduct
+from egt_tf.heads.lrp_rules import (
+    AttendedFraction,
+    AttentionGate,
+    CombinationShare,
+    Fraction,
+    NeighbourhoodShare,
+    ShareProduct,
+)
+from egt_tf.heads.ridge_layers import CentredMaps, MapCombination, RidgeCoefficients, UnitVector
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
 from egt_tf.lrp import COMPOSITES, Pass, RouteWithout
 
@@ -58,16 +66,44 @@ LIKE = {
         )
     },
 }
-OWN = (AxisMean(-1), AxisSum(-1), AttendedPrototypeMean(), Neighbourhood(), PairProduct())
+OWN = (AxisMean(-1), AxisSum(-1), AttendedPrototypeMean(), Neighbourhood(), MapCombination(), PairProduct())
 OWN_RULES = {
-    "published": (*2 * [Fraction(0.01)], AttendedFraction(0.01), NeighbourhoodShare(0.01, False), ShareProduct(1, 1)),
-    "zennit": (*2 * [Fraction(1e-6)], AttendedFraction(1e-6), NeighbourhoodShare(1e-6, True), ShareProduct(0.5, 0.5)),
-    "innvestigate": (*2 * [Fraction(0.0)], AttendedFraction(0.0), NeighbourhoodShare(0.0, True), ShareProduct()),
+    "published": (
+        *2 * [Fraction(0.01)],
+        AttendedFraction(0.01),
+        NeighbourhoodShare(0.01, False),
+        CombinationShare(0.0),
+        ShareProduct(1, 1),
+    ),
+    "zennit": (
+        *2 * [Fraction(1e-6)],
+        AttendedFraction(1e-6),
+        NeighbourhoodShare(1e-6, True),
+        CombinationShare(1e-6),
+        ShareProduct(0.5, 0.5),
+    ),
+    "innvestigate": (
+        *2 * [Fraction(0.0)],
+        AttendedFraction(0.0),
+        NeighbourhoodShare(0.0, True),
+        CombinationShare(0.0),
+        ShareProduct(),
+    ),
 }
-SAME_EVERYWHERE = {Scale(2.0): Pass(), Square(): Pass(), AttendedQuery(): AttentionGate()}
+SAME_EVERYWHERE = {
+    **{layer: Pass() for layer in (Scale(2.0), Square(), UnitVector(), CentredMaps())},
+    AttendedQuery(): AttentionGate(),
+}
 LOSES_SKIPS = ("fsc", "fsc_gamma")
 # What weighs other values: relevance does not go there.
-WITHOUT_A_RULE = (PositionCosines(), FusedAttention((1, 1)), PairDifferences(), PairMatrix(), NeighbourSoftmax())
+WITHOUT_A_RULE = (
+    PositionCosines(),
+    FusedAttention((1, 1)),
+    PairDifferences(),
+    PairMatrix(),
+    NeighbourSoftmax(),
+    RidgeCoefficients(1.0),
+)
 
 
 @pytest.fixture(params=COMPOSITES.names())

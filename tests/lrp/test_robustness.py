@@ -17,10 +17,12 @@ from egt_tf.heads.graph_layers import Neighbourhood, SkipConcatenate
 from egt_tf.heads.lrp_rules import (
     AttendedFraction,
     AttentionGate,
+    CombinationShare,
     Fraction,
     NeighbourhoodShare,
     ShareProduct,
 )
+from egt_tf.heads.ridge_layers import MapCombination
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import (
@@ -100,6 +102,7 @@ FEW_SHOT = {
         [AttendedFraction(), AttendedFraction(0.0)],
         [(5, 2, 2, 4), (3, 5, 2, 2, 1)],
     ),
+    "combined maps": (MapCombination, [CombinationShare(), CombinationShare(1e-6)], [(4, 2, 2, 3), (4, 3)]),
 }
 # The sizes that inputs, weights and relevance can have in float32 before a product of three of them leaves its range.
 SIZES = st.sampled_from([0.0, 1e-12, 1e-6, 1.0, 1e6, 1e12])

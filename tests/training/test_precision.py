@@ -11,7 +11,7 @@ from egt_tf.training.loop import train
 from egt_tf.training.precision import layers_in, state_variables, with_loss_scale
 from egt_tf.weights import load_arrays
 
-HEADS = ("relation", "graph", "cross_attention", "prototype", "cosine")
+HEADS = ("relation", "graph", "cross_attention", "prototype", "cosine", "ridge")
 LOSSES = ("plain_loss", "guided_loss", "auxiliary_loss")
 
 
