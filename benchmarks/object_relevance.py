@@ -27,6 +27,7 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.data.synthetic import DRAWN_DOMAINS
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.evaluation import share_inside
 from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import query_inputs, select_first_query
@@ -74,12 +75,6 @@ def episodes(domain: str, count: int, size: int):
             prepared_mask(images.mask(query), size),
             names[0],
         )
-
-
-def share_inside(relevance: np.ndarray, mask: np.ndarray) -> float:
-    """Positive relevance inside the mask over all positive relevance; not a number where there is none."""
-    positive = np.maximum(relevance, 0.0)
-    return float(positive[mask].sum() / positive.sum()) if positive.any() else float("nan")
 
 
 def cell(values: list[float]) -> str:

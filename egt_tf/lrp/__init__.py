@@ -21,7 +21,7 @@ from egt_tf.lrp.linear_rules import (
     Z,
     ZPlus,
 )
-from egt_tf.lrp.output_relevance import LOG_ODDS, MARGIN, Start, get_start, log_odds
+from egt_tf.lrp.output_relevance import LOG_ODDS, MARGIN, STARTS, Start, get_start, log_odds
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.propagation import record, reverse
 from egt_tf.lrp.rules import (
@@ -42,6 +42,7 @@ __all__ = [
     "LOG_ODDS",
     "LRP",
     "MARGIN",
+    "STARTS",
     "AlphaBeta",
     "AlphaBetaX",
     "Bounded",
