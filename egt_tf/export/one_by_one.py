@@ -11,7 +11,7 @@ from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.heads.base import Head
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.output_relevance import LOG_ODDS, Start
 from egt_tf.lrp.propagation import record, reverse
 
 
@@ -60,6 +60,7 @@ class OneByOne:
     Args:
         model: the classifier.
         composite: gives each layer its rule of relevance.
+        start: what relevance begins with at the scores.
 
     Example:
         >>> from egt_tf.lrp import COMPOSITES
@@ -71,9 +72,10 @@ class OneByOne:
         TensorShape([3, 32, 32])
     """
 
-    def __init__(self, model: EpisodicModel, composite: Composite):
+    def __init__(self, model: EpisodicModel, composite: Composite, start: Start = LOG_ODDS):
         self.model = model
         self.composite = composite
+        self.start = start
         self._head_model = _head_model(model.head)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
@@ -102,7 +104,7 @@ class OneByOne:
         return self.model.head.probabilities(scores[:, None])[:, 0]
 
     def relevance(self, support: tf.Tensor, labels: tf.Tensor, images: tf.Tensor, targets: tf.Tensor) -> Relevance:
-        """Explains a class of each query, from the log-odds of its probability down to the pixels.
+        """Explains a class of each query, from what `start` makes of its scores down to the pixels.
 
         Args:
             support: see `scores`.
@@ -130,8 +132,9 @@ class OneByOne:
         head = record(self._head_model, self._episodes(support, labels, query), raw=False)
         scores = head.outputs[0][:, 0]
         targets = tf.where(targets < 0, tf.argmax(scores, axis=-1), targets)
-        chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype) * log_odds(self.probabilities(scores))
-        output_relevance = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
+        chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype)
+        at_scores = self.start.relevance(scores, self.probabilities(scores), chosen)
+        output_relevance = tf.pad(at_scores[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
         at_support, _, at_query = reverse(head, output_relevance, self.composite)
         return HeadRelevance(scores, targets, at_query[:, 0], at_support)
 

@@ -95,16 +95,22 @@ class ExportedExplainer:
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
-        """See `Explainer`; the method must be None or the one in the graph.
+        """See `Explainer`; the method must be None or the one in the graph, and `start` None.
 
         Raises:
-            ExplainError: no such class, or another method.
+            ExplainError: no such class, another method, or a start.
             ExportError: the graph refuses the support set.
         """
         if method not in (None, self.method_name):
             raise ExplainError(
                 f"an exported model explains by the method in its graph, {self.method_name!r}. Received: {method!r}; "
+                "explain by the run it was exported from"
+            )
+        if start is not None:
+            raise ExplainError(
+                f"an exported model explains from the start in its graph. Received: {start!r}; "
                 "explain by the run it was exported from"
             )
         image_name = image_name or name_of(image)
