@@ -10,8 +10,9 @@ from typing import Any
 EMBEDDING: Mapping[str, Any] = MappingProxyType({"name": "efficientnet_lite0", "weights": "imagenet"})
 # Height and width that photos are brought to, in pixels.
 IMAGE_SIZE = 224
-# How predictions are explained.
+# How predictions are explained, and where that begins at the scores.
 COMPOSITE = "epsilon_plus"
+START = "log_odds"
 # Of the scores that tell photos of the classes from others, see `egt_tf.learning.known_scores`.
 KNOWN_SCORE = "largest_cosine"
 # Share of new photos of the classes that the threshold is to keep.
