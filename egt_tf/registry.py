@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ class Registry:
     def __init__(self, noun: str):
         self.noun = noun
         self._table: dict[str, Callable[..., Any]] = {}
+        self._families: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Member], Member]:
         """Decorator that enters a class or a factory function as `name`.
@@ -44,6 +46,24 @@ class Registry:
             self._table[name] = member
             if inspect.isclass(member) and hasattr(member, "get_config"):
                 serializable(member)
+            return member
+
+        return enter
+
+    def register_family(self, prefix: str) -> Callable[[Member], Member]:
+        """Decorator that enters a factory for every name that begins with `prefix:`; it gets the rest first.
+
+        Example:
+            >>> TOOLS = Registry("tool")
+            >>> @TOOLS.register_family("shop")
+            ... def bought(label, size=1):
+            ...     return f"a {label} of size {size}"
+            >>> TOOLS.get({"name": "shop:saw", "size": 3})
+            'a saw of size 3'
+        """
+
+        def enter(member: Member) -> Member:
+            self._families[prefix] = member
             return member
 
         return enter
@@ -66,9 +86,13 @@ class Registry:
         Raises:
             ConfigError: an unknown name; the known ones are listed.
         """
+        prefix, colon, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+        if colon and rest and prefix in self._families:
+            return functools.partial(self._families[prefix], rest)
         if not isinstance(name, str) or name not in self._table:
             hint = did_you_mean(name, self._table, otherwise=".")
-            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(self.names())}")
+            known = (*self.names(), *(f"{prefix}:..." for prefix in sorted(self._families)))
+            raise ConfigError(f"unknown {self.noun} {name!r}{hint} Known: {', '.join(known)}")
         return self._table[name]
 
     def name_of(self, member: Callable[..., Any]) -> str:

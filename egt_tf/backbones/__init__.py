@@ -3,18 +3,22 @@
 `BACKBONES.get({"name": "conv4", "image_size": 84})` makes one; `BACKBONES.names()` lists them.
 """
 
+from egt_tf.backbones.applications import application
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.conv import conv4, conv4np
 from egt_tf.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
+from egt_tf.backbones.keras_file import keras_file
 from egt_tf.backbones.resnet import resnet10, resnet12, resnet18
 
 __all__ = [
     "BACKBONES",
+    "application",
     "conv4",
     "conv4np",
     "efficientnet_lite0",
     "efficientnet_lite1",
     "efficientnet_lite2",
+    "keras_file",
     "resnet10",
     "resnet12",
     "resnet18",

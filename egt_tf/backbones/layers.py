@@ -110,6 +110,20 @@ register_rule(ChannelScale, like="rescaling")
 
 
 @serializable
+class ReverseChannels(keras.layers.Layer):
+    """The channels in the opposite order: red, green, blue to blue, green, red."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.reverse(inputs, axis=[-1])
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+
+register_rule(ReverseChannels, like="channel_order")
+
+
+@serializable
 class Power(keras.layers.Layer):
     """`y = x^exponent` for `x >= 0`; values below 0 count as 0.
 

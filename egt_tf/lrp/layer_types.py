@@ -80,7 +80,9 @@ LAYER_TYPES: dict[str, Predicate] = {
         L.UpSampling3D,
     ),
     # The input in other units, channel by channel: what lies behind still sees the model's input.
-    "rescaling": _instance_of(L.Rescaling),
+    "rescaling": _instance_of(L.Rescaling, L.Normalization),
+    # The input's channels in another order. Keras has no layer that says so.
+    "channel_order": _instance_of(),
     "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
     "any": lambda layer: True,
 }

@@ -58,6 +58,7 @@ def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[E
         Entry(Share(), layer_type="mean"),
         Entry(Gate(), layer_type="gate"),
         Entry(Derivative(), layer_type="route"),
+        Entry(Derivative(), layer_type="channel_order"),
     )
 
 

@@ -223,7 +223,7 @@ class _Recorder:
         )
         first = all(self.known[id(x)].raw for x in xs)
         self.calls.append(LayerCall(state, xs, ys, first))
-        rescales = first and is_layer_type(layer, "rescaling")
+        rescales = first and any(is_layer_type(layer, each) for each in ("rescaling", "channel_order"))
         known = _Known(
             nonnegative=output_nonnegative(layer, state.nonnegative),
             raw=rescales or (first and is_layer_type(layer, "route")),

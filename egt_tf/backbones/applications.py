@@ -1,0 +1,135 @@
+"""The networks of `keras.applications`, by name, with the preprocessing that each was trained with."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.backbones.base import BACKBONES
+from egt_tf.backbones.layers import ReverseChannels, from_normalized
+from egt_tf.errors import ConfigError, check_integer, did_you_mean
+
+WEIGHTS = ("imagenet", "none")
+
+
+@BACKBONES.register_family("applications")
+def application(
+    network: str,
+    image_size: int = 224,
+    weights: str = "imagenet",
+    output: str = "last",
+    seed: int | None = None,
+) -> keras.Model:
+    """A network of `keras.applications` without its classifier: "applications:ResNet50".
+
+    Args:
+        network: as `keras.applications` calls it.
+        image_size: height and width of the images in pixels; most networks take 32 or more.
+        weights: "imagenet", which Keras downloads on first use and keeps in ~/.keras, or "none" for initial ones.
+        output: the name of the layer whose map is taken, or "last".
+        seed: of the initial weights.
+
+    Returns:
+        A Functional model from normalised images `(images, size, size, 3)` to maps `(images, h, w, channels)`.
+
+    Raises:
+        ConfigError: an unknown network, layer or `weights`, an image that is too small, or weights that cannot be
+            downloaded.
+
+    Notes:
+        The first layers turn normalised images into what the network's own `preprocess_input` makes of grey levels. What
+        that is, is found out from a few colours, so that it holds for every network.
+
+    Example:
+        >>> BACKBONES.get({"name": "applications:MobileNetV2", "weights": "none"}, image_size=32).output_shape
+        (None, 1, 1, 1280)
+    """
+    check_integer("image_size", image_size, 1)
+    if weights not in WEIGHTS:
+        raise ConfigError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: {weights!r}")
+    factory = _factory(network)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    inner = _inner_network(network, factory, image_size, None if weights == "none" else weights)
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = _prepared(images, _preprocessing(factory))
+    return keras.Model(images, _output_model(network, inner, output)(x), name=network.lower())
+
+
+def application_names() -> tuple[str, ...]:
+    """The networks that this version of Keras has.
+
+    Example:
+        >>> "ResNet50" in application_names()
+        True
+    """
+    members = inspect.getmembers(keras.applications, inspect.isfunction)
+    return tuple(name for name, factory in members if "include_top" in inspect.signature(factory).parameters)
+
+
+def _factory(network: str) -> Callable[..., keras.Model]:
+    if network not in application_names():
+        hint = did_you_mean(network, application_names(), otherwise="; see keras.applications")
+        raise ConfigError(f"`applications:NAME` must name a network of keras.applications. Received: {network!r}{hint}")
+    return getattr(keras.applications, network)
+
+
+def _inner_network(
+    network: str, factory: Callable[..., keras.Model], image_size: int, weights: str | None
+) -> keras.Model:
+    try:
+        return factory(include_top=False, weights=weights, input_shape=(image_size, image_size, 3))
+    except ValueError as error:
+        raise ConfigError(f"{network} cannot be made at {image_size} px: {_first_line(error)}") from error
+    except Exception as error:
+        if weights is None:
+            raise
+        # Whatever the download raises: Keras wraps the errors of sockets, of HTTP and of checksums.
+        raise ConfigError(
+            f"the weights of {network} must be downloaded by Keras, which failed: {_first_line(error)}; try again with a "
+            "network, put the file into ~/.keras/models, or set `weights: none`"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _output_model(network: str, inner: keras.Model, output: str) -> keras.Model:
+    if output == "last":
+        return inner
+    names = [layer.name for layer in inner.layers]
+    if output not in names:
+        hint = did_you_mean(output, names, otherwise=f"; the last ones are {', '.join(names[-3:])}")
+        raise ConfigError(f"`output` must name a layer of {network}, or be 'last'. Received: {output!r}{hint}")
+    found = inner.get_layer(output).output
+    if len(found.shape) != 4:
+        raise ConfigError(
+            f"`output` must be a map, (height, width, channels). Received: {output!r}, whose shape is {found.shape[1:]}"
+        )
+    return keras.Model(inner.inputs, found, name=inner.name)
+
+
+def _preprocessing(factory: Callable[..., keras.Model]) -> Callable[[np.ndarray], Any]:
+    return sys.modules[factory.__module__].preprocess_input
+
+
+def _prepared(images: tf.Tensor, preprocess: Callable[[np.ndarray], Any]) -> tf.Tensor:
+    """Normalised images as `preprocess`, which scales channel by channel and may reverse them, makes them of grey levels."""
+    # Black, and each of the three colours alone.
+    probes = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)]).astype(np.float32)[:, None, None]
+    black, *colours = np.asarray(preprocess(probes.copy()), np.float64)[:, 0, 0]
+    changes = np.array(colours) - black
+    reverses = abs(changes[0, 2]) > abs(changes[0, 0])
+    if reverses:
+        changes, black = changes[:, ::-1], black[::-1]
+    # (x - mean) / std of grey levels x.
+    std = 255.0 / np.diag(changes)
+    x = from_normalized((-black * std).tolist(), std.tolist(), name="scaled")(images)
+    return ReverseChannels(name="reversed")(x) if reverses else x
