@@ -13,8 +13,9 @@ EMBEDDING: Mapping[str, Any] = MappingProxyType(
 )
 # Height and width that photos are brought to, in pixels.
 IMAGE_SIZE = 224
-# How predictions are explained.
+# How predictions are explained, and where that begins at the scores.
 COMPOSITE = "epsilon_plus"
+START = "log_odds"
 # Of the scores that tell photos of the classes from others, see `egt_tf.learning.known_scores`.
 KNOWN_SCORE = "cosine_and_excess"
 # Share of new photos of the classes that the threshold is to keep.
