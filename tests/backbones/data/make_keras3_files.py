@@ -36,7 +36,9 @@ def functional() -> keras.Model:
 
 def sequential() -> keras.Model:
     inner = keras.Sequential([keras.Input((SIZE, SIZE, 3)), L.Conv2D(3, 3), L.BatchNormalization(), L.ReLU(6.0)])
-    return keras.Sequential([keras.Input((SIZE, SIZE, 3)), inner, L.Conv2D(2, 1, name="last_map"), L.Flatten(), L.Dense(2)])
+    return keras.Sequential(
+        [keras.Input((SIZE, SIZE, 3)), inner, L.Conv2D(2, 1, name="last_map"), L.Flatten(), L.Dense(2)]
+    )
 
 
 def main() -> None:
