@@ -131,5 +131,5 @@ def _prepared(images: tf.Tensor, preprocess: Callable[[np.ndarray], Any]) -> tf.
         changes, black = changes[:, ::-1], black[::-1]
     # (x - mean) / std of grey levels x.
     std = 255.0 / np.diag(changes)
-    x = from_normalized(-black * std, std, name="scaled")(images)
+    x = from_normalized((-black * std).tolist(), std.tolist(), name="scaled")(images)
     return ReverseChannels(name="reversed")(x) if reverses else x

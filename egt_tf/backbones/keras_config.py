@@ -163,20 +163,18 @@ class _Builder:
         if not entries or _class_name(entries[0], self.description.origin) != "InputLayer":
             shape = self.description.config.get("build_input_shape") or _input_shape(entries[0]["config"])
             entries = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "images"}}, *entries]
-        images = x = self.input(entries[0])
-        for entry in entries[1:]:
-            x = self.layer(entry)(x)
-        return keras.Model(images, x, name=self.name)
+        # Of its own class, by which the files call its weights.
+        return keras.Sequential([self.input(entries[0]), *map(self.layer, entries[1:])], name=self.name)
 
     def functional(self) -> keras.Model:
         """A graph of layers: calls are made when all their inputs are there."""
-        waiting = []
+        waiting, first_call = [], self._first_calls()
         for entry in self.description.config["layers"]:
             if _class_name(entry, self.description.origin) == "InputLayer":
                 self.symbols[entry["config"]["name"], 0] = [self.input(entry)]
             else:
-                layer = self.layer(entry)
-                waiting += [(layer, number, node) for number, node in enumerate(entry["inbound_nodes"])]
+                layer, nodes = self.layer(entry), entry["inbound_nodes"]
+                waiting += [(layer, number, node) for number, node in enumerate(nodes, first_call.get(layer.name, 0))]
         while waiting:
             ready = [call for call in waiting if all(key[:2] in self.symbols for key in _sources(call[2]))]
             if not ready:
@@ -191,6 +189,15 @@ class _Builder:
             waiting = [call for call in waiting if call not in ready]
         inputs, outputs = (self._ends(self.description.config[end]) for end in ("input_layers", "output_layers"))
         return keras.Model(inputs, outputs, name=self.name)
+
+    def _first_calls(self) -> dict[str, int]:
+        """The number of each layer's first call: 1 for a nested model that was made from symbols, which count as one."""
+        config = self.description.config
+        calls = {entry["config"]["name"]: len(entry["inbound_nodes"]) for entry in config["layers"]}
+        nodes = [node for entry in config["layers"] for node in entry["inbound_nodes"]]
+        used = [source for node in nodes for source in _sources(node)] + _end_list(config["output_layers"])
+        last = {name: max(call for other, call, *_ in used if other == name) for name, *_ in used}
+        return {name: max(0, last[name] + 1 - calls[name]) for name in last if calls.get(name)}
 
     def input(self, entry: Mapping[str, Any]) -> tf.Tensor:
         """The symbol of an input layer."""
@@ -217,14 +224,14 @@ class _Builder:
                 f"{origin} must be made of layers that are known. Received: a layer {_shown(class_name)}{hint}, which is "
                 "not made from a file; known are " + ", ".join(sorted(LAYERS))
             )
-        layer.trainable = config.get("trainable", True) is not False
+        if config.get("trainable") is False:
+            layer.trainable = False
         self.layers[layer.name] = layer
         return layer
 
     def _ends(self, listed: Any) -> list[tf.Tensor]:
         """Symbols of the model's inputs or outputs; one alone may be listed by itself."""
-        ends = [listed] if listed and isinstance(listed[0], str) else listed
-        return [self.symbols[name, call][index] for name, call, index in ends]
+        return [self.symbols[name, call][index] for name, call, index in _end_list(listed)]
 
 
 def _class_name(entry: Any, origin: str) -> str:
@@ -250,7 +257,7 @@ def _made(layer_class: type[keras.layers.Layer], config: Mapping[str, Any], orig
         name
         for base in layer_class.__mro__
         if issubclass(base, keras.layers.Layer)
-        for name in inspect.signature(base.__init__).parameters
+        for name in inspect.signature(base).parameters
     } | {"name", "dtype"}
     arguments = {}
     for name, value in config.items():
@@ -302,6 +309,11 @@ def _plain(value: Any, name: str, origin: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ConfigError(f"arguments in {origin} must be numbers and words. Received: {_shown(value)} as {name!r}")
+
+
+def _end_list(listed: Any) -> list[tuple[str, int, int]]:
+    """Layer, call and output of each input or output of a model; one alone may be listed by itself."""
+    return [tuple(end) for end in ([listed] if listed and isinstance(listed[0], str) else listed)]
 
 
 def _input_shape(config: Mapping[str, Any]) -> Sequence[int | None]:

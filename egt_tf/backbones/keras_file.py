@@ -208,9 +208,11 @@ def _text(value: Any) -> str:
 
 
 def _description(described: Any, path: Path) -> Description:
-    if not isinstance(described, dict):
-        raise ConfigError(f"{path} must describe a model. Received: {type(described).__name__}")
-    return Description(described.get("class_name"), described.get("config"), str(path))
+    if not isinstance(described, dict) or not {"class_name", "config"} <= described.keys():
+        raise ConfigError(
+            f"{path} must describe a model. Received: {type(described).__name__} without class and config"
+        )
+    return Description(described["class_name"], described["config"], str(path))
 
 
 def _assign(layer: keras.layers.Layer, variables: list[Any], arrays: list[np.ndarray], path: Path) -> None:

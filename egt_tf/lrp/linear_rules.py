@@ -65,10 +65,8 @@ class LinearRule(Rule):
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         parts = linear_parts(reverse_state.layer, *Xs)
-        known = (
-            of_inputs[0] for of_inputs in (reverse_state.nonnegative, reverse_state.present, reverse_state.rescaled)
-        )
-        signals = [Signal(Xs[0], *known)]
+        state = reverse_state
+        signals = [Signal(Xs[0], state.nonnegative[0], state.present[0], state.rescaled[0])]
         for part in parts[:-1]:
             # Of the output of a weighted sum no sign is known.
             signals.append(Signal(part.of(signals[-1].x)))
