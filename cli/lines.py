@@ -14,6 +14,14 @@ def prediction_line(image: Path, class_name: str, probability: float) -> str:
     return f"{image}: {class_name} ({100 * probability:.1f} %)"
 
 
+def none_of_these_line(image: Path, class_name: str, probability: float) -> str:
+    """What an image was taken for that shows no class: "photo.jpg: none of these (nearest: bee)".
+
+    The probability, which is for an image that does show one of the classes, would say nothing.
+    """
+    return f"{image}: none of these (nearest: {class_name})"
+
+
 def say_left_out(left_out: int, shots: int) -> None:
     """Tells of support images that are not used because another class has fewer."""
     if left_out:

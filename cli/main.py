@@ -49,6 +49,7 @@ class LazyGroup(click.Group):
         "convert": "convert:convert",
         "data": "data:data",
         "export": "export:export",
+        "learn": "learn:learn",
         "predict": "predict:predict",
         "pretrain": "pretrain:pretrain",
         "runs": "runs:runs",

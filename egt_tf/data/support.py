@@ -30,9 +30,12 @@ class SupportSet:
         class_names: one name a class.
         images: uint8 `(ways, shots, size, size, 3)`, RGB.
         left_out: images of the folder that were not used because another class has fewer.
+        counts: how many images each class has, the first ones of its row; what follows them is blank and not used.
+            None: every class has `shots`.
 
     Raises:
-        DataError: `images` is no such array, or has another number of classes than there are names.
+        DataError: `images` is no such array, or has another number of classes than there are names or counts, or a
+            count is below 1 or above `shots`.
 
     Example:
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 5, 84, 84, 3), np.uint8))
@@ -43,6 +46,7 @@ class SupportSet:
     class_names: tuple[str, ...]
     images: np.ndarray
     left_out: int = 0
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 5 or self.images.shape[-1] != 3:
@@ -54,6 +58,13 @@ class SupportSet:
             raise DataError(
                 f"`class_names` must hold a name for each of the {self.ways} classes. Received: {self.class_names!r}"
             )
+        counts = self.counts
+        if counts is not None and (
+            len(counts) != self.ways or not all(1 <= count <= self.shots for count in counts)
+        ):
+            raise DataError(
+                f"`counts` must be {self.ways} numbers from 1 to {self.shots}. Received: counts={counts!r}"
+            )
 
     @property
     def ways(self) -> int:
@@ -62,8 +73,37 @@ class SupportSet:
 
     @property
     def shots(self) -> int:
-        """Images of each class."""
+        """Images of each class; of the largest one if they differ."""
         return self.images.shape[1]
+
+    @property
+    def used(self) -> np.ndarray:
+        """Which of the places of `images` hold an image, bool `(ways, shots)`."""
+        counts = np.full(self.ways, self.shots) if self.counts is None else np.array(self.counts)
+        return np.arange(self.shots) < counts[:, None]
+
+    @property
+    def flat_images(self) -> np.ndarray:
+        """The images one after the other, class by class, `(support, size, size, 3)`."""
+        return self.images[self.used]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One-hot labels of `flat_images`, float32 `(support, ways)`."""
+        return np.eye(self.ways, dtype=np.float32)[np.nonzero(self.used)[0]]
+
+    def by_class(self, values: np.ndarray) -> np.ndarray:
+        """Brings what belongs to each of `flat_images` into the order of `images`; blank places get 0.
+
+        Args:
+            values: `(n, support, ...)`.
+
+        Returns:
+            `(n, ways, shots, ...)`.
+        """
+        places = np.zeros((len(values), self.ways, self.shots, *values.shape[2:]), values.dtype)
+        places[:, self.used] = values
+        return places
 
 
 def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:

@@ -29,7 +29,7 @@ class QueryRelevance:
 
     Attributes:
         query: relevance of the query's pixels for each class explained, `(E, size, size, 3)`.
-        support: of the support images' pixels, `(E, ways, shots, size, size, 3)`.
+        support: of the support images' pixels, `(E, ways, shots, size, size, 3)`; 0 where a class has no image.
 
     Example:
         >>> QueryRelevance(np.zeros((1, 8, 8, 3)), np.zeros((1, 5, 1, 8, 8, 3))).query.shape
@@ -112,12 +112,11 @@ def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     Returns:
         One tensor for each of the model's inputs, an episode each; the images normalised.
     """
-    flat = support.images.reshape(-1, *support.images.shape[2:])
-    labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
+    flat = support.flat_images
     fillers = model.head.filler_queries(len(flat), support.ways).numpy()
     inputs = {
         "support_images": normalize(flat[None]),
-        "support_labels": tf.constant(labels[None]),
+        "support_labels": tf.constant(support.labels[None]),
         "query_images": normalize(np.concatenate([image[None], flat[fillers]])[None]),
     }
     return [inputs[name] for name in model.input_names]
@@ -147,8 +146,8 @@ def relevance_of_query(
     for maps in method.maps(method.prepared(model), inputs, selects):
         by_name = dict(zip(model.input_names, maps, strict=True))
         query_maps.append(by_name["query_images"][0, 0].numpy())
-        support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
-    return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
+        support_maps.append(by_name["support_images"][0].numpy())
+    return QueryRelevance(np.stack(query_maps), support.by_class(np.stack(support_maps)))
 
 
 def select_first_query(head: Head, target: int, from_log_odds: bool) -> Select:

@@ -64,7 +64,7 @@ class ServableModel:
 
 def make_servable(
     model: EpisodicModel,
-    support: SupportSet | None,
+    support: SupportSet | StoredSupport | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
 ) -> ServableModel:
@@ -72,7 +72,7 @@ def make_servable(
 
     Args:
         model: the classifier; its weights are those at the time of writing.
-        support: the classes of `serving_default` and `explain`, or None.
+        support: the classes of `serving_default` and `explain`, as images or as features; or None.
         composite: how to explain, as `COMPOSITES` takes it.
         limits: how much a request may hold.
 
@@ -89,13 +89,13 @@ def make_servable(
     _check_ways(model.head, support)
     limits.check_head(model.head)
     answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
-    stored = None if support is None else StoredSupport(answers, support)
+    stored = StoredSupport.of_images(answers, support) if isinstance(support, SupportSet) else support
     return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
 
 
 def make_portable(
     model: EpisodicModel,
-    support: SupportSet | None,
+    support: SupportSet | StoredSupport | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
 ) -> ServableModel:
@@ -116,7 +116,7 @@ def make_portable(
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
     answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = None if support is None else StoredSupport(answers, support)
+    stored = StoredSupport.of_images(answers, support) if isinstance(support, SupportSet) else support
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
@@ -130,7 +130,7 @@ def make_portable(
     return ServableModel(answers, stored, signatures, limits)
 
 
-def _check_ways(head: Head, support: SupportSet | None) -> None:
+def _check_ways(head: Head, support: SupportSet | StoredSupport | None) -> None:
     if support is not None and head.needs_ways and support.ways != head.ways:
         raise ExportError(
             f"the support set must have the {head.ways} classes that the head was made for. "

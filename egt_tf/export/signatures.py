@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -52,25 +52,42 @@ def has_prototypes(head: Head) -> bool:
 
 
 class StoredSupport:
-    """A support set inside an exported model.
+    """A support set inside an exported model, as features.
 
     Args:
-        model: makes its features, once.
-        support: classes and images.
-
-    Attributes:
-        features: `(support, h, w, c)`.
-        labels: one-hot, `(support, ways)`.
         class_names: one a class.
+        features: `(support, h, w, c)`.
+        labels: one-hot, float32 `(support, ways)`.
+        beside: further outputs of `serving_default` by name, computed from the features of the queries; None: there are
+            none.
+
+    Example:
+        >>> StoredSupport(("ant", "bee"), np.zeros((2, 1, 1, 4), np.float32), np.eye(2, dtype=np.float32)).ways
+        2
     """
 
-    def __init__(self, model: OneByOne, support: SupportSet):
-        images = support.images.reshape(-1, *support.images.shape[2:])
-        labels = tf.repeat(tf.eye(support.ways), support.shots, axis=0)
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        beside: Callable[[tf.Tensor], Tensors] | None = None,
+    ):
         # Variables, which a SavedModel keeps beside its graph; constants would be part of it.
-        self.features = tf.Variable(model.features(images), trainable=False, name="support_features")
+        self.features = tf.Variable(features, trainable=False, name="support_features")
         self.labels = tf.Variable(labels, trainable=False, name="support_labels")
-        self.class_names = support.class_names
+        self.class_names = tuple(class_names)
+        self.beside = beside
+
+    @classmethod
+    def of_images(cls, model: OneByOne, support: SupportSet) -> StoredSupport:
+        """That of a support set, whose features a model makes."""
+        return cls(support.class_names, model.features(support.flat_images), tf.constant(support.labels))
+
+    @property
+    def ways(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
 
 
 class Signatures:
@@ -161,7 +178,8 @@ class Signatures:
     def _classify(self, decode: Decode, support: StoredSupport) -> Function:
         def serving_default(images: tf.Tensor) -> Tensors:
             features = self.model.features(decode(self._counted(images)))
-            return self._named(support, self.model.scores(support.features, support.labels, features))
+            beside = {} if support.beside is None else support.beside(features)
+            return {**self._named(support, self.model.scores(support.features, support.labels, features)), **beside}
 
         return serving_default
 

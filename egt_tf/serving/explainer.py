@@ -73,7 +73,7 @@ class ExportedExplainer:
     def __init__(self, model: ExportedModel):
         self.model = model
         self.image_size = int(model.inputs(_SIGNATURES[1])["query_images"].shape[1])
-        self.method_name, self.support = _read_shown(model.path / SHOWN)
+        self.method_name, self.support = read_shown(model.path / SHOWN)
 
     @property
     def description(self) -> str:
@@ -102,8 +102,8 @@ class ExportedExplainer:
         image_name = image_name or name_of(image)
         support, image = chosen_support(self, support), as_image(image, self.image_size)
         episode = {
-            "support_images": support.images.reshape(-1, *image.shape).astype(np.float32),
-            "support_labels": np.repeat(np.arange(support.ways), support.shots),
+            "support_images": support.flat_images.astype(np.float32),
+            "support_labels": support.labels.argmax(axis=1),
         }
         query = image[None].astype(np.float32)
         probabilities = self.model.ask(_SIGNATURES[0], {**episode, "query_images": query})["probabilities"][0]
@@ -119,7 +119,7 @@ class ExportedExplainer:
             explained=explained,
             query_relevance=answer["relevance"],
             support_images=support.images,
-            support_relevance=answer["support_relevance"].reshape(len(explained), *support.images.shape[:-1]),
+            support_relevance=support.by_class(answer["support_relevance"]),
             image_name=image_name,
             run_name=self.model.path.resolve().parent.name,
             method_name=self.method_name,
@@ -136,13 +136,19 @@ def shown_file(support: SupportSet | None, composite: str) -> bytes:
     arrays = {"composite": np.array(composite)}
     if support is not None:
         arrays.update(images=support.images, class_names=np.array(support.class_names))
+        if support.counts is not None:
+            arrays.update(counts=np.array(support.counts))
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
-def _read_shown(path: Path) -> tuple[str, SupportSet | None]:
-    """The composite and the stored support set."""
+def read_shown(path: Path) -> tuple[str, SupportSet | None]:
+    """The composite and the stored support set of the file `SHOWN` of a version.
+
+    Raises:
+        ExportError: there is no such file, or it is damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -154,4 +160,7 @@ def _read_shown(path: Path) -> tuple[str, SupportSet | None]:
         raise ExportError(f"{path} must hold composite, images and class_names. Received: {', '.join(arrays)}")
     if "images" not in arrays:
         return str(arrays["composite"]), None
-    return str(arrays["composite"]), SupportSet(tuple(arrays["class_names"].tolist()), arrays["images"])
+    names, counts = tuple(arrays["class_names"].tolist()), arrays.get("counts")
+    return str(arrays["composite"]), SupportSet(
+        names, arrays["images"], counts=None if counts is None else tuple(counts.tolist())
+    )
