@@ -60,19 +60,14 @@ def model_card(ready: ServableModel, source: ModelSource) -> str:
 
 
 def card_text(name: str, sections: Mapping[str, Sequence[str]]) -> str:
-    """A card as Markdown.
-
-    Args:
-        name: of the model.
-        sections: lines by the title of their section; the empty title comes without a heading.
-    """
+    """A card of sections, title -> lines; the first may have no title."""
     return f"# {name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items()
     )
 
 
 def table_lines(rows: Mapping[str, str]) -> list[str]:
-    """A table of two columns."""
+    """A table without a heading, a row for each key."""
     # A name may hold what ends a cell.
     return [
         "| | |",
@@ -87,11 +82,11 @@ def _summary(config: RunConfig, source: ModelSource) -> list[str]:
     conversion = _conversion(source.run)
     rows = {
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
-        "head": name_and_arguments(config.model.head),
-        "backbone": name_and_arguments(config.model.backbone),
+        "head": named_part(config.model.head),
+        "backbone": named_part(config.model.backbone),
         "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
-        "composite of relevance": name_and_arguments(config.guidance.composite),
+        "composite of relevance": named_part(config.guidance.composite),
         "stored support set": source.support or "none: `serving_default` and `explain` are left out",
         "made by": made_by,
         "run": f"`{source.run.path.resolve().name}`",
@@ -126,8 +121,8 @@ def _conversion(run: RunFolder) -> Mapping[str, Any] | None:
         raise RunError(f"{run.environment_file} must be a JSON object. Received: {error}") from error
 
 
-def name_and_arguments(part: Any) -> str:
-    """A backbone or a head as a configuration names it: `` `conv4` (width=4) ``."""
+def named_part(part: Any) -> str:
+    """A part as a configuration names it, with its arguments."""
     if isinstance(part, str):
         return f"`{part}`"
     arguments = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
@@ -168,7 +163,7 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
 
 
 def signature_lines(ready: ServableModel) -> list[str]:
-    """What a model can be asked, with names, types and shapes."""
+    """What the model can be asked, with names, types and shapes."""
     if _is_portable(ready):
         lines = [
             "Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "

@@ -18,8 +18,10 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.export.traced import TracedOnce
 from egt_tf.files import partial_folder
 from egt_tf.heads.base import Head
+from egt_tf.lrp.output_relevance import get_start
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import CLASS_NAMES, versions
@@ -64,20 +66,23 @@ class ServableModel:
 
 def make_servable(
     model: EpisodicModel,
-    support: SupportSet | StoredSupport | None,
+    support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
+    start: str = "log_odds",
 ) -> ServableModel:
     """Makes the signatures of a model.
 
     Args:
         model: the classifier; its weights are those at the time of writing.
-        support: the classes of `serving_default` and `explain`, as images or as features; or None.
+        support: the classes of `serving_default` and `explain`, or None.
         composite: how to explain, as `COMPOSITES` takes it.
         limits: how much a request may hold.
+        start: where relevance begins at the scores, as `egt_tf.lrp.get_start` takes it.
 
     Raises:
         ConfigError: an unknown composite.
+        ExplainError: an unknown start.
         ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
 
     Example:
@@ -88,16 +93,32 @@ def make_servable(
     """
     _check_ways(model.head, support)
     limits.check_head(model.head)
-    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
-    stored = StoredSupport.of_images(answers, support) if isinstance(support, SupportSet) else support
-    return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
+    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite), get_start(start))
+    return servable(answers, None if support is None else StoredSupport.of_images(answers, support), limits)
+
+
+def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLimits = RequestLimits()) -> ServableModel:
+    """As `make_servable`, of a model and a support set that are ready.
+
+    Args:
+        answers: the model, prepared for its composite.
+        stored: features of the support set, or None.
+        limits: how much a request may hold.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> "embed" in servable(OneByOne(model, COMPOSITES.get("fsc")), None).signatures
+        True
+    """
+    return ServableModel(answers, stored, Signatures(TracedOnce(answers), stored, limits).all(), limits)
 
 
 def make_portable(
     model: EpisodicModel,
-    support: SupportSet | StoredSupport | None,
+    support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
+    start: str = "log_odds",
 ) -> ServableModel:
     """As `make_servable`, for other engines: a single signature, numbers only, no derivative of max-pooling.
 
@@ -115,8 +136,8 @@ def make_portable(
     """
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
-    answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = StoredSupport.of_images(answers, support) if isinstance(support, SupportSet) else support
+    answers = OneByOne(get_method(composite).prepared(model), rules, get_start(start))
+    stored = None if support is None else StoredSupport.of_images(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
@@ -130,7 +151,7 @@ def make_portable(
     return ServableModel(answers, stored, signatures, limits)
 
 
-def _check_ways(head: Head, support: SupportSet | StoredSupport | None) -> None:
+def _check_ways(head: Head, support: SupportSet | None) -> None:
     if support is not None and head.needs_ways and support.ways != head.ways:
         raise ExportError(
             f"the support set must have the {head.ways} classes that the head was made for. "

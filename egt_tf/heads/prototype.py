@@ -18,11 +18,11 @@ class PrototypeHead(Head):
     """Classifies a query by its squared Euclidean distance to the prototypes, after spatial averaging.
 
     Features: the prototype's map beside the query's, `(episodes, queries, ways, h, w, 2 c)`. Scores, for their spatial
-    means p and q: `scale sum_c 2 q_c p_c - p_c^2`, unbounded. The head has no weights of its own.
+    means p and q: `scale sum_c (2 q_c p_c - p_c^2)`, unbounded. The head has no weights of its own.
 
     Args:
         feature_shape: (h, w, c) of the backbone's map.
-        scale: of the scores, the inverse temperature of the probabilities.
+        scale: of the distances, the inverse temperature of the probabilities.
         seed: not used; every head takes one.
 
     Notes:
@@ -61,10 +61,13 @@ class PrototypeHead(Head):
 
     def _score_model(self) -> keras.Model:
         pairs, query, prototype = pooled_pairs(self.feature_shape)
-        agreement = Scale(2.0 * self.scale, name="twice")(PairProduct(name="product")([query, prototype]))
-        length = Scale(-self.scale, name="minus")(Square(name="square")(prototype))
+        agreement = Scale(2.0, name="twice")(PairProduct(name="product")([query, prototype]))
+        length = Scale(-1.0, name="minus")(Square(name="square")(prototype))
         evidence = keras.layers.Add(name="evidence")([agreement, length])
-        return keras.Model(pairs, AxisSum(-1, name="scores")(evidence), name="score")
+        if self.scale == 1:
+            return keras.Model(pairs, AxisSum(-1, name="scores")(evidence), name="score")
+        distance = AxisSum(-1, name="distance")(evidence)
+        return keras.Model(pairs, Scale(self.scale, name="scores")(distance), name="score")
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy over the ways, averaged over the queries of each episode; see `Head.loss` for the shapes."""

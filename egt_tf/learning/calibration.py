@@ -1,166 +1,153 @@
-"""Probabilities that mean what they say, and which queries show none of the classes; both from leave-one-out scores."""
+"""Probabilities that can be believed and a threshold for "none of these", from leave-one-out scores. Pure functions."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from egt_tf.errors import DataError
-from egt_tf.heads.similarity import unit
-from egt_tf.learning.defaults import KEPT
 
-# Of the logarithm of the scale; the scores of all heads are far from needing either end.
-_BOUNDS = (math.log(1e-4), math.log(1e4))
+# Of the standard normal distribution, for 95 %.
+_QUANTILE = 1.959963984540054
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+# Temperatures that are searched, in units of the spread of the scores.
+_BOUNDS = (1e-3, 1e3)
 _STEPS = 60
 
 
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-    """From which score on a query is taken for one of the known classes.
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share by its score test, which stays within [0, 1] and is not empty at 0 or 1.
 
-    Attributes:
-        value: the score.
-        kept: the share of queries of known classes whose score is at least `value`, on average.
-        photos: how many leave-one-out scores it comes from.
-
-    Example:
-        >>> Threshold(value=0.4, kept=0.95, photos=19).kept
-        0.95
-    """
-
-    value: float
-    kept: float
-    photos: int
-
-
-def log_loss(scores: np.ndarray, labels: np.ndarray, scale: float) -> float:
-    """Mean cross-entropy of `softmax(scale * scores)` with smoothed labels.
-
-    Of n photographs that are all right, no more can be concluded than that `(n + 1) / (n + ways)` of further ones are
-    (Laplace's rule of succession). The label has that share and the other classes have the rest, as in the targets of
-    Platt (1999, "Probabilistic Outputs for Support Vector Machines"). Without it, scores that never fail would have
-    probabilities of exactly 1.
+    Source: Wilson, Journal of the American Statistical Association 1927.
 
     Args:
-        scores: `(n, ways)`, ways >= 2; minus infinity for a class that could not be scored.
-        labels: integers `(n,)`.
-        scale: > 0, the inverse temperature.
+        right: how many of `count`, 0 to count.
+        count: >= 1.
+
+    Returns:
+        Its ends, in [0, 1].
+
+    Raises:
+        DataError: `count` is below 1, or `right` is not within 0 and `count`.
+
+    Example:
+        >>> [round(end, 3) for end in wilson_interval(9, 10)]
+        [0.596, 0.982]
+    """
+    if count < 1 or not 0 <= right <= count:
+        raise DataError(f"`right` must be within 0 and `count`, at least 1. Received: right={right}, count={count}")
+    share, square = right / count, _QUANTILE**2
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = _QUANTILE / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def log_loss(scores: np.ndarray, labels: np.ndarray, temperature: float, sure: float = 1.0) -> float:
+    """Mean cross-entropy of `softmax(scores / temperature)`.
+
+    Args:
+        scores: raw, `(n, ways)`.
+        labels: class of each row, integers `(n,)`.
+        temperature: > 0.
+        sure: how much of the aim is on the row's own class; the rest is shared by the others alike.
 
     Returns:
         >= 0.
 
     Example:
-        >>> round(log_loss(np.zeros((4, 2)), np.array([0, 1, 0, 1]), 1.0), 4)
+        >>> round(log_loss(np.array([[0.0, 0.0]]), np.array([1]), 1.0), 4)
         0.6931
     """
-    count, ways = scores.shape
-    shares = np.full((count, ways), (ways - 1) / (count + ways) / (ways - 1))
-    shares[np.arange(count), labels] = (count + 1) / (count + ways)
-    scaled = scale * np.asarray(scores, np.float64)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    log_probabilities = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return float(-(shares * log_probabilities).sum(axis=1).mean())
+    logits = np.asarray(scores, np.float64) / temperature
+    logits = logits - logits.max(axis=1, keepdims=True)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    own = logs[np.arange(len(labels)), labels]
+    others = (logs.sum(axis=1) - own) / (logs.shape[1] - 1)
+    return float(-np.mean(sure * own + (1 - sure) * others))
 
 
-def fit_scale(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The scale of the scores, the inverse temperature, with the smallest `log_loss` (Guo et al., ICML 2017).
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature whose probabilities have the smallest log loss.
 
-    The loss is convex in the scale, so that its only minimum is found by golden-section search over the logarithm,
-    between 0.0001 and 10000.
+    The search is over a closed interval, 0.001 to 1000 times the spread of the scores; the loss has one minimum there.
+    Where every photo is classified rightly, the plain log loss would ask for certainty. The aim is therefore
+    `(n + 1) / (n + 2)` for a photo's own class, what n successes out of n say by the rule of succession, as Platt
+    (1999, "Probabilistic outputs for support vector machines") does.
 
     Args:
-        scores: leave-one-out scores `(n, ways)` of a head whose own scale is 1.
-        labels: integers `(n,)`.
+        scores: raw, `(n, ways)`, n >= 1; those of leave-one-out, or probabilities come out too sure.
+        labels: class of each row, integers `(n,)`.
 
-    Raises:
-        DataError: there are no scores.
+    Returns:
+        > 0; 1 if all scores are alike.
 
     Example:
-        >>> scores = np.array([[2.0, 0.0]] * 3 + [[0.0, 2.0]])
-        >>> round(fit_scale(scores, np.array([0, 0, 0, 0])), 2)  # right 3 times of 4, with labels smoothed by 1/6
-        0.17
+        >>> rng = np.random.default_rng(0)
+        >>> scores = rng.normal(size=(2000, 3))
+        >>> labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in scores])
+        >>> round(fit_temperature(5.0 * scores, labels))
+        5
     """
-    if len(scores) == 0:
-        raise DataError("a scale needs leave-one-out scores. Received: none, as no class has two photographs")
-    low, high = _BOUNDS
+    scores = np.asarray(scores, np.float64)
+    spread = float(np.std(scores - scores.mean(axis=1, keepdims=True)))
+    if not spread > 0:
+        return 1.0
+    sure = (len(labels) + 1) / (len(labels) + 2)
+    low, high = (math.log(bound * spread) for bound in _BOUNDS)
     for _ in range(_STEPS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if log_loss(scores, labels, math.exp(left)) <= log_loss(scores, labels, math.exp(right)):
+        width = _GOLDEN * (high - low)
+        left, right = high - width, low + width
+        if log_loss(scores, labels, math.exp(left), sure) <= log_loss(scores, labels, math.exp(right), sure):
             high = right
         else:
             low = left
-    return math.exp((low + high) / 2.0)
+    return math.exp((low + high) / 2)
 
 
-def known_threshold(scores: np.ndarray, kept: float = KEPT) -> Threshold | None:
-    """The threshold that keeps `kept` of the queries of known classes, on average over photographs and queries.
+@dataclass(frozen=True)
+class Threshold:
+    """Where photos of the classes begin, on the scale of a score that is larger for them.
 
-    A further score of the same kind is equally likely to fall into each of the n + 1 gaps between n scores. So it is
-    below the k-th smallest with probability `k / (n + 1)`; the largest k is taken that is allowed. From fewer than 19
-    scores, 95 % cannot be promised: the smallest score is the threshold then, and `n / (n + 1)` is promised.
-
-    Args:
-        scores: leave-one-out scores `(n,)`, see `known_scores`.
-        kept: the share, in (0, 1).
-
-    Returns:
-        The threshold; None if there are no scores.
-
-    Notes:
-        Conformal prediction with one class (Vovk et al., 2005); a photograph's own score is computed with one
-        photograph fewer in its class than a query's, so that slightly more are kept than promised.
+    Attributes:
+        value: a photo with a smaller score is none of the classes.
+        promised: the share of new photos of the classes that is kept, on average over what might have been learnt from.
+        count: scores that it was chosen from.
 
     Example:
-        >>> known_threshold(np.arange(39.0))
-        Threshold(value=1.0, kept=0.95, photos=39)
-        >>> known_threshold(np.arange(3.0))
-        Threshold(value=0.0, kept=0.75, photos=3)
+        >>> Threshold(0.5, 0.95, 19).count
+        19
+    """
+
+    value: float
+    promised: float
+    count: int
+
+
+def choose_threshold(scores: np.ndarray, kept: float) -> Threshold | None:
+    """The k-th largest of n scores, for the smallest k that keeps as much as is asked for.
+
+    A new score that is exchangeable with the n is as likely in each of the n + 1 gaps between them, so at least the
+    k-th largest with probability k / (n + 1), on average over the n that were drawn. With the smallest of all, k = n,
+    no more than n / (n + 1) can be promised: below 19 scores less than 95 %.
+
+    Args:
+        scores: of photos of the classes, `(n,)`, each by a classifier that did not learn from it.
+        kept: share to keep, in (0, 1).
+
+    Returns:
+        None if there are no scores.
+
+    Example:
+        >>> choose_threshold(np.linspace(0.0, 1.0, 39), 0.95).promised
+        0.95
+        >>> choose_threshold(np.array([0.25, 0.5, 0.75]), 0.95)
+        Threshold(value=0.25, promised=0.75, count=3)
     """
     count = len(scores)
     if count == 0:
         return None
-    # The small number is for 0.05 * 20, which is not quite 1.
-    smallest = max(1, math.floor((1.0 - kept) * (count + 1) + 1e-9))
-    return Threshold(float(np.sort(scores)[smallest - 1]), 1.0 - smallest / (count + 1), count)
-
-
-def known_scores(cosines: tf.Tensor) -> tf.Tensor:
-    """How much a query is like one of the classes, and only one: `2 max_c cos_c - mean_c cos_c`.
-
-    Args:
-        cosines: of the query with the prototype of each class, `(queries, ways)`.
-
-    Returns:
-        `(queries,)`, in [-3, 3].
-
-    Example:
-        >>> known_scores(tf.constant([[0.9, 0.1], [0.5, 0.5]])).numpy().round(2)
-        array([1.3, 0.5], dtype=float32)
-    """
-    return 2.0 * tf.reduce_max(cosines, axis=-1) - tf.reduce_mean(cosines, axis=-1)
-
-
-def unit_prototypes(vectors: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The directions of the mean unit vectors of the classes.
-
-    Args:
-        vectors: `(n, channels)`.
-        labels: one-hot `(n, ways)`.
-
-    Returns:
-        `(ways, channels)`, each of length 1.
-
-    Example:
-        >>> unit_prototypes(tf.constant([[3.0, 0.0], [0.0, 2.0]]), tf.constant([[1.0], [1.0]])).numpy().round(3)
-        array([[0.707, 0.707]], dtype=float32)
-    """
-    return unit(tf.matmul(labels, unit(vectors), transpose_a=True))
-
-
-def pooled(features: tf.Tensor) -> tf.Tensor:
-    """Spatial means of maps, `(n, h, w, c)` to `(n, c)`."""
-    return tf.reduce_mean(features, axis=[1, 2])
+    # Rounding must not ask for one more.
+    rank = min(max(math.ceil(kept * (count + 1) - 1e-9), 1), count)
+    return Threshold(float(np.sort(scores)[count - rank]), rank / (count + 1), count)

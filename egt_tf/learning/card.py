@@ -1,80 +1,101 @@
-"""The model card of a learned classifier."""
+"""The model card of a classifier that was learnt from photos: what was learnt, how well, and what is promised."""
 
 from __future__ import annotations
 
 from egt_tf.environment import environment
-from egt_tf.export.model_card import card_text, name_and_arguments, signature_lines, table_lines
+from egt_tf.export.model_card import card_text, named_part, signature_lines, table_lines
 from egt_tf.export.saved_model import ServableModel
-from egt_tf.learning.classifier import FewShotClassifier
-from egt_tf.learning.report import accuracy_lines, doubt_lines, promise_lines
+from egt_tf.learning.fitting import Fit
+from egt_tf.learning.report import accuracy_lines
+from egt_tf.serving.learned import LearnedModel
 
 
-def learned_card(classifier: FewShotClassifier, ready: ServableModel, name: str, photos: bool) -> str:
-    """The card as Markdown: what was learned, how well it does, what is promised, and what is inside.
+def learned_card(name: str, ready: ServableModel, learned: LearnedModel, found: Fit, warm_up: bool) -> str:
+    """The card as Markdown.
 
     Args:
-        classifier: what was learned.
-        ready: its signatures.
         name: of the model.
-        photos: whether the photographs are inside.
+        ready: what is written.
+        learned: with the settings that are written.
+        found: what was chosen and measured.
+        warm_up: whether the version holds warm-up requests.
     """
-    sections = {
-        "": _summary(classifier, ready, photos),
-        "Accuracy": [f"- {line}" for line in (*accuracy_lines(classifier), *doubt_lines(classifier))],
-        "What is promised": [f"- {line}" for line in promise_lines(classifier)],
-        "Photographs": _photographs(photos),
-        "Signatures": signature_lines(ready),
-        "Known limits": _limits(classifier, ready),
-        "Licence": [
-            "The package that made this model is licensed under BSD-2-Clause. That says nothing about the photographs "
-            "that it was learned from, nor about the weights of the embedding: their licences decide how it may be used."
-        ],
-    }
-    return card_text(name, sections)
+    return card_text(
+        name,
+        {
+            "": _summary(learned, found),
+            "What was learnt": _classes(learned),
+            "Accuracy": _accuracy(learned, found),
+            "Signatures": signature_lines(ready),
+            "Known limits": _limits(ready, warm_up),
+            "Licence": [
+                "The package that made this model is licensed under BSD-2-Clause. That says nothing about the weights of "
+                "the embedding, nor about the photos, whose features come with it: their licences decide how it may be "
+                "used."
+            ],
+        },
+    )
 
 
-def _summary(classifier: FewShotClassifier, ready: ServableModel, photos: bool) -> list[str]:
+def _summary(learned: LearnedModel, found: Fit) -> list[str]:
     packages = environment()["packages"]
-    memory = classifier.memory
-    size = classifier.image_size
+    made_by = ", ".join(f"{name} {packages[name]}" for name in ("egt-tf", "tensorflow", "keras") if packages[name])
+    size = learned.image_size
     return table_lines(
         {
-            "task": "image classification, learned from a few photographs of each class without training",
-            "classes": ", ".join(
-                f"{name} ({count})" for name, count in zip(memory.class_names, memory.counts, strict=True)
-            ),
-            "embedding": name_and_arguments(classifier.embedding),
-            "head": name_and_arguments(classifier.head_spec),
+            "task": "names the class of a photo by a few labelled photos of each class; nothing was trained",
+            "embedding": named_part(learned.settings["embedding"]),
+            "head": named_part(found.head_spec),
             "images": f"{size} x {size} pixels, RGB",
-            "composite of relevance": f"`{ready.model.composite.name}`",
-            "photographs": "inside" if photos else "not inside",
-            "made by": ", ".join(f"{each} {packages[each]}" for each in ("egt-tf", "tensorflow") if packages[each]),
+            "composite of relevance": named_part(learned.settings["composite"]),
+            "photos inside": photos_inside(learned),
+            "made by": made_by,
         }
     )
 
 
-def _photographs(photos: bool) -> list[str]:
-    if photos:
-        return [
-            "The photographs that it was learned from are INSIDE, at the network's size, for explanations: who has the "
-            "model has them. `egt-tf learn --without-photos` leaves them out."
-        ]
-    return [
-        "The photographs that it was learned from are NOT inside; their features and the names of their files are. "
-        "Explanations that show them are not possible, all else is."
+def photos_inside(learned: LearnedModel) -> str:
+    """Whether the photos are in the model, for a person.
+
+    Example:
+        >>> import numpy as np
+        >>> photos_inside(LearnedModel({}, ("ant",), np.array([0]), ("a",), ("1",), np.ones((1, 2))))
+        'no, features only; no photo can be shown, though what one showed might be guessed from its features'
+    """
+    if learned.pixels is None:
+        return "no, features only; no photo can be shown, though what one showed might be guessed from its features"
+    return f"yes, all {len(learned.labels)} of them at the size that the network takes, to be shown in explanations"
+
+
+def _classes(learned: LearnedModel) -> list[str]:
+    rows = [
+        f"| {name.replace('|', '/')} | {count} |"
+        for name, count in zip(learned.class_names, learned.counts, strict=True)
     ]
+    return ["| class | photos |", "|---|---|", *rows]
 
 
-def _limits(classifier: FewShotClassifier, ready: ServableModel) -> list[str]:
-    calibrated = (
-        "- `probabilities` are of the classes, as if the image showed one of them; `known` says whether it does."
-        if classifier.results
-        else "- `probabilities` are not calibrated, and `known` is always true: no class has a second photograph."
-    )
-    return [
-        calibrated,
-        "- What is promised holds for images of the same kind as the photographs, such as the same camera and place.",
+def _accuracy(learned: LearnedModel, found: Fit) -> list[str]:
+    lines = accuracy_lines(learned.class_names, learned.counts, found)
+    if found.scale is not None:
+        lines.append(f"probabilities: calibrated on leave-one-out scores (scale {found.scale:.3g} of the head)")
+    lines.append("nothing is promised of how many photos of other things are found out")
+    return [f"- {line[0].upper()}{line[1:]}." for line in lines]
+
+
+def _limits(ready: ServableModel, warm_up: bool) -> list[str]:
+    lines = [
+        "- Leave-one-out says how well photos taken like these are told apart; photos of another camera, place or season "
+        "may do worse.",
         "- Relevance says which pixels the prediction used, not whether it is right.",
+        "- `classify_episode`, `classify_with_prototypes` and `explain_episode` use the scale that was fitted for "
+        "the stored classes.",
         f"- Only JPEG and PNG of at most {ready.limits.size} are decoded.",
         f"- A request may hold at most {ready.limits.max_images} images, support images and queries together.",
     ]
+    if not warm_up:
+        lines.append(
+            "- No warm-up requests: tensorflow-serving-api was not installed where this was written, and the first request "
+            "of each signature takes longer."
+        )
+    return lines

@@ -1,4 +1,4 @@
-"""A classifier learned from a few photographs of each class, without training."""
+"""A classifier of photos in the manner of scikit-learn, learnt from a few examples of each class without training."""
 
 from __future__ import annotations
 
@@ -6,521 +6,506 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from egt_tf.backbones import BACKBONES
+from egt_tf.data.check import Remark
 from egt_tf.data.image_set import OnProgress
-from egt_tf.data.preprocessing import normalize
-from egt_tf.data.support import ImageOrPath, SupportSet, as_image
+from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_image
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError, DataError, ExplainError, did_you_mean
+from egt_tf.errors import DataError, RunError, did_you_mean
 from egt_tf.explain.explanation import EpisodeExplanation
-from egt_tf.explain.methods import Method
-from egt_tf.explain.query import explain_image
+from egt_tf.explain.methods import Method, get_method
+from egt_tf.explain.query import explain_image, name_of
+from egt_tf.explain.stored_photos import StoredRelevance, explain_by_stored_photos
+from egt_tf.export.one_by_one import OneByOne
+from egt_tf.export.requests import RequestLimits
 from egt_tf.heads import HEADS
-from egt_tf.heads.similarity import unit
-from egt_tf.learning.calibration import Threshold, known_scores, known_threshold, pooled, unit_prototypes
-from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, HEADS_TO_TRY, IMAGE_SIZE, UNMEASURED_HEAD
-from egt_tf.learning.leave_one_out import LeaveOneOut, leave_one_out, left_out_known_scores
-from egt_tf.learning.photos import Photos, photos_of_images, pixels_of_images, read_photo_folder
+from egt_tf.learning.changes import joined, with_renamed_class, without_class
+from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE, START
+from egt_tf.learning.embedding import Embedding, without_weights
+from egt_tf.learning.fitting import AUTO, Fit, fit
+from egt_tf.learning.photos import Photos, folder_photos, labelled_photos, photo_pixels
+from egt_tf.learning.saving import read_weights, score_of_maps, write_classifier
+from egt_tf.lrp.output_relevance import get_start
+from egt_tf.lrp.presets import COMPOSITES
+from egt_tf.serving.contract import version_folder
+from egt_tf.serving.learned import LearnedModel, read_learned
+from egt_tf.serving.safety import check_files
 
-AUTO = "auto"
-_BATCH = 16
-# Of networks without pre-trained weights.
-_SEED = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Memory:
-    """What is kept of the photographs that a classifier was learned from.
-
-    Attributes:
-        class_names: in alphabetical order.
-        labels: positions in `class_names`, `(n,)`.
-        features: the embedding's maps, float32 `(n, h, w, c)`.
-        names: of the photographs.
-        digests: the same for the same pixels.
-        pixels: uint8 `(n, size, size, 3)`, or None where the photographs themselves are not kept.
-
-    Example:
-        >>> one = np.zeros((1, 1, 1, 4), np.float32)
-        >>> Memory(("ant",), np.array([0]), one, ("1.jpg",), ("ab",), None).counts.tolist()
-        [1]
-    """
-
-    class_names: tuple[str, ...]
-    labels: np.ndarray
-    features: np.ndarray
-    names: tuple[str, ...]
-    digests: tuple[str, ...]
-    pixels: np.ndarray | None
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Photographs of each class, `(ways,)`."""
-        return np.bincount(self.labels, minlength=len(self.class_names))
-
-    @property
-    def one_hot(self) -> np.ndarray:
-        """Labels as the heads take them, float32 `(n, ways)`."""
-        return np.eye(len(self.class_names), dtype=np.float32)[self.labels]
-
-    @property
-    def vectors(self) -> np.ndarray:
-        """Spatial means of the features, `(n, c)`."""
-        return self.features.mean(axis=(1, 2))
-
-    def chosen(self, indices: np.ndarray) -> Memory:
-        """Some of the photographs, and their classes."""
-        names = [self.class_names[label] for label in self.labels]
-        return memory_of(
-            [names[index] for index in indices],
-            self.features[indices],
-            [self.names[index] for index in indices],
-            [self.digests[index] for index in indices],
-            None if self.pixels is None else self.pixels[indices],
-        )
-
-
-def memory_of(
-    labels: Sequence[str],
-    features: np.ndarray,
-    names: Sequence[str],
-    digests: Sequence[str],
-    pixels: np.ndarray | None,
-) -> Memory:
-    """Sorts photographs by their classes; within a class they keep their order.
-
-    Args:
-        labels: the name of each one's class.
-        features, names, digests, pixels: see `Memory`.
-
-    Example:
-        >>> memory_of(["bee", "ant"], np.zeros((2, 1, 1, 4)), ["1", "2"], ["ab", "cd"], None).names
-        ('2', '1')
-    """
-    class_names, positions = np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)
-    order = np.argsort(positions, kind="stable")
-    return Memory(
-        tuple(class_names.tolist()),
-        positions[order],
-        np.asarray(features, np.float32)[order],
-        tuple(names[index] for index in order),
-        tuple(digests[index] for index in order),
-        None if pixels is None else pixels[order],
-    )
+# A folder with one sub-folder a class, or images with a label each.
+PhotosOrFolder: TypeAlias = "str | os.PathLike[str] | Sequence[ImageOrPath]"
+_PARAMETERS = ("embedding", "head", "image_size", "composite", "known_score", "kept")
 
 
 class FewShotClassifier:
-    """Learns classes from a few photographs of each: features of a fixed network, and a head in closed form.
+    """Names the class of a photo by a few examples of each class; nothing is trained.
 
-    The features of each photograph are computed once; all else works on them. The head is fitted to the photographs,
-    the temperature of its probabilities and the threshold of "none of these" to what leaving out each photograph in
-    turn shows (`egt_tf.learning.leave_one_out`, `egt_tf.learning.calibration`).
+    A pre-trained network makes a vector of each photo, once. A head without trained weights compares vectors. What each
+    photo gets from all others (leave-one-out) says how good that is, which head does best, how sure its probabilities
+    may be, and below which similarity an image shows none of the classes.
 
     Args:
-        embedding: the network, a name of `BACKBONES` or a mapping with `name` and arguments; None:
-            `egt_tf.learning.defaults.EMBEDDING`.
-        head: "prototype", "cosine" or "ridge", also a mapping with `name` and, for ridge, `penalty`; "auto": the one
-            that does best when each photograph is left out, and of equally good ones the simplest, in this order.
-        image_size: height and width in pixels that photographs are brought to; None: 224.
+        embedding: a backbone, as `BACKBONES` takes it; None: the pre-trained one of `egt_tf.learning.defaults`.
+        head: "prototype", "cosine", "ridge", or "auto" for the one that gets most photos right by leave-one-out.
+        image_size: height and width that photos are brought to, in pixels.
+        composite: how predictions are explained, as `COMPOSITES` takes it.
+        known_score: a name of `KNOWN_SCORES`, by which "none of these" is decided.
+        kept: share of new photos of the classes that must not be taken for none of them, in (0, 1).
 
     Attributes:
-        memory: what is kept of the photographs.
-        notes: what was odd about the photographs that came last.
-        head_spec: the head with its fitted `scale`.
-        results: `LeaveOneOut` of each head that was tried by its name; empty if no class has two photographs.
-        threshold: of "none of these", or None if no class has two photographs.
-
-    Raises:
-        ConfigError: an unknown head.
+        classes_: names of the classes, sorted, `(ways,)`; they are the columns of `predict_proba`.
+        counts_: photos of each class.
+        fit_: head, temperature, threshold, and the report of leave-one-out.
+        left_out_, remarks_: what `fit` and `add` have to say about the photos.
 
     Example:
-        >>> images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 10, 240, 250)]
-        >>> classifier = FewShotClassifier({"name": "conv4", "width": 4}, "cosine", image_size=32)
-        >>> classifier.fit(images, ["dark", "dark", "light", "light"]).predict(images[:1]).tolist()
-        ['dark']
+        >>> photos = [np.full((16, 16, 3), level, np.uint8) for level in (10, 20, 30, 220, 230, 240)]
+        >>> classifier = FewShotClassifier({"name": "conv4", "width": 4}, image_size=16)
+        >>> _ = classifier.fit(photos, ["dark"] * 3 + ["light"] * 3)
+        >>> classifier.predict([np.full((16, 16, 3), 235, np.uint8)]).tolist()
+        ['light']
     """
+
+    classes_: np.ndarray
+    fit_: Fit
 
     def __init__(
         self,
         embedding: str | Mapping[str, Any] | None = None,
-        head: str | Mapping[str, Any] = AUTO,
-        image_size: int | None = None,
+        head: str = AUTO,
+        image_size: int = IMAGE_SIZE,
+        composite: str | Mapping[str, Any] = COMPOSITE,
+        known_score: str = KNOWN_SCORE,
+        kept: float = KEPT,
     ):
-        self.embedding = _spec(EMBEDDING if embedding is None else embedding)
+        self.embedding = embedding
         self.head = head
-        self.image_size = IMAGE_SIZE if image_size is None else image_size
-        self.notes: tuple[str, ...] = ()
-        _heads_to_try(head)
-        self._backbone: Any = None
-        self._memory: Memory | None = None
+        self.image_size = image_size
+        self.composite = composite
+        self.known_score = known_score
+        self.kept = kept
 
     # === Learning ===
 
     def fit(
-        self,
-        photos: str | os.PathLike[str] | Sequence[ImageOrPath],
-        labels: Sequence[str] | None = None,
-        progress: OnProgress | None = None,
+        self, photos: PhotosOrFolder, labels: Sequence[str] | None = None, progress: OnProgress | None = None
     ) -> FewShotClassifier:
-        """Learns from photographs, and forgets all that were there before.
+        """Learns the classes of photos, and forgets what was learnt before.
 
         Args:
-            photos: a folder with a sub-folder of photographs for each class; or images, see `labels`.
-            labels: of images, the name of each one's class; None for a folder.
-            progress: called with (photographs, all photographs), while they are read and again while features are
-                computed.
+            photos: a folder with one sub-folder a class, or a list of files or of uint8 pixels `(height, width, 3)`.
+            labels: the class of each photo of a list; None for a folder.
+            progress: called with the number of photos done and of all, while their features are computed.
 
         Returns:
-            The classifier itself.
+            Itself.
 
         Raises:
-            ConfigError: the embedding has no such argument, or its weights are not installed.
-            DataError: too few classes, or images that cannot be read.
+            ConfigError: an unknown embedding, head or score, or weights that are not there.
+            DataError: fewer than two classes, or a class without a photo that can be read.
         """
-        found = self._photos(photos, labels, 2, progress)
-        self._learn(self._remembered(found, None, progress))
+        found = self._read(photos, labels, {})
+        if len(found.class_names) < 2:
+            raise DataError(
+                f"a classifier needs photos of at least two classes. Received: {', '.join(found.class_names)}"
+            )
+        self._embedding = Embedding(
+            EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite
+        )
+        self._learn(self._with_features(found, progress))
+        self._report(found.left_out, found.remarks)
         return self
 
     def add(
-        self,
-        photos: str | os.PathLike[str] | Sequence[ImageOrPath],
-        labels: Sequence[str] | None = None,
-        progress: OnProgress | None = None,
+        self, photos: PhotosOrFolder, labels: Sequence[str] | None = None, progress: OnProgress | None = None
     ) -> FewShotClassifier:
-        """Learns further photographs, of new classes or of known ones; see `fit`. Those known already are left out.
+        """Learns further photos, of new classes or of those that are there.
+
+        Photos that are there already are left out. A classifier that was loaded without photos stays without.
+
+        Args:
+            photos, labels, progress: see `fit`.
+
+        Returns:
+            Itself.
 
         Raises:
-            ConfigError, DataError: see `fit`.
+            DataError: a class without a new photo that can be read.
+            RunError: nothing was learnt yet.
         """
-        memory = self.memory
-        found = self._photos(photos, labels, 1, progress)
-        self._learn(self._remembered(found, memory, progress))
+        before = self._fitted()
+        known = {
+            digest: (name, before.class_names[label])
+            for digest, name, label in zip(before.digests, before.names, before.labels, strict=True)
+        }
+        found = self._read(photos, labels, known)
+        self._learn(joined(before, self._with_features(found, progress)))
+        self._report(found.left_out, found.remarks)
         return self
 
-    def remove(self, name: str) -> FewShotClassifier:
-        """Forgets a class and its photographs.
+    def remove(self, class_name: str) -> FewShotClassifier:
+        """Forgets a class and its photos.
+
+        Args:
+            class_name: one of `classes_`; two others must stay.
+
+        Returns:
+            Itself.
 
         Raises:
-            DataError: no such class, or fewer than two would be left.
+            DataError: no such class, or fewer than two would stay.
+            RunError: nothing was learnt yet.
         """
-        memory, position = self.memory, self._position(name)
-        if len(memory.class_names) <= 2:
-            raise DataError(f"at least two classes must be left. Received: {', '.join(memory.class_names)}")
-        self.notes = ()
-        self._learn(memory.chosen(np.flatnonzero(memory.labels != position)))
+        learned = self._fitted()
+        self._check_class(class_name)
+        if len(learned.class_names) == 2:
+            raise DataError(
+                f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}"
+            )
+        self._learn(without_class(learned, class_name))
         return self
 
     def rename(self, old: str, new: str) -> FewShotClassifier:
-        """Gives a class another name.
+        """Calls a class by another name.
+
+        Args:
+            old: one of `classes_`.
+            new: none of them.
+
+        Returns:
+            Itself.
 
         Raises:
-            DataError: no such class, or `new` is empty or the name of a class already.
+            DataError: no class `old`, or `new` is taken or empty.
+            RunError: nothing was learnt yet.
         """
-        memory, position = self.memory, self._position(old)
-        if not new.strip() or new in memory.class_names:
-            raise DataError(f"the new name of class {old!r} must be one that no class has. Received: {new!r}")
-        names = [*memory.class_names]
-        names[position] = new
-        labels = [names[label] for label in memory.labels]
-        self.notes = ()
-        self._learn(memory_of(labels, memory.features, memory.names, memory.digests, memory.pixels))
+        learned = self._fitted()
+        self._check_class(old)
+        if not new or new != " ".join(new.split()) or new in learned.class_names:
+            raise DataError(f"the new name must be one line that no class has. Received: {new!r}")
+        self._learn(with_renamed_class(learned, old, new))
         return self
 
     # === Answers ===
 
-    @property
-    def classes_(self) -> np.ndarray:
-        """Names of the classes, in the order of the probabilities."""
-        return np.array(self.memory.class_names)
-
-    @property
-    def memory(self) -> Memory:
-        """What is kept of the photographs.
-
-        Raises:
-            DataError: nothing has been learned yet.
-        """
-        if self._memory is None:
-            raise DataError("a classifier must learn before it is asked. Received: one that has not; call fit first")
-        return self._memory
-
     def predict(self, images: Sequence[ImageOrPath]) -> np.ndarray:
-        """The most probable class of each image, even if it shows none of them; see `is_known`.
+        """The most probable class of each image, `(n,)`; see `known` for those that show none of them.
 
         Args:
-            images: see `egt_tf.learning.photos.pixels_of_images`.
-
-        Returns:
-            Names of classes, `(n,)`.
+            images: files, or uint8 pixels `(height, width, 3)` of any size.
 
         Raises:
-            DataError: nothing has been learned yet, or an image cannot be read.
+            DataError: an image cannot be read.
+            RunError: nothing was learnt yet.
         """
-        return self.classes_[self.predict_proba(images).argmax(axis=1)]
+        return self.classes_[np.argmax(self.predict_proba(images), axis=1)]
 
     def predict_proba(self, images: Sequence[ImageOrPath]) -> np.ndarray:
-        """Probabilities of the classes `(n, ways)`, in the order of `classes_`; calibrated if `results` is not empty.
+        """The probability of each class of `classes_`, calibrated unless each class has one photo only, `(n, ways)`.
+
+        An image that shows none of the classes has probabilities too, which say nothing.
+
+        Args:
+            images: see `predict`.
 
         Raises:
-            DataError: see `predict`.
+            DataError, RunError: see `predict`.
         """
-        return self._probabilities(self._features_of(images))
+        scores = self._answers.scores(*self._support(), self._maps(images))
+        return self._answers.probabilities(scores).numpy()
 
-    def known_score(self, images: Sequence[ImageOrPath]) -> np.ndarray:
-        """How much each image is like one of the classes, `(n,)`; see `egt_tf.learning.calibration.known_scores`."""
-        return self._known_scores(self._features_of(images))
+    def known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
+        """Which images show one of the classes, bool `(n,)`; all, where that could not be calibrated.
 
-    def is_known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
-        """Whether each image shows one of the classes, bool `(n,)`; all do where there is no threshold.
+        Args:
+            images: see `predict`.
 
-        `threshold.kept` says which share of the images of known classes is found to be so.
+        Raises:
+            DataError, RunError: see `predict`.
         """
-        scores = self.known_score(images)
-        return np.ones(len(scores), bool) if self.threshold is None else scores >= self.threshold.value
+        scores = self.known_scores(images)
+        threshold = self.fit_.threshold
+        return np.ones(len(scores), bool) if threshold is None else scores >= threshold.value
+
+    def known_scores(self, images: Sequence[ImageOrPath]) -> np.ndarray:
+        """What `known` compares with the threshold `fit_.threshold`, larger for images of the classes, `(n,)`.
+
+        Args:
+            images: see `predict`.
+
+        Raises:
+            DataError, RunError: see `predict`.
+        """
+        return self._known_score(self._maps(images), *self._support()).numpy()
+
+    def score(self, images: PhotosOrFolder, labels: Sequence[str] | None = None) -> float:
+        """Share of labelled images whose class is predicted, in [0, 1].
+
+        Args:
+            images: see `fit`.
+            labels: see `fit`.
+
+        Raises:
+            DataError, RunError: see `fit`.
+        """
+        found = self._read(images, labels, {})
+        return float(np.mean(self.predict(list(found.pixels)) == np.array(found.class_names)[found.labels]))
 
     def explain(
         self,
         image: ImageOrPath,
+        support: SupportOrPath | None = None,
         target: str | None = None,
-        method: str | Mapping[str, Any] | Method = COMPOSITE,
+        method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
-        """Which pixels of an image, and of the photographs learned from, spoke for a class.
+        """Classifies an image and explains the prediction; see `egt_tf.Explainer`.
 
         Args:
-            image: a file, or uint8 pixels of the network's size.
-            target: see `egt_tf.explain.query.explain_image`.
-            method: how.
+            image: a file, or uint8 pixels `(image_size, image_size, 3)`.
+            support: other classes; None: those that were learnt.
+            target: see `egt_tf.explain_image`.
+            method: how; None: by the composite.
             image_name: for the figure; the name of the file by default.
+            start: see `egt_tf.explain_image`; None: that of `egt_tf.learning.defaults`.
 
         Raises:
-            DataError: nothing has been learned yet, or the image cannot be read.
-            ExplainError: the photographs are not kept, or no such class or method.
+            DataError: an image cannot be read.
+            ExplainError: no such class or method.
+            RunError: nothing was learnt yet.
         """
-        support = self.support
-        if support is None:
-            raise ExplainError(
-                "explanations show the photos that were learned from, and this model was saved without them; "
-                "learn it again without --without-photos"
+        learned, stored = self._fitted(), self.support
+        image_name, pixels = image_name or name_of(image), as_image(image, self.image_size)
+        if method is None and support is None and start is None:
+            name = get_method(self.composite).name
+            return explain_by_stored_photos(
+                _InMemory(self._answers, *self._support()), pixels, stored, target, image_name, self._called, name
             )
-        return explain_image(self.model, support, as_image(image, self.image_size), target, method, image_name)
+        if support is None and learned.pixels is None:
+            raise DataError("a classifier without photos explains by its own composite only. Received: another method")
+        chosen = stored if support is None else support
+        method = get_method(self.composite if method is None else method, START if start is None else start)
+        return explain_image(self._answers.model, chosen, pixels, target, method, image_name, self._called)
 
     @property
-    def support(self) -> SupportSet | None:
-        """The photographs as a support set, or None if they are not kept."""
-        memory = self.memory
-        if memory.pixels is None:
-            return None
-        shots = int(memory.counts.max())
-        # White where a class has no more photographs.
-        images = np.full((len(memory.class_names), shots, *memory.pixels.shape[1:]), 255, np.uint8)
-        images[np.arange(shots) < memory.counts[:, None]] = memory.pixels
-        return SupportSet(memory.class_names, images, counts=tuple(memory.counts.tolist()))
+    def counts_(self) -> tuple[int, ...]:
+        """Photos of each class."""
+        return self._fitted().counts
 
     @property
-    def model(self) -> EpisodicModel:
-        """The embedding and the head as one model.
-
-        Raises:
-            ConfigError: the embedding has no such argument, or its weights are not installed.
-        """
-        return EpisodicModel(self.backbone, self._head)
+    def photo_names_(self) -> tuple[str, ...]:
+        """What each photo is called, class by class."""
+        return self._fitted().names
 
     @property
-    def backbone(self) -> Any:
-        """The embedding, a Functional Keras model.
+    def has_photos(self) -> bool:
+        """Whether the photos are kept beside their features."""
+        return self._fitted().pixels is not None
 
-        Raises:
-            ConfigError: it has no such argument, or its weights are not installed.
-        """
-        if self._backbone is None:
-            self._backbone = BACKBONES.get(self.embedding, image_size=self.image_size, seed=_SEED)
-        return self._backbone
+    @property
+    def description(self) -> str:
+        """What explains, for a person."""
+        return f"the embedding {self._embedding.spec['name']} with the head {self.fit_.head}"
+
+    @property
+    def support(self) -> SupportSet:
+        """The photos that were learnt; without images if they were left out."""
+        return self._fitted().support()
 
     # === Files ===
 
-    def save(self, path: str | os.PathLike[str], photos: bool = True, version: int | None = None) -> Path:
-        """Writes a version of the classifier as a SavedModel, as `egt-tf export` writes runs.
-
-        It classifies, explains and takes new classes by request when it is served; `load` opens it to learn on.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        photos: bool = True,
+        version: int | None = None,
+        limits: RequestLimits = RequestLimits(),
+    ) -> Path:
+        """Writes a SavedModel that predicts, explains and is served as those of `egt_tf.export_model`.
 
         Args:
             path: the model's folder, which holds its versions; its name is the model's.
-            photos: whether the photographs are kept, at the network's size, for explanations.
+            photos: whether the photos are in it, which explanations show; without them it holds features only.
             version: >= 1; None: the next free one.
+            limits: how much a request may hold.
 
         Returns:
             The version's folder.
 
         Raises:
-            DataError: nothing has been learned yet.
-            ExportError: see `egt_tf.export.write_version`.
+            ExportError: the version is there already.
             OSError: it cannot be written.
+            RunError: nothing was learnt yet.
         """
-        # It needs this class.
-        from egt_tf.learning.saved import save_classifier
-
-        return save_classifier(self, path, version, photos)
+        learned = self._written(photos)
+        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FewShotClassifier:
-        """Opens a classifier that `save` or `egt-tf learn` wrote.
+        """Reads what `save` has written; nothing of the model is run.
 
         Args:
-            path: the folder of a model, whose newest version is taken, or of a version.
+            path: the model's folder, whose newest version is taken, or that of a version.
 
         Raises:
-            ExportError: it is no such model, or is damaged, or its embedding is another one now.
-            ConfigError: the weights of the embedding are not installed.
+            ConfigError: the network needs something that is not there.
+            ExportError: no such model, or its files are damaged.
+
+        Example:
+            >>> FewShotClassifier.load("no/such/model")
+            Traceback (most recent call last):
+            egt_tf.errors.ExportError: no/such/model must be an exported model, ... Received: no such folder
         """
-        from egt_tf.learning.saved import load_classifier
+        version = version_folder(path)
+        check_files(version)
+        learned = read_learned(version)
+        settings = learned.settings
+        classifier = cls(
+            settings["embedding"],
+            settings["head_choice"],
+            learned.image_size,
+            settings["composite"],
+            settings["known_score"],
+            settings["kept"],
+        )
+        embedding = Embedding(without_weights(settings["embedding"]), learned.image_size, settings["composite"])
+        embedding.set_weights(read_weights(version, len(embedding.backbone.variables)))
+        embedding.spec = dict(settings["embedding"])
+        classifier._embedding = embedding
+        classifier._learn(learned)
+        classifier._report((), ())
+        return classifier
 
-        return load_classifier(path)
+    # === Manner of scikit-learn ===
 
-    def probe(self) -> np.ndarray:
-        """Features of an image that is always the same, by which another embedding is found out, `(h, w, c)`."""
-        levels = np.linspace(0, 255, self.image_size).astype(np.uint8)
-        image = np.stack(np.broadcast_arrays(levels, levels[:, None], levels[::-1]), axis=-1)
-        return self._features(image[None], None)[0]
-
-    def restore(self, memory: Memory) -> None:
-        """Takes over what another classifier has learned with the same embedding.
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor by name.
 
         Args:
-            memory: that of the other one.
+            deep: changes nothing; scikit-learn gives it.
         """
-        self._learn(memory)
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **parameters: Any) -> FewShotClassifier:
+        """Changes arguments of the constructor, for the next `fit`.
+
+        Raises:
+            DataError: there is no such argument.
+        """
+        for name, value in parameters.items():
+            if name not in _PARAMETERS:
+                hint = did_you_mean(name, _PARAMETERS)
+                raise DataError(f"a parameter must be one of {', '.join(_PARAMETERS)}. Received: {name!r}{hint}")
+            setattr(self, name, value)
+        return self
 
     # === Parts ===
 
-    def _photos(
-        self,
-        photos: str | os.PathLike[str] | Sequence[ImageOrPath],
-        labels: Sequence[str] | None,
-        least_classes: int,
-        progress: OnProgress | None,
-    ) -> Photos:
-        # First of all: it takes no time to say that its weights are missing.
-        _ = self.backbone
-        if labels is not None:
-            found = photos_of_images(photos, labels, self.image_size)  # type: ignore[arg-type]
-        elif isinstance(photos, (str, os.PathLike)):
-            found = read_photo_folder(photos, self.image_size, least_classes, progress)
-        else:
-            raise DataError("images must come with `labels`, the name of each one's class. Received: labels=None")
-        if len(set(found.labels)) < least_classes:
-            raise DataError(f"there must be at least {least_classes} classes. Received: {found.labels[0]!r} alone")
-        return found
+    def _read(self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]) -> Photos:
+        if isinstance(photos, (str, os.PathLike)):
+            if labels is not None:
+                raise DataError("the classes of a folder are its sub-folders. Received: labels beside a folder")
+            return folder_photos(photos, self.image_size, known)
+        if labels is None:
+            raise DataError("a list of images needs `labels`, one each. Received: none")
+        return labelled_photos(photos, labels, self.image_size, known)
 
-    def _remembered(self, photos: Photos, before: Memory | None, progress: OnProgress | None) -> Memory:
-        """What was known before, and the photographs that are new."""
-        known = {} if before is None else _classes_of_digests(before)
-        new, notes = _new_photos(photos, known)
-        self.notes = (*photos.notes, *notes)
-        features = self._features(photos.pixels[new], progress)
-        labels = [photos.labels[index] for index in new]
-        names = [photos.names[index] for index in new]
-        digests = [photos.digests[index] for index in new]
-        pixels: np.ndarray | None = photos.pixels[new]
-        if before is not None:
-            labels = [*(before.class_names[label] for label in before.labels), *labels]
-            features = np.concatenate([before.features, features])
-            names, digests = [*before.names, *names], [*before.digests, *digests]
-            # A model without its photographs stays one.
-            pixels = None if before.pixels is None else np.concatenate([before.pixels, photos.pixels[new]])
-        return memory_of(labels, features, names, digests, pixels)
+    def _with_features(self, photos: Photos, progress: OnProgress | None) -> LearnedModel:
+        features = self._embedding.features(photos.pixels, progress)
+        settings = {"image_size": self.image_size}
+        return LearnedModel(
+            settings, photos.class_names, photos.labels, photos.names, photos.digests, features, photos.pixels
+        )
 
-    def _learn(self, memory: Memory) -> None:
-        ways = len(memory.class_names)
-        found = [leave_one_out(head, memory.vectors, memory.labels, ways) for head in _heads_to_try(self.head)]
-        self.results: dict[str, LeaveOneOut] = {each.head["name"]: each for each in found if each is not None}
-        if self.results:
-            # The first of equally good ones.
-            self.head_spec = max(self.results.values(), key=lambda each: each.right).head
-        else:
-            self.head_spec = UNMEASURED_HEAD if self.head == AUTO else _spec(self.head)
-        self.threshold: Threshold | None = known_threshold(left_out_known_scores(memory.vectors, memory.labels, ways))
-        self._head = HEADS.get(self.head_spec, feature_shape=memory.features.shape[1:], seed=None)
-        self._memory = memory
+    def _learn(self, learned: LearnedModel) -> None:
+        """Chooses and calibrates the head, and takes what was learnt when all that has succeeded."""
+        found = fit(learned.features, learned.labels, self.head, self.known_score, self.kept)
+        backbone = self._embedding.backbone
+        head = HEADS.get(found.head_spec, feature_shape=backbone.output_shape[1:])
+        model = EpisodicModel(backbone, head)
+        self._answers = OneByOne(model, COMPOSITES.get(self.composite), get_start(START))
+        self._learned, self.fit_, self.classes_ = learned, found, np.array(learned.class_names)
 
-    def _features_of(self, images: Sequence[ImageOrPath]) -> np.ndarray:
-        _ = self.memory
-        return self._features(pixels_of_images(images, self.image_size), None)
+    def _report(self, left_out: tuple[Remark, ...], remarks: tuple[Remark, ...]) -> None:
+        self.left_out_, self.remarks_ = left_out, remarks
 
-    def _features(self, pixels: np.ndarray, progress: OnProgress | None) -> np.ndarray:
-        """Maps `(n, h, w, c)`, batch by batch."""
-        found = [np.zeros((0, *self.backbone.output_shape[1:]), np.float32)]
-        for begin in range(0, len(pixels), _BATCH):
-            if progress is not None:
-                progress(begin, len(pixels))
-            found.append(self.backbone(normalize(pixels[begin : begin + _BATCH]), training=False).numpy())
-        if progress is not None:
-            progress(len(pixels), len(pixels))
-        return np.concatenate(found)
+    def _written(self, photos: bool) -> LearnedModel:
+        """What was learnt as it is written: with all settings, and without photos and their names if these stay out."""
+        learned, found = self._fitted(), self.fit_
+        threshold, low_high = found.threshold, found.report.interval
+        settings = {
+            "embedding": self._embedding.spec,
+            "image_size": self.image_size,
+            "composite": self.composite,
+            "method": get_method(self.composite).name,
+            "head_choice": self.head,
+            "head": found.head_spec,
+            "known_score": found.known_score,
+            "kept": self.kept,
+            "threshold": None if threshold is None else dataclasses.asdict(threshold),
+            "leave_one_out": {"right": found.report.right, "count": found.report.count, "interval": low_high},
+        }
+        if photos and learned.pixels is not None:
+            return dataclasses.replace(learned, settings=settings)
+        numbers = [number for count in learned.counts for number in range(1, count + 1)]
+        names = (f"{learned.class_names[k]}/{number}" for k, number in zip(learned.labels, numbers, strict=True))
+        return dataclasses.replace(learned, settings=settings, names=tuple(names), pixels=None)
 
-    def _probabilities(self, features: np.ndarray) -> np.ndarray:
-        memory, head = self.memory, self._head
-        episode = [memory.features[None], memory.one_hot[None], features[None]]
-        return head.probabilities(head([tf.constant(each) for each in episode], training=False))[0].numpy()
+    def _fitted(self) -> LearnedModel:
+        if not hasattr(self, "_learned"):
+            raise RunError("a classifier must be fitted before it is asked. Received: no `fit` yet")
+        return self._learned
 
-    def _known_scores(self, features: np.ndarray) -> np.ndarray:
-        memory = self.memory
-        prototypes = unit_prototypes(tf.constant(memory.vectors), tf.constant(memory.one_hot))
-        return known_scores(tf.matmul(unit(pooled(features)), prototypes, transpose_b=True)).numpy()
+    def _check_class(self, class_name: str) -> None:
+        names = self._fitted().class_names
+        if class_name not in names:
+            hint = did_you_mean(class_name, names)
+            raise DataError(f"the class must be one of {', '.join(names)}. Received: {class_name!r}{hint}")
 
-    def _position(self, name: str) -> int:
-        names = self.memory.class_names
-        if name not in names:
-            raise DataError(
-                f"the class must be one of {', '.join(names)}. Received: {name!r}{did_you_mean(name, names)}"
-            )
-        return names.index(name)
+    def _support(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Features of all photos as maps, and their one-hot labels."""
+        learned = self._fitted()
+        return tf.constant(learned.features[:, None, None]), tf.one_hot(learned.labels, len(learned.class_names))
+
+    def _maps(self, images: Sequence[ImageOrPath]) -> tf.Tensor:
+        self._fitted()
+        pixels = [photo_pixels(image, self.image_size) for image in images]
+        size = self.image_size
+        stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+        return tf.constant(self._embedding.features(stacked)[:, None, None])
+
+    def _known_score(self, query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return score_of_maps(self.fit_.known_score)(query, support, labels)
+
+    @property
+    def _called(self) -> str:
+        return f"{self._embedding.spec['name']}, {self.fit_.head}"
 
 
-def _spec(part: str | Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": part} if isinstance(part, str) else dict(part)
+class _InMemory:
+    """A classifier as `egt_tf.explain.stored_photos` asks about it."""
 
+    def __init__(self, answers: OneByOne, support: tf.Tensor, labels: tf.Tensor):
+        self.answers, self.support, self.labels = answers, support, labels
 
-def _heads_to_try(head: str | Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The specifications that "auto" or the name of a head stands for."""
-    if head == AUTO:
-        return HEADS_TO_TRY
-    spec = _spec(head)
-    known = {each["name"]: each for each in HEADS_TO_TRY}
-    if spec.get("name") not in known:
-        hint = did_you_mean(spec.get("name"), [AUTO, *known])
-        raise ConfigError(f"the head must be one of {AUTO}, {', '.join(known)}. Received: {spec.get('name')!r}{hint}")
-    merged = {**known[spec["name"]], **spec}
-    unknown = sorted(set(merged) - set(known[spec["name"]]) - {"scale"})
-    if unknown:
-        raise ConfigError(f"the head {spec['name']!r} of a learned classifier has no argument {unknown[0]!r}")
-    return (merged,)
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        query = self.answers.features(image[None])
+        return self.answers.probabilities(self.answers.scores(self.support, self.labels, query))[0].numpy()
 
+    def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
+        images = np.repeat(image[None], len(targets), axis=0)
+        found = self.answers.relevance(self.support, self.labels, images, tf.constant(targets))
+        probabilities = self.answers.probabilities(found.scores)[0].numpy()
+        sums = tf.reduce_sum(found.support_features, axis=[-3, -2, -1])
+        return StoredRelevance(probabilities, found.images.numpy(), sums.numpy())
 
-def _classes_of_digests(memory: Memory) -> dict[str, str]:
-    return {digest: memory.class_names[label] for digest, label in zip(memory.digests, memory.labels, strict=True)}
-
-
-def _new_photos(photos: Photos, known: Mapping[str, str]) -> tuple[list[int], list[str]]:
-    """Those that their class does not have yet, and what is said of the others.
-
-    A copy in the same class would vouch for itself when it is left out; in two classes, one of them must be wrong.
-    """
-    classes, new, copies, doubtful = dict(known), [], [], []
-    for index, (digest, label, name) in enumerate(zip(photos.digests, photos.labels, photos.names, strict=True)):
-        if classes.get(digest) == label:
-            copies.append(name)
-            continue
-        if digest in classes:
-            doubtful.append(f"{name} (also in {classes[digest]!r})")
-        classes[digest] = label
-        new.append(index)
-    notes = [f"left out, the same photo twice in a class: {', '.join(copies)}"] if copies else []
-    if doubtful:
-        notes.append(f"the same photo in two classes: {', '.join(doubtful)}")
-    return new, notes
+    def photo_relevance(
+        self, image: np.ndarray, targets: np.ndarray, photos: np.ndarray, positions: np.ndarray
+    ) -> np.ndarray:
+        query = tf.repeat(self.answers.features(image[None]), len(targets), axis=0)
+        found = self.answers.head_relevance(self.support, self.labels, query, tf.constant(targets))
+        return self.answers.support_relevance(photos, tf.gather(found.support, positions, axis=1)).numpy()

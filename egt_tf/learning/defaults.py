@@ -1,26 +1,21 @@
-"""What classifiers learned from a few photographs are made of, unless something else is asked for."""
+"""What a classifier is learnt with unless something else is asked for: the one place of these choices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-# Chosen on flowers17 by benchmarks/photographs.py.
-EMBEDDING: Mapping[str, Any] = {
-    "name": "efficientnet_lite0",
-    "weights": "imagenet",
-    "output": "pooled",
-    "power": 0.5,
-}
+# A name of `BACKBONES` with arguments; its maps are averaged over their positions.
+EMBEDDING: Mapping[str, Any] = MappingProxyType({"name": "efficientnet_lite0", "weights": "imagenet"})
+# Height and width that photos are brought to, in pixels.
 IMAGE_SIZE = 224
-# From the simplest on: of heads that do equally well, the first is taken.
-HEADS_TO_TRY: tuple[Mapping[str, Any], ...] = (
-    {"name": "prototype"},
-    {"name": "cosine"},
-    {"name": "ridge", "penalty": 0.1},
-)
-# Where nothing can be measured, as no class has a second photograph; the benchmark's choice.
-UNMEASURED_HEAD = HEADS_TO_TRY[-1]
+# How predictions are explained, and where that begins at the scores.
 COMPOSITE = "epsilon_plus"
-# Of the photographs of known classes, the share that is to be taken for known.
+START = "log_odds"
+# Of the scores that tell photos of the classes from others, see `egt_tf.learning.known_scores`.
+KNOWN_SCORE = "largest_cosine"
+# Share of new photos of the classes that the threshold is to keep.
 KEPT = 0.95
+# A photo is said to look mislabelled if leave-one-out gives another class at least this probability.
+SUSPICION = 0.8

@@ -1,245 +1,233 @@
-"""Photographs to learn from: read from a folder, with what was odd about it, or given as arrays."""
+"""Photos with their classes: from a folder or from lists, checked, without those that cannot be read or come twice."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from egt_tf.data.check import Remark
 from egt_tf.data.image_set import OnProgress
-from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
+from egt_tf.data.images import IMAGE_SUFFIXES
 from egt_tf.data.preprocessing import resized_centre
-from egt_tf.data.support import ImageOrPath
+from egt_tf.data.support import ImageOrPath, load_image
 from egt_tf.errors import DataError
 
-_SHOWN = 5
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Photos:
-    """Labelled photographs at the size that a network takes.
+    """Labelled photos as the network takes them.
 
     Attributes:
+        class_names: sorted, each with at least one photo.
+        labels: class of each photo, ascending, int64 `(n,)`.
+        names: what each photo is called, "class/file.jpg".
+        digests: a hash of the pixels of each, by which the same photo is known again.
         pixels: uint8 `(n, size, size, 3)`.
-        labels: the name of each one's class.
-        names: what each is called, such as its file.
-        notes: what was odd where they come from, a sentence each.
+        left_out: files that are not among the photos, and why.
+        remarks: what else there is to know about the photos.
 
     Example:
-        >>> photos = Photos(np.zeros((2, 8, 8, 3), np.uint8), ("ant", "bee"), ("1.jpg", "2.jpg"))
-        >>> len(photos.digests)
-        2
+        >>> photos = labelled_photos([np.zeros((8, 8, 3), np.uint8), np.ones((8, 8, 3), np.uint8)], ["a", "b"], 8)
+        >>> photos.class_names, photos.names
+        (('a', 'b'), ('a/1', 'b/2'))
     """
 
-    pixels: np.ndarray
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: np.ndarray
     names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        """The same for the same pixels."""
-        return tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in self.pixels)
+    digests: tuple[str, ...]
+    pixels: np.ndarray
+    left_out: tuple[Remark, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
-def read_photo_folder(
-    folder: str | os.PathLike[str], image_size: int, least_classes: int = 2, progress: OnProgress | None = None
-) -> Photos:
-    """Reads a folder with one sub-folder of photographs a class, as many in each as there are.
+@dataclass(eq=False)
+class _Reader:
+    """Collects photos one by one."""
 
-    What cannot be read is left out and named in the notes.
+    image_size: int
+    known: dict[str, tuple[str, str]] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    pixels: list[np.ndarray] = field(default_factory=list)
+    left_out: list[Remark] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
-    Args:
-        folder: the folder.
-        image_size: height and width of the result in pixels.
-        least_classes: how many classes there must be.
-        progress: called with (photographs read, photographs).
+    def read(self, image: ImageOrPath, class_name: str, name: str) -> None:
+        """Adds a photo, or says why it is left out."""
+        try:
+            pixels = photo_pixels(image, self.image_size)
+        except DataError as error:
+            self.left_out.append(Remark(name, str(error)))
+            return
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        other, other_class = self.known.setdefault(digest, (name, class_name))
+        if other != name and other_class == class_name:
+            self.left_out.append(Remark(name, f"the same photo as {other}"))
+            return
+        if other != name:
+            self.remarks.append(Remark(name, f"the same photo as {other}, in another class"))
+        self.classes.append(class_name)
+        self.names.append(name)
+        self.digests.append(digest)
+        self.pixels.append(pixels)
 
-    Raises:
-        DataError: no such folder, too few classes, a class without a readable photograph, or photographs that do not
-            lie in folders of classes.
+    def photos(self, wanted: Iterable[str]) -> Photos:
+        """All that was read.
 
-    Example:
-        >>> import tempfile
-        >>> from PIL import Image
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("ant", "bee"):
-        ...     (folder / name).mkdir()
-        ...     Image.new("RGB", (40, 30), "red").save(folder / name / "1.png")
-        >>> read_photo_folder(folder, image_size=16).labels
-        ('ant', 'bee')
-    """
-    folder = Path(folder).expanduser()
-    classes, notes = _classes(folder, least_classes)
-    files = [(name, path) for name, paths in classes.items() for path in paths]
-    pixels, errors = _read([path for _, path in files], image_size, progress)
-    kept = [index for index, error in enumerate(errors) if error is None]
-    unread = [error for error in errors if error is not None]
-    if unread:
-        notes.append(f"left out {_counted(len(unread), 'unreadable photo')}: {_shortened(unread)}")
-    for name in classes:
-        if not any(files[index][0] == name for index in kept):
-            first = next(error for (label, _), error in zip(files, errors, strict=True) if label == name)
-            raise DataError(f"every class must have a readable photo. Received: class {name!r}, {first}")
-    return Photos(
-        np.stack([pixels[index] for index in kept]),
-        tuple(files[index][0] for index in kept),
-        tuple(f"{files[index][0]}/{files[index][1].name}" for index in kept),
-        tuple(notes),
-    )
-
-
-def photos_of_images(images: Sequence[ImageOrPath], labels: Sequence[str], image_size: int) -> Photos:
-    """Photographs in memory, or files.
-
-    Args:
-        images: see `pixels_of_images`.
-        labels: the name of each one's class.
-        image_size: height and width of the result in pixels.
-
-    Raises:
-        DataError: another number of labels than of images, none, or an image that cannot be read.
-
-    Example:
-        >>> photos_of_images([np.zeros((40, 30, 3), np.uint8)], ["ant"], image_size=8).pixels.shape
-        (1, 8, 8, 3)
-    """
-    if len(images) != len(labels) or len(images) == 0:
-        raise DataError(
-            f"there must be one label for each image. Received: {len(images)} images and {len(labels)} labels"
+        Args:
+            wanted: classes that must have a photo each.
+        """
+        for class_name in wanted:
+            if class_name not in self.classes:
+                reasons = [str(remark) for remark in self.left_out if remark.where.startswith(f"{class_name}/")]
+                raise DataError(
+                    f"every class must have a photo that can be read. Received: none in {class_name!r}"
+                    + (f" ({reasons[0]})" if reasons else "")
+                )
+        class_names = tuple(sorted(set(self.classes)))
+        labels = np.array([class_names.index(name) for name in self.classes], np.int64)
+        order = np.argsort(labels, kind="stable")
+        return Photos(
+            class_names=class_names,
+            labels=labels[order],
+            names=tuple(self.names[index] for index in order),
+            digests=tuple(self.digests[index] for index in order),
+            pixels=np.stack([self.pixels[index] for index in order]),
+            left_out=tuple(self.left_out),
+            remarks=tuple(self.remarks),
         )
-    names = tuple(
-        f"image {index}" if isinstance(each, np.ndarray) else Path(each).name for index, each in enumerate(images)
-    )
-    return Photos(pixels_of_images(images, image_size), tuple(map(str, labels)), names)
 
 
-def pixels_of_images(images: Sequence[ImageOrPath], image_size: int) -> np.ndarray:
-    """Images at the size that a network takes.
+def folder_photos(
+    folder: str | os.PathLike[str],
+    image_size: int,
+    known: dict[str, tuple[str, str]] | None = None,
+    progress: OnProgress | None = None,
+) -> Photos:
+    """Reads FOLDER/CLASS/PHOTO.
 
     Args:
-        images: uint8 arrays `(height, width, 3)`, those of the right size as they are and others resized and cropped,
-            or files.
-        image_size: height and width of the result in pixels.
-
-    Returns:
-        uint8 `(n, image_size, image_size, 3)`.
+        folder: one sub-folder of photos a class.
+        image_size: height and width that the photos are brought to.
+        known: digest -> name and class of photos that are there already; they are not taken again for that class.
+        progress: called with the number of files done and of all.
 
     Raises:
-        DataError: an array is no such image, or a file cannot be read.
+        DataError: no sub-folders, photos or further folders where there should be none, or a class without a photo that
+            can be read or is new.
 
     Example:
-        >>> pixels_of_images([np.zeros((40, 30, 3), np.uint8)], image_size=8).shape
-        (1, 8, 8, 3)
+        >>> folder_photos("no/such/folder", 32)
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: cannot read the folder no/such/folder: No such file or directory
     """
-    if isinstance(images, (str, os.PathLike)):
-        raise DataError(f"`images` must be a list of images or files. Received: images={images!r}; put it into a list")
-    found = [_sized(each, image_size) for each in images]
-    return np.stack(found) if found else np.zeros((0, image_size, image_size, 3), np.uint8)
+    files = class_files(Path(folder))
+    reader = _Reader(image_size, dict(known or {}))
+    total = sum(map(len, files.values()))
+    done = 0
+    for class_name, paths in files.items():
+        for path in paths:
+            if progress is not None:
+                progress(done, total)
+            reader.read(path, class_name, f"{class_name}/{path.name}")
+            done += 1
+    if progress is not None:
+        progress(total, total)
+    return reader.photos(files)
 
 
-def _sized(image: ImageOrPath, image_size: int) -> np.ndarray:
+def labelled_photos(
+    images: Sequence[ImageOrPath],
+    labels: Sequence[str],
+    image_size: int,
+    known: dict[str, tuple[str, str]] | None = None,
+) -> Photos:
+    """Reads images with a label each.
+
+    Args:
+        images: files, or uint8 pixels `(height, width, 3)` of any size.
+        labels: the class of each.
+        image_size, known: see `folder_photos`.
+
+    Raises:
+        DataError: another number of labels than of images, none, or a class without a photo that can be read.
+
+    Example:
+        >>> labelled_photos([np.zeros((8, 8, 3), np.uint8)], [], 8)
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: every image must have a label. Received: 1 images and 0 labels
+    """
+    labels = [str(label) for label in labels]
+    if len(images) != len(labels) or not labels:
+        raise DataError(f"every image must have a label. Received: {len(images)} images and {len(labels)} labels")
+    reader = _Reader(image_size, dict(known or {}))
+    for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
+        name = f"{number}" if isinstance(image, np.ndarray) else Path(image).name
+        reader.read(image, label, f"{label}/{name}")
+    return reader.photos(sorted(set(labels)))
+
+
+def photo_pixels(image: ImageOrPath, image_size: int) -> np.ndarray:
+    """A file, or pixels of any size, as the network takes them: uint8 `(image_size, image_size, 3)`.
+
+    Pixels that have that size already are taken as they are, others are resized and cropped as a file is.
+
+    Raises:
+        DataError: the file cannot be read, or the pixels are not uint8 `(height, width, 3)`.
+
+    Example:
+        >>> photo_pixels(np.zeros((20, 30, 3), np.uint8), 8).shape
+        (8, 8, 3)
+    """
     if not isinstance(image, np.ndarray):
-        return _resized(decode_image(image), image_size)
+        return load_image(image, image_size)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise DataError(
-            f"an image must be uint8 (height, width, 3) or a file. Received: {image.dtype} {image.shape}"
+            f"an image must be a file or uint8 pixels (height, width, 3), RGB. Received: {image.dtype} {image.shape}"
         )
-    return image if image.shape[:2] == (image_size, image_size) else _resized(image, image_size)
+    return image if image.shape[:2] == (image_size, image_size) else resized_centre(image, image_size).numpy()
 
 
-def _resized(image: np.ndarray, image_size: int) -> np.ndarray:
-    return resized_centre(image, image_size).numpy()
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """Class -> its image files, both sorted; hidden files and files of other types are passed over.
+
+    Raises:
+        DataError: see `folder_photos`.
+    """
+    classes = [entry for entry in _entries(folder) if entry.is_dir()]
+    if not classes:
+        loose = [entry for entry in _entries(folder) if _is_image(entry)]
+        received = f"{len(loose)} photos without a class" if loose else "no sub-folders"
+        raise DataError(f"{folder} must have a sub-folder of photos for each class. Received: {received}")
+    return {entry.name: _photo_files(entry) for entry in classes}
 
 
-def _read(
-    paths: Sequence[Path], image_size: int, progress: OnProgress | None
-) -> tuple[list[np.ndarray | None], list[str | None]]:
-    """The pixels of each file, or what is wrong with it."""
-
-    def read(path: Path) -> tuple[np.ndarray | None, str | None]:
-        try:
-            return _resized(decode_image(path), image_size), None
-        except DataError as error:
-            return None, str(error)
-
-    report: Callable[[int, int], None] = progress or (lambda done, total: None)
-    report(0, len(paths))
-    pixels: list[np.ndarray | None] = []
-    errors: list[str | None] = []
-    # Decoding takes most of the time and lets other threads run.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (image, error) in enumerate(pool.map(read, paths), start=1):
-            pixels.append(image)
-            errors.append(error)
-            report(done, len(paths))
-    return pixels, errors
+def _photo_files(folder: Path) -> list[Path]:
+    entries = _entries(folder)
+    files = [entry for entry in entries if _is_image(entry) and entry.is_file()]
+    if files:
+        return files
+    nested = [entry for entry in entries if entry.is_dir()]
+    received = f"folders in it, such as {nested[0].name!r}" if nested else "none"
+    raise DataError(
+        f"the folder of a class must have photos ({', '.join(IMAGE_SUFFIXES)}). Received: {received} in {folder}"
+        + ("; name the folder whose sub-folders are the classes" if nested else "")
+    )
 
 
-# === What is in the folder ===
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 
 
-def _classes(folder: Path, least: int) -> tuple[dict[str, list[Path]], list[str]]:
-    """The photographs of each class, and what is not used."""
-    if not folder.is_dir():
-        received = "a file" if folder.exists() else "no such folder"
-        raise DataError(f"{folder} must be a folder with a folder of photos for each class. Received: {received}")
-    inside = _visible(folder)
-    folders = [path for path in inside if path.is_dir()]
-    loose = _photos(inside)
-    if not folders:
-        received = _counted(len(loose), "photo") + " in the folder itself" if loose else "an empty folder"
-        raise DataError(
-            f"{folder} must have a folder of photos for each class, such as {folder / 'cat'}. Received: {received}"
-        )
-    notes = [f"not used, since no class is named: {_shortened([path.name for path in loose])}"] if loose else []
-    classes = {path.name: _photos_of_class(path, notes) for path in folders}
-    if len(classes) < least:
-        raise DataError(
-            f"{folder} must have photos of at least {least} classes, a folder each. "
-            f"Received: {', '.join(classes)} alone"
-        )
-    return classes, notes
-
-
-def _photos_of_class(folder: Path, notes: list[str]) -> list[Path]:
-    """Adds to the notes what is not used."""
-    inside = _visible(folder)
-    photos, deeper = _photos(inside), [path for path in inside if path.is_dir()]
-    if not photos and deeper:
-        raise DataError(
-            f"the folder of a class must hold its photos. Received: {folder} with folders in it; "
-            f"name {folder} itself if these are the classes"
-        )
-    if not photos:
-        received = f"{_shortened([path.name for path in inside])}" if inside else "an empty folder"
-        raise DataError(
-            f"the folder of a class must hold photos ({', '.join(IMAGE_SUFFIXES)}). Received: {folder}, {received}"
-        )
-    others = [f"{folder.name}/{path.name}" for path in inside if path not in photos]
-    if others:
-        notes.append(f"not used, no photos that can be read here: {_shortened(others)}")
-    return photos
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _photos(paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()]
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def _shortened(texts: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGE_SUFFIXES)

@@ -1,113 +1,136 @@
-"""What learning from photographs found out, in lines for a person."""
+"""What was learnt, in sentences: for the command line and for the model card."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from egt_tf.learning.classifier import FewShotClassifier
-from egt_tf.learning.leave_one_out import LeaveOneOut
+from egt_tf.learning.fitting import Fit
 
-_MOST_LINES = 10
+if TYPE_CHECKING:
+    from egt_tf.learning.classifier import FewShotClassifier
 
-
-def learned_lines(classifier: FewShotClassifier) -> list[str]:
-    """What was learned, how well it does, and what is promised.
-
-    Example:
-        >>> images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 10, 240, 250)]
-        >>> classifier = FewShotClassifier({"name": "conv4", "width": 4}, "cosine", image_size=32)
-        >>> learned_lines(classifier.fit(images, ["dark", "dark", "light", "light"]))[0]
-        '2 classes, 4 photos: dark 2, light 2'
-    """
-    memory = classifier.memory
-    counts = ", ".join(f"{name} {count}" for name, count in zip(memory.class_names, memory.counts, strict=True))
-    lines = [f"{len(memory.class_names)} classes, {len(memory.labels)} photos: {counts}"]
-    return [*lines, *accuracy_lines(classifier), *doubt_lines(classifier), *promise_lines(classifier)]
+# Of confusions, suspects and remarks, so many are named.
+_LISTED = 10
 
 
-def accuracy_lines(classifier: FewShotClassifier) -> list[str]:
-    """The head that was taken, and the accuracy with each photograph left out in turn."""
-    name = classifier.head_spec["name"]
-    if not classifier.results:
-        return [f"head {name}; accuracy: not measured, since no class has a second photo to leave out"]
-    chosen = classifier.results[name]
-    others = ", ".join(
-        f"{other} {found.right}" for other, found in classifier.results.items() if other != name
-    )
-    lines = [
-        f"head {name}: {accuracy_with_interval(chosen)}, each photo classified by the others"
-        + (f" (right of {len(chosen.labels)}: {others})" if others else "")
-    ]
-    alone = [memory_name for memory_name, count in _classes(classifier) if count == 1]
-    if alone:
-        lines.append(f"classes of one photo, of which nothing can be left out: {_listed(alone)}")
-    return lines
-
-
-def accuracy_with_interval(found: LeaveOneOut) -> str:
-    """ "18 of 20 right, 90 % (95 % interval 70 to 97 %)"."""
-    low, high = found.interval
-    count = len(found.labels)
-    return (
-        f"{found.right} of {count} right, {100 * found.right / count:.0f} % "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-    )
-
-
-def doubt_lines(classifier: FewShotClassifier) -> list[str]:
-    """Which classes are taken for which, and which photographs look mislabelled."""
-    found = classifier.results.get(classifier.head_spec["name"])
-    if found is None:
-        return []
-    names, photos = classifier.memory.class_names, classifier.memory.names
-    confusions = [f"{names[own]} taken for {names[other]}: {count}" for own, other, count in found.confusions]
-    lines = [f"confusions: {_listed(confusions)}"] if confusions else []
-    suspects = [
-        f"{photos[found.photos[index]]} (looks like {names[found.predicted[index]]})" for index in found.suspects
-    ]
-    return [*lines, *([f"look mislabelled: {_listed(suspects)}"] if suspects else [])]
-
-
-def promise_lines(classifier: FewShotClassifier) -> list[str]:
-    """What probabilities and "none of these" mean."""
-    threshold = classifier.threshold
-    if threshold is None:
-        return [
-            "one photo in every class: probabilities are not calibrated, and no image is called none of these; give a "
-            "second photo of at least one class"
-        ]
-    lines = [
-        f'"none of these": of images that do show a class, {100 * threshold.kept:.0f} % on average are not called so '
-        f"(threshold from {threshold.photos} photos)"
-    ]
-    if threshold.photos < 19:
-        lines.append(f"95 % can be promised from 19 photos on, in classes of two or more; here are {threshold.photos}")
-    return lines
-
-
-def changed_lines(before: dict[str, int], classifier: FewShotClassifier) -> list[str]:
-    """Which classes have come, gone, or changed their number of photographs.
+def learning_lines(classifier: FewShotClassifier) -> list[str]:
+    """What a person is told after photos were learnt.
 
     Args:
-        before: photographs of each class.
-        classifier: as it is now.
+        classifier: fitted.
     """
-    after = dict(_classes(classifier))
-    lines = [f"new class {name}: {count} photos" for name, count in after.items() if name not in before]
-    lines += [f"class {name} is gone, {count} photos" for name, count in before.items() if name not in after]
-    lines += [
-        f"class {name}: {after[name]} photos, {before[name]} before"
-        for name in after
-        if before.get(name, after[name]) != after[name]
+    found, counts = classifier.fit_, classifier.counts_
+    each = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    return [
+        *_listed("left out", [f"{remark}" for remark in classifier.left_out_]),
+        *_listed("look at", [f"{remark}" for remark in classifier.remarks_]),
+        f"learnt: {len(counts)} classes, {each} photo{'' if each == '1' else 's'} each, {sum(counts)} in all",
+        *accuracy_lines(classifier.classes_, counts, found),
+        *_confusion_lines(classifier),
+        *_suspect_lines(classifier),
     ]
-    return lines or ["nothing is new"]
 
 
-def _classes(classifier: FewShotClassifier) -> list[tuple[str, int]]:
-    memory = classifier.memory
-    return list(zip(memory.class_names, np.asarray(memory.counts).tolist(), strict=True))
+def changed_lines(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+    """What changed between two states of a classifier, each class -> its number of photos.
+
+    Example:
+        >>> changed_lines({"ant": 3, "bee": 2}, {"bee": 4, "cow": 1})
+        ['removed: ant (3 photos)', 'new: cow (1 photo)', 'changed: bee, 2 to 4 photos']
+    """
+    removed = [f"removed: {name} ({_photos(before[name])})" for name in sorted(before.keys() - after.keys())]
+    new = [f"new: {name} ({_photos(after[name])})" for name in sorted(after.keys() - before.keys())]
+    changed = [
+        f"changed: {name}, {before[name]} to {_photos(after[name])}"
+        for name in sorted(before.keys() & after.keys())
+        if before[name] != after[name]
+    ]
+    return removed + new + changed
 
 
-def _listed(texts: list[str]) -> str:
-    more = f" and {len(texts) - _MOST_LINES} more" if len(texts) > _MOST_LINES else ""
-    return "; ".join(texts[:_MOST_LINES]) + more
+def accuracy_lines(class_names: Sequence[str], counts: Sequence[int], found: Fit) -> list[str]:
+    """What leave-one-out measured and what is promised of new photos, a sentence each.
+
+    Args:
+        class_names: of all classes.
+        counts: photos of each class.
+        found: what was chosen and measured.
+    """
+    report, single = found.report, [name for name, count in zip(class_names, counts, strict=True) if count == 1]
+    lines = []
+    if report.interval is not None:
+        low, high = report.interval
+        lines.append(
+            f"leave-one-out (each photo classified by all others): {report.right} of {report.count} right, "
+            f"{100 * report.right / report.count:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %) by the head "
+            f"{found.head}{_alternatives(found)}"
+        )
+    if single:
+        which = "every class" if len(single) == len(counts) else ", ".join(single)
+        lines.append(f"leave-one-out is not possible for a class with one photo: {which}")
+    return [*lines, threshold_line(found)]
+
+
+def threshold_line(found: Fit) -> str:
+    """What is promised of the probabilities and of "none of these".
+
+    Example:
+        >>> from egt_tf.learning.fitting import LeaveOneOutReport
+        >>> threshold_line(Fit("cosine", None, "largest_cosine", None, LeaveOneOutReport(0, 0, (), (), {})))[:59]
+        'none of these: cannot be calibrated with one photo of each '
+    """
+    threshold = found.threshold
+    if threshold is None:
+        return (
+            "none of these: cannot be calibrated with one photo of each class, nor can the probabilities; the most "
+            "probable class is always named"
+        )
+    why = ""
+    if threshold.promised < found.kept:
+        why = f"; {threshold.count} photos allow no more promise, {100 * found.kept:.0f} % takes {found.photos_needed}"
+    return (
+        f"none of these: said below a similarity of {threshold.value:.3f}, which keeps {100 * threshold.promised:.1f} % of new "
+        f"photos of these classes on average, if they are taken like those learnt{why}"
+    )
+
+
+def _alternatives(found: Fit) -> str:
+    report = found.report
+    others = [
+        f"{name} {100 * right / report.count:.1f} %"
+        for name, right in report.alternatives.items()
+        if name != found.head
+    ]
+    return f" ({', '.join(others)})" if others else ""
+
+
+def _confusion_lines(classifier: FewShotClassifier) -> list[str]:
+    names = classifier.classes_
+    return _listed(
+        "confused",
+        [
+            f"{names[each.class_index]} taken for {names[each.taken_for]}: {_photos(each.photos)}"
+            for each in classifier.fit_.report.confusions
+        ],
+    )
+
+
+def _suspect_lines(classifier: FewShotClassifier) -> list[str]:
+    names, photos = classifier.classes_, classifier.photo_names_
+    return _listed(
+        "perhaps mislabelled",
+        [
+            f"{photos[each.photo]} looks like {names[each.looks_like]} ({100 * each.probability:.0f} %)"
+            for each in classifier.fit_.report.suspects
+        ],
+    )
+
+
+def _listed(what: str, lines: list[str]) -> list[str]:
+    more = [f"{what}: {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return [f"{what}: {line}" for line in lines[:_LISTED]] + more
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo{'' if count == 1 else 's'}"

@@ -16,9 +16,6 @@ MODEL_CARD = "README.md"
 CLASS_NAMES = "class_names.txt"
 # Not for a server: the stored support set as pictures, since the model itself holds its features only.
 SHOWN = "assets.extra/shown.npz"
-# Of models that were learned from photographs: what they were learned with, and the features to learn on with.
-LEARNED = "learned.json"
-LEARNED_ARRAYS = "learned.npz"
 # TensorFlow Serving looks for them there.
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 # `NAME_floats` takes decoded images where NAME takes the bytes of files.
