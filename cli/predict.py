@@ -22,10 +22,11 @@ from .lines import prediction_line
     "by default.",
 )
 def predict(images: tuple[Path, ...], model: Path | None) -> None:
-    """Classify JPEG and PNG images by the support set stored in an exported model."""
+    """Classify images by the support set stored in an exported model."""
+    from egt_tf.data.images import as_jpeg_or_png
     from egt_tf.serving.exported_model import ExportedModel
 
-    files = [image.read_bytes() for image in images]
+    files = [as_jpeg_or_png(image.read_bytes(), str(image)) for image in images]
     exported = ExportedModel(model or bundled_model())
     exported.check_classifier()
     if model is None:
