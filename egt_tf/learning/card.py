@@ -69,7 +69,10 @@ def photos_inside(learned: LearnedModel) -> str:
 
 
 def _classes(learned: LearnedModel) -> list[str]:
-    rows = [f"| {name.replace('|', '/')} | {count} |" for name, count in zip(learned.class_names, learned.counts, strict=True)]
+    rows = [
+        f"| {name.replace('|', '/')} | {count} |"
+        for name, count in zip(learned.class_names, learned.counts, strict=True)
+    ]
     return ["| class | photos |", "|---|---|", *rows]
 
 
@@ -102,10 +105,14 @@ def threshold_line(found: Fit) -> str:
     threshold = found.threshold
     if threshold is None:
         return (
-            "With one photo of each class nothing can be left out: neither the probabilities nor \"none of these\" "
+            'With one photo of each class nothing can be left out: neither the probabilities nor "none of these" '
             "can be calibrated, and the most probable class is always named."
         )
-    why = "" if threshold.promised >= 0.95 else f", no more, since only {threshold.count} photos could be left out (95 % take 19)"
+    why = (
+        ""
+        if threshold.promised >= 0.95
+        else f", no more, since only {threshold.count} photos could be left out (95 % take 19)"
+    )
     return (
         f"None of these: below a similarity of {threshold.value:.3f}; {100 * threshold.promised:.1f} % of new photos of these "
         f"classes are kept on average, if they are like those learnt{why}. Nothing is promised of how many others are "
@@ -115,7 +122,9 @@ def threshold_line(found: Fit) -> str:
 
 def _alternatives(found: Fit) -> str:
     count = found.report.count
-    others = [f"{name} {100 * right / count:.1f} %" for name, right in found.report.alternatives.items() if name != found.head]
+    others = [
+        f"{name} {100 * right / count:.1f} %" for name, right in found.report.alternatives.items() if name != found.head
+    ]
     return f" ({', '.join(others)})" if others else ""
 
 

@@ -111,7 +111,9 @@ class FewShotClassifier:
             raise DataError(
                 f"a classifier needs photos of at least two classes. Received: {', '.join(found.class_names)}"
             )
-        self._embedding = Embedding(EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite)
+        self._embedding = Embedding(
+            EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite
+        )
         self._learn(self._with_features(found, progress))
         self._report(found.left_out, found.remarks)
         return self
@@ -159,7 +161,9 @@ class FewShotClassifier:
         learned = self._fitted()
         self._check_class(class_name)
         if len(learned.class_names) == 2:
-            raise DataError(f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}")
+            raise DataError(
+                f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}"
+            )
         self._learn(without_class(learned, class_name))
         return self
 
@@ -388,9 +392,7 @@ class FewShotClassifier:
 
     # === Parts ===
 
-    def _read(
-        self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]
-    ) -> Photos:
+    def _read(self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]) -> Photos:
         if isinstance(photos, (str, os.PathLike)):
             if labels is not None:
                 raise DataError("the classes of a folder are its sub-folders. Received: labels beside a folder")
