@@ -20,9 +20,14 @@ from egt_tf.registry import serializable
 
 WEIGHTS = ("imagenet", "none")
 
+
 # The layers that Keras has for one family of networks only, and does not make again by their names.
-for _layer in ("LayerScale", "StochasticDepth"):
-    serializable(getattr(sys.modules[keras.applications.ConvNeXtTiny.__module__], _layer))
+for _network, _layer in (
+    (keras.applications.ConvNeXtTiny, "LayerScale"),
+    (keras.applications.ConvNeXtTiny, "StochasticDepth"),
+    (keras.applications.InceptionResNetV2, "CustomScaleLayer"),
+):
+    serializable(getattr(sys.modules[_network.__module__], _layer))
 
 
 @BACKBONES.register_family("applications")

@@ -130,6 +130,30 @@ def test_a_run_is_loaded_again(network, size, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["ResNet50", "MobileNetV2"])
+def test_relevance_is_conserved(network):
+    backbone = _made(network)
+    model = keras.Sequential([backbone, keras.layers.Flatten()])
+    images = normalize(np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8))
+    (nested,) = (layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    normalisations = [layer for layer in nested.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    # With the statistics of a new network its maps vanish.
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(images, training=True)
+    # Biases, which the means are once they are folded into the convolutions, keep their part of the relevance.
+    for layer in normalisations:
+        layer.moving_mean.assign(0 * layer.moving_mean)
+    images = images[:1]
+    scores = model(images).numpy()[0]
+    strongest = int(scores.argmax())
+    found = LRP(model, "epsilon_plus", neuron_selection_mode="index").analyze(images, neuron_selection=strongest)
+    assert np.isfinite(found).all()
+    assert found.sum() == pytest.approx(scores[strongest], rel=0.01)
+    assert scores[strongest] > 0.1
+
+
+@pytest.mark.slow
 def test_the_box_follows_channels_that_are_reversed():
     model = _made("ResNet50")
     analyzer = LRP(
