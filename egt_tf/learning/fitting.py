@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -106,6 +107,7 @@ class Fit:
         known_score: name of the score that "none of these" is decided by.
         threshold: of that score; None if it could not be chosen.
         report: by leave-one-out.
+        kept: share of new photos of the classes that was asked for, in (0, 1).
 
     Example:
         >>> features, labels = np.repeat(np.eye(2, dtype=np.float32), 3, axis=0), np.repeat([0, 1], 3)
@@ -118,6 +120,12 @@ class Fit:
     known_score: str
     threshold: Threshold | None
     report: LeaveOneOutReport
+    kept: float = KEPT
+
+    @property
+    def photos_needed(self) -> int:
+        """How many photos must be left out in turn before as much can be promised as was asked for."""
+        return math.ceil(self.kept / (1 - self.kept) - 1e-9)
 
     @property
     def head_spec(self) -> dict[str, Any]:
@@ -172,6 +180,7 @@ def fit(
             suspects=_suspects(np.flatnonzero(possible), truth, (scale or 1.0) * scores[best]),
             alternatives=right,
         ),
+        kept=kept,
     )
 
 

@@ -55,6 +55,18 @@ def cosine_margin(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf
     return largest - (tf.reduce_sum(cosines, axis=-1) - largest) / others
 
 
+@KNOWN_SCORES.register("cosine_and_excess")
+def cosine_and_excess(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The cosine with the most similar prototype, and how far it is above the mean of all, added up.
+
+    Example:
+        >>> cosine_and_excess(tf.constant([[0.0, 2.0]]), tf.eye(2), tf.eye(2)).numpy().tolist()
+        [1.5]
+    """
+    cosines = _cosines(query, _prototypes(support, labels))
+    return 2.0 * tf.reduce_max(cosines, axis=-1) - tf.reduce_mean(cosines, axis=-1)
+
+
 def left_out_scores(score: KnownScore, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What each photo gets from the others.
 
