@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -30,9 +31,11 @@ class SupportSet:
         class_names: one name a class.
         images: uint8 `(ways, shots, size, size, 3)`, RGB.
         left_out: images of the folder that were not used because another class has fewer.
+        counts: how many images of each class there are, if classes have different numbers; those behind them in `images`
+            are blank. None: `shots` of each.
 
     Raises:
-        DataError: `images` is no such array, or has another number of classes than there are names.
+        DataError: `images` is no such array, or has another number of classes than there are names or counts.
 
     Example:
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 5, 84, 84, 3), np.uint8))
@@ -43,6 +46,7 @@ class SupportSet:
     class_names: tuple[str, ...]
     images: np.ndarray
     left_out: int = 0
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 5 or self.images.shape[-1] != 3:
@@ -54,6 +58,11 @@ class SupportSet:
             raise DataError(
                 f"`class_names` must hold a name for each of the {self.ways} classes. Received: {self.class_names!r}"
             )
+        if len(self.sizes) != self.ways or not all(0 <= size <= self.shots for size in self.sizes):
+            raise DataError(
+                f"`counts` must hold a number from 0 to {self.shots} for each of the {self.ways} classes. "
+                f"Received: {self.counts}"
+            )
 
     @property
     def ways(self) -> int:
@@ -62,8 +71,58 @@ class SupportSet:
 
     @property
     def shots(self) -> int:
-        """Images of each class."""
+        """Images of each class; the most that a class has, if the numbers differ."""
         return self.images.shape[1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many images each class has."""
+        return self.ways * (self.shots,) if self.counts is None else self.counts
+
+    @property
+    def flat_images(self) -> np.ndarray:
+        """All images without blank ones, class by class, `(images, size, size, 3)`."""
+        return self.images[self._there]
+
+    @property
+    def flat_labels(self) -> np.ndarray:
+        """The class of each of `flat_images`, int64 `(images,)`."""
+        return np.repeat(np.arange(self.ways), self.sizes)
+
+    def placed(self, values: np.ndarray) -> np.ndarray:
+        """Values of `flat_images`, `(images, ...)`, where these are in `images`: `(ways, shots, ...)`, 0 elsewhere.
+
+        Example:
+            >>> support = SupportSet(("ant", "bee"), np.zeros((2, 2, 8, 8, 3), np.uint8), counts=(1, 2))
+            >>> support.placed(np.array([3, 4, 5])).tolist()
+            [[3, 0], [4, 5]]
+        """
+        placed = np.zeros((self.ways, self.shots, *values.shape[1:]), values.dtype)
+        placed[self._there] = values
+        return placed
+
+    @property
+    def _there(self) -> np.ndarray:
+        """Which of `images` are not blank, bool `(ways, shots)`."""
+        return np.arange(self.shots) < np.array(self.sizes)[:, None]
+
+
+def padded_support(class_names: Sequence[str], images: Sequence[np.ndarray]) -> SupportSet:
+    """A support set of classes with different numbers of images.
+
+    Args:
+        class_names: one name a class.
+        images: of each class, uint8 `(shots, size, size, 3)`; a class may have none.
+
+    Example:
+        >>> padded_support(("ant", "bee"), [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 3), np.uint8)]).counts
+        (1, 3)
+    """
+    counts = tuple(map(len, images))
+    blank = np.full((len(images), max(1, *counts), *images[0].shape[1:]), 255, np.uint8)
+    for place, each in zip(blank, images, strict=True):
+        place[: len(each)] = each
+    return SupportSet(tuple(class_names), blank, counts=counts)
 
 
 def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:

@@ -93,6 +93,7 @@ def explain_image(
         query_relevance=pool_channels(relevance.query),
         support_images=support.images,
         support_relevance=pool_channels(relevance.support),
+        support_counts=support.counts,
         image_name=image_name,
         run_name=run_name,
         method_name=method.name,
@@ -115,8 +116,8 @@ def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     Returns:
         One tensor for each of the model's inputs, an episode each; the images normalised.
     """
-    flat = support.images.reshape(-1, *support.images.shape[2:])
-    labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
+    flat = support.flat_images
+    labels = np.eye(support.ways, dtype=np.float32)[support.flat_labels]
     fillers = model.head.filler_queries(len(flat), support.ways).numpy()
     inputs = {
         "support_images": normalize(flat[None]),
@@ -150,7 +151,7 @@ def relevance_of_query(
     for maps in method.maps(method.prepared(model), inputs, selects):
         by_name = dict(zip(model.input_names, maps, strict=True))
         query_maps.append(by_name["query_images"][0, 0].numpy())
-        support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
+        support_maps.append(support.placed(by_name["support_images"][0].numpy()))
     return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
 
 

@@ -18,6 +18,7 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.export.traced import TracedOnce
 from egt_tf.files import partial_folder
 from egt_tf.heads.base import Head
 from egt_tf.lrp.output_relevance import get_start
@@ -93,8 +94,23 @@ def make_servable(
     _check_ways(model.head, support)
     limits.check_head(model.head)
     answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite), get_start(start))
-    stored = None if support is None else StoredSupport(answers, support)
-    return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
+    return servable(answers, None if support is None else StoredSupport.of_images(answers, support), limits)
+
+
+def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLimits = RequestLimits()) -> ServableModel:
+    """As `make_servable`, of a model and a support set that are ready.
+
+    Args:
+        answers: the model, prepared for its composite.
+        stored: features of the support set, or None.
+        limits: how much a request may hold.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> "embed" in servable(OneByOne(model, COMPOSITES.get("fsc")), None).signatures
+        True
+    """
+    return ServableModel(answers, stored, Signatures(TracedOnce(answers), stored, limits).all(), limits)
 
 
 def make_portable(
@@ -121,7 +137,7 @@ def make_portable(
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
     answers = OneByOne(get_method(composite).prepared(model), rules, get_start(start))
-    stored = None if support is None else StoredSupport(answers, support)
+    stored = None if support is None else StoredSupport.of_images(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
