@@ -45,9 +45,8 @@ bundled-model: $(READY)
 	$(EGT_TF) train --config bundled --run $(BUNDLED) --resume
 	for domain in shapes sketch texture negative fog; do \
 		$(EGT_TF) evaluate $(BUNDLED) --data synthetic:$$domain || exit 1; done
-	rm -rf saved_models/shapes/1 saved_models/samples
+	rm -rf saved_models/shapes/1 saved_models/samples/*.png
 	$(EGT_TF) export $(BUNDLED) --out saved_models/shapes --version 1 --calibrate synthetic:sketch
-	mkdir saved_models/samples
 	cp $(BUNDLED)/queries/*-01.png saved_models/samples
 
 # Its name of before.

@@ -27,6 +27,7 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.data.synthetic import DRAWN_DOMAINS
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.evaluation import share_inside
 from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import query_inputs, select_first_query
@@ -76,12 +77,6 @@ def episodes(domain: str, count: int, size: int):
         )
 
 
-def share_inside(relevance: np.ndarray, mask: np.ndarray) -> float:
-    """Positive relevance inside the mask over all positive relevance; not a number where there is none."""
-    positive = np.maximum(relevance, 0.0)
-    return float(positive[mask].sum() / positive.sum()) if positive.any() else float("nan")
-
-
 def cell(values: list[float]) -> str:
     """Mean and 95 % interval in per cent."""
     found = np.array([v for v in values if np.isfinite(v)])
@@ -94,7 +89,7 @@ def explainer(model: EpisodicModel, name: str):
     """A compiled function from the inputs of `query_inputs` to the first query's relevance for its true class, 0."""
     method = get_method(name)
     prepared = method.prepared(model)
-    select = select_first_query(model.head, 0, method.from_log_odds)
+    select = select_first_query(model.head, 0, method)
 
     @tf.function
     def explain(*inputs):

@@ -58,12 +58,13 @@ def client(
     as_json: bool,
     timeout: float,
 ) -> None:
-    """Classify JPEG and PNG images by a model that TensorFlow Serving serves."""
+    """Classify images by a model that TensorFlow Serving serves; other formats than JPEG are sent as PNG."""
+    from egt_tf.data.images import as_jpeg_or_png
     from egt_tf.files import atomic_write
     from egt_tf.serving import ExplainedPrediction, ModelServer, RemoteClassifier, read_support_files
 
     support_set = None if support is None else read_support_files(support)
-    files = [image.read_bytes() for image in images]
+    files = [as_jpeg_or_png(image.read_bytes(), str(image)) for image in images]
     classifier = RemoteClassifier(ModelServer(url, name, version, timeout), support_set)
     if support_set is not None and not as_json:
         click.echo(

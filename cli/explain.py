@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
-from .lines import picture_names, prediction_line, say_left_out
+from .lines import counts_text, picture_names, prediction_line, say_left_out
+from .progress import stage_progress
 
 if TYPE_CHECKING:
+    from egt_tf.data.support import SupportSet
     from egt_tf.explain import Explainer
 
 _RUNS = "runs"
@@ -23,7 +25,8 @@ _RUNS = "runs"
     "--run",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="A run folder; the newest in runs/ by default, and without any the model that comes with egt-tf.",
+    help="A run folder; the newest in runs/ by default. Without any, the pre-trained embedding if there is --support, "
+    "else the model that comes with egt-tf.",
 )
 @click.option(
     "--model",
@@ -41,6 +44,11 @@ _RUNS = "runs"
     "--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up by default."
 )
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
+@click.option(
+    "--start",
+    type=click.Choice(["log_odds", "margin"]),
+    help="Begin at the log-odds of the class, or at the margin between its score and its strongest rival's.",
+)
 @click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
 @click.option(
     "--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it."
@@ -59,6 +67,7 @@ def explain(
     support: Path | None,
     target: str | None,
     method: str | None,
+    start: str | None,
     compare: str | None,
     sample: bool,
     list_methods: bool,
@@ -72,22 +81,27 @@ def explain(
         raise click.UsageError("--sample brings an image and a model; leave IMAGE, --run and --model out")
     if sample:
         images, model = (bundled_sample(),), bundled_model()
-    _check_options(images, run, model, method, compare, out)
+    _check_options(images, run, model, method, start, compare, out)
     from egt_tf.data.support import load_image
     from egt_tf.explain import chosen_support, get_method
     from egt_tf.figures import draw_comparison, save_figure
+    from egt_tf.runs import has_run
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
     methods = [get_method(name) if name else None for name in names]
-    explainer, description = _open(sample, run, model, asked=bool(method or compare))
-    support_set = chosen_support(explainer, support)
+    if run is None and model is None and support is not None and not has_run(_RUNS):
+        explainer, description = _learn(support)
+        support_set = chosen_support(explainer)
+    else:
+        explainer, description = _open(sample, run, model, asked=bool(method or start or compare))
+        support_set = chosen_support(explainer, support)
     queries = [load_image(image, explainer.image_size) for image in images]
     where = "its stored support set" if support is None else f"the support set {support}"
-    click.echo(f"using {description} and {where}: {support_set.ways} classes, {support_set.shots} images each")
+    click.echo(f"using {description} and {where}: {_classes_text(support_set)}")
     say_left_out(support_set.left_out, support_set.shots)
     figures = [out] if out is not None else picture_names(images, "explained")
     for image, query, figure in zip(images, queries, figures, strict=True):
-        explanations = [explainer.explain(query, support_set, target, each, image.name) for each in methods]
+        explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
         first = explanations[0]
         if compare:
             draw_comparison(explanations, figure)
@@ -102,6 +116,7 @@ def _check_options(
     run: Path | None,
     model: Path | None,
     method: str | None,
+    start: str | None,
     compare: str | None,
     out: Path | None,
 ) -> None:
@@ -109,9 +124,9 @@ def _check_options(
         raise click.UsageError("name at least one IMAGE to explain, or try --sample")
     if method and compare:
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
-    if model is not None and (run or method or compare):
+    if model is not None and (run or method or start or compare):
         raise click.UsageError(
-            "--model brings its own weights and its own method; --run, --method and --compare are for runs"
+            "--model brings its own weights and its own method; --run, --method, --start and --compare are for runs"
         )
     if out is not None and len(images) > 1:
         raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
@@ -145,6 +160,24 @@ def _open(sample: bool, run: Path | None, model: Path | None, asked: bool) -> tu
         return RunExplainer(newest), f"the newest run {newest.path}"
     bundled = bundled_model()
     return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
+
+
+def _learn(support: Path) -> tuple[Explainer, str]:
+    """A classifier of the classes of a folder, and what it is called; nothing is trained."""
+    from egt_tf.learning import FewShotClassifier
+
+    with stage_progress("photos") as show:
+        classifier = FewShotClassifier().fit(support, progress=show)
+    for remark in classifier.left_out_:
+        click.echo(f"left out: {remark}")
+    return classifier, f"{classifier.description} (pre-trained, not trained here; there is no run in {_RUNS}/)"
+
+
+def _classes_text(support: SupportSet) -> str:
+    """How many classes there are and how many images each has."""
+    if not any(support.sizes):
+        return f"{support.ways} classes without their photos, so that the image alone is explained"
+    return f"{support.ways} classes, {counts_text(support.sizes)}"
 
 
 def _list_methods() -> None:

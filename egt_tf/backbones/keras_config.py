@@ -163,10 +163,8 @@ class _Builder:
         if not entries or _class_name(entries[0], self.description.origin) != "InputLayer":
             shape = self.description.config.get("build_input_shape") or _input_shape(entries[0]["config"])
             entries = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "images"}}, *entries]
-        images = x = self.input(entries[0])
-        for entry in entries[1:]:
-            x = self.layer(entry)(x)
-        return keras.Model(images, x, name=self.name)
+        # Of its own class, by which the files call its weights.
+        return keras.Sequential([self.input(entries[0]), *map(self.layer, entries[1:])], name=self.name)
 
     def functional(self) -> keras.Model:
         """A graph of layers: calls are made when all their inputs are there."""

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from egt_tf.data.heic import is_heic
 from egt_tf.data.image_set import OnProgress, Source, source_of_files
 from egt_tf.data.splits import SPLIT_NAMES, check_disjoint, published_split_rule, read_json_object, splits_beside
 from egt_tf.errors import DataError
 from egt_tf.files import partial_folder, write_json
 
-_SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"))
+_SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,14 @@ def _copy(source: Source, index: int, folder: Path) -> str:
     """Writes an image and returns its name relative to the folder; numbers, since class names may be no file names."""
     pixels = source.read(index)
     encoded = source.encoded(index) if source.encoded else _png(pixels)
-    suffix = next(suffix for start, suffix in _SUFFIXES if encoded.startswith(start))
-    name = Path("images", f"{int(source.labels[index]):04d}", f"{index:07d}{suffix}")
+    name = Path("images", f"{int(source.labels[index]):04d}", f"{index:07d}{_suffix(encoded)}")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(encoded)
     return name.as_posix()
+
+
+def _suffix(encoded: bytes) -> str:
+    return ".heic" if is_heic(encoded) else next(suffix for start, suffix in _SUFFIXES if encoded.startswith(start))
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -12,16 +12,20 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from egt_tf.data.heic import is_heic, open_heic
 from egt_tf.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 512 * 2**20
 
 _SMALL_SIDE = 16
 _LARGE_PIXELS = 20_000_000
 _PNG_DEPTH_AT = 24  # position of the bit depth in the file
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_KNOWN = "PNG, JPEG, BMP, GIF, WebP or HEIC"
+# A photograph of more pixels may be decoded at a fraction of its sides, if these stay twice as long as is asked for.
+_DRAFT_PIXELS, _DRAFT_SPARE = 4_000_000, 2
 _JPEG_START, _JPEG_END = b"\xff\xd8", 0xD9
 # Within the data of a scan, 0xff is followed by 0, a restart marker or another 0xff.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
@@ -40,6 +44,7 @@ _TRANSPOSE = {
 # What Pillow's decoders raise for damaged files; OSError covers a missing, truncated or unidentified file.
 _DAMAGE = (
     OSError,
+    RuntimeError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -53,8 +58,8 @@ _DAMAGE = (
 )
 
 
-def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> np.ndarray:
-    """Decodes a PNG, JPEG, BMP or GIF (its first frame) to RGB.
+def decode_image(source: str | os.PathLike | bytes, name: str | None = None, side: int | None = None) -> np.ndarray:
+    """Decodes a PNG, JPEG, BMP, GIF, WebP or HEIC to RGB; of an animated one its first frame.
 
     Grey and palette images become RGB, transparent ones are laid over white, 16-bit ones are scaled to 8
     bits, CMYK is converted, and the EXIF orientation is applied.
@@ -62,13 +67,16 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
     Args:
         source: a path, or the encoded bytes.
         name: what error messages call the image; by default the path.
+        side: the side of the square that the image is to be resized to. The decoder may then give a JPEG of more than
+            4 megapixels at 1/2, 1/4 or 1/8 of its size, which is several times faster; both sides are still at least
+            twice as long as `side`. None: every pixel.
 
     Returns:
         uint8 `(height, width, 3)`.
 
     Raises:
         DataError: the file is missing, no image of these formats, damaged (as far as it can be told, see
-            `hidden_damage`), or larger than 50 megapixels or 512 MiB.
+            `hidden_damage`), larger than 50 megapixels or 512 MiB, or HEIC without pillow-heif, which reads it.
 
     Example:
         >>> file = io.BytesIO()
@@ -79,8 +87,9 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
     name = name or ("from memory" if isinstance(source, bytes) else os.fspath(source))
     try:
         encoded = source if isinstance(source, bytes) else _file_content(source, name)
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+        with _opened(encoded, name) as image:
             _check_size(image, name)
+            _make_draft(image, side)
             image.load()
             picture, turn = _to_rgb(image), _TRANSPOSE.get(_orientation(image))
             pixels = np.array(picture if turn is None else picture.transpose(turn))
@@ -92,6 +101,40 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None) -> 
     if damage:
         raise DataError(f"cannot read image {name}: {damage}")
     return pixels
+
+
+def as_jpeg_or_png(encoded: bytes, name: str) -> bytes:
+    """The bytes of an image in a format that exported models decode: of another one, the same pixels as a PNG.
+
+    Args:
+        encoded: the bytes of a file that `decode_image` reads; those of a JPEG or PNG are not looked at.
+        name: what error messages call the image.
+
+    Raises:
+        DataError: it is neither JPEG nor PNG, and `decode_image` cannot read it.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 200).save(file, "BMP")
+        >>> as_jpeg_or_png(file.getvalue(), "grey.bmp")[:4]
+        b'\\x89PNG'
+    """
+    if encoded.startswith((_JPEG_START, _PNG_START)):
+        return encoded
+    file = io.BytesIO()
+    # The fastest compression: the file is decoded a moment later.
+    Image.fromarray(decode_image(encoded, name)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _opened(encoded: bytes, name: str) -> Image.Image:
+    return open_heic(encoded, name) if is_heic(encoded) else Image.open(io.BytesIO(encoded), formats=_FORMATS)
+
+
+def _make_draft(image: Image.Image, side: int | None) -> None:
+    if side is not None and image.width * image.height > _DRAFT_PIXELS:
+        # Only the decoder of JPEG images does anything here.
+        image.draft(None, (_DRAFT_SPARE * side, _DRAFT_SPARE * side))
 
 
 def _file_content(path: str | os.PathLike, name: str) -> bytes:
@@ -115,9 +158,9 @@ def oddities(encoded: bytes) -> tuple[str, ...]:
         opened.
     """
     try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+        with _opened(encoded, "") as image:
             return tuple(phrase for phrase, holds in _oddity_tests(image, encoded) if holds)
-    except _DAMAGE:
+    except (*_DAMAGE, DataError):
         return ()
 
 
@@ -174,7 +217,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not a PNG, JPEG, BMP or GIF image"
+        return f"not a {_KNOWN} image"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {MAX_PIXELS // 1_000_000} megapixels"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -188,8 +231,8 @@ def hidden_damage(encoded: bytes) -> str | None:
     """Looks for damage in a file that could be decoded.
 
     A JPEG or a GIF that ends in zeros must have its end marker before them: an interrupted copy into a file of the
-    right size has none. The parts of a PNG that decide its pixels must have the checksums written beside them. A BMP
-    has neither marker nor checksum, so zeros in it cannot be told from black.
+    right size has none. The parts of a PNG that decide its pixels must have the checksums written beside them. A BMP,
+    a WebP or a HEIC has neither marker nor checksum, so zeros in it cannot be told from black.
 
     Returns:
         what is wrong, or None.

@@ -52,6 +52,16 @@ def resized_centre(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(_centre(tf.convert_to_tensor(image), size), tf.uint8)
 
 
+def resized_side(size: int) -> int:
+    """The side of the square that an image is resized to before the centre of `size` pixels a side is taken.
+
+    Example:
+        >>> resized_side(224)
+        257
+    """
+    return int(size * 1.15)
+
+
 def draw_augmentation(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws the random numbers of `training_image` for many images.
 
@@ -205,7 +215,7 @@ def erase(image: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
 
 
 def _centre(image: tf.Tensor, size: int) -> tf.Tensor:
-    side = int(size * 1.15)
+    side = resized_side(size)
     offset = round((side - size) / 2)
     return _resize(image, side)[offset : offset + size, offset : offset + size]
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from egt_tf.data.image_set import first_images
 from egt_tf.data.images import decode_image
-from egt_tf.data.preprocessing import resized_centre
+from egt_tf.data.preprocessing import resized_centre, resized_side
 from egt_tf.data.sources import open_source
 from egt_tf.errors import DataError
 
@@ -30,9 +31,11 @@ class SupportSet:
         class_names: one name a class.
         images: uint8 `(ways, shots, size, size, 3)`, RGB.
         left_out: images of the folder that were not used because another class has fewer.
+        counts: how many images of each class there are, if classes have different numbers; those behind them in `images`
+            are blank. None: `shots` of each.
 
     Raises:
-        DataError: `images` is no such array, or has another number of classes than there are names.
+        DataError: `images` is no such array, or has another number of classes than there are names or counts.
 
     Example:
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 5, 84, 84, 3), np.uint8))
@@ -43,6 +46,7 @@ class SupportSet:
     class_names: tuple[str, ...]
     images: np.ndarray
     left_out: int = 0
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 5 or self.images.shape[-1] != 3:
@@ -54,6 +58,11 @@ class SupportSet:
             raise DataError(
                 f"`class_names` must hold a name for each of the {self.ways} classes. Received: {self.class_names!r}"
             )
+        if len(self.sizes) != self.ways or not all(0 <= size <= self.shots for size in self.sizes):
+            raise DataError(
+                f"`counts` must hold a number from 0 to {self.shots} for each of the {self.ways} classes. "
+                f"Received: {self.counts}"
+            )
 
     @property
     def ways(self) -> int:
@@ -62,8 +71,58 @@ class SupportSet:
 
     @property
     def shots(self) -> int:
-        """Images of each class."""
+        """Images of each class; the most that a class has, if the numbers differ."""
         return self.images.shape[1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many images each class has."""
+        return self.ways * (self.shots,) if self.counts is None else self.counts
+
+    @property
+    def flat_images(self) -> np.ndarray:
+        """All images without blank ones, class by class, `(images, size, size, 3)`."""
+        return self.images[self._there]
+
+    @property
+    def flat_labels(self) -> np.ndarray:
+        """The class of each of `flat_images`, int64 `(images,)`."""
+        return np.repeat(np.arange(self.ways), self.sizes)
+
+    def placed(self, values: np.ndarray) -> np.ndarray:
+        """Values of `flat_images`, `(images, ...)`, where these are in `images`: `(ways, shots, ...)`, 0 elsewhere.
+
+        Example:
+            >>> support = SupportSet(("ant", "bee"), np.zeros((2, 2, 8, 8, 3), np.uint8), counts=(1, 2))
+            >>> support.placed(np.array([3, 4, 5])).tolist()
+            [[3, 0], [4, 5]]
+        """
+        placed = np.zeros((self.ways, self.shots, *values.shape[1:]), values.dtype)
+        placed[self._there] = values
+        return placed
+
+    @property
+    def _there(self) -> np.ndarray:
+        """Which of `images` are not blank, bool `(ways, shots)`."""
+        return np.arange(self.shots) < np.array(self.sizes)[:, None]
+
+
+def padded_support(class_names: Sequence[str], images: Sequence[np.ndarray]) -> SupportSet:
+    """A support set of classes with different numbers of images.
+
+    Args:
+        class_names: one name a class.
+        images: of each class, uint8 `(shots, size, size, 3)`; a class may have none.
+
+    Example:
+        >>> padded_support(("ant", "bee"), [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 3), np.uint8)]).counts
+        (1, 3)
+    """
+    counts = tuple(map(len, images))
+    blank = np.full((len(images), max(1, *counts), *images[0].shape[1:]), 255, np.uint8)
+    for place, each in zip(blank, images, strict=True):
+        place[: len(each)] = each
+    return SupportSet(tuple(class_names), blank, counts=counts)
 
 
 def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:
@@ -89,17 +148,17 @@ def load_support(folder: str | os.PathLike[str], image_size: int) -> SupportSet:
         >>> support.class_names, support.images.shape
         (('ant', 'bee'), (2, 1, 16, 16, 3))
     """
-    images = open_source(f"folder:{os.fspath(folder)}").split("all")
-    chosen, left_out = first_images(images.members)
-    pixels = [[resized_centre(images.read(int(index)), image_size).numpy() for index in each] for each in chosen]
-    return SupportSet(images.class_names, np.array(pixels), left_out)
+    source = open_source(f"folder:{os.fspath(folder)}")
+    chosen, left_out = first_images(source.split("all").members)
+    pixels = [[load_image(source.describe(int(index)), image_size) for index in each] for each in chosen]
+    return SupportSet(source.class_names, np.array(pixels), left_out)
 
 
 def load_image(path: str | os.PathLike[str], image_size: int) -> np.ndarray:
     """Reads one image, resizes it and crops its centre, see `egt_tf.data.preprocessing.resized_centre`.
 
     Args:
-        path: a file of any format that Pillow reads.
+        path: a file of a format that `decode_image` reads. Large JPEG images are decoded at a part of their size.
         image_size: height and width of the result in pixels, as a model takes them.
 
     Returns:
@@ -116,7 +175,7 @@ def load_image(path: str | os.PathLike[str], image_size: int) -> np.ndarray:
         >>> load_image(path, image_size=16)[8, 8].tolist()
         [255, 0, 0]
     """
-    return resized_centre(decode_image(os.fspath(path), os.fspath(path)), image_size).numpy()
+    return resized_centre(decode_image(path, side=resized_side(image_size)), image_size).numpy()
 
 
 def as_image(image: ImageOrPath, image_size: int) -> np.ndarray:

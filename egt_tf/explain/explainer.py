@@ -46,6 +46,7 @@ class Explainer(Protocol):
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
         """Classifies one image by a support set and explains the prediction.
 
@@ -55,6 +56,7 @@ class Explainer(Protocol):
             target: see `egt_tf.explain.query.explain_image`.
             method: how; None: as the model was trained to be explained.
             image_name: for the figure; the name of the file by default.
+            start: see `egt_tf.explain.query.explain_image`.
 
         Raises:
             DataError: an image cannot be read, or is not of the size that the model takes.
@@ -111,9 +113,10 @@ class RunExplainer:
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
         """See `Explainer`; by default relevance by the composite of the run's guidance."""
-        method = get_method(self._composite if method is None else method)
+        method = get_method(self._composite if method is None else method, start)
         if method.canonize not in self._models:
             self._models[method.canonize] = method.prepared(self._models[False])
         model = self._models[method.canonize]

@@ -26,6 +26,8 @@ class EpisodeExplanation:
         image_name: of the query, for the figure and the JSON file.
         run_name: which model.
         method_name: the composite or the method the relevance comes from.
+        support_counts: how many support images of each class there are, where their numbers differ; those behind them
+            are blank. None: S of each.
 
     Raises:
         ExplainError: shapes that do not fit together, images that are not uint8, probabilities outside
@@ -55,6 +57,7 @@ class EpisodeExplanation:
     image_name: str = ""
     run_name: str = ""
     method_name: str = ""
+    support_counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_classes()
@@ -86,6 +89,12 @@ class EpisodeExplanation:
         """The summed relevance of every support image for each explained class: `(E, K, S)`."""
         return _sums(self.support_relevance)
 
+    @property
+    def support_sizes(self) -> tuple[int, ...]:
+        """How many support images each class has."""
+        ways, shots = self.support_images.shape[:2]
+        return ways * (shots,) if self.support_counts is None else self.support_counts
+
     def _check_classes(self) -> None:
         ways = len(self.class_names)
         if ways < 2:
@@ -105,10 +114,15 @@ class EpisodeExplanation:
                 raise ExplainError(
                     f"`{name}` must be uint8 with {ndim} axes, RGB last. Received: {image.dtype} {image.shape}"
                 )
-        if self.support_images.shape[0] != len(self.class_names):
+        ways, shots = self.support_images.shape[:2]
+        if ways != len(self.class_names):
             raise ExplainError(
                 f"`support_images` must hold {len(self.class_names)} classes. "
                 f"Received: shape={self.support_images.shape}"
+            )
+        if len(self.support_sizes) != ways or not all(0 <= size <= shots for size in self.support_sizes):
+            raise ExplainError(
+                f"`support_counts` must hold {ways} numbers from 0 to {shots}. Received: {self.support_counts}"
             )
 
     def _check_relevance(self) -> None:
@@ -125,7 +139,7 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
     Returns:
         `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with
         `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
-        `support_relevance_sums` (E, K, S).
+        `support_relevance_sums` (E, K, S), without what is blank.
 
     Example:
         >>> images = np.zeros((2, 1, 4, 4, 3), np.uint8)
@@ -153,7 +167,10 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
         "runner_up": entry(explanation.runner_up),
         "explained": [int(index) for index in explanation.explained],
         "query_relevance_sums": explanation.query_sums.tolist(),
-        "support_relevance_sums": explanation.support_sums.tolist(),
+        "support_relevance_sums": [
+            [sums[:size].tolist() for sums, size in zip(classes, explanation.support_sizes, strict=True)]
+            for classes in explanation.support_sums
+        ],
     }
 
 

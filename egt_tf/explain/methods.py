@@ -17,6 +17,7 @@ from egt_tf.explain.gradients import Select
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.output_relevance import LOG_ODDS, Start, get_start
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.propagation import record, reverse
 
@@ -34,20 +35,23 @@ class Method:
         summary: one line about it.
         maps: `(model, inputs, selects) -> for each of selects, one map for each input`; a `select` gives, for the
             model's output, its relevance, or for gradients the weights of the output in the value explained.
-        from_log_odds: whether it starts from the log-odds of a prediction (relevance) or from its score (gradients).
+        distributes: whether `maps` takes output relevance and distributes it, or takes weights of the scores and makes
+            derivatives of the value they give.
         canonize: whether batch normalisation is folded away first.
+        start: what it begins with at the scores.
 
     Example:
-        >>> method = get_method("epsilon_plus")
-        >>> method.from_log_odds, method.canonize
-        (True, True)
+        >>> method = get_method("epsilon_plus", start="margin")
+        >>> method.distributes, method.canonize, method.start.name
+        (True, True, 'margin')
     """
 
     name: str
     summary: str
     maps: Maps
-    from_log_odds: bool
+    distributes: bool
     canonize: bool = False
+    start: Start = LOG_ODDS
 
     def prepared(self, model: keras.Model) -> keras.Model:
         """The model that `maps` takes: the given one, or if the method wants it, a copy with folded normalisations.
@@ -55,6 +59,17 @@ class Method:
         Preparing a prepared model changes nothing.
         """
         return fold_batch_norm(model) if self.canonize and has_foldable(model) else model
+
+    def begin(self, scores: tf.Tensor, probabilities: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        """What `maps` is given for the scores: output relevance or weights, for the chosen classes.
+
+        Args:
+            scores: raw scores `(..., ways)`.
+            probabilities: what the head makes of them.
+            chosen: one-hot, or zeros where nothing is explained.
+        """
+        at_scores = self.start.relevance if self.distributes else self.start.weights
+        return at_scores(scores, probabilities, chosen)
 
 
 def composite_method(composite: Composite, summary: str = "", canonize: bool = False) -> Method:
@@ -74,25 +89,34 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
         trace = record(model, inputs)
         return [reverse(trace, select(trace.outputs[0]), composite) for select in selects]
 
-    return Method(composite.name, summary, maps, from_log_odds=True, canonize=canonize)
+    return Method(composite.name, summary, maps, distributes=True, canonize=canonize)
 
 
 # Composites that were made for networks without batch normalisation.
 CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
 
 
-def get_method(name: str | Mapping[str, Any] | Method) -> Method:
+def get_method(name: str | Mapping[str, Any] | Method, start: str | Start | None = None) -> Method:
     """The method called `name`; a composite may have arguments, `{"name": ..., <arguments>}`.
 
+    Args:
+        name: of a composite or a method, or a method itself.
+        start: what it begins with at the scores, "log_odds" or "margin"; None: the method's own.
+
     Raises:
-        ExplainError: there is none; the nearest is suggested.
+        ExplainError: there is no such method or start; the nearest is suggested.
 
     Example:
-        >>> get_method("grad_cam").from_log_odds
+        >>> get_method("grad_cam").distributes
         False
         >>> get_method({"name": "fsc_gamma", "gamma": 0.5}).name
         'fsc_gamma'
     """
+    method = _named(name)
+    return method if start is None else dataclasses.replace(method, start=get_start(start))
+
+
+def _named(name: str | Mapping[str, Any] | Method) -> Method:
     if isinstance(name, Method):
         return name
     if isinstance(name, Mapping):
@@ -102,7 +126,7 @@ def get_method(name: str | Mapping[str, Any] | Method) -> Method:
     if name in _GRADIENTS:
         return _GRADIENTS[name]
     if name in COMPOSITES.names():
-        return get_method({"name": name})
+        return _named({"name": name})
     hint = did_you_mean(name, [*COMPOSITES.names(), *_GRADIENTS], otherwise=".")
     raise ExplainError(
         f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
@@ -131,14 +155,14 @@ def _innvestigate_method(name: str) -> Method:
         name,
         "innvestigate's own analyzer, on the backbone, in a process of its own",
         _one_by_one(functools.partial(explain_by_innvestigate, analyzer=analyzer)),
-        from_log_odds=False,
+        distributes=False,
     )
 
 
 def _gradient_method(function: Callable[..., list[tf.Tensor]]) -> Method:
     fixed = {"fixed": (LABELS,)} if "fixed" in inspect.signature(function).parameters else {}
     summary = (inspect.getdoc(function) or "").splitlines()[0].replace("`", "")
-    return Method(function.__name__, summary, _one_by_one(functools.partial(function, **fixed)), from_log_odds=False)
+    return Method(function.__name__, summary, _one_by_one(functools.partial(function, **fixed)), distributes=False)
 
 
 def _one_by_one(function: Callable[..., list[tf.Tensor]]) -> Maps:

@@ -18,7 +18,7 @@ from egt_tf.explain.explanation import EpisodeExplanation, pool_channels
 from egt_tf.explain.gradients import Select
 from egt_tf.explain.methods import Method, get_method
 from egt_tf.heads.base import Head
-from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.output_relevance import Start
 
 ALL_CLASSES = "all"
 
@@ -48,6 +48,7 @@ def explain_image(
     method: str | Mapping[str, Any] | Method = "fsc",
     image_name: str = "",
     run_name: str = "",
+    start: str | Start | None = None,
 ) -> EpisodeExplanation:
     """Classifies one image by a support set and explains the prediction.
 
@@ -60,6 +61,8 @@ def explain_image(
         method: a name that `egt_tf.explain.methods.get_method` knows, a composite with arguments, or a `Method`.
         image_name: for the figure; the name of the file by default.
         run_name: for the figure.
+        start: where the explanation begins at the scores: "log_odds" of the class, or its "margin", its score minus that
+            of its strongest rival; None: the method's own, log-odds unless it was asked for with another.
 
     Raises:
         DataError: an image cannot be read, or is not of the size that the model takes.
@@ -72,7 +75,7 @@ def explain_image(
         >>> explanation.explained, explanation.query_relevance.shape
         ((1, 0), (2, 16, 16))
     """
-    method = get_method(method)
+    method = get_method(method, start)
     image_name = image_name or name_of(image)
     support, image = as_support(support, model.image_size), as_image(image, model.image_size)
     model = method.prepared(model)
@@ -90,6 +93,7 @@ def explain_image(
         query_relevance=pool_channels(relevance.query),
         support_images=support.images,
         support_relevance=pool_channels(relevance.support),
+        support_counts=support.counts,
         image_name=image_name,
         run_name=run_name,
         method_name=method.name,
@@ -112,8 +116,8 @@ def query_inputs(model: EpisodicModel, support: SupportSet, image: np.ndarray) -
     Returns:
         One tensor for each of the model's inputs, an episode each; the images normalised.
     """
-    flat = support.images.reshape(-1, *support.images.shape[2:])
-    labels = np.repeat(np.eye(support.ways, dtype=np.float32), support.shots, axis=0)
+    flat = support.flat_images
+    labels = np.eye(support.ways, dtype=np.float32)[support.flat_labels]
     fillers = model.head.filler_queries(len(flat), support.ways).numpy()
     inputs = {
         "support_images": normalize(flat[None]),
@@ -142,32 +146,33 @@ def relevance_of_query(
         >>> relevance_of_query(model, support, inputs, [0, 1], get_method("gradient")).support.shape
         (2, 2, 1, 16, 16, 3)
     """
-    selects = [select_first_query(model.head, target, method.from_log_odds) for target in explained]
+    selects = [select_first_query(model.head, target, method) for target in explained]
     query_maps, support_maps = [], []
     for maps in method.maps(method.prepared(model), inputs, selects):
         by_name = dict(zip(model.input_names, maps, strict=True))
         query_maps.append(by_name["query_images"][0, 0].numpy())
-        support_maps.append(by_name["support_images"][0].numpy().reshape(support.images.shape))
+        support_maps.append(support.placed(by_name["support_images"][0].numpy()))
     return QueryRelevance(np.stack(query_maps), np.stack(support_maps))
 
 
-def select_first_query(head: Head, target: int, from_log_odds: bool) -> Select:
+def select_first_query(head: Head, target: int, method: Method) -> Select:
     """What is explained of the first query's scores: one class, as `Method.maps` takes it.
 
     Args:
         head: makes probabilities of raw scores.
         target: class index.
-        from_log_odds: see `Method`.
+        method: says where it begins.
 
     Returns:
-        A function from raw scores `(1, queries, ways)` to output relevance of that shape, zero but for one value.
+        A function from raw scores `(1, queries, ways)` to output relevance, or weights, of that shape, zero but for the
+        first query.
     """
 
     def select(scores: tf.Tensor) -> tf.Tensor:
         queries, ways = tf.shape(scores)[1], tf.shape(scores)[2]
         chosen = tf.one_hot([[target]], ways, dtype=scores.dtype)
         chosen = tf.pad(chosen, [[0, 0], [0, queries - 1], [0, 0]])
-        return chosen * log_odds(head.probabilities(scores)) if from_log_odds else chosen
+        return method.begin(scores, head.probabilities(scores), chosen)
 
     return select
 

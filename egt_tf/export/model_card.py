@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from egt_tf.config import RunConfig
@@ -48,7 +48,7 @@ def model_card(ready: ServableModel, source: ModelSource) -> str:
     sections = {
         "": _summary(config, source),
         "Accuracy": _accuracy(source),
-        "Signatures": _signatures(ready),
+        "Signatures": signature_lines(ready),
         "Known limits": _limits(ready, source),
         "Licence": [
             "The package that made this model is licensed under BSD-2-Clause. That says nothing about the "
@@ -56,9 +56,24 @@ def model_card(ready: ServableModel, source: ModelSource) -> str:
             "come with it: their licences decide how it may be used."
         ],
     }
-    return f"# {source.name}\n" + "".join(
+    return card_text(source.name, sections)
+
+
+def card_text(name: str, sections: Mapping[str, Sequence[str]]) -> str:
+    """A card of sections, title -> lines; the first may have no title."""
+    return f"# {name}\n" + "".join(
         (f"\n## {title}\n" if title else "") + "\n" + "\n".join(lines) + "\n" for title, lines in sections.items()
     )
+
+
+def table_lines(rows: Mapping[str, str]) -> list[str]:
+    """A table without a heading, a row for each key."""
+    # A name may hold what ends a cell.
+    return [
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {' '.join(value.replace('|', '/').split())} |" for key, value in rows.items()),
+    ]
 
 
 def _summary(config: RunConfig, source: ModelSource) -> list[str]:
@@ -67,21 +82,16 @@ def _summary(config: RunConfig, source: ModelSource) -> list[str]:
     conversion = _conversion(source.run)
     rows = {
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
-        "head": _named(config.model.head),
-        "backbone": _named(config.model.backbone),
+        "head": named_part(config.model.head),
+        "backbone": named_part(config.model.backbone),
         "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
-        "composite of relevance": _named(config.guidance.composite),
+        "composite of relevance": named_part(config.guidance.composite),
         "stored support set": source.support or "none: `serving_default` and `explain` are left out",
         "made by": made_by,
         "run": f"`{source.run.path.resolve().name}`",
     }
-    # A name may hold what ends a cell.
-    return [
-        "| | |",
-        "|---|---|",
-        *(f"| {key} | {' '.join(value.replace('|', '/').split())} |" for key, value in rows.items()),
-    ]
+    return table_lines(rows)
 
 
 def _training(config: RunConfig) -> dict[str, str]:
@@ -111,7 +121,8 @@ def _conversion(run: RunFolder) -> Mapping[str, Any] | None:
         raise RunError(f"{run.environment_file} must be a JSON object. Received: {error}") from error
 
 
-def _named(part: Any) -> str:
+def named_part(part: Any) -> str:
+    """A part as a configuration names it, with its arguments."""
     if isinstance(part, str):
         return f"`{part}`"
     arguments = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
@@ -151,7 +162,8 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
     ]
 
 
-def _signatures(ready: ServableModel) -> list[str]:
+def signature_lines(ready: ServableModel) -> list[str]:
+    """What the model can be asked, with names, types and shapes."""
     if _is_portable(ready):
         lines = [
             "Made for engines beside TensorFlow: images are float32 of grey levels 0..255, `targets` are class "

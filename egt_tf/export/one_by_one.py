@@ -11,7 +11,7 @@ from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.heads.base import Head
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.output_relevance import LOG_ODDS, Start
 from egt_tf.lrp.propagation import record, reverse
 
 
@@ -32,6 +32,23 @@ class Relevance:
     support_features: tf.Tensor
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadRelevance:
+    """What the explanation of n queries gives at the features.
+
+    Attributes:
+        scores: raw scores `(n, ways)`.
+        targets: the class explained of each query, int64 `(n,)`.
+        query: relevance of the query's features, `(n, h, w, c)`.
+        support: relevance of the support features, `(n, support, h, w, c)`.
+    """
+
+    scores: tf.Tensor
+    targets: tf.Tensor
+    query: tf.Tensor
+    support: tf.Tensor
+
+
 class OneByOne:
     """Asks a model about each query as if it were alone: every query is an episode of its own.
 
@@ -43,6 +60,7 @@ class OneByOne:
     Args:
         model: the classifier.
         composite: gives each layer its rule of relevance.
+        start: what relevance begins with at the scores.
 
     Example:
         >>> from egt_tf.lrp import COMPOSITES
@@ -54,9 +72,10 @@ class OneByOne:
         TensorShape([3, 32, 32])
     """
 
-    def __init__(self, model: EpisodicModel, composite: Composite):
+    def __init__(self, model: EpisodicModel, composite: Composite, start: Start = LOG_ODDS):
         self.model = model
         self.composite = composite
+        self.start = start
         self._head_model = _head_model(model.head)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
@@ -71,6 +90,9 @@ class OneByOne:
             labels: their one-hot labels, float32 `(support, ways)`.
             query: features of the queries, `(n, h, w, c)`.
         """
+        if _independent(self.model.head):
+            # One episode of all queries, which holds the support set once.
+            return self.scores_together(support, labels, query)
         return self._head_model(self._episodes(support, labels, query), training=False)[:, 0]
 
     def scores_together(self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
@@ -82,7 +104,7 @@ class OneByOne:
         return self.model.head.probabilities(scores[:, None])[:, 0]
 
     def relevance(self, support: tf.Tensor, labels: tf.Tensor, images: tf.Tensor, targets: tf.Tensor) -> Relevance:
-        """Explains a class of each query, from the log-odds of its probability down to the pixels.
+        """Explains a class of each query, from what `start` makes of its scores down to the pixels.
 
         Args:
             support: see `scores`.
@@ -91,15 +113,30 @@ class OneByOne:
             targets: class indices, int64 `(n,)`; -1 for the most probable class.
         """
         backbone = record(self.model.backbone, [normalize(images)])
+        head = self.head_relevance(support, labels, backbone.outputs[0], targets)
+        pixels = reverse(backbone, head.query, self.composite)[0]
+        return Relevance(head.scores, head.targets, tf.reduce_sum(pixels, axis=-1), head.support)
+
+    def head_relevance(
+        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, targets: tf.Tensor
+    ) -> HeadRelevance:
+        """Explains a class of each query down to the features.
+
+        Args:
+            support: see `scores`.
+            labels: see `scores`.
+            query: see `scores`.
+            targets: see `relevance`.
+        """
         # What a backbone gives is not known to be positive; rules that take the sign into account look at the values.
-        head = record(self._head_model, self._episodes(support, labels, backbone.outputs[0]), raw=False)
+        head = record(self._head_model, self._episodes(support, labels, query), raw=False)
         scores = head.outputs[0][:, 0]
         targets = tf.where(targets < 0, tf.argmax(scores, axis=-1), targets)
-        chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype) * log_odds(self.probabilities(scores))
-        output_relevance = tf.pad(chosen[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
+        chosen = tf.one_hot(targets, tf.shape(scores)[-1], dtype=scores.dtype)
+        at_scores = self.start.relevance(scores, self.probabilities(scores), chosen)
+        output_relevance = tf.pad(at_scores[:, None], [[0, 0], [0, tf.shape(head.outputs[0])[1] - 1], [0, 0]])
         at_support, _, at_query = reverse(head, output_relevance, self.composite)
-        pixels = reverse(backbone, at_query[:, 0], self.composite)[0]
-        return Relevance(scores, targets, tf.reduce_sum(pixels, axis=-1), at_support)
+        return HeadRelevance(scores, targets, at_query[:, 0], at_support)
 
     def support_relevance(self, images: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
         """Takes relevance of support features on to the pixels.
@@ -129,6 +166,11 @@ class OneByOne:
             _repeated(labels, queries),
             tf.concat([query[:, None], fillers], axis=1),
         ]
+
+
+def _independent(head: Head) -> bool:
+    """Whether a query's scores are the same whatever other queries are in its episode."""
+    return not head.uses_batch_statistics and head.query_multiple(ways=2) == 1
 
 
 def _repeated(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:

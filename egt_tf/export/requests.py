@@ -159,3 +159,23 @@ def checked_targets(targets: tf.Tensor, queries: tf.Tensor, ways: tf.Tensor | in
             ],
         ),
     )
+
+
+def checked_positions(positions: tf.Tensor, photos: tf.Tensor, stored: tf.Tensor) -> tf.Tensor:
+    """Where the photos of a request are in the stored support set.
+
+    Args:
+        positions: int64 `(photos,)`, from 0 on.
+        photos: their number.
+        stored: how many images the support set has.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when the graph runs: another number of positions, or one that is not there.
+    """
+    in_range = (positions >= 0) & (positions < tf.cast(stored, positions.dtype))
+    count = tf.size(positions)
+    return checked(
+        positions,
+        (count == photos, ["every photo must have one position. Received:", photos, "photos and", count, "positions"]),
+        (in_range, ["a position must be that of a stored photo. Received:", positions, "for", stored, "photos"]),
+    )

@@ -18,8 +18,10 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.export.traced import TracedOnce
 from egt_tf.files import partial_folder
 from egt_tf.heads.base import Head
+from egt_tf.lrp.output_relevance import get_start
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import CLASS_NAMES, versions
@@ -67,6 +69,7 @@ def make_servable(
     support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
+    start: str = "log_odds",
 ) -> ServableModel:
     """Makes the signatures of a model.
 
@@ -75,9 +78,11 @@ def make_servable(
         support: the classes of `serving_default` and `explain`, or None.
         composite: how to explain, as `COMPOSITES` takes it.
         limits: how much a request may hold.
+        start: where relevance begins at the scores, as `egt_tf.lrp.get_start` takes it.
 
     Raises:
         ConfigError: an unknown composite.
+        ExplainError: an unknown start.
         ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
 
     Example:
@@ -88,9 +93,24 @@ def make_servable(
     """
     _check_ways(model.head, support)
     limits.check_head(model.head)
-    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite))
-    stored = None if support is None else StoredSupport(answers, support)
-    return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
+    answers = OneByOne(get_method(composite).prepared(model), COMPOSITES.get(composite), get_start(start))
+    return servable(answers, None if support is None else StoredSupport.of_images(answers, support), limits)
+
+
+def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLimits = RequestLimits()) -> ServableModel:
+    """As `make_servable`, of a model and a support set that are ready.
+
+    Args:
+        answers: the model, prepared for its composite.
+        stored: features of the support set, or None.
+        limits: how much a request may hold.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> "embed" in servable(OneByOne(model, COMPOSITES.get("fsc")), None).signatures
+        True
+    """
+    return ServableModel(answers, stored, Signatures(TracedOnce(answers), stored, limits).all(), limits)
 
 
 def make_portable(
@@ -98,6 +118,7 @@ def make_portable(
     support: SupportSet | None,
     composite: str | Mapping[str, Any] = "fsc",
     limits: RequestLimits = RequestLimits(),
+    start: str = "log_odds",
 ) -> ServableModel:
     """As `make_servable`, for other engines: a single signature, numbers only, no derivative of max-pooling.
 
@@ -115,8 +136,8 @@ def make_portable(
     """
     _check_ways(model.head, support)
     rules = with_plain_operations(COMPOSITES.get(composite))
-    answers = OneByOne(get_method(composite).prepared(model), rules)
-    stored = None if support is None else StoredSupport(answers, support)
+    answers = OneByOne(get_method(composite).prepared(model), rules, get_start(start))
+    stored = None if support is None else StoredSupport.of_images(answers, support)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]

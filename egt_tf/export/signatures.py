@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,9 +12,9 @@ import tensorflow as tf
 from egt_tf.data.support import SupportSet
 from egt_tf.errors import ExportError
 from egt_tf.export.images import checked_floats, decoded_images
-from egt_tf.export.one_by_one import OneByOne
+from egt_tf.export.one_by_one import OneByOne, Relevance
 from egt_tf.export.overlay import overlay_pictures
-from egt_tf.export.requests import RequestLimits, checked, checked_labels, checked_targets
+from egt_tf.export.requests import RequestLimits, checked, checked_labels, checked_positions, checked_targets
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.serving.contract import FLOATS
@@ -42,7 +42,8 @@ class Signature:
     @functools.cached_property
     def concrete(self) -> Any:
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
-        return tf.function(self.function, input_signature=self.inputs).get_concrete_function()
+        # Nothing here takes a branch by the value of a tensor; looking for such branches takes longer than all the rest.
+        return tf.function(self.function, input_signature=self.inputs, autograph=False).get_concrete_function()
 
 
 def has_prototypes(head: Head) -> bool:
@@ -51,26 +52,55 @@ def has_prototypes(head: Head) -> bool:
     return bool(means) and not head.uses_batch_statistics
 
 
-class StoredSupport:
-    """A support set inside an exported model.
-
-    Args:
-        model: makes its features, once.
-        support: classes and images.
+@dataclasses.dataclass(frozen=True)
+class KnownRule:
+    """How a model tells that an image shows none of its classes.
 
     Attributes:
+        score: from query features `(n, h, w, c)`, support features and one-hot labels to numbers `(n,)`, larger for images
+            of the classes.
+        threshold: images with smaller scores show none of the classes; None if there is no such number.
+    """
+
+    score: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    threshold: float | None
+
+
+class StoredSupport:
+    """A support set inside an exported model; classes may have different numbers of images.
+
+    Args:
         features: `(support, h, w, c)`.
         labels: one-hot, `(support, ways)`.
         class_names: one a class.
+        known: tells images of the classes from others; None: no such answer.
+        by_photo: whether `explain` tells how much each image of the support set counted, and `explain_photos` takes that
+            on to the pixels of some of them.
+
+    Attributes:
+        features, labels, class_names, known, by_photo: as given, the first two as variables.
     """
 
-    def __init__(self, model: OneByOne, support: SupportSet):
-        images = support.images.reshape(-1, *support.images.shape[2:])
-        labels = tf.repeat(tf.eye(support.ways), support.shots, axis=0)
+    def __init__(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        class_names: Sequence[str],
+        known: KnownRule | None = None,
+        by_photo: bool = False,
+    ):
         # Variables, which a SavedModel keeps beside its graph; constants would be part of it.
-        self.features = tf.Variable(model.features(images), trainable=False, name="support_features")
+        self.features = tf.Variable(features, trainable=False, name="support_features")
         self.labels = tf.Variable(labels, trainable=False, name="support_labels")
-        self.class_names = support.class_names
+        self.class_names = tuple(class_names)
+        self.known = known
+        self.by_photo = by_photo
+
+    @classmethod
+    def of_images(cls, model: OneByOne, support: SupportSet) -> StoredSupport:
+        """The features that a model makes of a support set."""
+        labels = tf.one_hot(support.flat_labels, support.ways)
+        return cls(model.features(support.flat_images), labels, support.class_names)
 
 
 class Signatures:
@@ -92,7 +122,9 @@ class Signatures:
         """Every signature by name."""
         files = tf.TensorSpec([None], tf.string)
         # A function of its own, so that the graph holds the decoding once and not once for each signature.
-        decode = tf.function(lambda images: decoded_images(images, self.size, self.limits), input_signature=[files])
+        decode = tf.function(
+            lambda images: decoded_images(images, self.size, self.limits), input_signature=[files], autograph=False
+        )
         encoded = self._of_images(files, decode)
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), checked_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}
@@ -154,6 +186,12 @@ class Signatures:
                 (spec("images"), targets),
                 "As `serving_default`, and what the query's pixels spoke for a class.",
             )
+        if self.support is not None and self.support.by_photo:
+            found["explain_photos"] = Signature(
+                self._explain_photos(decode, self.support),
+                (spec("images"), targets, spec("photos"), tf.TensorSpec([None], tf.int64, "positions")),
+                "What the pixels of photos of the stored support set, at these positions of it, spoke for a class.",
+            )
         return found
 
     # === Stored support set ===
@@ -161,7 +199,8 @@ class Signatures:
     def _classify(self, decode: Decode, support: StoredSupport) -> Function:
         def serving_default(images: tf.Tensor) -> Tensors:
             features = self.model.features(decode(self._counted(images)))
-            return self._named(support, self.model.scores(support.features, support.labels, features))
+            scores = self.model.scores(support.features, support.labels, features)
+            return {**self._named(support, scores), **_known(support, features)}
 
         return serving_default
 
@@ -175,9 +214,23 @@ class Signatures:
                 "explained_class": tf.gather(support.class_names, found.targets),
                 "relevance": found.images,
                 "overlay_bytes": overlay_pictures(images, found.images),
+                **(_sums(found) if support.by_photo else {}),
             }
 
         return explain
+
+    def _explain_photos(self, decode: Decode, support: StoredSupport) -> Function:
+        def explain_photos(images: tf.Tensor, targets: tf.Tensor, photos: tf.Tensor, positions: tf.Tensor) -> Tensors:
+            photos, images = self._counted_together(photos, images, "photos")
+            images, photos = decode(images), decode(photos)
+            targets = checked_targets(targets, tf.shape(images)[0], len(support.class_names))
+            positions = checked_positions(positions, tf.shape(photos)[0], tf.shape(support.features)[0])
+            features = self.model.features(images)
+            found = self.model.head_relevance(support.features, support.labels, features, targets)
+            at_photos = tf.gather(found.support, positions, axis=1)
+            return {"support_relevance": self.model.support_relevance(photos, at_photos)}
+
+        return explain_photos
 
     def _explain_numbered(self, support: StoredSupport) -> Function:
         def serving_default(images: tf.Tensor, targets: tf.Tensor) -> Tensors:
@@ -288,3 +341,17 @@ class Signatures:
         )
         with tf.control_dependencies([few]):
             return tf.identity(held), tf.identity(queries)
+
+
+def _known(support: StoredSupport, features: tf.Tensor) -> Tensors:
+    """Whether images show one of the stored classes, as far as the support set has a rule for it."""
+    rule = support.known
+    if rule is None:
+        return {}
+    scores = rule.score(features, support.features, support.labels)
+    return {"known_score": scores, **({} if rule.threshold is None else {"known": scores >= rule.threshold})}
+
+
+def _sums(found: Relevance) -> Tensors:
+    """The relevance of each image of the support set."""
+    return {"support_sums": tf.reduce_sum(found.support_features, axis=[-3, -2, -1])}

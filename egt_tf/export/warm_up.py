@@ -65,6 +65,8 @@ def example(signature: Signature, ways: int) -> Mapping[str, tf.Tensor]:
 def _example(spec: tf.TensorSpec, count: int) -> tf.Tensor:
     if spec.name == "support_labels":
         return tf.range(count, dtype=tf.int64)
+    if spec.name == "positions":
+        return tf.zeros([count], tf.int64)
     if spec.name == "targets":
         return tf.fill([count], tf.constant(-1, tf.int64))
     if spec.dtype == tf.string:

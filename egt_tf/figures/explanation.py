@@ -313,7 +313,10 @@ def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layo
             layout.row_height,
         )
         _draw_support_label(canvas, explanation, index, labels[index], box)
-        _draw_shots(canvas, explanation.support_images[index], maps[index], sums[index], box, layout.unit)
+        # Behind them are blank ones, where classes have different numbers.
+        shown = slice(explanation.support_sizes[index])
+        images = explanation.support_images[index, shown]
+        _draw_shots(canvas, images, maps[index, shown], sums[index, shown], box, layout.unit)
 
 
 def _draw_support_label(

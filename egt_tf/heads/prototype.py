@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.errors import check_positive
 from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, Square, cross_entropy, pair_model, pooled_pairs
 
@@ -17,10 +18,11 @@ class PrototypeHead(Head):
     """Classifies a query by its squared Euclidean distance to the prototypes, after spatial averaging.
 
     Features: the prototype's map beside the query's, `(episodes, queries, ways, h, w, 2 c)`. Scores, for their spatial
-    means p and q: `sum_c 2 q_c p_c - p_c^2`, unbounded. The head has no weights of its own.
+    means p and q: `scale sum_c (2 q_c p_c - p_c^2)`, unbounded. The head has no weights of its own.
 
     Args:
         feature_shape: (h, w, c) of the backbone's map.
+        scale: of the distances, the inverse temperature of the probabilities.
         seed: not used; every head takes one.
 
     Notes:
@@ -38,10 +40,19 @@ class PrototypeHead(Head):
         TensorShape([1, 3, 3])
     """
 
-    def __init__(self, feature_shape: Sequence[int], seed: int | None = None, name: str = "prototype", **kwargs: Any):
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        scale: float = 1.0,
+        seed: int | None = None,
+        name: str = "prototype",
+        **kwargs: Any,
+    ):
         super().__init__(feature_shape, name=name, **kwargs)
+        check_positive("scale", scale)
 
         # === Config ===
+        self.scale = float(scale)
         self.seed = seed
 
         # === Functional Models ===
@@ -53,7 +64,10 @@ class PrototypeHead(Head):
         agreement = Scale(2.0, name="twice")(PairProduct(name="product")([query, prototype]))
         length = Scale(-1.0, name="minus")(Square(name="square")(prototype))
         evidence = keras.layers.Add(name="evidence")([agreement, length])
-        return keras.Model(pairs, AxisSum(-1, name="scores")(evidence), name="score")
+        if self.scale == 1:
+            return keras.Model(pairs, AxisSum(-1, name="scores")(evidence), name="score")
+        distance = AxisSum(-1, name="distance")(evidence)
+        return keras.Model(pairs, Scale(self.scale, name="scores")(distance), name="score")
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy over the ways, averaged over the queries of each episode; see `Head.loss` for the shapes."""
@@ -61,4 +75,4 @@ class PrototypeHead(Head):
 
     def get_config(self) -> dict:
         """Every argument of the constructor."""
-        return {**super().get_config(), "seed": self.seed}
+        return {**super().get_config(), "scale": self.scale, "seed": self.seed}

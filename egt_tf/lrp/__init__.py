@@ -21,7 +21,7 @@ from egt_tf.lrp.linear_rules import (
     Z,
     ZPlus,
 )
-from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.output_relevance import LOG_ODDS, MARGIN, STARTS, Start, get_start, log_odds
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.propagation import record, reverse
 from egt_tf.lrp.rules import (
@@ -39,7 +39,10 @@ from egt_tf.lrp.rules import (
 
 __all__ = [
     "COMPOSITES",
+    "LOG_ODDS",
     "LRP",
+    "MARGIN",
+    "STARTS",
     "AlphaBeta",
     "AlphaBetaX",
     "Bounded",
@@ -61,10 +64,12 @@ __all__ = [
     "Rule",
     "Share",
     "ShareSum",
+    "Start",
     "WSquare",
     "Z",
     "ZPlus",
     "fold_batch_norm",
+    "get_start",
     "is_layer_type",
     "linear_parts",
     "log_odds",

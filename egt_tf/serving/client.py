@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from egt_tf.data.image_set import first_images
+from egt_tf.data.images import as_jpeg_or_png
 from egt_tf.data.sources import open_source
 from egt_tf.errors import RequestRefusedError, ServerError
 from egt_tf.serving.contract import refusal
@@ -83,13 +84,16 @@ class SupportFiles:
 
 
 def read_support_files(folder: str | os.PathLike[str]) -> SupportFiles:
-    """Reads the files that `egt_tf.data.support.load_support` would choose, without decoding them.
+    """Reads the files that `egt_tf.data.support.load_support` would choose, for a server that takes JPEG and PNG.
+
+    Images of other formats are converted to PNG.
 
     Args:
         folder: one sub-folder of images a class.
 
     Raises:
-        DataError: the folder is missing, has fewer than two classes or an empty one.
+        DataError: the folder is missing, has fewer than two classes or an empty one, or an image that is neither JPEG
+            nor PNG cannot be read.
         OSError: a file cannot be read.
 
     Example:
@@ -105,7 +109,10 @@ def read_support_files(folder: str | os.PathLike[str]) -> SupportFiles:
     source = open_source(f"folder:{os.fspath(folder)}")
     chosen, left_out = first_images(source.split("all").members)
     # The images of a folder have files; only those that are drawn have none.
-    files = tuple(source.encoded(int(index)) for index in chosen.flat)  # type: ignore[misc]
+    files = tuple(
+        as_jpeg_or_png(source.encoded(int(index)), source.describe(int(index)))  # type: ignore[misc]
+        for index in chosen.flat
+    )
     return SupportFiles(source.class_names, files, chosen.shape[1], left_out)
 
 

@@ -17,9 +17,11 @@ from egt_tf.explain.explainer import Explainer, RunExplainer, chosen_support
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method
 from egt_tf.explain.query import classes_to_explain, name_of
+from egt_tf.explain.stored_photos import StoredRelevance, explain_by_stored_photos
 from egt_tf.runs import RunFolder
 from egt_tf.serving.contract import GRAPH_FILE, SHOWN, versions
 from egt_tf.serving.exported_model import ExportedModel
+from egt_tf.serving.learned import is_learned, read_learned
 
 _SIGNATURES = ("classify_episode_floats", "explain_episode_floats")
 
@@ -73,7 +75,13 @@ class ExportedExplainer:
     def __init__(self, model: ExportedModel):
         self.model = model
         self.image_size = int(model.inputs(_SIGNATURES[1])["query_images"].shape[1])
-        self.method_name, self.support = _read_shown(model.path / SHOWN)
+        if is_learned(model.path):
+            learned = read_learned(model.path)
+            self.method_name, self.support = str(learned.settings["method"]), learned.support()
+            self._stored: ExportedPhotos | None = ExportedPhotos(model)
+        else:
+            self.method_name, self.support = _read_shown(model.path / SHOWN)
+            self._stored = None
 
     @property
     def description(self) -> str:
@@ -87,11 +95,12 @@ class ExportedExplainer:
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
-        """See `Explainer`; the method must be None or the one in the graph.
+        """See `Explainer`; the method must be None or the one in the graph, and `start` None.
 
         Raises:
-            ExplainError: no such class, or another method.
+            ExplainError: no such class, another method, or a start.
             ExportError: the graph refuses the support set.
         """
         if method not in (None, self.method_name):
@@ -99,11 +108,21 @@ class ExportedExplainer:
                 f"an exported model explains by the method in its graph, {self.method_name!r}. Received: {method!r}; "
                 "explain by the run it was exported from"
             )
+        if start is not None:
+            raise ExplainError(
+                f"an exported model explains from the start in its graph. Received: {start!r}; "
+                "explain by the run it was exported from"
+            )
         image_name = image_name or name_of(image)
         support, image = chosen_support(self, support), as_image(image, self.image_size)
+        run_name = self.model.path.resolve().parent.name
+        if self._stored is not None and support is self.support:
+            return explain_by_stored_photos(
+                self._stored, image, support, target, image_name, run_name, self.method_name
+            )
         episode = {
-            "support_images": support.images.reshape(-1, *image.shape).astype(np.float32),
-            "support_labels": np.repeat(np.arange(support.ways), support.shots),
+            "support_images": support.flat_images.astype(np.float32),
+            "support_labels": support.flat_labels,
         }
         query = image[None].astype(np.float32)
         probabilities = self.model.ask(_SIGNATURES[0], {**episode, "query_images": query})["probabilities"][0]
@@ -119,11 +138,57 @@ class ExportedExplainer:
             explained=explained,
             query_relevance=answer["relevance"],
             support_images=support.images,
-            support_relevance=answer["support_relevance"].reshape(len(explained), *support.images.shape[:-1]),
+            support_relevance=np.stack([support.placed(maps) for maps in answer["support_relevance"]]),
             image_name=image_name,
-            run_name=self.model.path.resolve().parent.name,
+            run_name=run_name,
             method_name=self.method_name,
+            support_counts=support.counts,
         )
+
+
+class ExportedPhotos:
+    """The stored photos of an exported model, as `egt_tf.explain.stored_photos` asks about them.
+
+    Args:
+        model: of `egt-tf learn`.
+
+    Example:
+        >>> ExportedPhotos(ExportedModel("no/such/model"))
+        Traceback (most recent call last):
+        egt_tf.errors.ExportError: no/such/model must be an exported model, ... Received: no such folder
+    """
+
+    def __init__(self, model: ExportedModel):
+        self.model = model
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """See `StoredPhotos`."""
+        return self.model.ask("serving_default_floats", {"images": _floats(image[None])})["probabilities"][0]
+
+    def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
+        """See `StoredPhotos`."""
+        answer = self.model.ask("explain_floats", {"images": _repeated(image, targets), "targets": targets})
+        return StoredRelevance(answer["probabilities"][0], answer["relevance"], answer["support_sums"])
+
+    def photo_relevance(
+        self, image: np.ndarray, targets: np.ndarray, photos: np.ndarray, positions: np.ndarray
+    ) -> np.ndarray:
+        """See `StoredPhotos`."""
+        inputs = {
+            "images": _repeated(image, targets),
+            "targets": targets,
+            "photos": _floats(photos),
+            "positions": positions,
+        }
+        return self.model.ask("explain_photos_floats", inputs)["support_relevance"]
+
+
+def _floats(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32)
+
+
+def _repeated(image: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return np.repeat(_floats(image[None]), len(targets), axis=0)
 
 
 def shown_file(support: SupportSet | None, composite: str) -> bytes:

@@ -121,7 +121,7 @@ def test_check_lists_what_is_wrong(egt, photos):
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     lines = result.stdout.splitlines()
-    assert "unreadable: photos/class01/2.png: not a PNG, JPEG, BMP or GIF image" in lines
+    assert "unreadable: photos/class01/2.png: not a PNG, JPEG, BMP, GIF, WebP or HEIC image" in lines
     assert any(line.startswith("in two splits: photos/class03/again.png") and "class04/0.png" in line for line in lines)
     few = [line for line in lines if line.startswith("too few: ")]
     assert len(few) == 2

@@ -8,6 +8,7 @@ import shutil
 
 import click
 import numpy as np
+import pillow_heif
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -74,6 +75,25 @@ def test_predict_names_the_class_that_the_run_would(egt, exported, trained, quer
         p = answers.probabilities(scores)[0].numpy()
         assert line == f"{file}: {support.class_names[p.argmax()]} ({100 * p.max():.1f} %)"
     assert egt("predict", queries[0], "--model", exported / "1").output == result.output.splitlines()[0] + "\n"
+
+
+def test_photos_of_every_format_are_predicted_and_explained(egt, exported, trained, tmp_path):
+    query = sorted((trained / "queries").glob("*.png"))[0]
+    with Image.open(query) as image:
+        pixels = image.convert("RGB")
+    options = {"bmp": {}, "gif": {"dither": 0}, "webp": {"lossless": True}}
+    files = [tmp_path / f"photo.{suffix}" for suffix in options]
+    for file, format_options in zip(files, options.values(), strict=True):
+        pixels.save(file, **format_options)
+    pillow_heif.from_pillow(pixels).save(tmp_path / "photo.heic", quality=100)
+    heic = tmp_path / "photo.heic"
+    said = [line.split(": ") for line in egt("predict", query, *files, heic, "--model", exported).output.splitlines()]
+    assert [file for file, _ in said] == [str(file) for file in (query, *files, heic)]
+    # Without loss are PNG, BMP and this WebP.
+    assert said[0][1] == said[1][1] == said[3][1]
+    result = egt("explain", heic, "--model", exported)
+    assert result.exit_code == 0, result.output
+    assert f"{heic}: " in result.output
 
 
 def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_path):
@@ -172,8 +192,8 @@ def test_what_cannot_be_predicted(fails, exported, query, tmp_path):
     fails("predict", "nowhere.png", "--model", exported, says=["nowhere.png"])
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     fails("predict", "bad.jpg", "--model", exported, says=["bad.jpg", "Invalid JPEG"])
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.bmp")
-    fails("predict", "a.bmp", "--model", exported, says=["a.bmp", "JPEG or PNG"])
+    (tmp_path / "text.jpg").write_text("no image")
+    fails("predict", "text.jpg", "--model", exported, says=["text.jpg", "not a PNG, JPEG, BMP, GIF, WebP or HEIC"])
 
 
 def test_a_portable_model(egt, fails, run, query, tmp_path):

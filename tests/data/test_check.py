@@ -40,8 +40,8 @@ def test_unreadable_images_are_found_with_path_and_reason(folder):
     assert sorted(found) == [7, 15]
     assert all(source.describe(index) in reason for index, reason in found.items())
     assert [str(one) for one in check_source(source, 2).unreadable] == [
-        f"{folder}/class2/1.png: not a PNG, JPEG, BMP or GIF image",
-        f"{folder}/class5/0.png: not a PNG, JPEG, BMP or GIF image",
+        f"{folder}/class2/1.png: not a PNG, JPEG, BMP, GIF, WebP or HEIC image",
+        f"{folder}/class5/0.png: not a PNG, JPEG, BMP, GIF, WebP or HEIC image",
     ]
 
 
@@ -92,9 +92,9 @@ def test_odd_images_are_notes(folder):
 
 
 def test_files_that_are_passed_over_are_notes(folder):
-    (folder / "class1" / "photo.webp").write_bytes(b"RIFF")
+    (folder / "class1" / "photo.tif").write_bytes(b"II*")
     report = check(folder)
-    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.webp"]
+    assert [one.where for one in report.notes] == [f"{folder}/class1/photo.tif"]
     assert not report.wrong
 
 

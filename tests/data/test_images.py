@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from egt_tf.data import images
-from egt_tf.data.images import decode_image
+from egt_tf.data.images import as_jpeg_or_png, decode_image
 from egt_tf.errors import DataError
 from tests.helpers.image_files import encode, png
 
@@ -34,14 +34,26 @@ def test_jpeg(options):
     assert np.abs(decoded.astype(int) - picture()).mean() < 2
 
 
-def test_first_frame_of_an_animated_gif():
+@pytest.mark.parametrize(("file_format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
+def test_first_frame_of_an_animation(file_format, options):
     frames = [Image.fromarray(np.full((6, 7, 3), level, np.uint8)) for level in (30, 200)]
-    decoded = decode_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    decoded = decode_image(encode(frames[0], file_format, save_all=True, append_images=frames[1:], **options))
     np.testing.assert_array_equal(decoded, np.full((6, 7, 3), 30))
 
 
+def test_webp():
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(picture()), "WEBP", lossless=True)), picture())
+    lossy = decode_image(encode(Image.fromarray(picture(60, 100)), "WEBP", quality=95))
+    assert np.abs(lossy.astype(int) - picture(60, 100)).mean() < 3
+    layer = Image.fromarray(np.array([[[255, 0, 0, 0], [255, 0, 0, 255]]], np.uint8))
+    np.testing.assert_array_equal(
+        decode_image(encode(layer, "WEBP", lossless=True, exact=True)), [[[255, 255, 255], [255, 0, 0]]]
+    )
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(orientation):
+def test_exif_orientation(orientation, file_format):
     upright = picture()
     stored = {
         1: upright,
@@ -55,7 +67,8 @@ def test_exif_orientation(orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    encoded = encode(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+    # PNG has no use for the second option.
+    encoded = encode(Image.fromarray(np.ascontiguousarray(stored)), file_format, exif=exif, lossless=True)
     np.testing.assert_array_equal(decode_image(encoded), upright)
 
 
@@ -110,9 +123,10 @@ def test_one_pixel():
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("text.png", b"not an image\n", "not a PNG, JPEG, BMP or GIF image"),
-        ("empty.jpg", b"", "not a PNG, JPEG, BMP or GIF image"),
-        ("scan.png", encode(Image.new("RGB", (4, 4)), "TIFF"), "not a PNG, JPEG, BMP or GIF image"),
+        ("text.png", b"not an image\n", "not a PNG, JPEG, BMP, GIF, WebP or HEIC image"),
+        ("empty.jpg", b"", "not a PNG, JPEG, BMP, GIF, WebP or HEIC image"),
+        ("scan.png", encode(Image.new("RGB", (4, 4)), "TIFF"), "not a PNG, JPEG, BMP, GIF, WebP or HEIC image"),
+        ("cut.webp", encode(Image.fromarray(picture(90, 90)), "WEBP")[:-200], "cut.webp"),
         ("cut.jpg", encode(Image.fromarray(picture(90, 90)), "JPEG")[:-400], "truncated"),
         ("cut.png", encode(Image.fromarray(picture(90, 90)), "PNG")[:-300], "truncated"),
     ],
@@ -184,6 +198,50 @@ def test_twenty_megapixels():
     assert (decoded[::999, ::999] == (9, 200, 30)).all()
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photograph_is_decoded_at_a_part_of_its_size(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph = Image.fromarray(picture(60, 90)).resize((3000, 2000), Image.Resampling.BICUBIC)
+    encoded = encode(photograph, "JPEG", quality=95, exif=exif)
+    whole = decode_image(encoded)
+    turned = np.s_[::-1] if orientation == 6 else np.s_[:]
+    for side, (width, height) in {
+        97: (375, 250),
+        125: (375, 250),
+        126: (750, 500),
+        257: (1500, 1000),
+        501: (3000, 2000),
+    }.items():
+        part = decode_image(encoded, side=side)
+        assert part.shape == (*(height, width)[turned], 3)
+        assert min(part.shape[:2]) >= 2 * side or part.shape == whole.shape
+        small = [np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BOX), int) for x in (part, whole)]
+        assert np.abs(small[0] - small[1]).mean() < 1
+
+
+def test_what_is_not_decoded_at_a_part_of_its_size():
+    """Images of data sets, and formats whose decoders can only decode the whole."""
+    for image, file_format in ((Image.new("RGB", (2000, 2000)), "JPEG"), (Image.new("RGB", (2200, 2000)), "PNG")):
+        assert decode_image(encode(image, file_format), side=16).shape == (2000, image.width, 3)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "mode"), [("WEBP", "RGB"), ("BMP", "RGB"), ("GIF", "P"), ("WEBP", "RGBA"), ("JPEG", "CMYK")]
+)
+def test_images_for_exported_models(file_format, mode):
+    encoded = encode(Image.fromarray(picture()).convert(mode), file_format)
+    converted = as_jpeg_or_png(encoded, "x")
+    assert (converted == encoded) == (file_format == "JPEG")
+    assert converted.startswith((b"\xff\xd8", b"\x89PNG"))
+    np.testing.assert_array_equal(decode_image(converted), decode_image(encoded))
+
+
+def test_what_is_no_image_cannot_be_converted():
+    with pytest.raises(DataError, match=r"cannot read image note\.webp: not a PNG"):
+        as_jpeg_or_png(b"a note", "note.webp")
+
+
 def test_a_turned_photograph_from_a_camera():
     """Two pictures in one file, the first of them the photograph, as phones write them."""
     exif = Image.Exif()
@@ -215,6 +273,7 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
         (Image.fromarray(np.zeros((30, 40), np.uint16)), "PNG", {}, "more than 8 bits a channel, scaled to 8"),
         (Image.new("LA", (40, 30)), "PNG", {}, "transparent, laid over white"),
         (Image.new("P", (40, 30)), "PNG", {"transparency": 0}, "transparent, laid over white"),
+        (Image.new("RGB", (40, 30)), "WEBP", {}, None),
         (
             Image.new("L", (40, 30)),
             "GIF",

@@ -13,7 +13,7 @@ from egt_tf.data.images import decode_image, oddities
 from egt_tf.errors import DataError
 from tests.helpers.image_files import encode
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 FILES_PER_KIND = 700
 
 
@@ -37,6 +37,12 @@ def _seeds() -> dict[str, list[bytes]]:
         ],
         "JPEG": [(colour, {}), (colour.convert("CMYK"), {}), (colour, {"progressive": True}), (colour, {"exif": exif})],
         "GIF": [(colour, {}), (colour, {"save_all": True, "append_images": [colour.rotate(180)] * 2})],
+        "WEBP": [
+            (colour, {}),
+            (colour, {"lossless": True}),
+            (colour.convert("RGBA"), {"exif": exif}),
+            (colour, {"save_all": True, "append_images": [colour.rotate(180)] * 2}),
+        ],
         "BMP": [(colour, {}), (colour.convert("P"), {}), (colour.convert("1"), {})],
     }
     return {name: [encode(image, name, **options) for image, options in some] for name, some in variants.items()}
@@ -105,7 +111,7 @@ def test_damaged_files_are_decoded_or_refused(kind):
     assert all(_guarded(data) for some in seeds.values() for data in some)
     refused = 0
     for number in range(FILES_PER_KIND):
-        some, others = seeds[FORMATS[number % 4]], seeds[FORMATS[rng.integers(4)]]
+        some, others = seeds[FORMATS[number % 5]], seeds[FORMATS[rng.integers(5)]]
         data = MUTATIONS[kind](some[rng.integers(len(some))], others[rng.integers(len(others))], rng)
         refused += not _guarded(data)
     # A mutation that never or always breaks a file tests nothing.

@@ -12,7 +12,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import classes_to_explain, explain_image, query_inputs, relevance_of_query
 from egt_tf.lrp import COMPOSITES, record, reverse
-from egt_tf.lrp.output_relevance import log_odds
+from egt_tf.lrp.output_relevance import Start, log_odds
 from tests.helpers.random_images import random_image, random_support
 
 SIZE, WAYS, SHOTS = 32, 3, 2
@@ -101,3 +101,39 @@ def test_classes_to_explain():
     assert classes_to_explain(probabilities, names, "bee") == (1, 2)
     with pytest.raises(ExplainError, match="did you mean 'bee'"):
         classes_to_explain(probabilities, names, "bees")
+
+
+def test_the_margin_hands_back_both_scores(support, image):
+    """The layers behind the scores are linear in them: relevance of a difference is the difference of relevances."""
+    model = EpisodicModel.build_from({"name": "conv4", "width": 8}, "cosine", SIZE, seed=3)
+    inputs = query_inputs(model, support, image)
+    scores = model(dict(zip(model.input_names, inputs)))[0, 0].numpy()
+    ranking = np.argsort(-scores)
+    method = get_method("epsilon_plus", start="margin")
+    margin = relevance_of_query(model, support, inputs, [ranking[0]], method)
+
+    def of_score(target):
+        only = Start("score", lambda scores, _, chosen: scores * chosen, lambda scores, _, chosen: chosen)
+        return relevance_of_query(model, support, inputs, [target], get_method("epsilon_plus", start=only))
+
+    best, rival = (of_score(target) for target in ranking[:2])
+    scale = np.abs(best.query).max()
+    np.testing.assert_allclose(margin.query, best.query - rival.query, atol=1e-4 * scale)
+    np.testing.assert_allclose(margin.support, best.support - rival.support, atol=1e-4 * scale)
+    assert np.any(margin.support[0, ranking[1]])
+
+
+def test_a_derivative_of_the_margin_is_the_difference_of_derivatives(model, support, image):
+    inputs = query_inputs(model, support, image)
+    scores = model(dict(zip(model.input_names, inputs)))[0, 0].numpy()
+    ranking = np.argsort(-scores)
+    both = relevance_of_query(model, support, inputs, ranking[:2], get_method("gradient")).query
+    margin = relevance_of_query(model, support, inputs, ranking[:1], get_method("gradient", start="margin")).query
+    np.testing.assert_allclose(margin[0], both[0] - both[1], atol=1e-5 * np.abs(both).max())
+
+
+def test_an_image_is_explained_from_the_margin(model, support, image):
+    log_odds_of, margin_of = (explain_image(model, support, image, start=start) for start in (None, "margin"))
+    np.testing.assert_array_equal(log_odds_of.probabilities, margin_of.probabilities)
+    assert np.any(log_odds_of.query_relevance != margin_of.query_relevance)
+    assert np.any(margin_of.support_relevance[0, margin_of.runner_up])

@@ -1,0 +1,132 @@
+"""The explanation of an image by many stored photos, of which only those that counted are taken to their pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from egt_tf.data.support import SupportSet, padded_support
+from egt_tf.explain.explanation import EpisodeExplanation
+from egt_tf.explain.query import classes_to_explain
+
+# Photos of a class in the figure, and photos that are explained at a time.
+_SHOWN, _BATCH = 5, 8
+# Of more than so many, only those of the classes explained are shown.
+_MANY = 30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRelevance:
+    """What a model says of one image and E classes.
+
+    Attributes:
+        probabilities: of all classes, `(ways,)`.
+        image: relevance of the image's pixels, summed over the colours, `(E, size, size)`.
+        photos: summed relevance of each stored photo, `(E, photos)`.
+
+    Example:
+        >>> StoredRelevance(np.array([0.3, 0.7]), np.zeros((1, 8, 8)), np.zeros((1, 4))).photos.shape
+        (1, 4)
+    """
+
+    probabilities: np.ndarray
+    image: np.ndarray
+    photos: np.ndarray
+
+
+class StoredPhotos(Protocol):
+    """A model with stored photos that can be asked about single images, uint8 `(size, size, 3)`.
+
+    Example:
+        >>> def sure(model: StoredPhotos, image: np.ndarray) -> float:
+        ...     return float(model.probabilities(image).max())
+    """
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Of all classes, `(ways,)`."""
+
+    def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
+        """For the class indices `targets`, int64 `(E,)`."""
+
+    def photo_relevance(
+        self, image: np.ndarray, targets: np.ndarray, photos: np.ndarray, positions: np.ndarray
+    ) -> np.ndarray:
+        """Relevance of the pixels of stored photos, summed over the colours.
+
+        Args:
+            image: what is explained.
+            targets: class indices, int64 `(E,)`.
+            photos: their pixels, uint8 `(m, size, size, 3)`.
+            positions: where they are among all stored photos, int64 `(m,)`.
+
+        Returns:
+            `(E, m, size, size)`.
+        """
+
+
+def explain_by_stored_photos(
+    model: StoredPhotos,
+    image: np.ndarray,
+    support: SupportSet,
+    target: str | None = None,
+    image_name: str = "",
+    run_name: str = "",
+    method_name: str = "",
+) -> EpisodeExplanation:
+    """Explains an image by all stored photos, and shows those of each class that counted most.
+
+    Args:
+        model: holds the features of all photos of `support`, in the order of `support.flat_images`.
+        image: uint8 `(size, size, 3)`.
+        support: the photos; without any (all `sizes` 0) the image alone is explained.
+        target: see `egt_tf.explain.query.explain_image`.
+        image_name, run_name, method_name: for the figure.
+
+    Returns:
+        With at most 5 photos of a class. Where more than 30 photos had a part in the prediction, as with a head that
+        sets every class against all others, only those of the classes explained are shown.
+
+    Raises:
+        ExplainError: `target` is no class.
+    """
+    explained = classes_to_explain(model.probabilities(image), support.class_names, target)
+    targets = np.array(explained, np.int64)
+    found = model.relevance(image, targets)
+    positions = _shown_photos(support, found.photos, explained)
+    flat = support.flat_images
+    shown = padded_support(support.class_names, [flat[each] for each in positions])
+    maps = np.zeros((len(explained), sum(map(len, positions)), *image.shape[:2]), np.float32)
+    order = np.concatenate(positions)
+    # What had no part has no relevance, and needs no pass through the network.
+    counted = np.flatnonzero(np.any(found.photos[:, order] != 0, axis=0)) if len(order) else order
+    for start in range(0, len(counted), _BATCH):
+        rows = counted[start : start + _BATCH]
+        maps[:, rows] = model.photo_relevance(image, targets, flat[order[rows]], order[rows])
+    return EpisodeExplanation(
+        query_image=image,
+        class_names=support.class_names,
+        probabilities=found.probabilities,
+        explained=explained,
+        query_relevance=found.image,
+        support_images=shown.images,
+        support_relevance=np.stack([shown.placed(each) for each in maps]),
+        image_name=image_name,
+        run_name=run_name,
+        method_name=method_name,
+        support_counts=shown.counts,
+    )
+
+
+def _shown_photos(support: SupportSet, sums: np.ndarray, explained: tuple[int, ...]) -> list[np.ndarray]:
+    """Of each class the positions of the photos to show, those that counted most first."""
+    labels = support.flat_labels
+    if not len(labels):
+        return support.ways * [np.zeros(0, np.int64)]
+    weight = np.abs(sums).max(axis=0)
+    ranked = [np.flatnonzero(labels == index) for index in range(support.ways)]
+    chosen = [each[np.argsort(-weight[each], kind="stable")][:_SHOWN] for each in ranked]
+    if sum(int(np.count_nonzero(weight[each])) for each in chosen) > _MANY:
+        chosen = [each if index in explained else each[:0] for index, each in enumerate(chosen)]
+    return chosen

@@ -1,0 +1,24 @@
+"""What a classifier is learnt with unless something else is asked for: the one place of these choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+# A name of `BACKBONES` with arguments; maps are averaged over their positions. Chosen on one domain of photographs
+# (flowers) by benchmarks/photographs.py: neither a larger network nor larger images did better, and roots did.
+EMBEDDING: Mapping[str, Any] = MappingProxyType(
+    {"name": "efficientnet_lite0", "weights": "imagenet", "output": "pooled", "power": 0.5}
+)
+# Height and width that photos are brought to, in pixels.
+IMAGE_SIZE = 224
+# How predictions are explained, and where that begins at the scores.
+COMPOSITE = "epsilon_plus"
+START = "log_odds"
+# Of the scores that tell photos of the classes from others, see `egt_tf.learning.known_scores`.
+KNOWN_SCORE = "cosine_and_excess"
+# Share of new photos of the classes that the threshold is to keep.
+KEPT = 0.95
+# A photo is said to look mislabelled if leave-one-out gives another class at least this probability.
+SUSPICION = 0.8
