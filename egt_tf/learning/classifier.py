@@ -327,6 +327,7 @@ class FewShotClassifier:
         photos: bool = True,
         version: int | None = None,
         limits: RequestLimits = RequestLimits(),
+        lite: bool = False,
     ) -> Path:
         """Writes a SavedModel that predicts, explains and is served as those of `egt_tf.export_model`.
 
@@ -335,17 +336,18 @@ class FewShotClassifier:
             photos: whether the photos are in it, which explanations show; without them it holds features only.
             version: >= 1; None: the next free one.
             limits: how much a request may hold.
+            lite: whether to write a LiteRT file for telephones beside it, see `egt_tf.export.lite_files`.
 
         Returns:
             The version's folder.
 
         Raises:
-            ExportError: the version is there already.
+            ExportError: the version is there already, or the network cannot be a LiteRT file.
             OSError: it cannot be written.
             RunError: nothing was learnt yet.
         """
         learned = self._written(photos)
-        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits)
+        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits, lite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FewShotClassifier:
