@@ -201,7 +201,8 @@ class FewShotClassifier:
             DataError: an image cannot be read.
             RunError: nothing was learnt yet.
         """
-        return self.classes_[np.argmax(self.predict_proba(images), axis=1)]
+        best = np.argmax(self.predict_proba(images), axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, images: Sequence[ImageOrPath]) -> np.ndarray:
         """The probability of each class of `classes_`, calibrated unless each class has one photo only, `(n, ways)`.
@@ -214,7 +215,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        scores = self._answers.scores(*self._support(), self._maps(images))
+        query = self._maps(images)
+        scores = self._answers.scores(*self._support(), query)
         return self._answers.probabilities(scores).numpy()
 
     def known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
@@ -239,7 +241,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        return self._known_score(self._maps(images), *self._support()).numpy()
+        query = self._maps(images)
+        return score_of_maps(self.fit_.known_score)(query, *self._support()).numpy()
 
     def score(self, images: PhotosOrFolder, labels: Sequence[str] | None = None) -> float:
         """Share of labelled images whose class is predicted, in [0, 1].
@@ -479,9 +482,6 @@ class FewShotClassifier:
         size = self.image_size
         stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
         return tf.constant(self._embedding.features(stacked)[:, None, None])
-
-    def _known_score(self, query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return score_of_maps(self.fit_.known_score)(query, support, labels)
 
     @property
     def _called(self) -> str:
