@@ -18,10 +18,11 @@ from egt_tf.learning.known_scores import KNOWN_SCORES, left_out_scores
 from egt_tf.learning.leave_one_out import can_be_left_out, cosine_scores, prototype_scores, ridge_scores
 
 AUTO = "auto"
-# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken.
+# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken; the
+# order is that of benchmarks/photographs.py.
 LeaveOneOut = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CANDIDATES: Mapping[str, LeaveOneOut] = MappingProxyType(
-    {"cosine": cosine_scores, "prototype": prototype_scores, "ridge": ridge_scores}
+    {"ridge": ridge_scores, "cosine": cosine_scores, "prototype": prototype_scores}
 )
 # What leave-one-out takes for granted of a head.
 _ARGUMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"ridge": {"penalty": PENALTY}})

@@ -88,5 +88,5 @@ def read_weights(version: Path, count: int) -> list[np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(str(version / _VARIABLES))
         return [reader.get_tensor(_WEIGHT.format(index)) for index in range(count)]
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise ExportError(f"the weights of {version} are missing or damaged: {first_line(str(error))}") from error
