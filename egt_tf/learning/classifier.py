@@ -38,7 +38,7 @@ from egt_tf.serving.safety import check_files
 
 # A folder with one sub-folder a class, or images with a label each.
 PhotosOrFolder: TypeAlias = "str | os.PathLike[str] | Sequence[ImageOrPath]"
-_PARAMETERS = ("embedding", "head", "image_size", "composite", "known_score", "kept")
+_PARAMETERS = ("embedding", "head", "image_size", "composite", "known_score", "kept", "start")
 
 
 class FewShotClassifier:
@@ -55,6 +55,7 @@ class FewShotClassifier:
         composite: how predictions are explained, as `COMPOSITES` takes it.
         known_score: a name of `KNOWN_SCORES`, by which "none of these" is decided.
         kept: share of new photos of the classes that must not be taken for none of them, in (0, 1).
+        start: where explanations begin at the scores, see `egt_tf.explain_image`.
 
     Attributes:
         classes_: names of the classes, sorted, `(ways,)`; they are the columns of `predict_proba`.
@@ -81,6 +82,7 @@ class FewShotClassifier:
         composite: str | Mapping[str, Any] = COMPOSITE,
         known_score: str = KNOWN_SCORE,
         kept: float = KEPT,
+        start: str = START,
     ):
         self.embedding = embedding
         self.head = head
@@ -88,6 +90,7 @@ class FewShotClassifier:
         self.composite = composite
         self.known_score = known_score
         self.kept = kept
+        self.start = start
 
     # === Learning ===
 
@@ -275,7 +278,7 @@ class FewShotClassifier:
             target: see `egt_tf.explain_image`.
             method: how; None: by the composite.
             image_name: for the figure; the name of the file by default.
-            start: see `egt_tf.explain_image`; None: that of `egt_tf.learning.defaults`.
+            start: see `egt_tf.explain_image`; None: that of the classifier.
 
         Raises:
             DataError: an image cannot be read.
@@ -292,7 +295,7 @@ class FewShotClassifier:
         if support is None and learned.pixels is None:
             raise DataError("a classifier without photos explains by its own composite only. Received: another method")
         chosen = stored if support is None else support
-        method = get_method(self.composite if method is None else method, START if start is None else start)
+        method = get_method(self.composite if method is None else method, self.start if start is None else start)
         return explain_image(self._answers.model, chosen, pixels, target, method, image_name, self._called)
 
     @property
@@ -377,6 +380,7 @@ class FewShotClassifier:
             settings["composite"],
             settings["known_score"],
             settings["kept"],
+            settings["start"],
         )
         embedding = Embedding(without_pretrained(settings["embedding"]), learned.image_size, settings["composite"])
         embedding.set_weights(read_weights(version, len(embedding.backbone.variables)))
@@ -433,7 +437,7 @@ class FewShotClassifier:
         backbone = self._embedding.backbone
         head = HEADS.get(found.head_spec, feature_shape=backbone.output_shape[1:])
         model = EpisodicModel(backbone, head)
-        self._answers = OneByOne(model, COMPOSITES.get(self.composite), get_start(START))
+        self._answers = OneByOne(model, COMPOSITES.get(self.composite), get_start(self.start))
         self._learned, self.fit_, self.classes_ = learned, found, np.array(learned.class_names)
 
     def _report(self, left_out: tuple[Remark, ...], remarks: tuple[Remark, ...]) -> None:
@@ -447,6 +451,7 @@ class FewShotClassifier:
             "embedding": self._embedding.spec,
             "image_size": self.image_size,
             "composite": self.composite,
+            "start": self.start,
             "method": get_method(self.composite).name,
             "head_choice": self.head,
             "head": found.head_spec,

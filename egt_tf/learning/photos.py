@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,9 +48,17 @@ class Photos:
     remarks: tuple[Remark, ...] = ()
 
 
+class _Labelled(NamedTuple):
+    """A photo that is to be read."""
+
+    image: ImageOrPath
+    class_name: str
+    name: str
+
+
 @dataclass(eq=False)
 class _Reader:
-    """Collects photos one by one."""
+    """Collects photos."""
 
     image_size: int
     known: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -63,13 +73,27 @@ class _Reader:
         # They need no new photo.
         self.known_classes = {class_name for _, class_name in self.known.values()}
 
-    def read(self, image: ImageOrPath, class_name: str, name: str) -> None:
-        """Adds a photo, or says why it is left out."""
+    def read(self, images: Sequence[_Labelled], progress: OnProgress | None = None) -> None:
+        """Adds photos, or says why they are left out."""
+        # Files are decoded outside of Python's lock, so that threads share the work.
+        with ThreadPoolExecutor() as pool:
+            for done, (one, pixels) in enumerate(zip(images, pool.map(self._pixels, images), strict=True)):
+                if progress is not None:
+                    progress(done, len(images))
+                if isinstance(pixels, DataError):
+                    self.left_out.append(Remark(one.name, str(pixels)))
+                else:
+                    self._add(pixels, one.class_name, one.name)
+        if progress is not None:
+            progress(len(images), len(images))
+
+    def _pixels(self, one: _Labelled) -> np.ndarray | DataError:
         try:
-            pixels = photo_pixels(image, self.image_size)
+            return photo_pixels(one.image, self.image_size)
         except DataError as error:
-            self.left_out.append(Remark(name, str(error)))
-            return
+            return error
+
+    def _add(self, pixels: np.ndarray, class_name: str, name: str) -> None:
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         other, other_class = self.known.get(digest, (None, None))
         if other is not None and other_class == class_name:
@@ -137,16 +161,8 @@ def folder_photos(
     """
     files = class_files(Path(folder))
     reader = _Reader(image_size, dict(known or {}))
-    total = sum(map(len, files.values()))
-    done = 0
-    for class_name, paths in files.items():
-        for path in paths:
-            if progress is not None:
-                progress(done, total)
-            reader.read(path, class_name, f"{class_name}/{path.name}")
-            done += 1
-    if progress is not None:
-        progress(total, total)
+    images = [_Labelled(path, name, f"{name}/{path.name}") for name, paths in files.items() for path in paths]
+    reader.read(images, progress)
     return reader.photos(files)
 
 
@@ -175,9 +191,12 @@ def labelled_photos(
     if len(images) != len(labels) or not labels:
         raise DataError(f"every image must have a label. Received: {len(images)} images and {len(labels)} labels")
     reader = _Reader(image_size, dict(known or {}))
-    for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
-        name = f"{number}" if isinstance(image, np.ndarray) else Path(image).name
-        reader.read(image, label, f"{label}/{name}")
+    reader.read(
+        [
+            _Labelled(image, label, f"{label}/{number if isinstance(image, np.ndarray) else Path(image).name}")
+            for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1)
+        ]
+    )
     return reader.photos(sorted(set(labels)))
 
 

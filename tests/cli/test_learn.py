@@ -132,7 +132,7 @@ def test_explain_without_a_run_is_by_the_pre_trained_embedding(egt, folder, monk
     monkeypatch.setattr(
         classifier.FewShotClassifier.__init__,
         "__defaults__",
-        (None, "auto", 32, "epsilon_plus", "largest_cosine", 0.95),
+        (None, "auto", 32, "epsilon_plus", "largest_cosine", 0.95, "margin"),
     )
     result = egt("explain", folder / "class01" / "0.png", "--support", folder)
     assert (result.exit_code, result.stderr) == (0, "")
