@@ -31,8 +31,8 @@ def convert(
 ) -> None:
     """Turn a checkpoint of the published PyTorch code into a run.
 
-    CHECKPOINT is a file of torch.save (.tar, .pth), which needs PyTorch to be read, or an .npz archive of its arrays.
-    No code in it is run.
+    CHECKPOINT is a file of torch.save (.tar, .pth), a .safetensors file or an .npz archive of its arrays. PyTorch is not
+    needed, and no code in the file is run.
     """
     from egt_tf.published.convert import Choices, convert_checkpoint
     from egt_tf.runs import RunFolder

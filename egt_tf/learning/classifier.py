@@ -24,11 +24,12 @@ from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.heads import HEADS
 from egt_tf.learning.changes import joined, with_renamed_class, without_class
-from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE
+from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE, START
 from egt_tf.learning.embedding import Embedding, without_weights
 from egt_tf.learning.fitting import AUTO, Fit, fit
 from egt_tf.learning.photos import Photos, folder_photos, labelled_photos, photo_pixels
 from egt_tf.learning.saving import read_weights, score_of_maps, write_classifier
+from egt_tf.lrp.output_relevance import get_start
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import version_folder
 from egt_tf.serving.learned import LearnedModel, read_learned
@@ -111,7 +112,9 @@ class FewShotClassifier:
             raise DataError(
                 f"a classifier needs photos of at least two classes. Received: {', '.join(found.class_names)}"
             )
-        self._embedding = Embedding(EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite)
+        self._embedding = Embedding(
+            EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite
+        )
         self._learn(self._with_features(found, progress))
         self._report(found.left_out, found.remarks)
         return self
@@ -159,7 +162,9 @@ class FewShotClassifier:
         learned = self._fitted()
         self._check_class(class_name)
         if len(learned.class_names) == 2:
-            raise DataError(f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}")
+            raise DataError(
+                f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}"
+            )
         self._learn(without_class(learned, class_name))
         return self
 
@@ -256,6 +261,7 @@ class FewShotClassifier:
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
         """Classifies an image and explains the prediction; see `egt_tf.Explainer`.
 
@@ -265,6 +271,7 @@ class FewShotClassifier:
             target: see `egt_tf.explain_image`.
             method: how; None: by the composite.
             image_name: for the figure; the name of the file by default.
+            start: see `egt_tf.explain_image`; None: that of `egt_tf.learning.defaults`.
 
         Raises:
             DataError: an image cannot be read.
@@ -273,7 +280,7 @@ class FewShotClassifier:
         """
         learned, stored = self._fitted(), self.support
         image_name, pixels = image_name or name_of(image), as_image(image, self.image_size)
-        if method is None and support is None:
+        if method is None and support is None and start is None:
             name = get_method(self.composite).name
             return explain_by_stored_photos(
                 _InMemory(self._answers, *self._support()), pixels, stored, target, image_name, self._called, name
@@ -281,13 +288,23 @@ class FewShotClassifier:
         if support is None and learned.pixels is None:
             raise DataError("a classifier without photos explains by its own composite only. Received: another method")
         chosen = stored if support is None else support
-        method = self.composite if method is None else method
+        method = get_method(self.composite if method is None else method, START if start is None else start)
         return explain_image(self._answers.model, chosen, pixels, target, method, image_name, self._called)
 
     @property
     def counts_(self) -> tuple[int, ...]:
         """Photos of each class."""
         return self._fitted().counts
+
+    @property
+    def photo_names_(self) -> tuple[str, ...]:
+        """What each photo is called, class by class."""
+        return self._fitted().names
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether the photos are kept beside their features."""
+        return self._fitted().pixels is not None
 
     @property
     def description(self) -> str:
@@ -390,9 +407,7 @@ class FewShotClassifier:
 
     # === Parts ===
 
-    def _read(
-        self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]
-    ) -> Photos:
+    def _read(self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]) -> Photos:
         if isinstance(photos, (str, os.PathLike)):
             if labels is not None:
                 raise DataError("the classes of a folder are its sub-folders. Received: labels beside a folder")
@@ -414,7 +429,7 @@ class FewShotClassifier:
         backbone = self._embedding.backbone
         head = HEADS.get(found.head_spec, feature_shape=backbone.output_shape[1:])
         model = EpisodicModel(backbone, head)
-        self._answers = OneByOne(model, COMPOSITES.get(self.composite))
+        self._answers = OneByOne(model, COMPOSITES.get(self.composite), get_start(START))
         self._learned, self.fit_, self.classes_ = learned, found, np.array(learned.class_names)
 
     def _report(self, left_out: tuple[Remark, ...], remarks: tuple[Remark, ...]) -> None:

@@ -190,8 +190,7 @@ def photo_pixels(image: ImageOrPath, image_size: int) -> np.ndarray:
         return load_image(image, image_size)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise DataError(
-            "an image must be a file or uint8 pixels (height, width, 3), RGB. "
-            f"Received: {image.dtype} {image.shape}"
+            f"an image must be a file or uint8 pixels (height, width, 3), RGB. Received: {image.dtype} {image.shape}"
         )
     return image if image.shape[:2] == (image_size, image_size) else resized_centre(image, image_size).numpy()
 

@@ -16,7 +16,7 @@ from egt_tf.export.signatures import KnownRule, StoredSupport
 from egt_tf.export.warm_up import available, warm_up_records
 from egt_tf.learning.card import learned_card
 from egt_tf.learning.fitting import Fit
-from egt_tf.learning.known_scores import KNOWN_SCORES
+from egt_tf.learning.known_scores import KNOWN_SCORES, KnownScore
 from egt_tf.serving.contract import MODEL_CARD, WARM_UP, first_line
 from egt_tf.serving.learned import LearnedModel
 
@@ -69,7 +69,7 @@ def write_classifier(
     return write_version(ready, folder, version, files)
 
 
-def score_of_maps(name: str):
+def score_of_maps(name: str) -> KnownScore:
     """A score of `KNOWN_SCORES` that takes features as the model has them, maps of one position `(n, 1, 1, c)`."""
     score = KNOWN_SCORES.member(name)
     return lambda query, support, labels: score(query[:, 0, 0], support[:, 0, 0], labels)

@@ -11,8 +11,8 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-# More than any state dict has; an instruction of one byte may make an object of a hundred.
-_MOST_INSTRUCTIONS = 2_000_000
+# Of 20,000 tensors and more; an instruction of one byte may make an object of a hundred.
+_MOST_INSTRUCTIONS = 500_000
 # Of marks within marks. Tuples of tuples need none: what walks the values has a limit of its own.
 _MOST_MARKS = 100
 # The magic number of torch.save has 80 bits.
@@ -199,6 +199,32 @@ def _key(key: Any) -> Any:
 # === The machine ===
 
 
+def _next_instruction(file: BinaryIO) -> tuple[str, Any]:
+    """The name and the argument of an instruction; no argument is read of one that is not carried out."""
+    code = _CODES.get(file.read(1).decode("latin-1"))
+    if code is None:
+        raise ContentError("bytes that are no pickle, or not all of one")
+    if code.name not in _CARRIED_OUT:
+        raise ContentError(f"the pickle instruction {code.name}, which is not carried out")
+    if code.name in ("GLOBAL", "INST"):
+        return code.name, _two_lines(file)
+    return code.name, None if code.arg is None else code.arg.reader(file)
+
+
+def _two_lines(file: BinaryIO) -> str:
+    """A module and a name. The reader of `pickletools` decodes escapes in them, which no pickle has."""
+    lines = file.readline(), file.readline()
+    if not all(line.endswith(b"\n") for line in lines):
+        raise ContentError("a name without an end")
+    return " ".join(line[:-1].decode("latin-1") for line in lines)
+
+
+def _short(argument: Any) -> Any:
+    if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+        raise ContentError(f"an integer of {argument.bit_length()} bits")
+    return argument
+
+
 class _Interpreter:
     """A stack of values, the stacks below the marks, and the values that are kept for later."""
 
@@ -209,30 +235,17 @@ class _Interpreter:
         self.storages: dict[str, StorageRecord] = {}
 
     def run(self, file: BinaryIO) -> Any:
-        for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-            if code.name == "STOP":
+        for _ in range(_MOST_INSTRUCTIONS):
+            name, argument = _next_instruction(file)
+            if name == "STOP":
                 return self._pop()
-            if count == _MOST_INSTRUCTIONS:
-                raise ContentError(f"a pickle of more than {_MOST_INSTRUCTIONS:,} instructions")
-            self._carry_out(code.name, argument)
-        raise ContentError("a pickle without an end")
-
-    def _carry_out(self, instruction: str, argument: Any) -> None:
-        if instruction in _CONSTANTS:
-            self._stack.append(_CONSTANTS[instruction])
-        elif instruction in _ARGUMENTS:
-            self._stack.append(self._argument(argument))
-        elif instruction in _INSTRUCTIONS:
-            _INSTRUCTIONS[instruction](self, argument)
-        elif instruction == "INST":
-            raise ContentError(f"an object of {printable(argument).replace(' ', '.')}, which is not loaded")
-        else:
-            raise ContentError(f"the pickle instruction {instruction}, which is not carried out")
-
-    def _argument(self, argument: Any) -> Any:
-        if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
-            raise ContentError(f"an integer of {argument.bit_length()} bits")
-        return argument
+            if name in _CONSTANTS:
+                self._stack.append(_CONSTANTS[name])
+            elif name in _ARGUMENTS:
+                self._stack.append(_short(argument))
+            else:
+                _INSTRUCTIONS[name](self, argument)
+        raise ContentError(f"a pickle of more than {_MOST_INSTRUCTIONS:,} instructions")
 
     def _pop(self) -> Any:
         if not self._stack:
@@ -324,6 +337,9 @@ class _Interpreter:
         module, _, name = argument.partition(" ")
         self._stack.append(_known(module, name))
 
+    def _inst(self, argument: str) -> None:
+        raise ContentError(f"an object of {printable(argument).replace(' ', '.')}, which is not loaded")
+
     def _stack_global(self, argument: Any) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(name, str) or not isinstance(module, str):
@@ -374,7 +390,7 @@ _ARGUMENTS = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     )
 )
-# Those of the protocols 2 to 5 that a state dict needs.
+# Those of the protocols 2 to 5 that a state dict needs, and one that is refused by the name it brings.
 _INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
     "PROTO": _Interpreter._nothing,
     "FRAME": _Interpreter._nothing,
@@ -395,8 +411,11 @@ _INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
     "BINGET": _Interpreter._get,
     "LONG_BINGET": _Interpreter._get,
     "GLOBAL": _Interpreter._global,
+    "INST": _Interpreter._inst,
     "STACK_GLOBAL": _Interpreter._stack_global,
     "REDUCE": _Interpreter._reduce,
     "BUILD": _Interpreter._build,
     "BINPERSID": _Interpreter._persistent,
 }
+_CARRIED_OUT = frozenset(("STOP", *_CONSTANTS, *_ARGUMENTS, *_INSTRUCTIONS))
+_CODES = {code.code: code for code in pickletools.opcodes}

@@ -35,7 +35,7 @@ _TYPES = {
     "BoolStorage": "u1",
 }
 _ORDERS = {b"little": "<", b"big": ">"}
-_DEEPEST, _MOST_VALUES, _MOST_AXES = 50, 2_000_000, 16
+_DEEPEST, _MOST_VALUES, _MOST_AXES = 50, 500_000, 16
 # One storage may be that of several arrays, and halves become whole floats.
 _MOST_BYTES_PER_BYTE = 8
 
@@ -192,10 +192,11 @@ def _native(numbers: np.ndarray, kind: str) -> np.ndarray:
 
 def _check_inside(record: TensorRecord, count: int) -> None:
     """Raises an error if a tensor steps out of its storage, or repeats its numbers."""
-    if len(record.shape) != len(record.strides) or min((record.offset, *record.shape, *record.strides)) < 0:
-        raise ContentError("a tensor without a stride for each of its axes")
-    if len(record.shape) > _MOST_AXES:
-        raise ContentError(f"a tensor of {len(record.shape)} axes")
+    axes = len(record.shape)
+    if axes != len(record.strides) or axes > _MOST_AXES:
+        raise ContentError(f"a tensor of {axes} axes with {len(record.strides)} strides")
+    if min((record.offset, *record.shape, *record.strides)) < 0:
+        raise ContentError("a tensor of negative sizes")
     last = sum((length - 1) * step for length, step in zip(record.shape, record.strides, strict=True))
     inside = record.offset + last < count and math.prod(record.shape) <= count
     if math.prod(record.shape) and not inside:

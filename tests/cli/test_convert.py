@@ -10,7 +10,9 @@ import pytest
 from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import load_image, load_support
 from egt_tf.runs import RunFolder
+from egt_tf.weights import weight_arrays
 from tests.helpers.commands import draw_classes
+from tests.helpers.weight_files import archive_of, safetensors_file, torch_file
 
 GOLDEN = Path(__file__).resolve().parents[1] / "parity" / "data"
 SMALL = ("--episodes", 3, "--queries", 2)
@@ -150,10 +152,9 @@ def test_files_that_are_no_checkpoint(fails, model, tmp_path):
     fails("convert", "model.npz", "--to", "run", says=["model.npz is damaged"])
 
 
-def test_without_pytorch(fails, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "model.tar").write_bytes(b"something")
-    fails("convert", "model.tar", "--to", "run", says=["PyTorch", "pip install 'egt-tf[convert]'"])
+def test_a_file_that_would_run_code(fails, tmp_path):
+    (tmp_path / "model.tar").write_bytes(archive_of(b"cposix\nsystem\n(X\x04\x00\x00\x00truetR."))
+    fails("convert", "model.tar", "--to", "run", says=["model.tar", "posix.system, which is not loaded"])
 
 
 def test_an_existing_run_stays(fails, egt, model):
@@ -161,13 +162,19 @@ def test_an_existing_run_stays(fails, egt, model):
     fails("convert", "model.npz", "--to", "run", says=["already holds a run"])
 
 
-def test_a_file_of_torch_evaluates(egt, model):
-    torch = pytest.importorskip("torch", reason="the extra `convert` is not installed")
-    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in model.items()}
-    torch.save({"epoch": 399, "state": state}, "399.tar")
-    assert egt("convert", "399.tar", "--to", "a", "--shots", 1).exit_code == 0
-    assert egt("convert", "model.npz", "--to", "b", "--shots", 1).exit_code == 0
-    for run in "ab":
-        assert egt("evaluate", run, *SMALL, "--ways", 2, "--out", f"{run}.json").exit_code == 0
-    a, b = (json.loads(Path(f"{run}.json").read_text())["episode_accuracies"] for run in "ab")
-    assert a == b
+def test_files_of_torch_and_safetensors_evaluate(egt, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    state = {name: array.astype(np.float32) for name, array in model.items()}
+    Path("399.tar").write_bytes(torch_file({"epoch": 399, "state": state}, archive=False))
+    Path("400.tar").write_bytes(torch_file({"epoch": 400, "state": state}, archive=True))
+    Path("model.safetensors").write_bytes(safetensors_file(state))
+    for number, file in enumerate(("model.npz", "399.tar", "400.tar", "model.safetensors")):
+        assert egt("convert", file, "--to", f"run{number}", "--shots", 1).exit_code == 0
+    a, *others = (weight_arrays(RunFolder(Path(f"run{number}")).load_model()) for number in range(4))
+    for arrays in others:
+        assert list(arrays) == list(a)
+        assert all(np.array_equal(arrays[name], a[name]) for name in a)
+    for number in (0, 1):
+        assert egt("evaluate", f"run{number}", *SMALL, "--ways", 2, "--out", f"{number}.json").exit_code == 0
+    accuracies = [json.loads(Path(f"{number}.json").read_text())["episode_accuracies"] for number in (0, 1)]
+    assert accuracies[0] == accuracies[1]

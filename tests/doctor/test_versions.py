@@ -15,7 +15,7 @@ REQUIREMENTS = [
         "click>=8",
         "numpy<2,>=1.23",
         "matplotlib",
-        'torch>=2.10; extra == "convert"',
+        'tensorflow-serving-api>=2.14; extra == "serving"',
         'scipy; extra == "data"',
         'opencv-python-headless; extra == "data"',
         'old; python_version < "3"',
@@ -41,11 +41,13 @@ def test_what_is_not_says_what_to_type(version, found):
 
 
 def test_extras_are_present_or_not_and_never_wrong():
-    convert, data, other = extra_findings(
-        ["convert", "data", "other"], REQUIREMENTS, {"torch": "2.9", "scipy": "1.1", "opencv-python-headless": "4"}.get
+    serving, data, other = extra_findings(
+        ["serving", "data", "other"],
+        REQUIREMENTS,
+        {"tensorflow-serving-api": "2.13", "scipy": "1.1", "opencv-python-headless": "4"}.get,
     )
-    assert (convert.state, convert.found) == (State.NOTE, "torch 2.9, needed: >=2.10")
-    assert convert.advice == "pip install 'egt-tf[convert]', if you want it"
+    assert (serving.state, serving.found) == (State.NOTE, "tensorflow-serving-api 2.13, needed: >=2.14")
+    assert serving.advice == "pip install 'egt-tf[serving]', if you want it"
     assert (data.state, data.found, data.advice) == (State.OK, "installed", "")
     assert other.state is State.OK
     (missing,) = extra_findings(["data"], REQUIREMENTS, {"scipy": "1.1"}.get)

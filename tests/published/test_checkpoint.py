@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import sys
-import types
 import zipfile
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from egt_tf.errors import RunError
 from egt_tf.published.checkpoint import load_checkpoint
+from tests.helpers.weight_files import archive_of, bfloat16, legacy_of, safetensors_file, torch_file
 
 
 class Bomb:
@@ -77,36 +77,13 @@ def test_an_archive_of_objects_is_not_unpickled(tmp_path):
     assert not marker.exists()
 
 
-def test_without_pytorch_the_message_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "a.pth").write_bytes(b"something")
-    with pytest.raises(RunError, match=r"needs PyTorch, which is not installed: pip install 'egt-tf\[convert\]'"):
-        load_checkpoint(tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cu121", "2.9.1"])
-def test_a_pytorch_that_is_not_safe_reads_nothing(tmp_path, monkeypatch, version):
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__=version))
-    (tmp_path / "a.pth").write_bytes(b"something")
-    with pytest.raises(RunError, match=f"needs PyTorch >= 2.10.* Received: {version[:3]}"):
-        load_checkpoint(tmp_path / "a.pth")
-
-
 # === files of torch.save ===
 
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="the extra `convert` is not installed")
-
-
-@pytest.fixture
-def state(torch):
-    return {
-        "module.feature.trunk.0.weight": torch.arange(6.0).reshape(2, 3),
-        "fc.0.bias": torch.ones(2, dtype=torch.bfloat16),
-        "feature.trunk.1.num_batches_tracked": torch.tensor(5),
-    }
+STATE = {
+    "module.feature.trunk.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "fc.0.bias": bfloat16(np.ones(2)),
+    "feature.trunk.1.num_batches_tracked": np.array(5),
+}
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -119,8 +96,9 @@ def state(torch):
         lambda state: {"epoch": 1, "model_state": state, "aux_classifier_state": dict(state), "model_optim_state": {}},
     ],
 )
-def test_files_of_torch(torch, state, tmp_path, wrap, new_format):
-    torch.save(wrap(state), tmp_path / "a.tar", _use_new_zipfile_serialization=new_format)
+def test_files_of_torch(tmp_path, monkeypatch, wrap, new_format):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "a.tar").write_bytes(torch_file(wrap(STATE), new_format))
     arrays = load_checkpoint(tmp_path / "a.tar")
     assert sorted(arrays) == ["fc.0.bias", "feature.trunk.0.weight"]
     np.testing.assert_array_equal(arrays["feature.trunk.0.weight"], [[0, 1, 2], [3, 4, 5]])
@@ -128,10 +106,9 @@ def test_files_of_torch(torch, state, tmp_path, wrap, new_format):
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-def test_a_truncated_file_of_torch(torch, state, tmp_path, new_format):
+def test_a_truncated_file_of_torch(tmp_path, new_format):
     path = tmp_path / "a.tar"
-    torch.save({"state": state}, path, _use_new_zipfile_serialization=new_format)
-    whole = path.read_bytes()
+    whole = torch_file({"state": STATE}, new_format)
     for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(RunError, match=r"a.tar must be a whole file of torch.save"):
@@ -139,29 +116,30 @@ def test_a_truncated_file_of_torch(torch, state, tmp_path, new_format):
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", b"PK\x03\x04", b"\x80\x02}q\x00."])
-def test_other_files(torch, tmp_path, content):
+def test_other_files(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(RunError, match=r"a.tar must"):
         load_checkpoint(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("content", [[1, 2], 3.5, {"epoch": 3}, {"state": [1]}, {"state": {"a": 1}}])
-def test_files_without_a_state_dict(torch, tmp_path, content):
-    torch.save(content, tmp_path / "a.tar")
+def test_files_without_a_state_dict(tmp_path, content):
+    (tmp_path / "a.tar").write_bytes(torch_file(content))
     with pytest.raises(RunError, match=r"a.tar must hold a state dict, by itself or under state, state_dict, mod"):
         load_checkpoint(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-def test_a_file_that_would_run_a_command_is_refused(torch, tmp_path, new_format):
+def test_a_file_that_would_run_a_command_is_refused(tmp_path, new_format):
     marker, path = tmp_path / "marker", tmp_path / "a.pth"
-    torch.save({"state": Bomb(f"touch {marker}")}, path, _use_new_zipfile_serialization=new_format)
+    program = pickle.dumps({"state": Bomb(f"touch {marker}")}, protocol=2)
+    path.write_bytes(archive_of(program) if new_format else legacy_of(program))
     with pytest.raises(RunError, match=r"numbers only. Received: an object of posix.system, which is not loaded"):
         load_checkpoint(path)
     assert not marker.exists()
 
 
-def test_a_bare_pickle_is_refused(torch, tmp_path):
+def test_a_bare_pickle_is_refused(tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "a.pth"
     path.write_bytes(pickle.dumps(Bomb(f"touch {marker}")))
     archive = io.BytesIO()
@@ -173,3 +151,11 @@ def test_a_bare_pickle_is_refused(torch, tmp_path):
         with pytest.raises(RunError, match=r"a.pth must be a whole file"):
             load_checkpoint(path)
         assert not marker.exists()
+
+
+def test_a_file_of_safetensors(tmp_path):
+    arrays = {name: array for name, array in STATE.items() if isinstance(array, np.ndarray)}
+    (tmp_path / "a.safetensors").write_bytes(safetensors_file(arrays))
+    (name,) = arrays = load_checkpoint(tmp_path / "a.safetensors")
+    assert name == "feature.trunk.0.weight"
+    np.testing.assert_array_equal(arrays[name], [[0, 1, 2], [3, 4, 5]])
