@@ -95,7 +95,7 @@ def _change_model(model: Path, without_photos: bool, add: Path | None, remove: s
 
     version = version_folder(model)
     # MODEL may be a version; the next one is beside it.
-    out = model if version != model else model.resolve().parent
+    out = model if version != model else (model.parent if model.name else model.resolve().parent)
     classifier = FewShotClassifier.load(version)
     before = dict(zip(classifier.classes_, classifier.counts_, strict=True))
     if add is not None:

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.preprocessing import resized_side
+from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError
 from egt_tf.export.saved_model import ServableModel
-from egt_tf.export.signatures import Signature
+from egt_tf.export.signatures import Signature, StoredSupport
 from egt_tf.serving.contract import FLOATS, LITE, LITE_FACTS, LITE_LABELS, first_line
 
 # Whose numbers the file gives.
@@ -44,7 +45,6 @@ def lite_files(ready: ServableModel) -> dict[str, bytes]:
 
     Example:
         >>> from egt_tf.data.support import SupportSet
-        >>> from egt_tf.episodic_model import EpisodicModel
         >>> from egt_tf.export.saved_model import make_servable
         >>> model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "cosine", image_size=16, seed=1)
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
@@ -58,7 +58,7 @@ def lite_files(ready: ServableModel) -> dict[str, bytes]:
     signature = ready.signatures[_SIGNATURE]
     size = ready.model.model.image_size
     function = _of_one_image(signature, size)
-    content = _converted(function, ready)
+    content = _converted(function, ready.model.model, ready.support)
     _check_answers(content, signature, size)
     facts = {**_facts(size), "outputs": _outputs(function)}
     return {
@@ -118,10 +118,10 @@ def _of_one_image(signature: Signature, size: int) -> Any:
     return tf.function(answer, input_signature=[spec]).get_concrete_function()
 
 
-def _converted(function: Any, ready: ServableModel) -> bytes:
+def _converted(function: Any, model: EpisodicModel, support: StoredSupport) -> bytes:
     root = tf.Module()
     # The weights alone, as in a SavedModel of `write_version`.
-    root.weights = [*ready.model.model.variables, ready.support.features, ready.support.labels]
+    root.weights = [*model.variables, support.features, support.labels]
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], root)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
@@ -129,7 +129,7 @@ def _converted(function: Any, ready: ServableModel) -> bytes:
     except Exception as error:  # The converter's own class of errors is not public.
         raise ExportError(
             "a LiteRT file must do without operations that are not built into LiteRT. Received: "
-            f"{_missing_operations(str(error))} in the head {type(ready.model.model.head).__name__} or the backbone"
+            f"{_missing_operations(str(error))} in the head {type(model.head).__name__} or the backbone"
         ) from error
 
 

@@ -201,7 +201,8 @@ class FewShotClassifier:
             DataError: an image cannot be read.
             RunError: nothing was learnt yet.
         """
-        return self.classes_[np.argmax(self.predict_proba(images), axis=1)]
+        best = np.argmax(self.predict_proba(images), axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, images: Sequence[ImageOrPath]) -> np.ndarray:
         """The probability of each class of `classes_`, calibrated unless each class has one photo only, `(n, ways)`.
@@ -214,7 +215,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        scores = self._answers.scores(*self._support(), self._maps(images))
+        query = self._maps(images)
+        scores = self._answers.scores(*self._support(), query)
         return self._answers.probabilities(scores).numpy()
 
     def known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
@@ -239,7 +241,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        return self._known_score(self._maps(images), *self._support()).numpy()
+        query = self._maps(images)
+        return score_of_maps(self.fit_.known_score)(query, *self._support()).numpy()
 
     def score(self, images: PhotosOrFolder, labels: Sequence[str] | None = None) -> float:
         """Share of labelled images whose class is predicted, in [0, 1].
@@ -324,6 +327,7 @@ class FewShotClassifier:
         photos: bool = True,
         version: int | None = None,
         limits: RequestLimits = RequestLimits(),
+        lite: bool = False,
     ) -> Path:
         """Writes a SavedModel that predicts, explains and is served as those of `egt_tf.export_model`.
 
@@ -332,17 +336,18 @@ class FewShotClassifier:
             photos: whether the photos are in it, which explanations show; without them it holds features only.
             version: >= 1; None: the next free one.
             limits: how much a request may hold.
+            lite: whether to write a LiteRT file for telephones beside it, see `egt_tf.export.lite_files`.
 
         Returns:
             The version's folder.
 
         Raises:
-            ExportError: the version is there already.
+            ExportError: the version is there already, or the network cannot be a LiteRT file.
             OSError: it cannot be written.
             RunError: nothing was learnt yet.
         """
         learned = self._written(photos)
-        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits)
+        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits, lite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FewShotClassifier:
@@ -477,9 +482,6 @@ class FewShotClassifier:
         size = self.image_size
         stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
         return tf.constant(self._embedding.features(stacked)[:, None, None])
-
-    def _known_score(self, query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return score_of_maps(self.fit_.known_score)(query, support, labels)
 
     @property
     def _called(self) -> str:

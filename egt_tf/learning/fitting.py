@@ -13,16 +13,19 @@ import numpy as np
 
 from egt_tf.errors import ConfigError, DataError, did_you_mean
 from egt_tf.learning.calibration import Threshold, choose_threshold, fit_temperature, wilson_interval
-from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, SUSPICION
+from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, PENALTY, SUSPICION
 from egt_tf.learning.known_scores import KNOWN_SCORES, left_out_scores
 from egt_tf.learning.leave_one_out import can_be_left_out, cosine_scores, prototype_scores, ridge_scores
 
 AUTO = "auto"
-# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken.
+# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken; the
+# order is that of benchmarks/photographs.py.
 LeaveOneOut = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CANDIDATES: Mapping[str, LeaveOneOut] = MappingProxyType(
-    {"cosine": cosine_scores, "prototype": prototype_scores, "ridge": ridge_scores}
+    {"ridge": ridge_scores, "cosine": cosine_scores, "prototype": prototype_scores}
 )
+# What leave-one-out takes for granted of a head.
+_ARGUMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"ridge": {"penalty": PENALTY}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Fit:
     @property
     def head_spec(self) -> dict[str, Any]:
         """The head, as `HEADS` takes it; with its usual scale if none was fitted."""
-        return {"name": self.head} if self.scale is None else {"name": self.head, "scale": self.scale}
+        scale = {} if self.scale is None else {"scale": self.scale}
+        return {"name": self.head, **_ARGUMENTS.get(self.head, {}), **scale}
 
 
 def fit(

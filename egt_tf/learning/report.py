@@ -26,7 +26,7 @@ def learning_lines(classifier: FewShotClassifier) -> list[str]:
         *_listed("left out", [f"{remark}" for remark in classifier.left_out_]),
         *_listed("look at", [f"{remark}" for remark in classifier.remarks_]),
         f"learnt: {len(counts)} classes, {each} photo{'' if each == '1' else 's'} each, {sum(counts)} in all",
-        *accuracy_lines(classifier.classes_, counts, found),
+        *accuracy_lines(classifier.classes_.tolist(), counts, found),
         *_confusion_lines(classifier),
         *_suspect_lines(classifier),
     ]

@@ -15,7 +15,8 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError
 from egt_tf.export import lite
 from egt_tf.export.lite import LiteModel, lite_files
-from egt_tf.export.saved_model import ServableModel, make_servable, write_version
+from egt_tf.export.saved_model import ServableModel, make_servable, servable, write_version
+from egt_tf.export.signatures import KnownRule, StoredSupport
 from egt_tf.registry import serializable
 from egt_tf.serving.exported_model import ExportedModel
 
@@ -23,8 +24,12 @@ SIZE = 32
 
 
 def classifier(model: EpisodicModel, support) -> ServableModel:
+    """A model that is ready to be written."""
+    return classifier_of(make_servable(model, support, "epsilon_plus"))
+
+
+def classifier_of(ready: ServableModel) -> ServableModel:
     """The one signature that is compared; the others take longer to write."""
-    ready = make_servable(model, support, "epsilon_plus")
     return dataclasses.replace(ready, signatures={"serving_default_floats": ready.signatures["serving_default_floats"]})
 
 
@@ -81,6 +86,24 @@ def test_what_an_application_must_know(files):
     assert interpreter.get_signature_list() == {
         "serving_default": {"inputs": ["image"], "outputs": sorted(facts["outputs"])}
     }
+
+
+def test_what_tells_images_of_the_classes_from_others(ridge):
+    """Whatever `serving_default` answers in numbers, the file answers too."""
+
+    def score(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_max(tf.einsum("qhwc,shwc->qs", query, support), axis=-1)
+
+    stored = ridge.support
+    known = StoredSupport(stored.features, stored.labels, stored.class_names, KnownRule(score, 1.0))
+    ready = classifier_of(servable(ridge.model, known))
+    files = lite_files(ready)
+    assert set(json.loads(files["model.json"])["outputs"]) == {"known", "known_score", "probabilities"}
+    image = synthetic.draw("shapes", 3, 0, size=SIZE)[0].astype(np.float32)
+    answer = LiteModel(files["model.tflite"]).ask(image)
+    expected = ready.signatures["serving_default_floats"].concrete(tf.constant(image[None]))
+    np.testing.assert_allclose(answer["known_score"], expected["known_score"][0], rtol=1e-5)
+    assert answer["known"] == (answer["known_score"] >= 1.0)
 
 
 def test_models_that_have_none(build, ridge):
