@@ -24,7 +24,7 @@ class TracedOnce(OneByOne):
     """
 
     def __init__(self, answers: OneByOne):
-        super().__init__(answers.model, answers.composite)
+        super().__init__(answers.model, answers.composite, answers.start)
         size, maps = answers.model.image_size, answers.model.head.feature_shape
         images = tf.TensorSpec([None, size, size, 3], tf.float32)
         support, labels = tf.TensorSpec([None, *maps], tf.float32), tf.TensorSpec([None, None], tf.float32)
