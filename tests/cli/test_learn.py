@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.export.signatures import Signatures
-from tests.helpers.commands import draw_classes, invoke
-from tests.helpers.shared import shared_folder
+from egt_tf_cli.bundled import bundled_model
+from tests.helpers.commands import draw_classes
+from tests.helpers.learnt_models import learnt_model, write_quickly
 
 NET = ("--embedding", "{name: conv4, width: 4}", "--image-size", 32)
 
@@ -27,22 +27,15 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def learnt(folder, tmp_path_factory) -> Path:
-    """A model with all its signatures. Not to be written to."""
-
-    def learn(out):
-        result = invoke("learn", folder, *NET, "--out", out)
-        assert result.exit_code == 0, result.output
-
-    return shared_folder(tmp_path_factory, "learnt/shapes", learn)
+def learnt(tmp_path_factory) -> Path:
+    """A model with all its signatures, of ant, bee and cow. Not to be written to."""
+    return learnt_model(tmp_path_factory)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Models are written with one signature: the others take longer to write."""
-    monkeypatch.setattr(
-        Signatures, "all", lambda self, every=Signatures.all: {"serving_default": every(self)["serving_default"]}
-    )
+    """Models are written with one signature."""
+    write_quickly(monkeypatch)
 
 
 def test_what_is_printed_and_written(egt, quick, folder, tmp_path):
@@ -62,28 +55,32 @@ def test_what_is_printed_and_written(egt, quick, folder, tmp_path):
     assert "93.3 % of new photos" in card
 
 
-def test_a_change_is_the_next_version(egt, fails, quick, folder, tmp_path):
-    assert egt("learn", folder, *NET, "--head", "ridge", "--without-photos").exit_code == 0
-    more = draw_classes(tmp_path / "more", classes=4)
-    result = egt("learn", "--add", more, "saved_models/shapes")
+def test_added_photos_are_the_next_version(egt, fails, quick, learnt, folder):
+    model = shutil.copytree(learnt, "animals")
+    result = egt("learn", "--add", folder, model, "--without-photos")
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
-    assert lines[:2] == ["new: class03 (6 photos)", "changed: class00, 2 to 6 photos"]
-    assert "left out: class00/4.png: the same photo as class00/1" in lines
-    assert lines[-1] == "written: saved_models/shapes/2 (without photos, features only)"
-    result = egt("learn", "--rename", "class03=star", "saved_models/shapes")
-    assert result.stdout.splitlines()[:2] == ["removed: class03 (6 photos)", "new: star (6 photos)"]
-    result = egt("learn", "--remove", "class01", "saved_models/shapes/3")
-    assert result.stdout.splitlines()[0] == "removed: class01 (6 photos)"
-    assert "by the head ridge" in result.stdout
-    assert "written: saved_models/shapes/4" in result.stdout
+    first, *_, last = result.stdout.splitlines()
+    assert first == "new: class00 (2 photos)"
+    assert last == "written: animals/2 (without photos, features only)"
+    result = egt("learn", "--rename", "class00=dog", "animals/2")
+    assert result.stdout.splitlines()[:2] == ["removed: class00 (2 photos)", "new: dog (2 photos)"]
+    assert "written: animals/3 (without photos" in result.stdout
+    assert "by the head cosine\n" in result.stdout
+    fails("learn", "--remove", "class09", model, says=["the class must be one of ant, bee, class01, class02, cow, dog"])
+
+
+@pytest.mark.slow
+def test_a_class_is_removed_and_what_cannot_be_changed(egt, fails, quick, learnt, folder):
+    shutil.copytree(learnt, "animals")
+    result = egt("learn", "--remove", "cow", "animals")
+    assert result.stdout.splitlines()[0] == "removed: cow (7 photos)"
     for arguments, words in (
-        (("--remove", "class09"), "the class must be one of class00, class02, star"),
-        (("--rename", "star"), "--rename must be OLD=NEW"),
-        (("--rename", "star=class00"), "that no class has"),
-        (("--add", more / "class01"), "without a class"),
+        (("--remove", "ant"), "two classes must stay"),
+        (("--rename", "ant"), "--rename must be OLD=NEW"),
+        (("--rename", "ant=bee"), "that no class has"),
+        (("--add", folder / "class01"), "without a class"),
     ):
-        fails("learn", *arguments, "saved_models/shapes", says=[words])
+        fails("learn", *arguments, "animals", says=[words])
 
 
 def test_predict(egt, learnt, folder, tmp_path):
@@ -118,10 +115,11 @@ def test_predict_of_nothing(fails, learnt, tmp_path):
     fails("predict", "bad.png", "--model", learnt, says=["bad.png"])
 
 
+@pytest.mark.slow
 def test_explain(egt, learnt, folder, tmp_path):
     result = egt("explain", folder / "class01" / "0.png", "--model", learnt, "--out", "a.png")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "its stored support set: 3 classes, 2 to 6 images each" in result.stdout
+    assert "its stored support set: 3 classes, 2 to 7 images each" in result.stdout
     assert np.load(tmp_path / "a.support.npy").shape == (2, 3, 5, 32, 32)
     assert np.abs(np.load(tmp_path / "a.npy")).max() > 0
 
@@ -130,7 +128,7 @@ def test_explain_without_a_run_is_by_the_pre_trained_embedding(egt, folder, monk
     """Which is a small one here."""
     from egt_tf.learning import classifier
 
-    monkeypatch.setattr(classifier, "EMBEDDING", {"name": "efficientnet_lite0", "weights": "none", "output": 16})
+    monkeypatch.setattr(classifier, "EMBEDDING", {"name": "conv4", "width": 4})
     monkeypatch.setattr(
         classifier.FewShotClassifier.__init__,
         "__defaults__",
@@ -138,7 +136,7 @@ def test_explain_without_a_run_is_by_the_pre_trained_embedding(egt, folder, monk
     )
     result = egt("explain", folder / "class01" / "0.png", "--support", folder)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("using the embedding efficientnet_lite0 with the head ")
+    assert result.stdout.startswith("using the embedding conv4 with the head ")
     assert "(pre-trained, not trained here; there is no run in runs/) and the support set" in result.stdout
 
 
@@ -186,8 +184,8 @@ def test_options_that_do_not_go_together(egt, fails, folder, tmp_path):
     fails("learn", folder, *NET, "--out", "taken", says=["must be a folder. Received: a file"])
 
 
-def test_a_model_that_was_not_learnt(fails, exported, folder):
-    fails("learn", "--add", folder, exported, says=["must be a model of `egt-tf learn`"])
+def test_a_model_that_was_not_learnt(fails, folder):
+    fails("learn", "--add", folder, bundled_model(), says=["must be a model of `egt-tf learn`"])
 
 
 def test_a_package_of_weights_that_is_missing(fails, folder, monkeypatch):

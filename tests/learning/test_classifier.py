@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-import egt_tf
-from egt_tf.data import synthetic
 from egt_tf.errors import ConfigError, DataError, ExplainError, ExportError, RunError
-from egt_tf.export.signatures import Signatures
 from egt_tf.heads import HEADS
 from egt_tf.learning import FewShotClassifier
 from egt_tf.learning.embedding import Embedding
 from egt_tf.serving import ExportedExplainer, ExportedModel
 from egt_tf.serving.learned import LEARNED, LEARNED_ARRAYS
-from tests.helpers.shared import shared_folder
-
-SIZE = 32
-SPEC = {"name": "conv4", "width": 4}
-COUNTS = {"ant": 4, "bee": 2, "cow": 7}
-
-
-def photos_of(index: int, count: int, first: int = 0) -> list[np.ndarray]:
-    """Drawn images of a class."""
-    return [synthetic.draw("shapes", index, first + instance, size=SIZE)[0] for instance in range(count)]
-
-
-def labelled(counts=COUNTS) -> tuple[list[np.ndarray], list[str]]:
-    """Photos and their classes, the classes mixed."""
-    pairs = [(photo, name) for k, (name, n) in enumerate(counts.items()) for photo in photos_of(7 * k, n)]
-    order = np.random.default_rng(0).permutation(len(pairs))
-    return [pairs[i][0] for i in order], [pairs[i][1] for i in order]
-
+from tests.helpers.learnt_models import COUNTS, SIZE, SPEC, labelled, learnt, learnt_model, photos_of, write_quickly
 
 QUERIES = [photo for k in range(3) for photo in photos_of(7 * k, 2, first=20)]
-
-
-def learnt(**arguments) -> FewShotClassifier:
-    return FewShotClassifier(SPEC, image_size=SIZE, **arguments).fit(*labelled())
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +25,28 @@ def classifier() -> FewShotClassifier:
     return learnt(head="cosine")
 
 
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """Not to be written to."""
+    return learnt_model(tmp_path_factory)
+
+
 @pytest.fixture(scope="module")
-def saved(classifier, tmp_path_factory):
-    """The folder of a model with all its signatures. Not to be written to."""
-    return shared_folder(tmp_path_factory, "learnt/animals", classifier.save)
+def model(saved):
+    """What is in `saved`, loaded."""
+    return ExportedModel(saved)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Models are written with one signature: the others take longer to write."""
-    monkeypatch.setattr(
-        Signatures, "all", lambda self, every=Signatures.all: {"serving_default": every(self)["serving_default"]}
-    )
+    """Models are written with one signature."""
+    write_quickly(monkeypatch)
 
 
-@pytest.mark.parametrize("head", ["cosine", "prototype", "ridge"])
+# The others are compared in closed form.
+@pytest.mark.parametrize(
+    "head", ["ridge", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "prototype"))]
+)
 def test_probabilities_are_those_of_the_head(head):
     """All photos count, though classes have different numbers of them."""
     found = learnt(head=head)
@@ -181,18 +165,10 @@ def test_other_ways_to_explain(classifier):
         classifier.explain(QUERIES[0], target="dog")
 
 
-def test_with_many_photos_that_count_only_the_classes_explained_are_shown():
-    photos, names = labelled({f"class{k}": 6 for k in range(8)})
-    found = FewShotClassifier(SPEC, head="ridge", image_size=SIZE).fit(photos, names).explain(QUERIES[0])
-    expected = [5 if index in found.explained else 0 for index in range(8)]
-    assert list(found.support_sizes) == expected
-
-
 # === Files ===
 
 
-def test_the_saved_model_says_the_same(classifier, saved):
-    model = ExportedModel(saved)
+def test_the_saved_model_says_the_same(classifier, model):
     answer = model.ask("serving_default_floats", {"images": np.stack(QUERIES).astype(np.float32)})
     np.testing.assert_allclose(answer["probabilities"], classifier.predict_proba(QUERIES), atol=1e-5)
     np.testing.assert_allclose(answer["known_score"], classifier.known_scores(QUERIES), atol=1e-5)
@@ -200,9 +176,8 @@ def test_the_saved_model_says_the_same(classifier, saved):
     assert [name.decode() for name in answer["top_class"]] == classifier.predict(QUERIES).tolist()
 
 
-def test_the_saved_model_explains_the_same(classifier, saved):
-    explainer = egt_tf.open_explainer(saved)
-    assert isinstance(explainer, ExportedExplainer)
+def test_the_saved_model_explains_the_same(classifier, model):
+    explainer = ExportedExplainer(model)
     assert explainer.support.sizes == (4, 2, 7)
     found, expected = explainer.explain(QUERIES[2]), classifier.explain(QUERIES[2])
     assert found.support_sizes == expected.support_sizes
@@ -211,20 +186,19 @@ def test_the_saved_model_explains_the_same(classifier, saved):
     np.testing.assert_allclose(found.support_relevance, expected.support_relevance, atol=1e-5)
 
 
-def test_classes_can_be_added_by_request(saved):
+def test_classes_can_be_added_by_request(model):
     """As with any exported model: the prototypes of a request."""
-    model = ExportedModel(saved)
     images = np.stack([*photos_of(30, 1), *photos_of(40, 2)]).astype(np.float32)
     made = model.ask("prototypes_floats", {"support_images": images, "support_labels": [0, 1, 1]})["prototypes"]
     inputs = {"prototypes": made, "query_images": images}
     assert model.ask("classify_with_prototypes_floats", inputs)["probabilities"].shape == (3, 2)
 
 
-def test_a_photo_that_is_not_stored_cannot_be_explained(saved):
+def test_a_photo_that_is_not_stored_cannot_be_explained(model):
     images = np.stack(QUERIES[:1]).astype(np.float32)
     inputs = {"images": images, "targets": [0], "photos": images, "positions": [13]}
     with pytest.raises(ExportError, match=r"must be that of a stored photo. Received: 13 for 13 photos"):
-        ExportedModel(saved).ask("explain_photos_floats", inputs)
+        model.ask("explain_photos_floats", inputs)
 
 
 def test_what_is_written_is_read_back(classifier, saved):
@@ -278,8 +252,6 @@ def test_without_photos(classifier, quick, tmp_path):
     ],
 )
 def test_a_damaged_model(saved, tmp_path, name, content):
-    import shutil
-
     version = shutil.copytree(saved / "1", tmp_path / "1")
     (version / name).unlink()
     if content is not None:
@@ -289,8 +261,6 @@ def test_a_damaged_model(saved, tmp_path, name, content):
 
 
 def test_labels_and_photos_that_do_not_fit_together(saved, tmp_path):
-    import shutil
-
     version = shutil.copytree(saved / "1", tmp_path / "1")
     text = json.loads((version / LEARNED).read_text())
     for key, value in (("labels", text["labels"][::-1]), ("classes", ["ant"]), ("labels", text["labels"][:-1])):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from egt_tf.errors import ConfigError, DataError
+from egt_tf.learning.defaults import PENALTY
 from egt_tf.learning.fitting import CANDIDATES, fit
 
 
@@ -89,4 +90,6 @@ def test_half_of_the_classes_are_new_ones_and_known_ones_are_kept():
 def test_the_scale_makes_probabilities_of_the_head(name):
     found = fit(*clusters([6, 6, 6], spread=1.5), head=name)
     assert found.scale > 0
-    assert found.head_spec == {"name": name, "scale": found.scale}
+    assert found.head_spec["scale"] == found.scale
+    # As leave-one-out takes it to be.
+    assert found.head_spec.get("penalty", PENALTY) == PENALTY
