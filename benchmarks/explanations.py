@@ -1,12 +1,13 @@
 """How faithful each method is on photographs: deletion, and localisation where it is known what should be found.
 
-    python benchmarks/explanations.py DOMAIN [DOMAIN ...] [--episodes 48] [--size 224] [--head cosine] [--methods fsc,...]
+    python benchmarks/explanations.py DOMAIN [DOMAIN ...] [--episodes 48] [--shots 5] [--head cosine] [--methods fsc,...]
 
 DOMAIN is a folder with one sub-folder of photographs a class, or `synthetic:NAME`. A pre-trained embedding is asked
-about queries of 5-way 5-shot episodes. Printed for each method and start, with a 95 % interval over queries:
+about queries of 5-way episodes. Printed for each method and start, with a 95 % interval over queries:
 
 - deletion: the area under the probability of the predicted class while patches are blurred away, the most relevant
-  first, in per cent; the lower the better. `against random` is the difference to a random order, query by query.
+  first, in per cent; the lower the better. `against random` is the difference to a random order, query by query. The
+  lines below the table are the differences to the method with the lowest area, query by query.
 - mosaic: the query beside photographs of three other classes of the episode, each in a quarter; the share of the
   positive relevance for the query's class in its quarter, 25 % by chance.
 - object: for `synthetic:` domains, the share of the positive relevance on the drawn object.
@@ -68,7 +69,7 @@ COMPOSITE_NAMES = (
 )
 BIAS_FREE = ("epsilon_plus", "epsilon_gamma_box")
 DERIVATIVES = ("gradient", "input_times_gradient", "guided_backprop", "integrated_gradients", "smoothgrad")
-EPISODE = EpisodeConfig(5, 5, 1)
+WAYS = 5
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 GRID, BATCH = 14, 8
 SEED = 3
@@ -95,7 +96,7 @@ class Queries:
     masks: np.ndarray | None
 
 
-def drawn_queries(domain: str, count: int, size: int) -> Queries:
+def drawn_queries(domain: str, count: int, shots: int, size: int) -> Queries:
     """One query of each of `count` episodes."""
     drawn = domain.startswith("synthetic:")
     images = open_source(domain if drawn else f"folder:{domain}").split("novel" if drawn else "all")
@@ -103,17 +104,17 @@ def drawn_queries(domain: str, count: int, size: int) -> Queries:
     def read(index: int, side: int) -> np.ndarray:
         return resized_centre(images.read(int(index)), side).numpy()
 
-    rows = []
+    rows, shape = [], EpisodeConfig(WAYS, shots, 1)
     for number in range(count):
         rng = episode_generator(SEED, number)
-        episode = sample_episode(images.members, EPISODE, rng)
+        episode = sample_episode(images.members, shape, rng)
         others = rng.permutation(3)
         quarters = np.stack([read(episode.query[k, 0], size // 2) for k in (0, *(1 + others))])
         quarter = int(rng.integers(4))
         rows.append(
             {
                 "support": np.stack([read(i, size) for i in episode.support.ravel()]),
-                "labels": np.repeat(np.eye(EPISODE.ways, dtype=np.float32), EPISODE.shots, axis=0),
+                "labels": np.repeat(np.eye(WAYS, dtype=np.float32), shots, axis=0),
                 "images": read(episode.query[0, 0], size),
                 "mosaics": mosaic(np.roll(quarters, quarter, axis=0)),
                 "quarters": quarter,
@@ -217,7 +218,9 @@ def print_table(judge: Judge, queries: Queries, names: list[str]) -> None:
     def line(name: str, start: str, area: np.ndarray, columns: list[np.ndarray], seconds: float) -> None:
         cells = "".join(f"{interval(column):>16s}" for column in (area, area - by_chance, *columns))
         print(f"{name:30s}{start:10s}{cells}{seconds:9.1f}", flush=True)
+        found[name, start] = area
 
+    found: dict[tuple[str, str], np.ndarray] = {}
     by_chance = areas(random_order(len(predicted), GRID, SEED))
     print(f"{'method':30s}{'start':10s}{'deletion':>16s}{'against random':>16s}{'mosaic':>16s}{'object':>16s}  seconds")
     line("random", "", by_chance, [], 0.0)
@@ -237,6 +240,10 @@ def print_table(judge: Judge, queries: Queries, names: list[str]) -> None:
             columns = [share_inside(in_mosaic, where)]
             columns += [] if queries.masks is None else [share_inside(for_object, queries.masks)]
             line(name, method.start.name, areas(most_relevant_first(relevance, GRID)), columns, seconds)
+    best = min(found, key=lambda key: found[key].mean())
+    print(f"deletion against {' '.join(best)}:")
+    for key in sorted(found, key=lambda key: found[key].mean()):
+        print(f"    {' '.join(key):40s}{interval(found[key] - found[best]):>16s}")
 
 
 def main() -> None:
@@ -244,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("domains", nargs="+")
     parser.add_argument("--episodes", type=int, default=48)
+    parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--power", type=float, default=0.5)
@@ -258,7 +266,11 @@ def main() -> None:
     judge = Judge(EpisodicModel(backbone, head))
     for domain in arguments.domains:
         print(f"{domain}: {arguments.episodes} queries, {arguments.backbone}, {arguments.size} px, {arguments.head}")
-        print_table(judge, drawn_queries(domain, arguments.episodes, arguments.size), arguments.methods.split(","))
+        print_table(
+            judge,
+            drawn_queries(domain, arguments.episodes, arguments.shots, arguments.size),
+            arguments.methods.split(","),
+        )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
-from .lines import picture_names, prediction_line, say_left_out
+from .lines import counts_text, picture_names, prediction_line, say_left_out
+from .progress import stage_progress
 
 if TYPE_CHECKING:
+    from egt_tf.data.support import SupportSet
     from egt_tf.explain import Explainer
 
 _RUNS = "runs"
@@ -23,7 +25,8 @@ _RUNS = "runs"
     "--run",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="A run folder; the newest in runs/ by default, and without any the model that comes with egt-tf.",
+    help="A run folder; the newest in runs/ by default. Without any, the pre-trained embedding if there is --support, "
+    "else the model that comes with egt-tf.",
 )
 @click.option(
     "--model",
@@ -82,14 +85,19 @@ def explain(
     from egt_tf.data.support import load_image
     from egt_tf.explain import chosen_support, get_method
     from egt_tf.figures import draw_comparison, save_figure
+    from egt_tf.runs import has_run
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
     methods = [get_method(name) if name else None for name in names]
-    explainer, description = _open(sample, run, model, asked=bool(method or start or compare))
-    support_set = chosen_support(explainer, support)
+    if run is None and model is None and support is not None and not has_run(_RUNS):
+        explainer, description = _learn(support)
+        support_set = chosen_support(explainer)
+    else:
+        explainer, description = _open(sample, run, model, asked=bool(method or start or compare))
+        support_set = chosen_support(explainer, support)
     queries = [load_image(image, explainer.image_size) for image in images]
     where = "its stored support set" if support is None else f"the support set {support}"
-    click.echo(f"using {description} and {where}: {support_set.ways} classes, {support_set.shots} images each")
+    click.echo(f"using {description} and {where}: {_classes_text(support_set)}")
     say_left_out(support_set.left_out, support_set.shots)
     figures = [out] if out is not None else picture_names(images, "explained")
     for image, query, figure in zip(images, queries, figures, strict=True):
@@ -152,6 +160,24 @@ def _open(sample: bool, run: Path | None, model: Path | None, asked: bool) -> tu
         return RunExplainer(newest), f"the newest run {newest.path}"
     bundled = bundled_model()
     return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
+
+
+def _learn(support: Path) -> tuple[Explainer, str]:
+    """A classifier of the classes of a folder, and what it is called; nothing is trained."""
+    from egt_tf.learning import FewShotClassifier
+
+    with stage_progress("photos") as show:
+        classifier = FewShotClassifier().fit(support, progress=show)
+    for remark in classifier.left_out_:
+        click.echo(f"left out: {remark}")
+    return classifier, f"{classifier.description} (pre-trained, not trained here; there is no run in {_RUNS}/)"
+
+
+def _classes_text(support: SupportSet) -> str:
+    """How many classes there are and how many images each has."""
+    if not any(support.sizes):
+        return f"{support.ways} classes without their photos, so that the image alone is explained"
+    return f"{support.ways} classes, {counts_text(support.sizes)}"
 
 
 def _list_methods() -> None:

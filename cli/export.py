@@ -39,6 +39,11 @@ from .progress import stage_progress
     "serving_default, of numbers only, which classifies and explains.",
 )
 @click.option(
+    "--lite",
+    is_flag=True,
+    help="Write model.tflite, too: a LiteRT file for telephones, which classifies resized images.",
+)
+@click.option(
     "--image-size",
     type=int,
     metavar="N",
@@ -65,6 +70,7 @@ def export(
     source: str | None,
     episodes: int,
     portable: bool,
+    lite: bool,
     image_size: int | None,
     max_pixels: int | None,
     max_images: int | None,
@@ -73,8 +79,10 @@ def export(
     from egt_tf.export import RequestLimits, check_version, prepare_export
     from egt_tf.export.warm_up import available
     from egt_tf.runs import RunFolder
-    from egt_tf.serving.contract import FLOATS
+    from egt_tf.serving.contract import FLOATS, LITE
 
+    if portable and lite:
+        raise click.UsageError("--lite is written beside the ordinary signatures; leave out --portable")
     if portable and max_pixels is not None:
         raise click.UsageError("--max-pixels is for graphs that decode images; leave it out with --portable")
     given = {"max_pixels": max_pixels, "max_images": max_images}
@@ -87,7 +95,7 @@ def export(
         with stage_progress("episodes") as show:
             calibration = found.calibrate(source, episodes, show)
         click.echo(f"one by one: {calibration.one_by_one}, together: {calibration.together}")
-    path = found.write(out, version, calibration)
+    path = found.write(out, version, calibration, lite)
     names = sorted(name for name in found.ready.signatures if not name.endswith(FLOATS))
     click.echo(
         f"signatures: {', '.join(names)}" + ("" if portable else f"; each also for decoded images, NAME{FLOATS}")
@@ -96,4 +104,7 @@ def export(
         click.echo("no support set: serving_default and explain are left out; give one by --support FOLDER")
     if not available():
         click.echo("no warm-up requests: they need tensorflow-serving-api (pip install 'egt-tf[serving]')")
+    if lite:
+        size = (path / LITE).stat().st_size
+        click.echo(f"LiteRT: {LITE}, {size / 1e6:.1f} MB, answers as serving_default does")
     click.echo(f"written: {path}")

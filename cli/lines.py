@@ -9,9 +9,25 @@ from pathlib import Path
 import click
 
 
-def prediction_line(image: Path, class_name: str, probability: float) -> str:
-    """What an image was taken for: "photo.jpg: bee (93.1 %)"."""
+def prediction_line(image: Path, class_name: str, probability: float, known: bool | None = None) -> str:
+    """What an image was taken for: "photo.jpg: bee (93.1 %)".
+
+    Args:
+        image: its file.
+        class_name: the most probable class.
+        probability: of it.
+        known: False: the image shows none of the classes; "photo.jpg: none of these (nearest: bee)".
+    """
+    if known is False:
+        return f"{image}: none of these (nearest: {class_name})"
     return f"{image}: {class_name} ({100 * probability:.1f} %)"
+
+
+def counts_text(counts: Sequence[int]) -> str:
+    """How many images each class has: "5 images each", "2 to 7 images each"."""
+    smallest, largest = min(counts), max(counts)
+    number = f"{largest}" if smallest == largest else f"{smallest} to {largest}"
+    return f"{number} images each"
 
 
 def say_left_out(left_out: int, shots: int) -> None:

@@ -50,6 +50,7 @@ class LazyGroup(click.Group):
         "data": "data:data",
         "export": "export:export",
         "predict": "predict:predict",
+        "learn": "learn:learn",
         "pretrain": "pretrain:pretrain",
         "runs": "runs:runs",
         "doctor": "doctor:doctor",

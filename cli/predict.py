@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from egt_tf.errors import ExportError
+from egt_tf.errors import EgtError
 
 from .bundled import bundled_model, describe_bundled
 from .lines import prediction_line
 
 
 @click.command(short_help="Classify images by an exported model.")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...", type=click.Path(path_type=Path))
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -21,19 +21,39 @@ from .lines import prediction_line
     help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
     "by default.",
 )
-def predict(images: tuple[Path, ...], model: Path | None) -> None:
-    """Classify images by the support set stored in an exported model."""
-    from egt_tf.data.images import as_jpeg_or_png
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a table too: image, class or none of these, nearest class, probability.",
+)
+def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) -> None:
+    """Classify images, and all those in folders, by the support set stored in an exported model.
+
+    A model of `egt-tf learn` says where an image shows none of its classes. In a folder, images that cannot be read are
+    named and left out.
+    """
+    from egt_tf.data.walking import image_files
+    from egt_tf.serving.classification import classify_file, write_csv
     from egt_tf.serving.exported_model import ExportedModel
 
-    files = [as_jpeg_or_png(image.read_bytes(), str(image)) for image in images]
+    files = image_files(images)
     exported = ExportedModel(model or bundled_model())
     exported.check_classifier()
     if model is None:
         click.echo(f"using {describe_bundled(exported.path)} and its stored support set")
-    for image, file in zip(images, files, strict=True):
+    found = []
+    for file in files:
         try:
-            answer = exported.ask("serving_default", {"images": [file]})
-        except ExportError as error:
-            raise ExportError(f"{image}: {error}") from error
-        click.echo(prediction_line(image, answer["top_class"][0].decode(), answer["probabilities"][0].max()))
+            answer = classify_file(exported, file)
+        except (EgtError, OSError):
+            if file in images:
+                raise
+            click.echo(f"{file}: cannot be read, left out")
+            continue
+        found.append(answer)
+        click.echo(prediction_line(file, answer.class_name, answer.probability, answer.known))
+    if table is not None:
+        write_csv(found, table)
+        click.echo(f"written: {table}")

@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "egt_tf.training.loop": ["train"],
         "egt_tf.training.guided_model": ["GuidedModel"],
         "egt_tf.export": ["RequestLimits", "export_model"],
+        "egt_tf.learning": ["FewShotClassifier"],
         "egt_tf.lrp": [
             "COMPOSITES",
             "LRP",

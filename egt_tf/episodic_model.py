@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones import BACKBONES
+from egt_tf.backbones import build_backbone
 from egt_tf.backbones.base import seed_beside
 from egt_tf.heads import HEADS, Head
 from egt_tf.lrp.canonizers import fold_batch_norm
@@ -107,7 +107,7 @@ class EpisodicModel(keras.Model):
         """Makes a model from the `model` part of a configuration.
 
         Args:
-            backbone: a name of `BACKBONES`, or a mapping with `name` and arguments.
+            backbone: a name of `BACKBONES`, or a mapping with `name` and arguments, see `build_backbone`.
             head: likewise of `HEADS`.
             image_size: height and width of the images in pixels.
             seed: of the initial weights.
@@ -115,7 +115,7 @@ class EpisodicModel(keras.Model):
         Raises:
             ConfigError: an unknown name or argument, or a backbone whose map is too small for the head.
         """
-        maps = BACKBONES.get(backbone, image_size=image_size, seed=seed)
+        maps = build_backbone(backbone, image_size, seed)
         return cls(maps, HEADS.get(head, feature_shape=maps.output_shape[1:], seed=seed_beside(seed)))
 
     @property

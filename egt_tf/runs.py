@@ -191,6 +191,7 @@ class RunFolder:
             RunError: there are no weights yet, or they are damaged or of another architecture.
         """
         # Here, so that what only reads the other files of a run does without TensorFlow, which takes seconds to import.
+        from egt_tf.backbones.base import without_pretrained
         from egt_tf.episodic_model import EpisodicModel
         from egt_tf.weights import assign_weights, load_arrays
 
@@ -205,7 +206,9 @@ class RunFolder:
                 f"the run {self.path} must have finished an epoch. Received: no best.npz in it; go on with "
                 f"`egt-tf train --run {self.path} --resume`"
             )
-        model = EpisodicModel.build_from(config.model.backbone, config.model.head, config.data.image_size)
+        # All weights are in the file, those of a published embedding too.
+        backbone = without_pretrained(config.model.backbone)
+        model = EpisodicModel.build_from(backbone, config.model.head, config.data.image_size)
         assign_weights(model, load_arrays(self.best_file), str(self.best_file))
         return model
 

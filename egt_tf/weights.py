@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import transformations
+from egt_tf.backbones.neck import embedding_of, has_neck
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write
 
@@ -122,6 +123,8 @@ def assign_weights(model: Partitioned, arrays: Mapping[str, np.ndarray], origin:
 def assign_backbone(model: Partitioned, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """As `assign_weights`, for the weights of the backbone alone; arrays of other parts are left aside.
 
+    Where the model's backbone has a neck and the arrays are of a backbone without one, its embedding is set.
+
     Example:
         >>> from egt_tf.episodic_model import EpisodicModel
         >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=0)
@@ -129,9 +132,18 @@ def assign_backbone(model: Partitioned, arrays: Mapping[str, np.ndarray], origin
     """
     weights, arrays = (
         {name: value for name, value in values.items() if name.startswith("backbone/")}
-        for values in (named_weights(model), arrays)
+        for values in (_backbone_weights(model, arrays), arrays)
     )
     _assign(weights, arrays, origin)
+
+
+def _backbone_weights(model: Partitioned, arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
+    """The weights that the arrays are for: the whole model's, or those of the embedding under the names of its own."""
+    weights, backbone = named_weights(model), model.parts["backbone"]
+    prefix = f"backbone/{embedding_of(backbone).name}/"
+    if not has_neck(backbone) or any(name.startswith(prefix) for name in arrays):
+        return weights
+    return {f"backbone/{name[len(prefix) :]}": w for name, w in weights.items() if name.startswith(prefix)}
 
 
 def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray], origin: str) -> None:

@@ -28,7 +28,7 @@ FLOORS = (
     ("evaluation", "published", "run_table"),
     ("serving",),
     ("export",),
-    ("training",),
+    ("learning", "training"),
     ("doctor",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +16,18 @@ from tensorflow import keras
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.layers import ReverseChannels, from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
+from egt_tf.registry import serializable
 
 WEIGHTS = ("imagenet", "none")
+
+
+# The layers that Keras has for one family of networks only, and does not make again by their names.
+for _network, _layer in (
+    (keras.applications.ConvNeXtTiny, "LayerScale"),
+    (keras.applications.ConvNeXtTiny, "StochasticDepth"),
+    (keras.applications.InceptionResNetV2, "CustomScaleLayer"),
+):
+    serializable(getattr(sys.modules[_network.__module__], _layer))
 
 
 @BACKBONES.register_family("applications")
@@ -54,9 +66,10 @@ def application(
     if weights not in WEIGHTS:
         raise ConfigError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: {weights!r}")
     factory = _factory(network)
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
-    inner = _inner_network(network, factory, image_size, None if weights == "none" else weights)
+    inner = _with_fixed_names(_inner_network(network, factory, image_size, None if weights == "none" else weights))
+    if weights == "none" and seed is not None:
+        check_integer("seed", seed, 0)
+        _draw_weights(inner, np.random.default_rng(seed))
     images = keras.Input((image_size, image_size, 3), name="images")
     x = _prepared(images, _preprocessing(factory))
     return keras.Model(images, _output_model(network, inner, output)(x), name=network.lower())
@@ -99,6 +112,41 @@ def _inner_network(
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _with_fixed_names(model: keras.Model) -> keras.Model:
+    """The model with layers that are numbered from its own first one on.
+
+    Keras numbers those without a name over a whole process, but weights are written and read by these names.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    for layer in model.layers:
+        found = re.fullmatch(r"(\w+?)(_\d+)?", layer.name)
+        if found and found[1] == _snake_case(type(layer).__name__):
+            number = counts[found[1]]
+            counts[found[1]] += 1
+            layer._name = f"{found[1]}_{number}" if number else found[1]
+    return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def _snake_case(name: str) -> str:
+    """The name of a layer without one, but for its number: "Conv2D" as conv2d, "ReLU" as re_lu."""
+    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
+
+
+def _draw_weights(model: keras.Model, rng: np.random.Generator) -> None:
+    """Draws the initial weights anew, from the distributions that they were drawn from."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _draw_weights(layer, rng)
+            continue
+        for name, initializer in list(vars(layer).items()):
+            stem = name.removesuffix("_initializer")
+            weight = getattr(layer, stem, getattr(layer, f"{stem}_kernel", None))
+            if stem == name or weight is None or "seed" not in initializer.get_config():
+                continue
+            seed = int(rng.integers(2**31 - 1))
+            weight.assign(type(initializer).from_config({**initializer.get_config(), "seed": seed})(weight.shape))
 
 
 def _output_model(network: str, inner: keras.Model, output: str) -> keras.Model:

@@ -130,8 +130,14 @@ def _arguments(option: Any) -> dict[str, float] | None:
 
 
 def transformations(model: keras.Model) -> list[FeatureTransformation]:
-    """The transformations of a backbone, in the order of its layers."""
-    return [layer for layer in model.layers if isinstance(layer, FeatureTransformation)]
+    """The transformations of a backbone and of the models within it, in the order of the layers."""
+    found: list[FeatureTransformation] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += transformations(layer)
+        elif isinstance(layer, FeatureTransformation):
+            found.append(layer)
+    return found
 
 
 def without_transformations(model: keras.Model) -> keras.Model:
@@ -139,15 +145,17 @@ def without_transformations(model: keras.Model) -> keras.Model:
 
     In inference both give the same; the copy consists of Keras's own layers.
     """
-    left_out = {layer.name for layer in transformations(model)}
+    left_out = {layer.name for layer in model.layers if isinstance(layer, FeatureTransformation)}
 
     def copy_of(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            return without_transformations(layer)
         if layer.name in left_out:
             return keras.layers.Activation("linear", name=layer.name)
         return type(layer).from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=copy_of)
     for layer in model.layers:
-        if layer.name not in left_out:
+        if layer.name not in left_out and not isinstance(layer, keras.Model):
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,12 +63,12 @@ AUGMENTATIONS = frozenset(
     f"Random{what}"
     for what in ("Brightness", "Contrast", "Crop", "Flip", "Height", "Rotation", "Translation", "Width", "Zoom")
 )
+# Without hard_sigmoid: it is one function in Keras 2 and another in Keras 3.
 ACTIVATIONS = frozenset(
     (
         "elu",
         "exponential",
         "gelu",
-        "hard_sigmoid",
         "linear",
         "mish",
         "relu",
@@ -83,12 +84,15 @@ MODELS = frozenset(("Functional", "Model", "Sequential"))
 # Keras and the module paths that its versions have written; the class is looked up in the tables above, never there.
 _MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 # Weights are read from the file, and nothing here is trained by its former rules.
-_REPLACED = {"initializer": "zeros", "regularizer": None, "constraint": None}
+_REPLACED = {"regularizer": None, "constraint": None}
 # Written by Keras 3 and without a meaning for Keras 2, if they are not set.
 _OF_KERAS_3 = frozenset(
     ("optional", "quantization_config", "registered_name", "build_config", "lora_rank", "lora_alpha")
 )
-_DEEPEST = 16
+# Keras takes the longer for each layer the more there are, in chains above all.
+_DEEPEST, _MOST_LAYERS, _LONGEST_CHAIN = 16, 2000, 300
+# Numbers in one map of one image: 512 MiB of memory.
+_LARGEST_MAP = 2**27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Description:
         class_name: "Functional" or "Sequential".
         config: its layers, and how they are connected.
         origin: the file, for messages.
+        most_weights: how many weights its file may hold, which a description of a few bytes must not ask more of.
 
     Raises:
         ConfigError: it is no such description.
@@ -107,6 +112,7 @@ class Description:
     class_name: str
     config: Mapping[str, Any]
     origin: str
+    most_weights: int
 
     def __post_init__(self) -> None:
         if self.class_name not in MODELS:
@@ -116,6 +122,24 @@ class Description:
             )
         if not isinstance(self.config, Mapping) or not isinstance(self.config.get("layers"), list):
             raise ConfigError(f"{self.origin} must list the layers of its model. Received: no list of layers")
+        if _count_layers(self.config) > _MOST_LAYERS:
+            raise ConfigError(f"{self.origin} may have at most {_MOST_LAYERS} layers. Received: more")
+
+    def nested(self, class_name: str, config: Mapping[str, Any]) -> Description:
+        """The description of a model in this one."""
+        return dataclasses.replace(self, class_name=class_name, config=config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zeros(keras.initializers.Initializer):
+    """Zeros, as long as a file can hold as many weights."""
+
+    most: int
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        if math.prod(shape) > self.most:
+            raise ValueError(f"weights of shape {tuple(shape)}, which the file has no room for")
+        return tf.zeros(shape, dtype or tf.float32)
 
 
 def model_from(description: Description, image_size: int, depth: int = 0) -> keras.Model:
@@ -134,7 +158,8 @@ def model_from(description: Description, image_size: int, depth: int = 0) -> ker
         raise ConfigError(f"models in {description.origin} may be nested {_DEEPEST} deep. Received: more")
     builder = _Builder(description, image_size, depth)
     try:
-        return builder.sequential() if description.class_name == "Sequential" else builder.functional()
+        model = builder.sequential() if description.class_name == "Sequential" else builder.functional()
+        _finish(model)
     except ConfigError:
         raise
     # Of damaged descriptions, which Keras's layers and the look-ups here meet in many ways.
@@ -142,6 +167,27 @@ def model_from(description: Description, image_size: int, depth: int = 0) -> ker
         raise ConfigError(
             f"the layers in {description.origin} must fit to each other. Received: {_first_line(error)}"
         ) from error
+    return model
+
+
+def _finish(model: keras.Model) -> None:
+    """Checks the sizes of the maps, and leaves initializers behind that Keras can write."""
+    for layer in model.layers:
+        for tensor in tf.nest.flatten([node.outputs for node in layer.inbound_nodes]):
+            if math.prod(length or 1 for length in tensor.shape) > _LARGEST_MAP:
+                raise ValueError(f"a map of {tuple(tensor.shape)} behind {layer.name!r}")
+        for name, value in list(vars(layer).items()):
+            if isinstance(value, _Zeros):
+                setattr(layer, name, keras.initializers.Zeros())
+
+
+def _count_layers(config: Any, depth: int = 0) -> int:
+    """The layers of a model and of those in it; deeper ones than can be made are not counted."""
+    entries = config.get("layers") if isinstance(config, Mapping) else None
+    if not isinstance(entries, list) or depth > _DEEPEST:
+        return 0
+    nested = (entry.get("config") for entry in entries if isinstance(entry, Mapping))
+    return len(entries) + sum(_count_layers(each, depth + 1) for each in nested)
 
 
 class _Builder:
@@ -151,6 +197,7 @@ class _Builder:
         self.description, self.image_size, self.depth = description, image_size, depth
         self.layers: dict[str, keras.layers.Layer] = {}
         self.symbols: dict[tuple[str, int], list[tf.Tensor]] = {}
+        self.augmentations: set[str] = set()
 
     @property
     def name(self) -> str | None:
@@ -160,6 +207,11 @@ class _Builder:
     def sequential(self) -> keras.Model:
         """A chain of layers."""
         entries = self.description.config["layers"]
+        if len(entries) > _LONGEST_CHAIN:
+            raise ConfigError(
+                f"a Sequential model in {self.description.origin} may have at most {_LONGEST_CHAIN} layers. Received: "
+                f"{len(entries)}"
+            )
         if not entries or _class_name(entries[0], self.description.origin) != "InputLayer":
             shape = self.description.config.get("build_input_shape") or _input_shape(entries[0]["config"])
             entries = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "images"}}, *entries]
@@ -184,7 +236,9 @@ class _Builder:
                 )
             for layer, number, node in ready:
                 inputs = [self.symbols[name, call][index] for name, call, index in _sources(node)]
-                outputs = layer(inputs if len(inputs) > 1 else inputs[0])
+                # What stands for an augmentation does nothing, in training either.
+                arguments = {} if layer.name in self.augmentations else _call_arguments(node, self.description.origin)
+                outputs = layer(inputs if len(inputs) > 1 else inputs[0], **arguments)
                 self.symbols[layer.name, number] = tf.nest.flatten(outputs)
             waiting = [call for call in waiting if call not in ready]
         inputs, outputs = (self._ends(self.description.config[end]) for end in ("input_layers", "output_layers"))
@@ -213,11 +267,12 @@ class _Builder:
         config = entry["config"]
         name = config.get("name") or entry.get("name")
         if class_name in MODELS:
-            layer = model_from(Description(class_name, config, origin), 0, self.depth + 1)
+            layer = model_from(self.description.nested(class_name, config), 0, self.depth + 1)
         elif class_name in AUGMENTATIONS:
             layer = L.Activation("linear", name=name)
+            self.augmentations.add(layer.name)
         elif class_name in LAYERS:
-            layer = _made(LAYERS[class_name], config, origin)
+            layer = _made(LAYERS[class_name], config, self.description)
         else:
             hint = did_you_mean(class_name, LAYERS)
             raise ConfigError(
@@ -251,17 +306,23 @@ def _class_name(entry: Any, origin: str) -> str:
     return class_name if isinstance(class_name, str) else repr(class_name)
 
 
-def _made(layer_class: type[keras.layers.Layer], config: Mapping[str, Any], origin: str) -> keras.layers.Layer:
+def _made(
+    layer_class: type[keras.layers.Layer], config: Mapping[str, Any], description: Description
+) -> keras.layers.Layer:
     """A layer of a known class; each argument is checked."""
+    origin = description.origin
     known = {
         name
         for base in layer_class.__mro__
         if issubclass(base, keras.layers.Layer)
         for name in inspect.signature(base).parameters
     } | {"name", "dtype"}
-    arguments = {}
+    # Also those that the description does not mention.
+    arguments: dict[str, Any] = {
+        name: _Zeros(description.most_weights) for name in known if name.endswith("initializer")
+    }
     for name, value in config.items():
-        if name in ("trainable", "batch_input_shape", "batch_shape", "input_shape"):
+        if name in ("trainable", "batch_input_shape", "batch_shape", "input_shape") or name in arguments:
             continue
         replaced = [new for suffix, new in _REPLACED.items() if name.endswith(suffix)]
         if replaced:
@@ -284,10 +345,9 @@ def _made(layer_class: type[keras.layers.Layer], config: Mapping[str, Any], orig
 
 def _activation(value: Any, origin: str) -> str | None:
     """The name of a known activation; Keras 3 wraps it into a dictionary."""
-    if isinstance(value, Mapping):
-        value = value.get("config") if isinstance(value.get("config"), str) else value.get("class_name")
-        value = {"ReLU": "relu", "Softmax": "softmax"}.get(value, value) if isinstance(value, str) else value
-    if value is not None and value not in ACTIVATIONS:
+    if isinstance(value, Mapping) and isinstance(value.get("config"), str):
+        value = value["config"]
+    if value is not None and (not isinstance(value, str) or value not in ACTIVATIONS):
         raise ConfigError(
             f"{origin} must have activations that are known. Received: {_shown(value)}, which is not loaded"
         )
@@ -330,6 +390,20 @@ def _sources(node: Any) -> list[tuple[str, int, int]]:
         return [(str(name), int(call), int(index)) for name, call, index in histories]
     listed = [node] if node and isinstance(node[0], str) else node
     return [(str(source[0]), int(source[1]), int(source[2])) for source in listed]
+
+
+def _call_arguments(node: Any, origin: str) -> dict[str, Any]:
+    """What a layer is called with beside its inputs: that it does not train, or nothing."""
+    if isinstance(node, Mapping):
+        described = [node["kwargs"]]
+    else:
+        listed = [node] if node and isinstance(node[0], str) else node
+        described = [source[3] for source in listed if len(source) > 3]
+    arguments = {name: value for each in described for name, value in each.items() if value is not None}
+    arguments = {name: value for name, value in arguments.items() if not _keras_tensors(value)}
+    if any(name != "training" or value is not False for name, value in arguments.items()):
+        raise ConfigError(f"layers in {origin} must be called with their inputs alone. Received: {_shown(arguments)}")
+    return arguments
 
 
 def _keras_tensors(value: Any) -> list[Mapping[str, Any]]:

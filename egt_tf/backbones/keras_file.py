@@ -16,6 +16,7 @@ import numpy as np
 from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES
+from egt_tf.backbones.hdf5 import member, shape_of
 from egt_tf.backbones.keras_config import Description, model_from
 from egt_tf.backbones.layers import from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
@@ -31,6 +32,10 @@ SUFFIXES = (".keras", ".h5")
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MAX_CONFIG, _MAX_WEIGHTS = 32 * 2**20, 4 * 2**30
+# Keras does not compress; what others compress hardly gets smaller by this factor.
+_MAX_COMPRESSION = 100
+# The group of a model's layers, as Keras 2 and 3 call it, and as Keras 2 calls that of a chain.
+_LISTS_OF_LAYERS = ("layers", "_layer_checkpoint_dependencies")
 # What the readers of archives raise for damaged ones.
 _DAMAGE = (
     OSError,
@@ -132,42 +137,47 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def _read_archive(path: Path, image_size: int) -> keras.Model:
     with zipfile.ZipFile(path) as archive:
-        described = json.loads(_member(archive, _CONFIG, _MAX_CONFIG, path))
-        model = model_from(_description(described, path), image_size)
-        weights = _member(archive, _WEIGHTS, _MAX_WEIGHTS, path)
+        described = json.loads(_entry(archive, _CONFIG, _MAX_CONFIG, path))
+        weights = _entry(archive, _WEIGHTS, _MAX_WEIGHTS, path)
+    model = model_from(_description(described, path, len(weights)), image_size)
     with h5py.File(io.BytesIO(weights), "r") as file:
         _assign_from_tree(model, file, path)
     return model
 
 
-def _member(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
+def _entry(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
     if name not in archive.namelist():
         raise ConfigError(
             f"{path} must hold {name}. Received: {', '.join(archive.namelist()[:5]) or 'an empty archive'}"
         )
-    if archive.getinfo(name).file_size > most:
-        raise ConfigError(f"{name} in {path} may have at most {most >> 20} MiB. Received: more")
+    entry = archive.getinfo(name)
+    if entry.file_size > min(most, _MAX_COMPRESSION * entry.compress_size):
+        raise ConfigError(
+            f"{name} in {path} may have at most {most >> 20} MiB, and {_MAX_COMPRESSION} times its compressed size. "
+            "Received: more"
+        )
     return archive.read(name)
 
 
-def _assign_from_tree(model: keras.Model, group: Any, path: Path) -> None:
+def _assign_from_tree(model: keras.Model, group: h5py.Group, path: Path) -> None:
     """Weights that lie in a group a layer, which is called by the class and counted: `layers/conv2d_1/vars/0`."""
     counts: dict[str, int] = {}
-    parent = group.get("layers", group.get("_layer_checkpoint_dependencies"))
+    parent: Any = next((member(group, name) for name in _LISTS_OF_LAYERS if name in group), {})
     for layer in model.layers:
         name = _snake_case(type(layer).__name__)
         number = counts[name] = counts.get(name, -1) + 1
         numbered = f"{name}_{number}" if number else name
         if not layer.weights:
             continue
-        found = None if parent is None else parent.get(numbered, parent.get(layer.name))
-        if found is None:
+        names = [name for name in (numbered, layer.name) if name in parent]
+        if not names:
             raise ConfigError(f"{path} must hold the weights of every layer. Received: none of {layer.name!r}")
+        found = member(parent, names[0])
         if isinstance(layer, keras.Model):
             _assign_from_tree(layer, found, path)
         else:
-            arrays = found["vars"]
-            _assign(layer, layer.weights, [arrays[str(index)][()] for index in range(len(layer.weights))], path)
+            arrays = [member(found, f"vars/{index}") for index in range(len(layer.weights))]
+            _assign(layer, layer.weights, arrays, path)
 
 
 def _snake_case(name: str) -> str:
@@ -189,12 +199,12 @@ def _read_h5(path: Path, image_size: int) -> keras.Model:
             )
         if len(text) > _MAX_CONFIG:
             raise ConfigError(f"the description in {path} may have at most {_MAX_CONFIG >> 20} MiB. Received: more")
-        model = model_from(_description(json.loads(text), path), image_size)
-        group = file["model_weights"]
+        model = model_from(_description(json.loads(text), path, path.stat().st_size), image_size)
+        group = member(file, "model_weights")
         for layer in model.layers:
             if layer.weights:
-                names = [_text(name) for name in group[layer.name].attrs["weight_names"]]
-                arrays = [group[layer.name][name][()] for name in names]
+                of_layer = member(group, layer.name)
+                arrays = [member(of_layer, _text(name)) for name in of_layer.attrs["weight_names"]]
                 # As Keras wrote them: those that were trained come first.
                 _assign(layer, [*layer.trainable_weights, *layer.non_trainable_weights], arrays, path)
     return model
@@ -207,26 +217,27 @@ def _text(value: Any) -> str:
 # === Both ===
 
 
-def _description(described: Any, path: Path) -> Description:
+def _description(described: Any, path: Path, size: int) -> Description:
     if not isinstance(described, dict) or not {"class_name", "config"} <= described.keys():
         raise ConfigError(
             f"{path} must describe a model. Received: {type(described).__name__} without class and config"
         )
-    return Description(described["class_name"], described["config"], str(path))
+    # As many weights as bytes leave room for such as are compressed.
+    return Description(described["class_name"], described["config"], str(path), most_weights=size)
 
 
-def _assign(layer: keras.layers.Layer, variables: list[Any], arrays: list[np.ndarray], path: Path) -> None:
+def _assign(layer: keras.layers.Layer, variables: list[Any], arrays: list[Any], path: Path) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
-    received = [np.shape(array) for array in arrays]
+    received = [shape_of(array) for array in arrays]
     if shapes != received:
         raise ConfigError(
             f"the weights in {path} must fit its layers. Received: {received} for {layer.name!r}, which has {shapes}"
         )
     for variable, array in zip(variables, arrays, strict=True):
-        array = np.asarray(array)
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
+        values = np.asarray(array[()], np.float32)
+        if not np.isfinite(values).all():
             raise ConfigError(f"the weights in {path} must be finite numbers. Received: others in {layer.name!r}")
-        variable.assign(array.astype(np.float32))
+        variable.assign(values)
 
 
 def _with_output(model: keras.Model, output: str, path: Path) -> keras.Model:

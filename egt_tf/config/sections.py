@@ -31,6 +31,11 @@ class Augmentation:
     flips: bool = False
     erases: bool = False
 
+    @property
+    def distinct(self) -> int | None:
+        """How many different views of an image there are; None for any number."""
+        return None if self.crops else 2 if self.flips else 1
+
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     each.name: each
@@ -114,6 +119,10 @@ class DataConfig:
             a random rectangle erased).
         cache_mb: images are kept in memory up to this many MiB, for training and for validation each; 0
             keeps none.
+        views: of a frozen backbone, how many augmented views of each image there are maps of; None means 4, or as many
+            different ones as the augmentation has ("none" 1, "flip" 2).
+        feature_cache: of a frozen backbone, a folder that keeps the maps in files, for this run and later ones; None
+            keeps them in memory, where `cache_mb` is the limit.
         unreadable: what training and its validation do with an image that cannot be read: "stop", or "skip", which
             draws an episode again without such images and reports them.
 
@@ -131,6 +140,8 @@ class DataConfig:
     image_size: int = _at_least(16, 84)
     augmentation: str = _one_of(tuple(AUGMENTATIONS), "flip")
     cache_mb: int = _at_least(0, 1024)
+    views: int | None = _at_least(1, None)
+    feature_cache: str | None = None
     unreadable: str = _one_of(("stop", "skip"), "stop")
 
     @property

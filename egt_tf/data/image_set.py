@@ -77,6 +77,7 @@ class ImageSet:
         mask: image index -> bool `(height, width)`, true on the object; None where the data has no masks.
         unreadable: finds the images that are left out because they cannot be read; None: such an image is an error.
             `skipping_unreadable` sets it.
+        encoded: image index -> the bytes of its file; None where images are drawn. Raises OSError.
 
     Example:
         >>> grey = ImageSet(
@@ -97,6 +98,7 @@ class ImageSet:
     describe: Callable[[int], str]
     mask: Callable[[int], np.ndarray] | None = None
     unreadable: UnreadableImages | None = None
+    encoded: Callable[[int], bytes] | None = None
 
     def skipping_unreadable(self: Set) -> Set:
         """The same images; those that cannot be read are left out of episodes and batches, and can be reported."""
@@ -174,6 +176,7 @@ class Source:
             read=self.read,
             describe=self.describe,
             mask=self.mask,
+            encoded=self.encoded,
         )
 
     def _classes(self, split: str) -> tuple[int, ...]:

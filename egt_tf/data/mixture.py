@@ -69,6 +69,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
     classes = np.cumsum([0, *(len(images.members) for images in sets)]).tolist()
     first_images = np.cumsum([0, *(1 + max(int(m.max()) for m in images.members) for images in sets)]).tolist()
     masks = [images.mask for images in sets if images.mask is not None]
+    encoded = [images.encoded for images in sets if images.encoded is not None]
     mixture = Mixture(
         name=", ".join(images.name for images in sets),
         class_names=tuple(name for images in sets for name in images.class_names),
@@ -76,6 +77,7 @@ def mix(sets: Sequence[ImageSet], weights: Sequence[float] | None = None) -> Ima
         read=_dispatch([images.read for images in sets], first_images),
         describe=_dispatch([images.describe for images in sets], first_images),
         mask=_dispatch(masks, first_images) if len(masks) == len(sets) else None,
+        encoded=_dispatch(encoded, first_images) if len(encoded) == len(sets) else None,
         domain_names=tuple(images.name for images in sets),
         domain_classes=tuple(map(range, classes, classes[1:])),
         weights=weights,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig, ImagePreparation
 from egt_tf.data.image_set import ImageSet
-from egt_tf.data.loading import PREFETCHED_STEPS, image_loader
+from egt_tf.data.loading import PREFETCHED_STEPS, Loader, image_loader
 from egt_tf.data.mixture import counterpart
 from egt_tf.data.preprocessing import draw_augmentation
 from egt_tf.data.sampling import check_feasible, draw_episode
@@ -50,6 +50,7 @@ def episode_dataset(
     episodes_per_step: int = 1,
     parallel_calls: int = tf.data.AUTOTUNE,
     part: StepPart = StepPart(),
+    load: Loader | None = None,
 ) -> tf.data.Dataset:
     """Makes a stream of `count` episodes, `episodes_per_step` of them in each element.
 
@@ -77,6 +78,7 @@ def episode_dataset(
         episodes_per_step: E.
         parallel_calls: steps that are prepared at a time.
         part: of each step, what this data set prepares; its elements are then those of single replicas.
+        load: gives what stands for the images, of any shape, in place of the `image_loader` of the preparation.
 
     Raises:
         DataError: the classes do not suffice for such episodes.
@@ -97,7 +99,7 @@ def episode_dataset(
     _check_part(part, episodes_per_step)
     per_element = episodes_per_step // part.replicas
     size = per_element * (episode.support_size + episode.query_size)
-    load = image_loader(images, preparation)
+    load = image_loader(images, preparation) if load is None else load
 
     def draw(numbers: np.ndarray) -> tuple[np.ndarray, ...]:
         parts = [_draw_episode(images, episode, preparation.seed, int(number)) for number in numbers]
@@ -108,7 +110,7 @@ def episode_dataset(
         batch = load(
             tf.ensure_shape(indices, [size]), tf.ensure_shape(seeds, [size, 2]), tf.ensure_shape(mirrored, [size])
         )
-        return _assemble_step(batch, classes, episode, per_element, preparation.image_size)
+        return _assemble_step(batch, classes, episode, per_element)
 
     dataset = _episode_numbers(start, count, episodes_per_step, part)
     dataset = dataset.map(prepare, num_parallel_calls=parallel_calls, deterministic=True)
@@ -210,10 +212,10 @@ def _draw_episode(images: ImageSet, episode: EpisodeConfig, seed: int, number: i
 
 
 def _assemble_step(
-    batch: tf.Tensor, classes: tf.Tensor, episode: EpisodeConfig, episodes: int, image_size: int
+    batch: tf.Tensor, classes: tf.Tensor, episode: EpisodeConfig, episodes: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     sizes = [episode.support_size, episode.query_size]
-    batch = tf.reshape(batch, [episodes, sum(sizes), image_size, image_size, 3])
+    batch = tf.reshape(batch, [episodes, sum(sizes), *batch.shape[1:]])
     support, query = tf.split(batch, sizes, axis=1)
     ways = np.arange(episode.ways)
     support_labels = np.eye(episode.ways, dtype=np.float32)[np.repeat(ways, episode.shots)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,9 @@ from egt_tf.wording import accuracy_text
 IMAGES_PER_BATCH = 64
 # Scored together; a head's statistics are those of one episode, so this changes nothing but the speed.
 EPISODES_PER_BATCH = 4
+
+# An image set and image indices -> what the model's backbone takes, `(batch, ...)`, in the order of the indices.
+Batches = Callable[[ImageSet, np.ndarray], Iterable[tf.Tensor]]
 
 INDUCTIVE = Transduction(rounds=0)
 
@@ -61,6 +64,7 @@ class Evaluator:
 
     Args:
         model: the classifier; it runs in inference mode.
+        batches: gives what the backbone takes; by default images, see `image_batches`.
 
     Example:
         >>> from egt_tf.data import open_source
@@ -70,8 +74,9 @@ class Evaluator:
         [(3,), (3,)]
     """
 
-    def __init__(self, model: EpisodicModel):
+    def __init__(self, model: EpisodicModel, batches: Batches | None = None):
         self.model = model
+        self._batches = self._image_batches if batches is None else batches
         self._backbone = tf.function(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
         self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
 
@@ -113,14 +118,16 @@ class Evaluator:
         return self._embed(images, indices, _Count(len(indices), progress))
 
     def _embed(self, images: ImageSet, indices: np.ndarray, count: _Count) -> tf.Tensor:
-        batches = image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH)
         features = []
         count.add(0)
         with original_error():
-            for batch in batches:
+            for batch in self._batches(images, indices):
                 features.append(self._backbone(batch))
                 count.add(len(batch))
         return tf.concat(features, axis=0)
+
+    def _image_batches(self, images: ImageSet, indices: np.ndarray) -> tf.data.Dataset:
+        return image_batches(images, indices, image_size=self.model.image_size, batch_size=IMAGES_PER_BATCH)
 
     def _score(
         self,

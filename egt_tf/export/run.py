@@ -12,6 +12,7 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet, load_support
 from egt_tf.errors import ExportError
 from egt_tf.export.calibration import Calibration, calibrate
+from egt_tf.export.lite import lite_files
 from egt_tf.export.model_card import ModelSource, model_card
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.saved_model import ServableModel, make_portable, make_servable, write_version
@@ -62,19 +63,22 @@ class RunExport:
         images = open_source(source).split("novel")
         return calibrate(self.ready.model, images, shape, episodes, 0, source, "novel", progress)
 
-    def write(self, name_folder: Path, version: int | None = None, calibration: Calibration | None = None) -> Path:
+    def write(
+        self, name_folder: Path, version: int | None = None, calibration: Calibration | None = None, lite: bool = False
+    ) -> Path:
         """Writes the version with its card, and with warm-up requests where tensorflow-serving-api is installed.
 
         Args:
             name_folder: see `write_version`; its name is the model's.
             version: see `write_version`.
             calibration: for the card.
+            lite: whether to write a LiteRT file beside it, see `lite_files`.
 
         Returns:
             The version's folder.
 
         Raises:
-            ExportError: see `write_version`.
+            ExportError: see `write_version` and `lite_files`.
             RunError: an evaluation of the run is damaged.
         """
         name = name_folder.resolve().name
@@ -83,6 +87,8 @@ class RunExport:
             MODEL_CARD: model_card(self.ready, source).encode(),
             SHOWN: shown_file(self.support, self.ready.model.composite.name),
         }
+        if lite:
+            files.update(lite_files(self.ready))
         if available():
             files[WARM_UP] = warm_up_records(self.ready, name)
         return write_version(self.ready, name_folder, version, files)
@@ -96,6 +102,7 @@ def export_model(
     portable: bool = False,
     image_size: int | None = None,
     limits: RequestLimits = RequestLimits(),
+    lite: bool = False,
 ) -> Path:
     """Writes a run as a SavedModel that TensorFlow Serving serves, as `egt-tf export` does.
 
@@ -107,6 +114,7 @@ def export_model(
         portable: see `prepare_export`.
         image_size: see `prepare_export`.
         limits: see `prepare_export`.
+        lite: see `RunExport.write`.
 
     Returns:
         The version's folder, FOLDER/VERSION.
@@ -121,7 +129,7 @@ def export_model(
         egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
     """
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
-    return prepare_export(run, support, portable, image_size, limits).write(Path(folder), version)
+    return prepare_export(run, support, portable, image_size, limits).write(Path(folder), version, lite=lite)
 
 
 def prepare_export(

@@ -18,6 +18,7 @@ from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.signatures import Signature, Signatures, StoredSupport
+from egt_tf.export.traced import TracedOnce
 from egt_tf.files import partial_folder
 from egt_tf.heads.base import Head
 from egt_tf.lrp.output_relevance import get_start
@@ -109,7 +110,7 @@ def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLim
         >>> "embed" in servable(OneByOne(model, COMPOSITES.get("fsc")), None).signatures
         True
     """
-    return ServableModel(answers, stored, Signatures(answers, stored, limits).all(), limits)
+    return ServableModel(answers, stored, Signatures(TracedOnce(answers), stored, limits).all(), limits)
 
 
 def make_portable(

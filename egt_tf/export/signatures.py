@@ -42,7 +42,8 @@ class Signature:
     @functools.cached_property
     def concrete(self) -> Any:
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
-        return tf.function(self.function, input_signature=self.inputs).get_concrete_function()
+        # Nothing here takes a branch by the value of a tensor; looking for such branches takes longer than all the rest.
+        return tf.function(self.function, input_signature=self.inputs, autograph=False).get_concrete_function()
 
 
 def has_prototypes(head: Head) -> bool:
@@ -121,7 +122,9 @@ class Signatures:
         """Every signature by name."""
         files = tf.TensorSpec([None], tf.string)
         # A function of its own, so that the graph holds the decoding once and not once for each signature.
-        decode = tf.function(lambda images: decoded_images(images, self.size, self.limits), input_signature=[files])
+        decode = tf.function(
+            lambda images: decoded_images(images, self.size, self.limits), input_signature=[files], autograph=False
+        )
         encoded = self._of_images(files, decode)
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), checked_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}

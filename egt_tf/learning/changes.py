@@ -73,9 +73,7 @@ def with_renamed_class(learned: LearnedModel, old: str, new: str) -> LearnedMode
         for of, name in zip(classes, learned.names, strict=True)
     ]
     renamed = [new if name == old else name for name in classes]
-    return LearnedModel(
-        learned.settings, *_arranged(renamed, names, learned.digests, learned.features, learned.pixels)
-    )
+    return LearnedModel(learned.settings, *_arranged(renamed, names, learned.digests, learned.features, learned.pixels))
 
 
 def _arranged(

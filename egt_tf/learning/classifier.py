@@ -24,11 +24,12 @@ from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.heads import HEADS
 from egt_tf.learning.changes import joined, with_renamed_class, without_class
-from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE
+from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE, START
 from egt_tf.learning.embedding import Embedding, without_weights
 from egt_tf.learning.fitting import AUTO, Fit, fit
 from egt_tf.learning.photos import Photos, folder_photos, labelled_photos, photo_pixels
 from egt_tf.learning.saving import read_weights, score_of_maps, write_classifier
+from egt_tf.lrp.output_relevance import get_start
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.serving.contract import version_folder
 from egt_tf.serving.learned import LearnedModel, read_learned
@@ -111,7 +112,9 @@ class FewShotClassifier:
             raise DataError(
                 f"a classifier needs photos of at least two classes. Received: {', '.join(found.class_names)}"
             )
-        self._embedding = Embedding(EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite)
+        self._embedding = Embedding(
+            EMBEDDING if self.embedding is None else self.embedding, self.image_size, self.composite
+        )
         self._learn(self._with_features(found, progress))
         self._report(found.left_out, found.remarks)
         return self
@@ -159,7 +162,9 @@ class FewShotClassifier:
         learned = self._fitted()
         self._check_class(class_name)
         if len(learned.class_names) == 2:
-            raise DataError(f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}")
+            raise DataError(
+                f"two classes must stay. Received: {', '.join(learned.class_names)}, without {class_name!r}"
+            )
         self._learn(without_class(learned, class_name))
         return self
 
@@ -196,7 +201,8 @@ class FewShotClassifier:
             DataError: an image cannot be read.
             RunError: nothing was learnt yet.
         """
-        return self.classes_[np.argmax(self.predict_proba(images), axis=1)]
+        best = np.argmax(self.predict_proba(images), axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, images: Sequence[ImageOrPath]) -> np.ndarray:
         """The probability of each class of `classes_`, calibrated unless each class has one photo only, `(n, ways)`.
@@ -209,7 +215,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        scores = self._answers.scores(*self._support(), self._maps(images))
+        query = self._maps(images)
+        scores = self._answers.scores(*self._support(), query)
         return self._answers.probabilities(scores).numpy()
 
     def known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
@@ -234,7 +241,8 @@ class FewShotClassifier:
         Raises:
             DataError, RunError: see `predict`.
         """
-        return self._known_score(self._maps(images), *self._support()).numpy()
+        query = self._maps(images)
+        return score_of_maps(self.fit_.known_score)(query, *self._support()).numpy()
 
     def score(self, images: PhotosOrFolder, labels: Sequence[str] | None = None) -> float:
         """Share of labelled images whose class is predicted, in [0, 1].
@@ -256,6 +264,7 @@ class FewShotClassifier:
         target: str | None = None,
         method: str | Mapping[str, Any] | Method | None = None,
         image_name: str = "",
+        start: str | None = None,
     ) -> EpisodeExplanation:
         """Classifies an image and explains the prediction; see `egt_tf.Explainer`.
 
@@ -265,6 +274,7 @@ class FewShotClassifier:
             target: see `egt_tf.explain_image`.
             method: how; None: by the composite.
             image_name: for the figure; the name of the file by default.
+            start: see `egt_tf.explain_image`; None: that of `egt_tf.learning.defaults`.
 
         Raises:
             DataError: an image cannot be read.
@@ -273,7 +283,7 @@ class FewShotClassifier:
         """
         learned, stored = self._fitted(), self.support
         image_name, pixels = image_name or name_of(image), as_image(image, self.image_size)
-        if method is None and support is None:
+        if method is None and support is None and start is None:
             name = get_method(self.composite).name
             return explain_by_stored_photos(
                 _InMemory(self._answers, *self._support()), pixels, stored, target, image_name, self._called, name
@@ -281,13 +291,23 @@ class FewShotClassifier:
         if support is None and learned.pixels is None:
             raise DataError("a classifier without photos explains by its own composite only. Received: another method")
         chosen = stored if support is None else support
-        method = self.composite if method is None else method
+        method = get_method(self.composite if method is None else method, START if start is None else start)
         return explain_image(self._answers.model, chosen, pixels, target, method, image_name, self._called)
 
     @property
     def counts_(self) -> tuple[int, ...]:
         """Photos of each class."""
         return self._fitted().counts
+
+    @property
+    def photo_names_(self) -> tuple[str, ...]:
+        """What each photo is called, class by class."""
+        return self._fitted().names
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether the photos are kept beside their features."""
+        return self._fitted().pixels is not None
 
     @property
     def description(self) -> str:
@@ -307,6 +327,7 @@ class FewShotClassifier:
         photos: bool = True,
         version: int | None = None,
         limits: RequestLimits = RequestLimits(),
+        lite: bool = False,
     ) -> Path:
         """Writes a SavedModel that predicts, explains and is served as those of `egt_tf.export_model`.
 
@@ -315,17 +336,18 @@ class FewShotClassifier:
             photos: whether the photos are in it, which explanations show; without them it holds features only.
             version: >= 1; None: the next free one.
             limits: how much a request may hold.
+            lite: whether to write a LiteRT file for telephones beside it, see `egt_tf.export.lite_files`.
 
         Returns:
             The version's folder.
 
         Raises:
-            ExportError: the version is there already.
+            ExportError: the version is there already, or the network cannot be a LiteRT file.
             OSError: it cannot be written.
             RunError: nothing was learnt yet.
         """
         learned = self._written(photos)
-        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits)
+        return write_classifier(self._answers, learned, self.fit_, Path(path), version, limits, lite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FewShotClassifier:
@@ -388,9 +410,7 @@ class FewShotClassifier:
 
     # === Parts ===
 
-    def _read(
-        self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]
-    ) -> Photos:
+    def _read(self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]) -> Photos:
         if isinstance(photos, (str, os.PathLike)):
             if labels is not None:
                 raise DataError("the classes of a folder are its sub-folders. Received: labels beside a folder")
@@ -412,7 +432,7 @@ class FewShotClassifier:
         backbone = self._embedding.backbone
         head = HEADS.get(found.head_spec, feature_shape=backbone.output_shape[1:])
         model = EpisodicModel(backbone, head)
-        self._answers = OneByOne(model, COMPOSITES.get(self.composite))
+        self._answers = OneByOne(model, COMPOSITES.get(self.composite), get_start(START))
         self._learned, self.fit_, self.classes_ = learned, found, np.array(learned.class_names)
 
     def _report(self, left_out: tuple[Remark, ...], remarks: tuple[Remark, ...]) -> None:
@@ -462,9 +482,6 @@ class FewShotClassifier:
         size = self.image_size
         stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
         return tf.constant(self._embedding.features(stacked)[:, None, None])
-
-    def _known_score(self, query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return score_of_maps(self.fit_.known_score)(query, support, labels)
 
     @property
     def _called(self) -> str:

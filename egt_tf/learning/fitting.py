@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -12,16 +13,19 @@ import numpy as np
 
 from egt_tf.errors import ConfigError, DataError, did_you_mean
 from egt_tf.learning.calibration import Threshold, choose_threshold, fit_temperature, wilson_interval
-from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, SUSPICION
+from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, PENALTY, SUSPICION
 from egt_tf.learning.known_scores import KNOWN_SCORES, left_out_scores
 from egt_tf.learning.leave_one_out import can_be_left_out, cosine_scores, prototype_scores, ridge_scores
 
 AUTO = "auto"
-# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken.
+# Heads without trained weights: name -> scores by leave-one-out. The first of those that do equally well is taken; the
+# order is that of benchmarks/photographs.py.
 LeaveOneOut = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CANDIDATES: Mapping[str, LeaveOneOut] = MappingProxyType(
-    {"cosine": cosine_scores, "prototype": prototype_scores, "ridge": ridge_scores}
+    {"ridge": ridge_scores, "cosine": cosine_scores, "prototype": prototype_scores}
 )
+# What leave-one-out takes for granted of a head.
+_ARGUMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"ridge": {"penalty": PENALTY}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Fit:
         known_score: name of the score that "none of these" is decided by.
         threshold: of that score; None if it could not be chosen.
         report: by leave-one-out.
+        kept: share of new photos of the classes that was asked for, in (0, 1).
 
     Example:
         >>> features, labels = np.repeat(np.eye(2, dtype=np.float32), 3, axis=0), np.repeat([0, 1], 3)
@@ -118,11 +123,18 @@ class Fit:
     known_score: str
     threshold: Threshold | None
     report: LeaveOneOutReport
+    kept: float = KEPT
+
+    @property
+    def photos_needed(self) -> int:
+        """How many photos must be left out in turn before as much can be promised as was asked for."""
+        return math.ceil(self.kept / (1 - self.kept) - 1e-9)
 
     @property
     def head_spec(self) -> dict[str, Any]:
         """The head, as `HEADS` takes it; with its usual scale if none was fitted."""
-        return {"name": self.head} if self.scale is None else {"name": self.head, "scale": self.scale}
+        scale = {} if self.scale is None else {"scale": self.scale}
+        return {"name": self.head, **_ARGUMENTS.get(self.head, {}), **scale}
 
 
 def fit(
@@ -172,6 +184,7 @@ def fit(
             suspects=_suspects(np.flatnonzero(possible), truth, (scale or 1.0) * scores[best]),
             alternatives=right,
         ),
+        kept=kept,
     )
 
 

@@ -30,6 +30,20 @@ def largest_cosine(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> t
     return tf.reduce_max(_cosines(query, _prototypes(support, labels)), axis=-1)
 
 
+@KNOWN_SCORES.register("cosine_and_margin")
+def cosine_and_margin(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The largest cosine plus how far it is above the mean of all: `2 max_c cos_c - mean_c cos_c`.
+
+    The prototypes are here the means of unit vectors, in which each photo counts alike.
+
+    Example:
+        >>> cosine_and_margin(tf.constant([[0.0, 2.0]]), tf.eye(2), tf.eye(2)).numpy().tolist()
+        [1.5]
+    """
+    cosines = _cosines(query, _prototypes(unit(tf.convert_to_tensor(support)), labels))
+    return 2.0 * tf.reduce_max(cosines, axis=-1) - tf.reduce_mean(cosines, axis=-1)
+
+
 @KNOWN_SCORES.register("nearest_photo")
 def nearest_photo(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """The cosine with the most similar photo of any class.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from egt_tf.learning.defaults import PENALTY
+
 _SHORTEST = 1e-12
 
 
@@ -37,7 +39,7 @@ def cosine_scores(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return _with_own(scores, labels, np.sum(query * _unit(own), axis=1))
 
 
-def ridge_scores(features: np.ndarray, labels: np.ndarray, penalty: float = 1.0) -> np.ndarray:
+def ridge_scores(features: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
     """As the ridge head without centring, `<w, q / ||q||>`, from one solution for all photos.
 
     With `G = F F^T + penalty I` for the unit vectors F, the residual of a photo that is left out is

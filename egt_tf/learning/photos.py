@@ -59,6 +59,10 @@ class _Reader:
     left_out: list[Remark] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # They need no new photo.
+        self.known_classes = {class_name for _, class_name in self.known.values()}
+
     def read(self, image: ImageOrPath, class_name: str, name: str) -> None:
         """Adds a photo, or says why it is left out."""
         try:
@@ -67,12 +71,13 @@ class _Reader:
             self.left_out.append(Remark(name, str(error)))
             return
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        other, other_class = self.known.setdefault(digest, (name, class_name))
-        if other != name and other_class == class_name:
+        other, other_class = self.known.get(digest, (None, None))
+        if other is not None and other_class == class_name:
             self.left_out.append(Remark(name, f"the same photo as {other}"))
             return
-        if other != name:
+        if other is not None:
             self.remarks.append(Remark(name, f"the same photo as {other}, in another class"))
+        self.known.setdefault(digest, (name, class_name))
         self.classes.append(class_name)
         self.names.append(name)
         self.digests.append(digest)
@@ -85,12 +90,14 @@ class _Reader:
             wanted: classes that must have a photo each.
         """
         for class_name in wanted:
-            if class_name not in self.classes:
+            if class_name not in {*self.classes, *self.known_classes}:
                 reasons = [str(remark) for remark in self.left_out if remark.where.startswith(f"{class_name}/")]
                 raise DataError(
                     f"every class must have a photo that can be read. Received: none in {class_name!r}"
                     + (f" ({reasons[0]})" if reasons else "")
                 )
+        if not self.classes:
+            raise DataError(f"there must be a photo that can be read and is new. Received: none ({self.left_out[0]})")
         class_names = tuple(sorted(set(self.classes)))
         labels = np.array([class_names.index(name) for name in self.classes], np.int64)
         order = np.argsort(labels, kind="stable")
@@ -190,8 +197,7 @@ def photo_pixels(image: ImageOrPath, image_size: int) -> np.ndarray:
         return load_image(image, image_size)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise DataError(
-            "an image must be a file or uint8 pixels (height, width, 3), RGB. "
-            f"Received: {image.dtype} {image.shape}"
+            f"an image must be a file or uint8 pixels (height, width, 3), RGB. Received: {image.dtype} {image.shape}"
         )
     return image if image.shape[:2] == (image_size, image_size) else resized_centre(image, image_size).numpy()
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.errors import ExportError
+from egt_tf.export.lite import lite_files
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.saved_model import check_version, servable, write_version
@@ -15,7 +16,7 @@ from egt_tf.export.signatures import KnownRule, StoredSupport
 from egt_tf.export.warm_up import available, warm_up_records
 from egt_tf.learning.card import learned_card
 from egt_tf.learning.fitting import Fit
-from egt_tf.learning.known_scores import KNOWN_SCORES
+from egt_tf.learning.known_scores import KNOWN_SCORES, KnownScore
 from egt_tf.serving.contract import MODEL_CARD, WARM_UP, first_line
 from egt_tf.serving.learned import LearnedModel
 
@@ -31,6 +32,7 @@ def write_classifier(
     folder: Path,
     version: int | None = None,
     limits: RequestLimits = RequestLimits(),
+    lite: bool = False,
 ) -> Path:
     """Writes `folder/version/`, whole or not at all.
 
@@ -41,12 +43,13 @@ def write_classifier(
         folder: the model's folder; its name is the model's.
         version: >= 1; None: the next free one.
         limits: how much a request may hold.
+        lite: whether to write a LiteRT file for telephones beside it, see `lite_files`.
 
     Returns:
         The version's folder.
 
     Raises:
-        ExportError: the version is there already.
+        ExportError: the version is there already, or the network cannot be a LiteRT file.
         OSError: it cannot be written.
     """
     check_version(folder, version)
@@ -60,13 +63,13 @@ def write_classifier(
     ready = servable(answers, stored, limits)
     name = folder.resolve().name
     card = learned_card(name, ready, learned, found, available())
-    files = {MODEL_CARD: card.encode(), **learned.files()}
+    files = {MODEL_CARD: card.encode(), **learned.files(), **(lite_files(ready) if lite else {})}
     if available():
         files[WARM_UP] = warm_up_records(ready, name)
     return write_version(ready, folder, version, files)
 
 
-def score_of_maps(name: str):
+def score_of_maps(name: str) -> KnownScore:
     """A score of `KNOWN_SCORES` that takes features as the model has them, maps of one position `(n, 1, 1, c)`."""
     score = KNOWN_SCORES.member(name)
     return lambda query, support, labels: score(query[:, 0, 0], support[:, 0, 0], labels)
@@ -85,5 +88,5 @@ def read_weights(version: Path, count: int) -> list[np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(str(version / _VARIABLES))
         return [reader.get_tensor(_WEIGHT.format(index)) for index in range(count)]
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise ExportError(f"the weights of {version} are missing or damaged: {first_line(str(error))}") from error

@@ -18,6 +18,8 @@ CLASS_NAMES = "class_names.txt"
 SHOWN = "assets.extra/shown.npz"
 # TensorFlow Serving looks for them there.
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
+# The model as a LiteRT file, its classes, and what an application must know of it.
+LITE, LITE_LABELS, LITE_FACTS = "model.tflite", "labels.txt", "model.json"
 # `NAME_floats` takes decoded images where NAME takes the bytes of files.
 FLOATS = "_floats"
 

@@ -37,7 +37,7 @@ class ExportedModel:
         try:
             # Kept, or the variables of its signatures would be gone.
             self._loaded = tf.saved_model.load(str(self.path))
-        except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+        except (tf.errors.OpError, OSError, ValueError, LookupError) as error:
             raise ExportError(f"cannot load {self.path}: {first_line(str(error))}") from error
 
     @property

@@ -85,7 +85,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.state.finish_epoch({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
         if logs["val_accuracy"] > self.state.best_accuracy:
             self.state.best_accuracy = float(logs["val_accuracy"])
-            save_arrays(self.task.best_file, weight_arrays(self.model.classifier))
+            save_arrays(self.task.best_file, weight_arrays(self.model.stored))
         metrics = "".join(json.dumps(row) + "\n" for row in self.state.metrics)
         write_text(self.task.run.metrics_file, metrics)
         # Last, so that a run killed before this line repeats the validation and writes the same files again.

@@ -42,11 +42,13 @@ class CheckedModel(keras.Model):
 
     Attributes:
         first_step: finished steps of the epoch that `fit` begins with.
+        stored: the model whose weights the files of the training hold: the classifier, or one that has all its parts
+            and more.
     """
 
     def __init__(self, classifier: keras.Model, metrics: Sequence[str], name: str, **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        self.classifier = classifier
+        self.classifier = self.stored = classifier
         self.trackers = {key: keras.metrics.Mean(key) for key in metrics}
         self.health = Health()
         self.first_step = 0

@@ -101,7 +101,7 @@ class Checkpoints:
         Raises:
             RunError: one is not finite.
         """
-        for name in not_finite_arrays(weight_arrays(model.classifier)):
+        for name in not_finite_arrays(weight_arrays(model.stored)):
             raise RunError(self.failure(f"weight {name}", int(model.optimizer.iterations.numpy())))
 
     def failure(self, tensor: str, step: int) -> str:

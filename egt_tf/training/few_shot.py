@@ -9,13 +9,25 @@ from typing import Any, cast
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.config import RunConfig
+from egt_tf.backbones.base import is_frozen
+from egt_tf.config import ImagePreparation, RunConfig
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.loading import Loader
+from egt_tf.data.map_files import Maps
 from egt_tf.data.pipeline import StepPart
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.heads import HEADS, Head
 from egt_tf.runs import RunFolder
+from egt_tf.training.cached_maps import (
+    MapCache,
+    classifier_of_maps,
+    map_batches,
+    map_loader,
+    number_of_views,
+    with_known_maps,
+)
 from egt_tf.training.explanation_pictures import ExplanationPictures
 from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
@@ -46,8 +58,12 @@ class FewShotTask(TrainingTask):
         self.data = open_data(config)
         config = _with_head_arguments(config, len(self.data.training.class_names))
         keras.utils.set_random_seed(config.training.seed)
+        self._is_frozen = is_frozen(config.model.backbone)
         with strategy.scope(), layers_in(config.training.precision):
-            model = _compiled(_build(config), config)
+            whole = _build(config)
+            _check_trainable(whole, config)
+            model = _compiled(self._trained_part(whole), config)
+            model.stored = whole
         super().__init__(
             config,
             run,
@@ -59,16 +75,58 @@ class FewShotTask(TrainingTask):
         )
         # What predicts as the finished run will: in float32, and without other workers.
         is_plain = config.training.precision == "float32" and strategy.num_replicas_in_sync == 1
-        self.validation_model = model.classifier if is_plain else _build(config)
+        self.validation_model = whole if is_plain else _build(config)
         self._evaluate = Evaluator(self.validation_model)
+        self._load: Loader | None = None
+        if self._is_frozen:
+            self._check_sizes()
+
+    def prepare(self, report: Callable[[str], None]) -> None:
+        """Computes the maps of a frozen backbone, of the training and the validation images."""
+        if not self._is_frozen:
+            return
+        self._bring_validation_model_up_to_date()
+        of_training, of_validation = (self._maps(*each, report) for each in self._mapped())
+        training = with_known_maps(self.data.training, of_training)
+        validation = with_known_maps(self.data.validation, of_validation)
+        self.data = dataclasses.replace(self.data, training=training, validation=validation)
+        self.image_sets = (training, validation)
+        self._load = map_loader(of_training)
+        part = self._trained_part(self.validation_model)
+        self._evaluate = Evaluator(part, lambda images, indices: map_batches(of_validation, indices))
 
     def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
-        return training_steps(self.config, self.data, finished, part)
+        return training_steps(self.config, self.data, finished, part, self._load)
+
+    def _trained_part(self, whole: EpisodicModel) -> EpisodicModel:
+        return classifier_of_maps(whole) if self._is_frozen else whole
+
+    def _mapped(self) -> list[tuple[ImageSet, ImagePreparation, int]]:
+        """What there are maps of: the images, how they are prepared, and how many views of each."""
+        preparation = self.config.image_preparation
+        return [
+            (self.data.training, preparation, number_of_views(self.config)),
+            (self.data.validation, dataclasses.replace(preparation, augmentation="none"), 1),
+        ]
+
+    def _cache(self, report: Callable[[str], None]) -> MapCache:
+        return MapCache(self.config.data.feature_cache, self.config.data.cache_mb, report)
+
+    def _check_sizes(self) -> None:
+        for images, _, views in self._mapped():
+            self._cache(lambda line: None).check_size(self.validation_model.backbone, images, views)
+
+    def _maps(self, images: ImageSet, preparation: ImagePreparation, views: int, report: Callable[[str], None]) -> Maps:
+        backbone = self.validation_model.backbone
+        return self._cache(report).maps(backbone, self.config.model.backbone, images, preparation, views)
+
+    def _bring_validation_model_up_to_date(self) -> None:
+        if self.validation_model is not self.model.stored:
+            assign_weights(self.validation_model, weight_arrays(self.model.stored), "the training")
 
     def validate(self) -> dict[str, float]:
         """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval."""
-        if self.validation_model is not self.model.classifier:
-            assign_weights(self.validation_model, weight_arrays(self.model.classifier), "the training")
+        self._bring_validation_model_up_to_date()
         training = self.config.training
         seed = training.seed + VALIDATION_STREAM
         accuracy = self._evaluate(self.data.validation, self.config.episode, training.validation_episodes, seed)
@@ -113,11 +171,28 @@ def check_model(config: RunConfig) -> None:
                 f"`model.{part}.{argument}` must be left out; data.image_size decides it. "
                 f"Received: {arguments[argument]!r}"
             )
+    _check_frozen(config)
     if config.training.learn_transformation and config.training.episodes_per_step > 1:
         raise ConfigError(
             "`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
             f"episodes of a step are of one domain. Received: {config.training.episodes_per_step}"
         )
+
+
+def _check_frozen(config: RunConfig) -> None:
+    frozen = is_frozen(config.model.backbone)
+    if frozen and config.training.learn_transformation:
+        raise ConfigError(
+            "`training.learn_transformation` must be false where model.backbone.trainable is false: the noise that it "
+            "learns is within the backbone, whose maps are computed once. Received: true"
+        )
+    for key in ("views", "feature_cache"):
+        value = getattr(config.data, key)
+        if value is not None and not frozen:
+            raise ConfigError(
+                f"`data.{key}` is for a frozen backbone. Received: {value!r} with a trained one; leave it out, or set "
+                "model.backbone.trainable=false"
+            )
 
 
 def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
@@ -135,6 +210,15 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
             f"them. Received: {arguments['base_classes']}, with {base_classes} classes"
         )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
+
+
+def _check_trainable(classifier: EpisodicModel, config: RunConfig) -> None:
+    if not classifier.trainable_variables:
+        raise ConfigError(
+            "a training must have weights to train. Received: a frozen backbone without a neck and the head "
+            f"{config.model.head['name']}, which has none; set model.backbone.neck=64, or use the embedding as it is with "
+            "`egt-tf learn`"
+        )
 
 
 def _build(config: RunConfig) -> EpisodicModel:

@@ -95,8 +95,8 @@ class TransformationLearner(GuidedModel):
                 "a transformation is learned on one replica. Received: "
                 f"{self.distribute_strategy.num_replicas_in_sync} replicas"
             )
-        layers = self.classifier.backbone.layers
-        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        parts = self.classifier.backbone.submodules
+        norms = [layer for layer in parts if isinstance(layer, keras.layers.BatchNormalization)]
         # Others than the fused ones take the mean in the variance as a constant, which spoils the second derivative; in
         # half precision the gradients would have to be scaled.
         if not all(layer.fused and layer.compute_dtype == "float32" for layer in norms):

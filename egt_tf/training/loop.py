@@ -102,15 +102,16 @@ def run_task(
     if state.epochs >= task.epochs:
         report(f"already complete: {state.epochs} epochs, best validation accuracy {100 * state.best_accuracy:.2f} %")
         return state
-    tensorboard = TensorBoardScalars(task.run.tensorboard_folder)
-    # In this order.
-    own_callbacks = [
-        StepCheckpoint(checkpoints, state, task.config.training.checkpoint_every, task.steps_per_epoch),
-        EpochEnd(task, checkpoints, state, report),
-        tensorboard,
-        *task.more_callbacks(tensorboard, report),
-    ]
     try:
+        task.prepare(report)
+        tensorboard = TensorBoardScalars(task.run.tensorboard_folder)
+        # In this order.
+        own_callbacks = [
+            StepCheckpoint(checkpoints, state, task.config.training.checkpoint_every, task.steps_per_epoch),
+            EpochEnd(task, checkpoints, state, report),
+            tensorboard,
+            *task.more_callbacks(tensorboard, report),
+        ]
         _fit(task, state, [*own_callbacks, *callbacks], strategy)
     except DataError:
         # An image that cannot be read: before the first checkpoint there is nothing worth going on with.
@@ -126,7 +127,7 @@ def _start(task: TrainingTask, checkpoints: Checkpoints) -> TrainingState:
     if training.warm_start is not None:
         origin = Path(training.warm_start)
         path = RunFolder(origin).warm_start_file if origin.is_dir() else origin
-        assign_backbone(task.model.classifier, load_arrays(path), str(path))
+        assign_backbone(task.model.stored, load_arrays(path), str(path))
     with run.removed_on_error():
         write_json(run.environment_file, {**environment(), "seed": training.seed})
         task.write_examples()

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones import BACKBONES
-from egt_tf.backbones.base import seed_beside
+from egt_tf.backbones import build_backbone
+from egt_tf.backbones.base import is_frozen, seed_beside
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, labelled_batches
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
+from egt_tf.errors import ConfigError
 from egt_tf.runs import RunFolder
 from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingModel
 from egt_tf.training.few_shot import check_model
@@ -84,6 +85,11 @@ class PretrainingTask(TrainingTask):
 
     def __init__(self, config: RunConfig, run: RunFolder):
         check_model(config)
+        if is_frozen(config.model.backbone):
+            raise ConfigError(
+                "`model.backbone.trainable` must be true for a pre-training, which trains the backbone. Received: false; "
+                "leave it out, and set it in the training that begins from this one"
+            )
         self.training, self.validation = _open_data(config)
         steps = batches_per_epoch(self.training, config.pretrain.batch_size)
         super().__init__(
@@ -128,7 +134,7 @@ def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
 def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
     seed = config.training.seed
     keras.utils.set_random_seed(seed)
-    backbone = BACKBONES.get(config.model.backbone, image_size=config.data.image_size, seed=seed)
+    backbone = build_backbone(config.model.backbone, config.data.image_size, seed)
     model = PretrainingModel(BackboneClassifier(backbone, classes, seed_beside(seed)))
     model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))
     return model

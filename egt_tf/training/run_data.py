@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from egt_tf.config import EpisodeConfig, RunConfig
 from egt_tf.data.image_set import ImageSet, Source
-from egt_tf.data.loading import ImageCache
+from egt_tf.data.loading import ImageCache, Loader
 from egt_tf.data.mixture import counterpart, mix, open_mixture
 from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
@@ -79,15 +79,17 @@ def skipping_if_configured(images: ImageSet, config: RunConfig) -> ImageSet:
     return images.skipping_unreadable() if config.data.unreadable == "skip" else images
 
 
-def training_steps(config: RunConfig, data: RunData, steps: int, part: StepPart) -> tf.data.Dataset:
+def training_steps(
+    config: RunConfig, data: RunData, steps: int, part: StepPart, load: Loader | None = None
+) -> tf.data.Dataset:
     """The steps of a training that follow `steps` finished ones, or a part of each.
 
     See `episode_dataset`, and `episode_pairs` where a transformation is learned.
     """
     training = config.training
     done = steps * training.episodes_per_step
-    # A transformation is learned on one replica.
-    make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part)
+    # A transformation is learned on one replica, and from images.
+    make = episode_pairs if training.learn_transformation else functools.partial(episode_dataset, part=part, load=load)
     return make(
         data.training,
         config.episode,

@@ -58,7 +58,7 @@ class TrainingState:
 
 def state_arrays(model: CheckedModel, state: TrainingState) -> dict[str, np.ndarray]:
     """The state of a compiled model's training, as the named arrays of its file."""
-    arrays = {_MODEL + name: array for name, array in weight_arrays(model.classifier).items()}
+    arrays = {_MODEL + name: array for name, array in weight_arrays(model.stored).items()}
     arrays.update((_OPTIMIZER + name, variable.numpy()) for name, variable in _variables(model).items())
     arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(state)))
     return arrays
@@ -83,7 +83,7 @@ def load_state(path: Path, model: CheckedModel) -> TrainingState:
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} must say how far its training was. Received: {error}") from error
     weights = {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
-    assign_weights(model.classifier, weights, str(path))
+    assign_weights(model.stored, weights, str(path))
     for name, variable in variables.items():
         variable.assign(saved[name])
     return state

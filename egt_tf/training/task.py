@@ -48,6 +48,13 @@ class TrainingTask:
         """Steps of the whole training that `state` has done."""
         return state.epochs * self.steps_per_epoch + state.step
 
+    def prepare(self, report: Callable[[str], None]) -> None:
+        """Does what takes long and needs the weights that the training begins with; `report` gets lines for the user.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+
     def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
         """The steps that follow `finished` ones until the last epoch, or a part of each."""
         raise NotImplementedError

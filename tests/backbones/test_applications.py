@@ -9,13 +9,17 @@ import pytest
 from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
-from egt_tf.backbones.applications import application_names
+from egt_tf.backbones.applications import _draw_weights, _with_fixed_names, application_names
 from egt_tf.backbones.layers import ReverseChannels
+from egt_tf.config import config_from_dict
 from egt_tf.data.preprocessing import normalize
+from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.lrp import COMPOSITES, LRP
 from egt_tf.lrp.linear_rules import Bounded
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST
+from egt_tf.runs import RunFolder
+from egt_tf.weights import layer_weights, save_arrays, weight_arrays
 
 # One for each way of preprocessing: reversed and centred; -1..1; as here; none.
 NETWORKS = ("ResNet50", "MobileNetV2", "DenseNet121", "EfficientNetV2B0")
@@ -68,6 +72,85 @@ def test_an_output_and_a_copy():
     copy.set_weights(model.get_weights())
     images = normalize(np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8))
     np.testing.assert_array_equal(copy(images), model(images))
+
+
+def _unnamed(image_shape):
+    """A network some of whose layers have no name."""
+    images = keras.Input(image_shape)
+    x = keras.layers.Conv2D(2, 1, name="first")(images)
+    x = keras.layers.Conv2D(2, 1, name="conv2d_of_mine")(keras.layers.ReLU()(keras.layers.Conv2D(2, 1)(x)))
+    x = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(1)(keras.layers.Conv2D(2, 1)(x)))
+    return keras.Model(images, keras.layers.ReLU()(x), name="unnamed")
+
+
+def test_names_do_not_depend_on_what_was_made_before():
+    for _ in range(2):
+        model = _with_fixed_names(_unnamed((8, 8, 3)))
+        assert [layer.name for layer in model.layers[1:]] == [
+            *("first", "conv2d", "re_lu", "conv2d_of_mine", "conv2d_1", "depthwise_conv2d"),
+            *("batch_normalization", "re_lu_1"),
+        ]
+        copy = keras.Model.from_config(model.get_config())
+        assert [name for name, _ in layer_weights(copy)] == [name for name, _ in layer_weights(model)]
+
+
+def test_weights_follow_from_the_seed_alone():
+    before = np.random.get_state()[1].copy()
+    first, again, other = (_unnamed((8, 8, 3)) for _ in range(3))
+    for model, seed in ((first, 1), (again, 1), (other, 2)):
+        _draw_weights(model, np.random.default_rng(seed))
+    assert np.array_equal(before, np.random.get_state()[1])
+    weights = zip(*(model.get_weights() for model in (first, again, other)))
+    kernels = [each for each in weights if each[0].ndim == 4]
+    assert len(kernels) == 5
+    for a, b, c in kernels:
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "size"), [("ResNet50", 32), ("Xception", 71), ("ConvNeXtTiny", 32)])
+def test_a_run_is_loaded_again(network, size, tmp_path):
+    config = config_from_dict(
+        {
+            "data": {"image_size": size},
+            "model": {"backbone": {"name": f"applications:{network}", "weights": "none"}, "head": "prototype"},
+        },
+        origin="a test",
+    )
+    model = EpisodicModel.build_from(config.model.backbone, config.model.head, size, seed=3)
+    run = RunFolder(tmp_path / "run")
+    run.create(config)
+    save_arrays(run.best_file, weight_arrays(model))
+    images = normalize(np.random.default_rng(1).integers(0, 256, (2, size, size, 3)).astype(np.uint8))
+    np.testing.assert_array_equal(run.load_model().backbone(images), model.backbone(images))
+    np.testing.assert_array_equal(
+        EpisodicModel.from_config(model.get_config()).backbone.output_shape, model.backbone.output_shape
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["ResNet50", "MobileNetV2"])
+def test_relevance_is_conserved(network):
+    backbone = _made(network)
+    model = keras.Sequential([backbone, keras.layers.Flatten()])
+    images = normalize(np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8))
+    (nested,) = (layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    normalisations = [layer for layer in nested.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    # With the statistics of a new network its maps vanish.
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(images, training=True)
+    # Biases, which the means are once they are folded into the convolutions, keep their part of the relevance.
+    for layer in normalisations:
+        layer.moving_mean.assign(0 * layer.moving_mean)
+    images = images[:1]
+    scores = model(images).numpy()[0]
+    strongest = int(scores.argmax())
+    found = LRP(model, "epsilon_plus", neuron_selection_mode="index").analyze(images, neuron_selection=strongest)
+    assert np.isfinite(found).all()
+    assert found.sum() == pytest.approx(scores[strongest], rel=0.01)
+    assert scores[strongest] > 0.1
 
 
 @pytest.mark.slow

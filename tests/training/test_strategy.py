@@ -142,8 +142,15 @@ def devices(tmp_path_factory) -> Path:
     """One replica, two replicas, and two whose statistics are their own."""
     folder = tmp_path_factory.mktemp("strategies") / "devices"
     own = {"relation-own": content(strategy="mirrored", batch_statistics="replica", epochs=1)}
-    on_two_devices(folder, {**runs(["relation"], "default", "mirrored"), **own})
+    frozen = {f"frozen-{strategy}": on_maps(content(strategy=strategy)) for strategy in ("default", "mirrored")}
+    on_two_devices(folder, {**runs(["relation"], "default", "mirrored"), **own, **frozen})
     return folder
+
+
+def on_maps(content: dict) -> dict:
+    """The same with a frozen backbone and a neck."""
+    content["model"]["backbone"] |= {"trainable": False, "neck": 3}
+    return content
 
 
 # === the same numbers as one replica ===
@@ -151,6 +158,10 @@ def devices(tmp_path_factory) -> Path:
 
 def test_two_replicas_train_as_one(devices):
     expect_equal_runs(RunFolder(devices / "relation-default"), RunFolder(devices / "relation-mirrored"))
+
+
+def test_two_replicas_train_as_one_on_the_maps_of_a_frozen_backbone(devices):
+    expect_equal_runs(RunFolder(devices / "frozen-default"), RunFolder(devices / "frozen-mirrored"))
 
 
 def test_statistics_of_a_replica_are_others(devices):

@@ -1,0 +1,88 @@
+"""Image files classified by an exported model, and the table of the answers."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from egt_tf.data.images import as_jpeg_or_png
+from egt_tf.errors import ExportError
+from egt_tf.files import atomic_write
+from egt_tf.serving.exported_model import ExportedModel
+
+# What stands in place of a class.
+NONE_OF_THESE = "none of these"
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a model says of one image file.
+
+    Attributes:
+        image: the file.
+        class_name: the most probable class.
+        probability: of that class, in [0, 1].
+        known: whether the image shows one of the classes; None if the model cannot tell.
+
+    Example:
+        >>> Classification(Path("a.jpg"), "bee", 0.9, known=False).answer
+        'none of these'
+    """
+
+    image: Path
+    class_name: str
+    probability: float
+    known: bool | None = None
+
+    @property
+    def answer(self) -> str:
+        """The class, or that it is none of them."""
+        return NONE_OF_THESE if self.known is False else self.class_name
+
+
+def classify_file(model: ExportedModel, image: str | os.PathLike[str]) -> Classification:
+    """Asks a model about one file of any format that is read here.
+
+    Args:
+        model: with classes to choose from, see `ExportedModel.check_classifier`.
+        image: the file.
+
+    Raises:
+        DataError: it is no image.
+        ExportError: the model refuses it.
+        OSError: it cannot be read.
+    """
+    path = Path(image)
+    file = as_jpeg_or_png(path.read_bytes(), str(path))
+    try:
+        answer = model.ask("serving_default", {"images": [file]})
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
+    known = bool(answer["known"][0]) if "known" in answer else None
+    return Classification(path, answer["top_class"][0].decode(), float(answer["probabilities"][0].max()), known)
+
+
+def write_csv(answers: Sequence[Classification], path: str | os.PathLike[str]) -> None:
+    """Writes a table, whole or not at all: image, class ("none of these" for an unknown one), nearest, probability.
+
+    Args:
+        answers: a row each.
+        path: of the file.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a.csv")
+        >>> write_csv([Classification(Path("a.jpg"), "bee", 0.75)], path)
+        >>> path.read_text().splitlines()
+        ['image,class,nearest_class,probability', 'a.jpg,bee,bee,0.7500']
+    """
+    with atomic_write(path, "w") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["image", "class", "nearest_class", "probability"])
+        rows.writerows([each.image, each.answer, each.class_name, f"{each.probability:.4f}"] for each in answers)
