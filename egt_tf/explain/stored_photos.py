@@ -97,13 +97,7 @@ def explain_by_stored_photos(
     positions = _shown_photos(support, found.photos, explained)
     flat = support.flat_images
     shown = padded_support(support.class_names, [flat[each] for each in positions])
-    maps = np.zeros((len(explained), sum(map(len, positions)), *image.shape[:2]), np.float32)
-    order = np.concatenate(positions)
-    # What had no part has no relevance, and needs no pass through the network.
-    counted = np.flatnonzero(np.any(found.photos[:, order] != 0, axis=0)) if len(order) else order
-    for start in range(0, len(counted), _BATCH):
-        rows = counted[start : start + _BATCH]
-        maps[:, rows] = model.photo_relevance(image, targets, flat[order[rows]], order[rows])
+    maps = _photo_maps(model, image, flat, np.concatenate(positions), found, targets)
     return EpisodeExplanation(
         query_image=image,
         class_names=support.class_names,
@@ -116,6 +110,39 @@ def explain_by_stored_photos(
         run_name=run_name,
         method_name=method_name,
         support_counts=shown.counts,
+    )
+
+
+def _photo_maps(
+    model: StoredPhotos,
+    image: np.ndarray,
+    photos: np.ndarray,
+    positions: np.ndarray,
+    found: StoredRelevance,
+    targets: np.ndarray,
+) -> np.ndarray:
+    """Relevance of the pixels of the photos at `positions`, `(E, positions, size, size)`."""
+    maps = np.zeros((len(targets), len(positions), *image.shape[:2]), np.float32)
+    for row in range(len(targets)):
+        before = next((other for other in range(row) if _opposite(found, other, row)), None)
+        if before is not None:
+            # Relevance is linear in what it begins with.
+            maps[row] = -maps[before]
+            continue
+        # What had no part has no relevance, and needs no pass through the network.
+        counted = np.flatnonzero(found.photos[row, positions])
+        for start in range(0, len(counted), _BATCH):
+            chosen = counted[start : start + _BATCH]
+            places = positions[chosen]
+            maps[row, chosen] = model.photo_relevance(image, targets[row : row + 1], photos[places], places)[0]
+    return maps
+
+
+def _opposite(found: StoredRelevance, one: int, other: int) -> bool:
+    """Whether what spoke for one class spoke against the other: a class and its strongest rival, from their margin."""
+    return all(
+        np.allclose(each[one], -each[other], rtol=1e-4, atol=1e-6 * np.abs(each).max(initial=0.0))
+        for each in (found.image, found.photos)
     )
 
 

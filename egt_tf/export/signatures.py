@@ -244,8 +244,10 @@ class Signatures:
     def _named(self, support: StoredSupport, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         # A row for each query: TensorFlow Serving wants outputs of one batch size.
         names = tf.repeat(tf.constant(support.class_names)[None], tf.shape(scores)[0], axis=0)
+        probabilities = self.model.probabilities(scores)
         return {
-            "probabilities": self.model.probabilities(scores),
+            # A function that takes any support set does not know the number of classes.
+            "probabilities": tf.ensure_shape(probabilities, [None, len(support.class_names)]),
             "class_names": names,
             "top_class": tf.gather(support.class_names, tf.argmax(scores, axis=-1)),
         }

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from egt_tf.backbones.base import without_pretrained
 from egt_tf.data.check import Remark
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_image
@@ -25,7 +26,7 @@ from egt_tf.export.requests import RequestLimits
 from egt_tf.heads import HEADS
 from egt_tf.learning.changes import joined, with_renamed_class, without_class
 from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNOWN_SCORE, START
-from egt_tf.learning.embedding import Embedding, without_weights
+from egt_tf.learning.embedding import Embedding
 from egt_tf.learning.fitting import AUTO, Fit, fit
 from egt_tf.learning.photos import Photos, folder_photos, labelled_photos, photo_pixels
 from egt_tf.learning.saving import read_weights, score_of_maps, write_classifier
@@ -377,7 +378,7 @@ class FewShotClassifier:
             settings["known_score"],
             settings["kept"],
         )
-        embedding = Embedding(without_weights(settings["embedding"]), learned.image_size, settings["composite"])
+        embedding = Embedding(without_pretrained(settings["embedding"]), learned.image_size, settings["composite"])
         embedding.set_weights(read_weights(version, len(embedding.backbone.variables)))
         embedding.spec = dict(settings["embedding"])
         classifier._embedding = embedding

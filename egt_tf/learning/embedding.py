@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.backbones import BACKBONES
+from egt_tf.backbones.base import build_backbone
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import RunError
@@ -23,7 +23,7 @@ class Embedding:
     """A backbone whose map is averaged over its positions, with batch normalisation folded if its explanation wants it.
 
     Args:
-        spec: a name of `BACKBONES`, or a mapping with `name` and arguments.
+        spec: as `build_backbone` takes it.
         image_size: height and width of the photos in pixels.
         composite: how it is explained, as `COMPOSITES` takes it.
 
@@ -41,7 +41,7 @@ class Embedding:
         self.image_size = image_size
         self.composite = composite
         # Initial weights, where they are asked for, are the same in every process.
-        maps = BACKBONES.get(self.spec, image_size=image_size, seed=0)
+        maps = build_backbone(self.spec, image_size, seed=0)
         self.backbone = get_method(composite).prepared(pooled(maps))
 
     def features(self, pixels: np.ndarray, progress: OnProgress | None = None) -> np.ndarray:
@@ -92,20 +92,10 @@ def pooled(backbone: keras.Model) -> keras.Model:
     """The backbone with the mean of its map over the positions, `(n, 1, 1, c)`, as its output.
 
     Example:
-        >>> pooled(BACKBONES.get("conv4", image_size=32)).output_shape
+        >>> pooled(build_backbone("conv4", image_size=32)).output_shape
         (None, 1, 1, 64)
     """
     if tuple(backbone.output_shape[1:3]) == (1, 1):
         return backbone
     mean = keras.layers.GlobalAveragePooling2D(keepdims=True, name="mean_of_positions")(backbone.output)
     return keras.Model(backbone.input, mean, name=backbone.name)
-
-
-def without_weights(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec whose network is made with initial weights, to be given others: no package of weights is needed.
-
-    Example:
-        >>> without_weights({"name": "efficientnet_lite0", "weights": "imagenet"})
-        {'name': 'efficientnet_lite0', 'weights': 'none'}
-    """
-    return {**spec, "weights": "none"} if "weights" in spec else dict(spec)

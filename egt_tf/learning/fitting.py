@@ -114,8 +114,8 @@ class Fit:
 
     Example:
         >>> features, labels = np.repeat(np.eye(2, dtype=np.float32), 3, axis=0), np.repeat([0, 1], 3)
-        >>> fit(features, labels).head
-        'cosine'
+        >>> fit(features, labels, head="cosine").report.right
+        6
     """
 
     head: str

@@ -49,8 +49,8 @@ def nearest_photo(query: tf.Tensor, support: tf.Tensor, labels: tf.Tensor) -> tf
     """The cosine with the most similar photo of any class.
 
     Example:
-        >>> nearest_photo(tf.constant([[3.0, 4.0]]), tf.eye(2), tf.eye(2)).numpy().round(2).tolist()
-        [0.8]
+        >>> nearest_photo(tf.constant([[3.0, 4.0]]), tf.eye(2), tf.eye(2)).numpy().round(2)
+        array([0.8], dtype=float32)
     """
     return tf.reduce_max(_cosines(query, support), axis=-1)
 

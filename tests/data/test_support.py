@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from egt_tf.data.preprocessing import evaluation_image, normalize
-from egt_tf.data.support import SupportSet, as_image, as_support, load_image, load_support
+from egt_tf.data.support import SupportSet, as_image, as_support, load_image, load_support, padded_support
 from egt_tf.errors import DataError
 
 
@@ -75,3 +75,21 @@ def test_what_is_no_support_set():
         SupportSet(("ant", "bee"), np.zeros((2, 1, 8, 8, 3), np.float32))
     with pytest.raises(DataError, match="a name for each of the 2 classes"):
         SupportSet(("ant",), np.zeros((2, 1, 8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match=r"`counts` must hold a number from 0 to 2 for each of the 2 classes"):
+        SupportSet(("ant", "bee"), np.zeros((2, 2, 8, 8, 3), np.uint8), counts=(1, 3))
+
+
+def test_classes_with_different_numbers_of_images():
+    images = [np.full((count, 8, 8, 3), 10 * count, np.uint8) for count in (1, 0, 3)]
+    support = padded_support(("ant", "bee", "cow"), images)
+    assert (support.ways, support.shots, support.sizes) == (3, 3, (1, 0, 3))
+    assert support.images[:, :, 0, 0, 0].tolist() == [[10, 255, 255], [255, 255, 255], [30, 30, 30]]
+    np.testing.assert_array_equal(support.flat_images, np.concatenate(images))
+    assert support.flat_labels.tolist() == [0, 2, 2, 2]
+    assert support.placed(np.arange(1, 5)).tolist() == [[1, 0, 0], [0, 0, 0], [2, 3, 4]]
+
+
+def test_classes_with_as_many_images_each_are_flat_in_their_order():
+    support = SupportSet(("ant", "bee"), np.arange(2 * 2 * 48, dtype=np.uint8).reshape(2, 2, 4, 4, 3))
+    np.testing.assert_array_equal(support.flat_images, support.images.reshape(4, 4, 4, 3))
+    np.testing.assert_array_equal(support.placed(support.flat_images), support.images)

@@ -32,6 +32,8 @@ def test_ranking_predicted_and_runner_up():
         ("support_images", np.zeros((4, 5, 12, 12, 3), np.uint8), "5 classes"),
         ("support_images", np.zeros((5, 0, 12, 12, 3), np.uint8), "support_images"),
         ("support_relevance", np.zeros((2, 5, 4, 12, 12)), "support_relevance"),
+        ("support_counts", (5, 5, 5, 5), "5 numbers from 0 to 5"),
+        ("support_counts", (5, 5, 6, 5, 5), "5 numbers from 0 to 5"),
         ("query_relevance", np.full((2, 12, 12), np.inf), "finite"),
         ("support_relevance", np.full((2, 5, 5, 12, 12), np.nan), "finite"),
     ],
@@ -74,6 +76,13 @@ def test_to_json_holds_the_numbers():
     assert np.shape(content["support_relevance_sums"]) == (2, 3, 2)
     one = explanation.support_relevance[0, 2, 1].sum()
     assert content["support_relevance_sums"][0][2][1] == pytest.approx(one)
+
+
+def test_blank_support_images_are_not_among_the_numbers():
+    explanation = dataclasses.replace(make(ways=3, shots=4), support_counts=(4, 0, 2))
+    sums = to_json(explanation)["support_relevance_sums"]
+    assert [len(each) for each in sums[0]] == [4, 0, 2]
+    assert sums[1][2] == explanation.support_sums[1, 2, :2].tolist()
 
 
 def test_pool_channels_keeps_the_total():

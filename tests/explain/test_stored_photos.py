@@ -15,16 +15,17 @@ class Fake:
 
     def __init__(self, sums: np.ndarray, ways: int):
         self.sums, self.ways, self.asked = sums, ways, []
+        self.image = np.random.default_rng(0).normal(size=(ways, SIZE, SIZE))
 
     def probabilities(self, image):
         return np.linspace(1, 0, self.ways) / np.linspace(1, 0, self.ways).sum()
 
     def relevance(self, image, targets):
-        return StoredRelevance(self.probabilities(image), np.ones((len(targets), SIZE, SIZE)), self.sums[targets])
+        return StoredRelevance(self.probabilities(image), self.image[targets], self.sums[targets])
 
     def photo_relevance(self, image, targets, photos, positions):
         self.asked += positions.tolist()
-        return np.stack([(k + 1) * photos[..., 0].astype(float) for k in range(len(targets))])
+        return np.stack([(target + 1) * photos[..., 0].astype(float) for target in targets])
 
 
 def support_of(counts):
@@ -54,8 +55,21 @@ def test_those_that_counted_most_are_shown_first_and_others_cost_nothing():
     assert found.support_images[0, :, 0, 0, 0].tolist() == [1, 3, 6, 4, 2]
     assert found.support_images[1, 1:].min() == 255  # blank
     assert sorted(model.asked) == [1, 2, 3, 4, 6, 7]
-    np.testing.assert_array_equal(found.support_relevance[1, 0, :, 0, 0], [2, 6, 12, 8, 4])
-    np.testing.assert_array_equal(found.support_relevance[0, 2], 0)
+    np.testing.assert_array_equal(found.support_relevance[:, 0, :, 0, 0], [[1, 3, 6, 4, 2], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(found.support_relevance[:, 1, 0, 0, 0], [0, 2 * 7])
+    np.testing.assert_array_equal(found.support_relevance[:, 2], 0)
+
+
+def test_what_speaks_against_the_rival_is_walked_once():
+    """As from the margin between two classes, each of which is the strongest rival of the other."""
+    model = Fake(np.array([[3.0, -2.0], [-3.0, 2.0]]), 2)
+    model.image[1] = -model.image[0]
+    found = explain_by_stored_photos(model, IMAGE, support_of((1, 1)))
+    assert model.asked == [0, 1]
+    np.testing.assert_array_equal(found.support_relevance[1], -found.support_relevance[0])
+    model.image[1, 3, 3] += 0.1
+    explain_by_stored_photos(model, IMAGE, support_of((1, 1)))
+    assert model.asked == [0, 1, 0, 1, 0, 1]
 
 
 def test_where_every_photo_counts_only_the_classes_explained_are_shown():
@@ -63,7 +77,7 @@ def test_where_every_photo_counts_only_the_classes_explained_are_shown():
     found = explain_by_stored_photos(model, IMAGE, support_of(8 * (6,)), target="class5")
     assert found.explained == (5, 0)
     assert found.support_sizes == (5, 0, 0, 0, 0, 5, 0, 0)
-    assert len(model.asked) == 10
+    assert len(model.asked) == 2 * 10
 
 
 def test_without_photos_the_image_alone_is_explained():

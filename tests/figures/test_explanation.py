@@ -171,6 +171,13 @@ def test_every_picture_is_on_the_figure():
     assert len(drawn.axes.images) == query + colour_bar + support
 
 
+def test_blank_support_images_are_not_drawn():
+    drawn = draw_explanation(dataclasses.replace(make(ways=4, shots=3), support_counts=(3, 0, 1, 2)))
+    assert len(drawn.axes.images) == 1 + 2 + 1 + 2 * 6
+    words = [text.get_text() for text in drawn.axes.texts]
+    assert sum("Kind of Bird 1" in text for text in words) >= 3
+
+
 def test_the_figure_says_what_was_predicted_and_how_sure():
     drawn = draw_explanation(make())
     words = [text.get_text() for text in drawn.axes.texts]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from egt_tf.errors import ConfigError
 from egt_tf.heads import PrototypeHead
 from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
@@ -33,6 +34,22 @@ def test_scores_are_squared_distances_but_for_what_the_classes_share(shape, ways
     np.testing.assert_allclose(scores, np.square(query).sum(-1)[..., None] - distances, rtol=1e-4, atol=1e-5)
     probabilities = np.exp(-distances) / np.exp(-distances).sum(-1, keepdims=True)
     np.testing.assert_allclose(head.probabilities(scores), probabilities, rtol=1e-4)
+
+
+def test_a_scale_multiplies_the_scores(tmp_path):
+    inputs = episodes((4, 3, 5))
+    np.testing.assert_allclose(
+        PrototypeHead((4, 3, 5), scale=0.25)(inputs), PrototypeHead((4, 3, 5))(inputs) / 4, rtol=1e-6
+    )
+    check_layer(
+        lambda: PrototypeHead((4, 3, 5), scale=0.25, seed=1),
+        inputs,
+        [[1], [1, 2], [1]],
+        tmp_path,
+        differentiable=(0, 2),
+    )
+    with pytest.raises(ConfigError, match="`scale` must be a number > 0"):
+        PrototypeHead((4, 3, 5), scale=0)
 
 
 def test_relevance_is_the_share_of_the_evidence():
