@@ -1,6 +1,6 @@
 """What the training loop costs beside the step itself, where the maps of a frozen backbone are computed once.
 
-    python benchmarks/cached_features.py [--head relation ...] [--epochs 8] [--steps 60] [--json FILE]
+    python benchmarks/cached_features.py [--head relation ...] [--epochs 16] [--steps 20] [--json FILE]
 
 5-way 5-shot 8-query, maps of 7x7x64 (Conv4 at 112 px, frozen), one episode a step. After every epoch of the training
 as `egt-tf train` does it, the bare step of an equal model, compiled by `tf.function`, runs as often on maps that are in
@@ -127,8 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--head", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = {}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--without-photos", is_flag=True, help="Keep features only: explanations cannot show what was learnt from."
 )
+@click.option("--lite", is_flag=True, help="Write a LiteRT (TFLite) file for telephones, too.")
 @click.option(
     "--head",
     metavar="NAME",
@@ -48,6 +49,7 @@ def learn(
     path: Path,
     out: Path | None,
     without_photos: bool,
+    lite: bool,
     head: str | None,
     embedding: str | None,
     image_size: int | None,
@@ -61,9 +63,8 @@ def learn(
     """
     changes = [change for change in (add, remove, rename) if change is not None]
     if not changes:
-        _learn_folder(
-            path, out, without_photos, _given(head=head, embedding=_embedding(embedding), image_size=image_size)
-        )
+        arguments = _given(head=head, embedding=_embedding(embedding), image_size=image_size)
+        _learn_folder(path, out, arguments, photos=not without_photos, lite=lite)
         return
     if len(changes) > 1:
         raise click.UsageError("--add, --remove and --rename write a version each; give one of them at a time")
@@ -72,10 +73,10 @@ def learn(
             "--head, --embedding, --image-size and --out are for learning a folder; a change keeps those of MODEL and is "
             "its next version"
         )
-    _change_model(path, without_photos, add, remove, rename)
+    _change_model(path, add, remove, rename, photos=not without_photos, lite=lite)
 
 
-def _learn_folder(folder: Path, out: Path | None, without_photos: bool, arguments: dict[str, Any]) -> None:
+def _learn_folder(folder: Path, out: Path | None, arguments: dict[str, Any], photos: bool, lite: bool) -> None:
     from egt_tf.export import check_version
     from egt_tf.learning import FewShotClassifier
 
@@ -84,10 +85,12 @@ def _learn_folder(folder: Path, out: Path | None, without_photos: bool, argument
     with stage_progress("photos") as show:
         classifier = FewShotClassifier(**arguments).fit(folder, progress=show)
     _say(classifier)
-    _write(classifier, out, photos=not without_photos)
+    _write(classifier, out, photos, lite)
 
 
-def _change_model(model: Path, without_photos: bool, add: Path | None, remove: str | None, rename: str | None) -> None:
+def _change_model(
+    model: Path, add: Path | None, remove: str | None, rename: str | None, photos: bool, lite: bool
+) -> None:
     from egt_tf.errors import DataError
     from egt_tf.learning import FewShotClassifier
     from egt_tf.learning.report import changed_lines
@@ -112,7 +115,7 @@ def _change_model(model: Path, without_photos: bool, add: Path | None, remove: s
     for line in changed_lines(before, after):
         click.echo(line)
     _say(classifier)
-    _write(classifier, out, photos=not without_photos)
+    _write(classifier, out, photos, lite)
 
 
 def _say(classifier: FewShotClassifier) -> None:
@@ -122,8 +125,8 @@ def _say(classifier: FewShotClassifier) -> None:
         click.echo(line)
 
 
-def _write(classifier: FewShotClassifier, out: Path, photos: bool) -> None:
-    path = classifier.save(out, photos=photos)
+def _write(classifier: FewShotClassifier, out: Path, photos: bool, lite: bool) -> None:
+    path = classifier.save(out, photos=photos, lite=lite)
     inside = (
         "with the photos, for explanations" if photos and classifier.has_photos else "without photos, features only"
     )

@@ -90,8 +90,8 @@ def without_pretrained(spec: str | Mapping[str, Any]) -> dict[str, Any]:
         >>> without_pretrained("efficientnet_lite0"), without_pretrained({"name": "conv4", "width": 4})
         ({'name': 'efficientnet_lite0', 'weights': 'none'}, {'name': 'conv4', 'width': 4})
     """
-    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
-    takes_weights = "weights" in inspect.signature(BACKBONES.member(str(arguments.get("name")))).parameters
+    arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    takes_weights = "weights" in inspect.signature(BACKBONES.member(arguments.get("name", ""))).parameters
     return {**arguments, "weights": "none"} if takes_weights else arguments
 
 

@@ -17,7 +17,7 @@ PENALTY = 0.1
 IMAGE_SIZE = 224
 # How predictions are explained, and where that begins at the scores. Of what benchmarks/explanations.py compares, no
 # composite was best at everything: this one keeps most to the photograph of the class in a mosaic,
-# epsilon_gamma_box has somewhat lower deletion curves at about twice the cost. Deletion hardly tells the two starts
+# epsilon_gamma_box has lower deletion curves at more than twice the cost. Deletion hardly tells the two starts
 # apart; in mosaics far more of the relevance is in its place from the margin.
 COMPOSITE = "epsilon_plus"
 START = "margin"

@@ -224,7 +224,7 @@ def fingerprint_of(
     drawn = augmented.crops or (augmented.flips and views == 1)
     known = {
         "backbone": {key: value for key, value in spec.items() if key not in ("neck", "trainable", "weights")},
-        "layers": [(type(layer).__name__, str(layer.output_shape)) for layer in _layers(embedding)],
+        "layers": [(type(layer).__name__, str(layer.output_shape), _settings(layer)) for layer in _layers(embedding)],
         "image_size": preparation.image_size,
         "augmentation": preparation.augmentation,
         "views": views,
@@ -249,6 +249,15 @@ def _content(images: ImageSet, index: int) -> bytes:
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         yield from _layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+def _settings(layer: keras.layers.Layer) -> dict[str, Any]:
+    """What a layer is made with, without its name and its initial weights."""
+    return {
+        key: value
+        for key, value in layer.get_config().items()
+        if key not in ("name", "trainable") and not key.endswith(("initializer", "regularizer"))
+    }
 
 
 def _in_memory(compute: _Computation, shape: tuple[int, ...]) -> Maps:

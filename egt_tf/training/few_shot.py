@@ -61,6 +61,7 @@ class FewShotTask(TrainingTask):
         self._is_frozen = is_frozen(config.model.backbone)
         with strategy.scope(), layers_in(config.training.precision):
             whole = _build(config)
+            _check_trainable(whole, config)
             model = _compiled(self._trained_part(whole), config)
             model.stored = whole
         super().__init__(
@@ -209,6 +210,15 @@ def _with_head_arguments(config: RunConfig, base_classes: int) -> RunConfig:
             f"them. Received: {arguments['base_classes']}, with {base_classes} classes"
         )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=arguments))
+
+
+def _check_trainable(classifier: EpisodicModel, config: RunConfig) -> None:
+    if not classifier.trainable_variables:
+        raise ConfigError(
+            "a training must have weights to train. Received: a frozen backbone without a neck and the head "
+            f"{config.model.head['name']}, which has none; set model.backbone.neck=64, or use the embedding as it is with "
+            "`egt-tf learn`"
+        )
 
 
 def _build(config: RunConfig) -> EpisodicModel:

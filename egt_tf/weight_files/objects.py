@@ -11,8 +11,8 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-# Of 20,000 tensors and more; an instruction of one byte may make an object of a hundred.
-_MOST_INSTRUCTIONS = 500_000
+# Of some 40,000 tensors; an instruction of one byte may make an object of a hundred.
+_MOST_INSTRUCTIONS = 2_000_000
 # Of marks within marks. Tuples of tuples need none: what walks the values has a limit of its own.
 _MOST_MARKS = 100
 # The magic number of torch.save has 80 bits.

@@ -16,6 +16,7 @@ from PIL import Image
 from egt_tf.data.images import MAX_PIXELS
 from egt_tf.data.support import load_image, load_support
 from egt_tf.errors import ExportError
+from egt_tf.export.lite import LiteModel
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import MAX_IMAGES
 from egt_tf.runs import RunFolder
@@ -37,7 +38,7 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
     }
     (run / "evaluations").mkdir()
     (run / "evaluations" / "fog.json").write_text(json.dumps(record))
-    result = egt("export", run, "--calibrate", "synthetic:texture", "--episodes", 3)
+    result = egt("export", run, "--calibrate", "synthetic:texture", "--episodes", 3, "--lite")
     assert result.exit_code == 0, result.output
     version = tmp_path / "saved_models" / "tiny" / "1"
     assert f"written: {version.relative_to(tmp_path)}" in result.output
@@ -57,7 +58,10 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
         "BSD-2-Clause",
     ):
         assert words in card
+    assert "LiteRT: model.tflite, 0." in result.output
     classes = [p.name for p in sorted((run / "support").iterdir())]
+    assert (version / "labels.txt").read_text().splitlines() == classes
+    assert LiteModel((version / "model.tflite").read_bytes()).ask(np.zeros((32, 32, 3)))["probabilities"].shape == (3,)
     assert (version / "assets" / "class_names.txt").read_text().splitlines() == classes
 
 
@@ -251,6 +255,7 @@ def test_limits_and_sizes_that_cannot_be(egt, fails, run, tmp_path):
     fails("export", run, "--max-images", 2, says=["`max_images` must be between 3", "max_images=2"])
     fails("export", run, "--image-size", 64, says=["must be 32", "image_size=64", "resized in the graph"])
     assert egt("export", run, "--portable", "--max-pixels", 2_000).exit_code == 2
+    assert egt("export", run, "--portable", "--lite").exit_code == 2
     assert not (tmp_path / "saved_models").exists()
 
 

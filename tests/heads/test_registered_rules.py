@@ -9,7 +9,7 @@ import pytest
 from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import FeatureTransformation
-from egt_tf.backbones.layers import BatchNormalization
+from egt_tf.backbones.layers import BatchNormalization, ChannelScale, Power, ReverseChannels
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.errors import ExplainError
 from egt_tf.heads import Head
@@ -51,6 +51,8 @@ L = keras.layers
 # A layer of the package, and one of Keras that has the same rule in every composite.
 LIKE = {
     FeatureTransformation: (FeatureTransformation(), L.LeakyReLU()),
+    Power: (Power(0.5), L.LeakyReLU()),
+    ChannelScale: (ChannelScale([1.0], [0.0]), L.Rescaling(1.0)),
     BatchNormalization: (BatchNormalization(), L.BatchNormalization()),
     EpisodeBatchNormalization: (EpisodeBatchNormalization(), L.BatchNormalization()),
     PairBatchNormalization: (PairBatchNormalization(), L.BatchNormalization()),
@@ -63,6 +65,7 @@ LIKE = {
         for layer in (
             *(JoinEpisodes(), SplitEpisodes(), PairConcat(), PairSplit()),
             *(FlattenMap(), DropLastAxis(), GraphNodes(2), QueryScores()),
+            ReverseChannels(),
         )
     },
 }

@@ -18,7 +18,7 @@ from egt_tf_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 # Their commands and Python blocks run one after the other, in this order and in one folder.
-PAGES = ("README.md", "docs/training.md")
+PAGES = ("README.md", "docs/training.md", "docs/learning.md")
 # Why the commands of other pages do not.
 NOT_RUN = {
     "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
@@ -30,6 +30,8 @@ PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/serving.md", "docs/watching.md"}
 TEXT = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 }
+# In place of the pre-trained embedding, which takes half a second for 30 photos; the first command runs with that.
+EMBEDDING = {"name": "conv4", "width": 4}
 # At least five classes in every split of the folder rule, and enough images for 5 shots and the queries below.
 CLASSES, IMAGES = 24, 8
 SHORTER = {
@@ -44,6 +46,7 @@ SHORTER = {
     "pretrain": ["pretrain.epochs=1", "data.image_size=32", "model.backbone.width=8"],
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
+    "learn": [],
     "data": [],
     "export": [],
     "predict": [],
@@ -74,8 +77,15 @@ def folder(tmp_path_factory):
     """A folder with the images that the README speaks of, and the runs of its commands."""
     folder = tmp_path_factory.mktemp("readme")
     for index in range(CLASSES):
+        # Two have names that a page speaks of.
+        name = {0: "castle", 1: "church"}.get(index, f"class{index:02d}")
         for number in range(IMAGES):
-            _save(folder / "photos" / f"class{index:02d}" / f"{number}.png", index, number)
+            _save(folder / "photos" / name / f"{number}.png", index, number)
+    for index, name in ((30, "new"), (1, "church")):
+        for number in range(2):
+            _save(folder / "more" / name / f"more{number}.png", index, 40 + number)
+    _save(folder / "holiday" / "beach.png", 2, 50)
+    _save(folder / "new.jpg", 3, 50)
     for index in range(3):
         _save(folder / "examples" / f"class{index:02d}" / "1.png", index, 20)
     _save(folder / "photo.jpg", 1, 30)
@@ -104,6 +114,7 @@ def _alone(arguments: list[str], folder: Path) -> None:
 
 def test_commands_and_python_blocks(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("egt_tf.learning.classifier.EMBEDDING", EMBEDDING)
     assert len(commands("README.md")) >= 6
     assert len(blocks("README.md", "python")) == 2
     for page in PAGES:

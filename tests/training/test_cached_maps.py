@@ -222,6 +222,20 @@ def test_the_fingerprint_follows_what_the_maps_depend_on(photos):
     assert len({first, *others}) == len(others) + 1
 
 
+def test_the_fingerprint_knows_what_layers_do_beside_their_weights(photos):
+    images = open_source(f"folder:{photos}").split("base")
+    preparation = config(photos).image_preparation
+
+    def fingerprint(activation, seed=1):
+        kernel = tf.keras.initializers.GlorotUniform(seed)
+        layer = tf.keras.layers.Conv2D(2, 3, activation=activation, kernel_initializer=kernel)
+        model = tf.keras.Sequential([tf.keras.Input((SIZE, SIZE, 3)), layer])
+        layer.set_weights([np.ones((3, 3, 3, 2)), np.zeros(2)])
+        return fingerprint_of(model, {}, images, preparation, 1)
+
+    assert fingerprint("relu") == fingerprint("relu", seed=2) != fingerprint("tanh")
+
+
 def test_number_of_views():
     def views(augmentation, count=None):
         data = {"augmentation": augmentation, "views": count}
@@ -241,6 +255,7 @@ def test_number_of_views():
         ({"backbone": {"trainable": True}, "data": {"views": 2}}, "`data.views` is for a frozen backbone"),
         ({"backbone": {"trainable": True}, "data": {"feature_cache": "x"}}, "`data.feature_cache` is for a frozen"),
         ({"data": {"cache_mb": 0}}, "must fit into data.cache_mb=0"),
+        ({"backbone": {"neck": None}}, "must have weights to train. Received: a frozen backbone without a neck"),
     ],
 )
 def test_refused_before_anything_is_written(photos, tmp_path, changes, words):

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.errors import ConfigError
+from egt_tf.files import write_png
 from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.strategy import check_devices, is_chief, open_strategy, own_folder
@@ -142,14 +143,27 @@ def devices(tmp_path_factory) -> Path:
     """One replica, two replicas, and two whose statistics are their own."""
     folder = tmp_path_factory.mktemp("strategies") / "devices"
     own = {"relation-own": content(strategy="mirrored", batch_statistics="replica", epochs=1)}
-    frozen = {f"frozen-{strategy}": on_maps(content(strategy=strategy)) for strategy in ("default", "mirrored")}
+    write_photos(folder.parent / "photos")
+    frozen = {
+        f"frozen-{strategy}": on_maps(content(strategy=strategy), folder.parent / "photos")
+        for strategy in ("default", "mirrored")
+    }
     on_two_devices(folder, {**runs(["relation"], "default", "mirrored"), **own, **frozen})
     return folder
 
 
-def on_maps(content: dict) -> dict:
-    """The same with a frozen backbone and a neck."""
+def write_photos(folder: Path) -> None:
+    """Twelve classes of four images of noise."""
+    rng = np.random.default_rng(0)
+    for number in range(48):
+        pixels = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+        write_png(folder / f"class{number % 12:02d}" / f"{number}.png", pixels)
+
+
+def on_maps(content: dict, photos: Path) -> dict:
+    """The same with a frozen backbone and a neck, on few images."""
     content["model"]["backbone"] |= {"trainable": False, "neck": 3}
+    content["data"]["train"] = f"folder:{photos}"
     return content
 
 
