@@ -90,7 +90,7 @@ def threshold_line(found: Fit) -> str:
     if threshold.promised < found.kept:
         why = f"; {threshold.count} photos allow no more promise, {100 * found.kept:.0f} % takes {found.photos_needed}"
     return (
-        f"none of these: said below a similarity of {threshold.value:.3f}, which keeps {100 * threshold.promised:.1f} % of new "
+        f"none of these: said below a score of {threshold.value:.3f}, which keeps {100 * threshold.promised:.1f} % of new "
         f"photos of these classes on average, if they are taken like those learnt{why}"
     )
 

@@ -132,6 +132,8 @@ def read_learned(version: Path) -> LearnedModel:
         raise ExportError(f"{version} must be a model of `egt-tf learn`. Received: no {LEARNED}")
     try:
         text = json.loads((version / LEARNED).read_text(encoding="utf-8"))
+        if not zipfile.is_zipfile(version / LEARNED_ARRAYS):
+            raise ValueError("no archive of arrays")
         with np.load(version / LEARNED_ARRAYS, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _learned(text, arrays)

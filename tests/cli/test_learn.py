@@ -46,7 +46,7 @@ def test_what_is_printed_and_written(egt, quick, folder, tmp_path):
     assert second.startswith("leave-one-out (each photo classified by all others): ")
     assert "95 % interval" in second
     assert "by the head " in second
-    assert third.startswith("none of these: said below a similarity of ")
+    assert third.startswith("none of these: said below a score of ")
     assert "93.3 % of new photos" in third
     assert "14 photos allow no more promise, 95 % takes 19" in third
     assert last == "written: saved_models/shapes/1 (with the photos, for explanations)"

@@ -174,7 +174,7 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
     ("head", "words"),
     [
         ({"name": "graph", "ways": 3}, r"do not have. .*StridedSliceGrad in the head Graph"),
-        ("ridge", r"do not have. Received: MatrixSolve in the head Ridge"),
+        ("ridge", r"do not have. Received: .*MatrixSolve in the head Ridge"),
     ],
 )
 def test_heads_that_are_not_portable(head, words, build, support):
