@@ -48,7 +48,7 @@ class Views:
         >>> from egt_tf.data import open_source
         >>> views = Views(open_source("synthetic:shapes").split("novel"), ImagePreparation(16, "flip"), count=2)
         >>> [batch.shape for batch in views.batches(np.arange(3))]
-        [(3, 2, 16, 16, 3)]
+        [TensorShape([3, 2, 16, 16, 3])]
     """
 
     def __init__(self, images: ImageSet, preparation: ImagePreparation, count: int):

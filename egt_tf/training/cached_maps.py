@@ -221,14 +221,13 @@ def fingerprint_of(
         images, preparation, views: see `MapCache.maps`.
     """
     augmented = find_augmentation(preparation.augmentation)
-    drawn = augmented.crops or (augmented.flips and views == 1)
     known = {
         "backbone": {key: value for key, value in spec.items() if key not in ("neck", "trainable", "weights")},
         "layers": [(type(layer).__name__, str(layer.output_shape), _settings(layer)) for layer in _layers(embedding)],
         "image_size": preparation.image_size,
         "augmentation": preparation.augmentation,
         "views": views,
-        "seed": preparation.seed if drawn or augmented.flips else None,
+        "seed": preparation.seed if augmented.crops or augmented.flips else None,
     }
     digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
     for weight in embedding.weights:

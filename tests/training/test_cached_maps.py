@@ -103,7 +103,10 @@ def as_maps(model: EpisodicModel, inputs):
         ("prototype", 5, 1.0),
         ("cosine", 5, 0.0),
         ("ridge", None, 0.0),
-        (SMALL_GRAPH, 5, 0.0),
+        # Slow because of its many layers; the other heads have the same to show.
+        pytest.param(SMALL_GRAPH, 5, 0.0, marks=pytest.mark.slow),
+        pytest.param(SMALL_GRAPH, 5, 1.0, marks=pytest.mark.slow),
+        pytest.param("cross_attention", None, 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_on_maps_is_a_step_on_images(head, neck, guided):
