@@ -64,7 +64,7 @@ def commands(page: str) -> list[str]:
 
 
 def shortened(command: str) -> list[str]:
-    _program, name, *arguments = shlex.split(command)
+    _program, name, *arguments = shlex.split(command, comments=True)
     # What is gone on with is what was begun.
     extra = SHORTER[name] if "--resume" not in arguments else []
     if name in ("train", "pretrain"):
