@@ -18,15 +18,16 @@ from egt_tf_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 # Their commands and Python blocks run one after the other, in this order and in one folder.
-PAGES = ("README.md", "docs/training.md", "docs/learning.md")
+PAGES = ("README.md", "docs/training.md")
 # Why the commands of other pages do not.
 NOT_RUN = {
     "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
+    "docs/learning.md": "the commands of the README and more of their kind; see tests/cli/test_learn.py",
     "docs/pretraining.md": "hours, and variables of the shell; the README has the same commands",
     "docs/serving.md": "needs a server; see tests/export and tests/serving",
 }
 # Whose Python runs in test_docs.py or needs what only its reader has.
-PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/serving.md", "docs/watching.md"}
+PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/learning.md", "docs/serving.md", "docs/watching.md"}
 TEXT = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 }
@@ -46,7 +47,7 @@ SHORTER = {
     "pretrain": ["pretrain.epochs=1", "data.image_size=32", "model.backbone.width=8"],
     "evaluate": ["--episodes", "4", "--queries", "2"],
     "explain": [],
-    "learn": [],
+    "learn": ["--image-size", "32"],
     "data": [],
     "export": [],
     "predict": [],
@@ -66,7 +67,7 @@ def commands(page: str) -> list[str]:
 def shortened(command: str) -> list[str]:
     _program, name, *arguments = shlex.split(command, comments=True)
     # What is gone on with is what was begun.
-    extra = SHORTER[name] if "--resume" not in arguments else []
+    extra = SHORTER[name] if not {"--resume", "--add"} & set(arguments) else []
     if name in ("train", "pretrain"):
         extra = [part for value in extra for part in ("--set", value)]
     return [name, *arguments, *extra]
