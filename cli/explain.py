@@ -107,7 +107,8 @@ def explain(
             draw_comparison(explanations, figure)
         else:
             save_figure(first, figure)
-        line = prediction_line(image, first.class_names[first.predicted], first.probabilities[first.predicted])
+        best = first.predicted
+        line = prediction_line(image, first.class_names[best], first.probabilities[best], first.known)
         click.echo(f"{line}  figure: {figure}")
 
 

@@ -28,6 +28,7 @@ class EpisodeExplanation:
         method_name: the composite or the method the relevance comes from.
         support_counts: how many support images of each class there are, where their numbers differ; those behind them
             are blank. None: S of each.
+        known: whether the query shows one of the classes at all; None where that is not told.
 
     Raises:
         ExplainError: shapes that do not fit together, images that are not uint8, probabilities outside
@@ -58,6 +59,7 @@ class EpisodeExplanation:
     run_name: str = ""
     method_name: str = ""
     support_counts: tuple[int, ...] | None = None
+    known: bool | None = None
 
     def __post_init__(self) -> None:
         self._check_classes()
@@ -137,7 +139,7 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
     """The numbers of an explanation as JSON types.
 
     Returns:
-        `image`, `run`, `method`; `class_names` and `probabilities` (K); `predicted` and `runner_up` with
+        `image`, `run`, `method`; `class_names` and `probabilities` (K); `known`; `predicted` and `runner_up` with
         `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
         `support_relevance_sums` (E, K, S), without what is blank.
 
@@ -163,6 +165,7 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
         "method": explanation.method_name,
         "class_names": list(explanation.class_names),
         "probabilities": probabilities,
+        "known": explanation.known,
         "predicted": entry(explanation.predicted),
         "runner_up": entry(explanation.runner_up),
         "explained": [int(index) for index in explanation.explained],

@@ -12,26 +12,41 @@ from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.query import classes_to_explain
 
 # Photos of a class in the figure, and photos that are explained at a time.
-_SHOWN, _BATCH = 5, 8
+_SHOWN, _BATCH = 5, 16
 # Of more than so many, only those of the classes explained are shown.
 _MANY = 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StoredRelevance:
-    """What a model says of one image and E classes.
+class StoredAnswer:
+    """What a model takes one image for.
 
     Attributes:
         probabilities: of all classes, `(ways,)`.
+        known: whether it shows one of the classes at all; None where the model does not tell.
+
+    Example:
+        >>> StoredAnswer(np.array([0.3, 0.7]), known=False).known
+        False
+    """
+
+    probabilities: np.ndarray
+    known: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRelevance:
+    """What spoke for each of E classes in one image.
+
+    Attributes:
         image: relevance of the image's pixels, summed over the colours, `(E, size, size)`.
         photos: summed relevance of each stored photo, `(E, photos)`.
 
     Example:
-        >>> StoredRelevance(np.array([0.3, 0.7]), np.zeros((1, 8, 8)), np.zeros((1, 4))).photos.shape
+        >>> StoredRelevance(np.zeros((1, 8, 8)), np.zeros((1, 4))).photos.shape
         (1, 4)
     """
 
-    probabilities: np.ndarray
     image: np.ndarray
     photos: np.ndarray
 
@@ -41,11 +56,15 @@ class StoredPhotos(Protocol):
 
     Example:
         >>> def sure(model: StoredPhotos, image: np.ndarray) -> float:
-        ...     return float(model.probabilities(image).max())
+        ...     return float(model.answer(image).probabilities.max())
     """
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Of all classes, `(ways,)`."""
+    @property
+    def from_margin(self) -> bool:
+        """Whether relevance begins at the margin between a class and its strongest rival."""
+
+    def answer(self, image: np.ndarray) -> StoredAnswer:
+        """What the image is taken for."""
 
     def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
         """For the class indices `targets`, int64 `(E,)`."""
@@ -91,25 +110,31 @@ def explain_by_stored_photos(
     Raises:
         ExplainError: `target` is no class.
     """
-    explained = classes_to_explain(model.probabilities(image), support.class_names, target)
-    targets = np.array(explained, np.int64)
-    found = model.relevance(image, targets)
+    answer = model.answer(image)
+    explained = classes_to_explain(answer.probabilities, support.class_names, target)
+    # The two most probable classes are each the other's strongest rival: from the margin, what speaks for the one speaks
+    # against the other, and one walk back does for both.
+    opposite = model.from_margin and set(explained) == set(np.argsort(-answer.probabilities, kind="stable")[:2])
+    walked = np.array(explained[:1] if opposite else explained, np.int64)
+    signs = np.array([1.0, -1.0] if opposite else [1.0] * len(walked), np.float32)
+    found = model.relevance(image, walked)
     positions = _shown_photos(support, found.photos, explained)
     flat = support.flat_images
     shown = padded_support(support.class_names, [flat[each] for each in positions])
-    maps = _photo_maps(model, image, flat, np.concatenate(positions), found, targets)
+    maps = _photo_maps(model, image, flat, np.concatenate(positions), found, walked)
     return EpisodeExplanation(
         query_image=image,
         class_names=support.class_names,
-        probabilities=found.probabilities,
+        probabilities=answer.probabilities,
         explained=explained,
-        query_relevance=found.image,
+        query_relevance=signs[:, None, None] * found.image,
         support_images=shown.images,
-        support_relevance=np.stack([shown.placed(each) for each in maps]),
+        support_relevance=np.stack([shown.placed(each) for each in signs[:, None, None, None] * maps]),
         image_name=image_name,
         run_name=run_name,
         method_name=method_name,
         support_counts=shown.counts,
+        known=answer.known,
     )
 
 
@@ -124,11 +149,6 @@ def _photo_maps(
     """Relevance of the pixels of the photos at `positions`, `(E, positions, size, size)`."""
     maps = np.zeros((len(targets), len(positions), *image.shape[:2]), np.float32)
     for row in range(len(targets)):
-        before = next((other for other in range(row) if _opposite(found, other, row)), None)
-        if before is not None:
-            # Relevance is linear in what it begins with.
-            maps[row] = -maps[before]
-            continue
         # What had no part has no relevance, and needs no pass through the network.
         counted = np.flatnonzero(found.photos[row, positions])
         for start in range(0, len(counted), _BATCH):
@@ -136,14 +156,6 @@ def _photo_maps(
             places = positions[chosen]
             maps[row, chosen] = model.photo_relevance(image, targets[row : row + 1], photos[places], places)[0]
     return maps
-
-
-def _opposite(found: StoredRelevance, one: int, other: int) -> bool:
-    """Whether what spoke for one class spoke against the other: a class and its strongest rival, from their margin."""
-    return all(
-        np.allclose(each[one], -each[other], rtol=1e-4, atol=1e-6 * np.abs(each).max(initial=0.0))
-        for each in (found.image, found.photos)
-    )
 
 
 def _shown_photos(support: SupportSet, sums: np.ndarray, explained: tuple[int, ...]) -> list[np.ndarray]:

@@ -196,7 +196,10 @@ def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     canvas.text(MARGIN, 0.56, winner, 20, bold=True)
     canvas.text(MARGIN + canvas.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
     other = canvas.fit_names(names, 4.5, 10)[second][0]
-    canvas.text(MARGIN, 0.82, f"runner-up: {other}, {percent(probabilities[second])}", 10, color=MUTED)
+    line = f"runner-up: {other}, {percent(probabilities[second])}"
+    if explanation.known is False:
+        line = f"probably none of these classes; {line}"
+    canvas.text(MARGIN, 0.82, line, 10, color=MUTED)
     sources = (("model", explanation.run_name), ("method", explanation.method_name))
     for row, (label, value) in enumerate((label, value) for label, value in sources if value):
         line = canvas.fit(f"{label}: {value}", 3.2, 8)

@@ -20,7 +20,7 @@ from egt_tf.errors import DataError, RunError, did_you_mean
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method, get_method
 from egt_tf.explain.query import explain_image, name_of
-from egt_tf.explain.stored_photos import StoredRelevance, explain_by_stored_photos
+from egt_tf.explain.stored_photos import StoredAnswer, StoredRelevance, explain_by_stored_photos
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
 from egt_tf.heads import HEADS
@@ -289,9 +289,7 @@ class FewShotClassifier:
         image_name, pixels = image_name or name_of(image), as_image(image, self.image_size)
         if method is None and support is None and start is None:
             name = get_method(self.composite).name
-            return explain_by_stored_photos(
-                _InMemory(self._answers, *self._support()), pixels, stored, target, image_name, self._called, name
-            )
+            return explain_by_stored_photos(_InMemory(self), pixels, stored, target, image_name, self._called, name)
         if support is None and learned.pixels is None:
             raise DataError("a classifier without photos explains by its own composite only. Received: another method")
         chosen = stored if support is None else support
@@ -497,19 +495,22 @@ class FewShotClassifier:
 class _InMemory:
     """A classifier as `egt_tf.explain.stored_photos` asks about it."""
 
-    def __init__(self, answers: OneByOne, support: tf.Tensor, labels: tf.Tensor):
-        self.answers, self.support, self.labels = answers, support, labels
+    def __init__(self, classifier: FewShotClassifier):
+        self.answers, self.fit = classifier._answers, classifier.fit_
+        self.support, self.labels = classifier._support()
+        self.from_margin = classifier.start == "margin"
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def answer(self, image: np.ndarray) -> StoredAnswer:
         query = self.answers.features(image[None])
-        return self.answers.probabilities(self.answers.scores(self.support, self.labels, query))[0].numpy()
+        scores = self.answers.scores(self.support, self.labels, query)
+        known, threshold = score_of_maps(self.fit.known_score)(query, self.support, self.labels), self.fit.threshold
+        is_known = None if threshold is None else bool(known[0] >= threshold.value)
+        return StoredAnswer(self.answers.probabilities(scores)[0].numpy(), is_known)
 
     def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
         images = np.repeat(image[None], len(targets), axis=0)
         found = self.answers.relevance(self.support, self.labels, images, tf.constant(targets))
-        probabilities = self.answers.probabilities(found.scores)[0].numpy()
-        sums = tf.reduce_sum(found.support_features, axis=[-3, -2, -1])
-        return StoredRelevance(probabilities, found.images.numpy(), sums.numpy())
+        return StoredRelevance(found.images.numpy(), tf.reduce_sum(found.support_features, axis=[-3, -2, -1]).numpy())
 
     def photo_relevance(
         self, image: np.ndarray, targets: np.ndarray, photos: np.ndarray, positions: np.ndarray

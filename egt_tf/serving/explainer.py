@@ -17,7 +17,7 @@ from egt_tf.explain.explainer import Explainer, RunExplainer, chosen_support
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method
 from egt_tf.explain.query import classes_to_explain, name_of
-from egt_tf.explain.stored_photos import StoredRelevance, explain_by_stored_photos
+from egt_tf.explain.stored_photos import StoredAnswer, StoredRelevance, explain_by_stored_photos
 from egt_tf.runs import RunFolder
 from egt_tf.serving.contract import GRAPH_FILE, SHOWN, versions
 from egt_tf.serving.exported_model import ExportedModel
@@ -78,7 +78,7 @@ class ExportedExplainer:
         if is_learned(model.path):
             learned = read_learned(model.path)
             self.method_name, self.support = str(learned.settings["method"]), learned.support()
-            self._stored: ExportedPhotos | None = ExportedPhotos(model)
+            self._stored: ExportedPhotos | None = ExportedPhotos(model, learned.settings["start"] == "margin")
         else:
             self.method_name, self.support = _read_shown(model.path / SHOWN)
             self._stored = None
@@ -151,24 +151,26 @@ class ExportedPhotos:
 
     Args:
         model: of `egt-tf learn`.
+        from_margin: see `StoredPhotos`.
 
     Example:
-        >>> ExportedPhotos(ExportedModel("no/such/model"))
+        >>> ExportedPhotos(ExportedModel("no/such/model"), from_margin=True)
         Traceback (most recent call last):
         egt_tf.errors.ExportError: no/such/model must be an exported model, ... Received: no such folder
     """
 
-    def __init__(self, model: ExportedModel):
-        self.model = model
+    def __init__(self, model: ExportedModel, from_margin: bool):
+        self.model, self.from_margin = model, from_margin
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def answer(self, image: np.ndarray) -> StoredAnswer:
         """See `StoredPhotos`."""
-        return self.model.ask("serving_default_floats", {"images": _floats(image[None])})["probabilities"][0]
+        found = self.model.ask("serving_default_floats", {"images": _floats(image[None])})
+        return StoredAnswer(found["probabilities"][0], bool(found["known"][0]) if "known" in found else None)
 
     def relevance(self, image: np.ndarray, targets: np.ndarray) -> StoredRelevance:
         """See `StoredPhotos`."""
         answer = self.model.ask("explain_floats", {"images": _repeated(image, targets), "targets": targets})
-        return StoredRelevance(answer["probabilities"][0], answer["relevance"], answer["support_sums"])
+        return StoredRelevance(answer["relevance"], answer["support_sums"])
 
     def photo_relevance(
         self, image: np.ndarray, targets: np.ndarray, photos: np.ndarray, positions: np.ndarray

@@ -19,8 +19,9 @@ from egt_tf.weight_files.torch import read_torch
 
 __all__ = ["STATE_KEYS", "read_safetensors", "read_torch", "read_weights"]
 
-# The published trainers write `state`, `state_dict` (cross attention) or `model_state` (learned transformations).
-STATE_KEYS = ("state", "state_dict", "model_state")
+# The published trainers write `state`, `state_dict` (cross attention) or `model_state` (learned transformations), others
+# `model`.
+STATE_KEYS = ("state", "state_dict", "model_state", "model")
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -48,7 +49,11 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     state = content
     if isinstance(content, Mapping):
         state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, np.ndarray) for value in state.values()):
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(value, np.ndarray) for value in state.values())
+    ):
         raise RunError(
             f"the weight file {path} must hold a state dict, by itself or under {', '.join(STATE_KEYS)}. "
             f"Received: {_description(content)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from egt_tf.data.support import padded_support
-from egt_tf.explain.stored_photos import StoredRelevance, explain_by_stored_photos
+from egt_tf.explain.stored_photos import StoredAnswer, StoredRelevance, explain_by_stored_photos
 
 SIZE = 8
 
@@ -13,15 +13,15 @@ SIZE = 8
 class Fake:
     """Knows how much each photo counted; relevance of pixels is the photo's grey level, and a call is remembered."""
 
-    def __init__(self, sums: np.ndarray, ways: int):
-        self.sums, self.ways, self.asked = sums, ways, []
+    def __init__(self, sums: np.ndarray, ways: int, from_margin: bool = False):
+        self.sums, self.ways, self.from_margin, self.asked = sums, ways, from_margin, []
         self.image = np.random.default_rng(0).normal(size=(ways, SIZE, SIZE))
 
-    def probabilities(self, image):
-        return np.linspace(1, 0, self.ways) / np.linspace(1, 0, self.ways).sum()
+    def answer(self, image):
+        return StoredAnswer(np.linspace(1, 0, self.ways) / np.linspace(1, 0, self.ways).sum(), known=False)
 
     def relevance(self, image, targets):
-        return StoredRelevance(self.probabilities(image), self.image[targets], self.sums[targets])
+        return StoredRelevance(self.image[targets], self.sums[targets])
 
     def photo_relevance(self, image, targets, photos, positions):
         self.asked += positions.tolist()
@@ -60,16 +60,30 @@ def test_those_that_counted_most_are_shown_first_and_others_cost_nothing():
     np.testing.assert_array_equal(found.support_relevance[:, 2], 0)
 
 
-def test_what_speaks_against_the_rival_is_walked_once():
-    """As from the margin between two classes, each of which is the strongest rival of the other."""
-    model = Fake(np.array([[3.0, -2.0], [-3.0, 2.0]]), 2)
-    model.image[1] = -model.image[0]
-    found = explain_by_stored_photos(model, IMAGE, support_of((1, 1)))
+def test_from_the_margin_what_speaks_against_the_rival_is_walked_once():
+    sums = np.array([[3.0, -2.0, 0.0], [7.0, 7.0, 7.0], [7.0, 7.0, 7.0]])
+    model = Fake(sums, 3, from_margin=True)
+    found = explain_by_stored_photos(model, IMAGE, support_of((1, 1, 1)))
+    assert (found.explained, found.known) == ((0, 1), False)
     assert model.asked == [0, 1]
+    np.testing.assert_allclose(found.query_relevance[0], model.image[0], rtol=1e-6)
+    np.testing.assert_array_equal(found.query_relevance[1], -found.query_relevance[0])
     np.testing.assert_array_equal(found.support_relevance[1], -found.support_relevance[0])
-    model.image[1, 3, 3] += 0.1
-    explain_by_stored_photos(model, IMAGE, support_of((1, 1)))
-    assert model.asked == [0, 1, 0, 1, 0, 1]
+    assert found.support_relevance[0, 1].max() == 1
+
+
+def test_from_the_margin_the_less_probable_of_two_rivals_can_be_asked_for():
+    model = Fake(np.array([[3.0, -2.0, 0.0], [-3.0, 2.0, 0.0], [7.0, 7.0, 7.0]]), 3, from_margin=True)
+    found = explain_by_stored_photos(model, IMAGE, support_of((1, 1, 1)), target="class1")
+    assert found.explained == (1, 0)
+    np.testing.assert_allclose(found.query_relevance, [model.image[1], -model.image[1]], rtol=1e-6)
+
+
+def test_from_the_margin_a_class_that_is_nobodys_rival_is_walked_by_itself():
+    model = Fake(np.ones((3, 3)), 3, from_margin=True)
+    found = explain_by_stored_photos(model, IMAGE, support_of((1, 1, 1)), target="class2")
+    assert found.explained == (2, 0)
+    np.testing.assert_allclose(found.query_relevance, model.image[[2, 0]], rtol=1e-6)
 
 
 def test_where_every_photo_counts_only_the_classes_explained_are_shown():
