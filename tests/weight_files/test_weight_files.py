@@ -45,6 +45,7 @@ def test_a_state_dict(tmp_path, kind):
         lambda state: {"epoch": 3, "state": state},
         lambda state: {"state_dict": state, "acc": 0.5, "epoch": 3},
         lambda state: {"model_state": state, "aux_classifier_state": {}, "model_optim_state": {}},
+        lambda state: {"model": state, "epoch": 3},
     ],
 )
 def test_where_a_state_dict_may_be(tmp_path, wrap, archive):
@@ -62,11 +63,12 @@ def test_where_a_state_dict_may_be(tmp_path, wrap, archive):
         ({"state": [1]}, "a dictionary of state"),
         ({"state": {"a": 1}}, "a dictionary of state"),
         ({"e\x1b\n": 3}, r"a dictionary of e\?\?"),
+        ({}, "a dictionary of nothing"),
     ],
 )
 def test_files_without_a_state_dict(tmp_path, content, received):
     (tmp_path / "a.tar").write_bytes(torch_file(content))
-    rule = "a.tar must hold a state dict, by itself or under state, state_dict, model_state. Received: "
+    rule = "a.tar must hold a state dict, by itself or under state, state_dict, model_state, model. Received: "
     with pytest.raises(RunError, match=f"{rule}{received}$"):
         read_weights(tmp_path / "a.tar")
 
