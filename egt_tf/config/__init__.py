@@ -1,8 +1,18 @@
 """The typed configuration of a run: YAML to frozen objects and back; errors name the key and the file."""
 
-from egt_tf.config.reading import apply_overrides, config_from_dict, config_to_dict, config_to_yaml, load_config
+from egt_tf.config.reading import (
+    apply_overrides,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    load_config,
+    read_mapping,
+    set_value,
+)
 from egt_tf.config.sections import (
     AUGMENTATIONS,
+    GUIDED_CLASSES,
+    NORMALIZATIONS,
     STRATEGIES,
     Augmentation,
     DataConfig,
@@ -19,6 +29,8 @@ from egt_tf.config.sections import (
 
 __all__ = [
     "AUGMENTATIONS",
+    "GUIDED_CLASSES",
+    "NORMALIZATIONS",
     "STRATEGIES",
     "Augmentation",
     "DataConfig",
@@ -36,4 +48,6 @@ __all__ = [
     "config_to_yaml",
     "find_augmentation",
     "load_config",
+    "read_mapping",
+    "set_value",
 ]

@@ -40,7 +40,7 @@ def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> RunCo
         EpisodeConfig(ways=3, shots=1, queries=16)
     """
     overrides = list(overrides)
-    mapping = _read_yaml(Path(path))
+    mapping = read_mapping(Path(path))
     if not overrides:
         return config_from_dict(mapping, origin=str(path))
     keys = [override.partition("=")[0] for override in overrides]
@@ -83,7 +83,7 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
         key, equals, text = override.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"an override must be written section.key=value. Received: {override!r}")
-        _set(result, key, _parse_yaml(text, origin=f"the override {override!r}"))
+        set_value(result, key, _parse_yaml(text, origin=f"the override {override!r}"))
     return result
 
 
@@ -121,7 +121,20 @@ def _as_yaml(value: Any) -> Any:
     return [_as_yaml(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """The content of a YAML file, which should be a mapping; empty for an empty file.
+
+    Raises:
+        ConfigError: the file is no UTF-8 or no YAML, or a key is given twice.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "plan.yaml"
+        >>> _ = path.write_text("seeds: [1, 2]")
+        >>> read_mapping(path)
+        {'seeds': [1, 2]}
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -184,7 +197,18 @@ def _copied(value: Any) -> Any:
     return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def _set(mapping: dict[str, Any], key: str, value: Any) -> None:
+def set_value(mapping: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a nested mapping, in place.
+
+    Raises:
+        ConfigError: the key leads through a value that is no section.
+
+    Example:
+        >>> mapping = {"training": {"epochs": 3}}
+        >>> set_value(mapping, "training.epochs", 4)
+        >>> mapping
+        {'training': {'epochs': 4}}
+    """
     *sections, last = key.split(".")
     for section in sections:
         mapping = mapping.setdefault(section, {})

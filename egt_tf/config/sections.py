@@ -48,6 +48,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 }
 
 
+NORMALIZATIONS = ("joint", "halves")
+GUIDED_CLASSES = ("all", "true_and_rival")
+
+
 def find_augmentation(name: str) -> Augmentation:
     """The augmentation of that name.
 
@@ -250,6 +254,13 @@ class GuidanceConfig:
             else 1.0.
         composite: the registered name of the composite that explains the head, and its arguments.
         detach: whether the weights are constants for the gradient; false as the published CAN trains.
+        weights: what the features are weighted with, and its arguments: "relevance", or "shuffled", "noise" or
+            "challenger", which studies compare it with (`egt_tf.training.guidance_weights`).
+        normalize: "joint", or "halves": the channels of the prototype and of the query each have a largest relevance.
+        classes: "all", or "true_and_rival": of each query only the true class and its hardest rival are weighted and
+            scored again.
+        start_after: training episodes before the guided loss has any weight.
+        ramp: episodes over which its weight then rises to `guided_weight`.
 
     Example:
         >>> GuidanceConfig().composite
@@ -261,6 +272,11 @@ class GuidanceConfig:
     guided_weight: float | None = _at_least(0, None)
     composite: dict[str, Any] = _named("fsc")
     detach: bool = True
+    weights: dict[str, Any] = _named("relevance")
+    normalize: str = _one_of(NORMALIZATIONS, "joint")
+    classes: str = _one_of(GUIDED_CLASSES, "all")
+    start_after: int = _at_least(0, 0)
+    ramp: int = _at_least(0, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,23 @@ def relate_inputs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, t
     return support, labels, keras.Input((None, *feature_shape), name="query_features")
 
 
+def take_classes(x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """What belongs to some classes of each query: `y[e, q, n] = x[e, q, classes[e, q, n]]`.
+
+    Args:
+        x: `(episodes, queries, ways, ...)`.
+        classes: integers `(episodes, queries, n)`.
+
+    Returns:
+        `(episodes, queries, n, ...)`.
+
+    Example:
+        >>> take_classes(tf.constant([[[5.0, 6.0, 7.0]]]), tf.constant([[[2, 0]]])).numpy().tolist()
+        [[[7.0, 5.0]]]
+    """
+    return tf.gather(x, classes, axis=2, batch_dims=2)
+
+
 class Head(keras.layers.Layer):
     """Compares the queries of an episode with its support set in two stages.
 
@@ -46,6 +63,10 @@ class Head(keras.layers.Layer):
             classes last; None: the scores themselves.
         weighted_layers: names of the layers of `score_model` whose outputs' relevance becomes weights, an input's name
             for an input; empty: the first input.
+        first_pairs: name of the input or layer of `score_model` that holds pairs of queries and classes,
+            `(episodes, queries, ways, ...)`, as all behind it does; None: queries are not compared with each class by
+            itself.
+        has_halves: whether what is weighted holds the channels of the prototype and, behind them, those of the query.
         needs_base_classes: whether the constructor takes `base_classes`, how many classes the training source has.
         needs_ways: whether the constructor takes `ways`, the number of classes that every episode must have.
 
@@ -65,6 +86,8 @@ class Head(keras.layers.Layer):
     auxiliary_model: keras.Model | None
     explained_layer: str | None = None
     weighted_layers: tuple[str, ...] = ()
+    first_pairs: str | None = None
+    has_halves: bool = False
     needs_ways: bool = False
     needs_base_classes: bool = False
 
@@ -136,6 +159,7 @@ class Head(keras.layers.Layer):
         scores: tf.Tensor,
         weights: Sequence[tf.Tensor] | None = None,
         training: bool = True,
+        classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """What the loss is taken of: the raw scores, or those of the weighted features.
 
@@ -144,13 +168,15 @@ class Head(keras.layers.Layer):
             scores: raw scores of the features.
             weights: one for each of `weighted_layers`, of its output's shape, or None for no guidance.
             training: whether normalisations use the statistics of the call.
+            classes: of each query, the classes that the weights are of, integers `(episodes, queries, n)`, for a head
+                with `first_pairs`; the scores are those of these classes then. None: of all.
 
         Returns:
             Raw scores `(episodes, queries, ..., ways)`.
         """
         if weights is None:
             return scores
-        first, *rest = features
+        first, *rest = features if classes is None else (take_classes(x, classes) for x in features)
         weighted = first * tf.cast(weights[0], first.dtype)
         return self.score([weighted, *rest] if rest else weighted, training=training)
 

@@ -37,6 +37,9 @@ class CosineHead(Head):
         TensorShape([1, 3, 3])
     """
 
+    first_pairs = "pair_features"
+    has_halves = True
+
     def __init__(
         self,
         feature_shape: Sequence[int],

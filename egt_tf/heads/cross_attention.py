@@ -12,7 +12,7 @@ from egt_tf.backbones.base import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.errors import check_integer, check_positive
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
-from egt_tf.heads.base import HEADS, Head, relate_inputs
+from egt_tf.heads.base import HEADS, Head, relate_inputs, take_classes
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
 from egt_tf.tensors import widen
@@ -58,6 +58,7 @@ class CrossAttentionHead(Head):
     """
 
     weighted_layers = ("attended_query", "product")
+    first_pairs = "attended_query"
     needs_base_classes = True
 
     def __init__(
@@ -137,6 +138,7 @@ class CrossAttentionHead(Head):
         scores: tf.Tensor,
         weights: Sequence[tf.Tensor] | None = None,
         training: bool = True,
+        classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Scores at every position of the query's map, `scale cos(attended query at the position, t)`.
 
@@ -148,11 +150,12 @@ class CrossAttentionHead(Head):
             scores: not used.
             weights: of the attended query map and of the product of the unit vectors, or None.
             training: not used.
+            classes: see `Head.training_scores`.
 
         Returns:
             `(episodes, queries, h, w, ways)`.
         """
-        attended, pooled = (widen(x) for x in features)
+        attended, pooled = (widen(x if classes is None else take_classes(x, classes)) for x in features)
         query, support = unit(attended), unit(pooled)
         if weights is not None:
             query, support = (x * tf.cast(w, x.dtype) for x, w in zip((query, support), weights, strict=True))

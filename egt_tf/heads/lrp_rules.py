@@ -12,6 +12,7 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
+from egt_tf.heads.base import take_classes
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
 from egt_tf.heads.layers import (
     DropLastAxis,
@@ -258,8 +259,9 @@ def _(layer: PairConvolution2D, pairs: tf.Tensor, *parts: tf.Tensor) -> tuple[Li
         # What was made of the pairs (their positive parts, say) is no longer made of the same parts.
         if not parts or x is not pairs:
             return of_pairs.forward(x, kernel)
-        prototypes, queries = parts
-        return layer.of_parts(prototypes, queries, kernel)
+        prototypes, queries, *classes = parts
+        of_all = layer.of_parts(prototypes, queries, kernel)
+        return take_classes(of_all, classes[0]) if classes else of_all
 
     return (dataclasses.replace(of_pairs, forward=forward, transposed=of_pairs.backward),)
 

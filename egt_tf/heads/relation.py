@@ -11,7 +11,7 @@ from tensorflow import keras
 
 from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
-from egt_tf.heads.base import HEADS, Head, relate_inputs
+from egt_tf.heads.base import HEADS, Head, relate_inputs, take_classes
 from egt_tf.heads.layers import (
     DropLastAxis,
     EpisodeBatchNormalization,
@@ -58,6 +58,8 @@ class RelationHead(Head):
     """
 
     weighted_layers = ("pairs",)
+    first_pairs = "pairs"
+    has_halves = True
 
     def __init__(
         self,
@@ -167,11 +169,13 @@ class RelationHead(Head):
         scores: tf.Tensor,
         weights: Sequence[tf.Tensor] | None = None,
         training: bool = True,
+        classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The raw scores, or those of the weighted pairs; see `Head.training_scores`."""
         if weights is None:
             return scores
         pairs = self.score_model.get_layer("pairs")(features)
+        pairs = pairs if classes is None else take_classes(pairs, classes)
         return self.weighted_model(pairs * tf.cast(weights[0], pairs.dtype), training=training)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -53,6 +53,9 @@ class RidgeHead(Head):
         TensorShape([1, 3, 3])
     """
 
+    first_pairs = "pair_features"
+    has_halves = True
+
     def __init__(
         self,
         feature_shape: Sequence[int],

@@ -7,7 +7,8 @@ from egt_tf.training.guidance import GuidedScores as GuidedScores
 from egt_tf.training.guidance import LossWeights as LossWeights
 from egt_tf.training.guidance import guided_scores as guided_scores
 from egt_tf.training.guidance import loss_weights as loss_weights
-from egt_tf.training.guidance import relevance_weights as relevance_weights
+from egt_tf.training.guidance_weights import GUIDANCE_WEIGHTS as GUIDANCE_WEIGHTS
+from egt_tf.training.guidance_weights import relevance_weights as relevance_weights
 from egt_tf.training.guided_model import GuidedModel as GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner as TransformationLearner
 from egt_tf.training.loop import train as train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -235,6 +236,12 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
         "guided_weight": weights.guided,
         "composite": guidance.composite,
         "detach": guidance.detach,
+        "weights": guidance.weights,
+        "normalize": guidance.normalize,
+        "classes": guidance.classes,
+        "start_after": math.ceil(guidance.start_after / training.episodes_per_step),
+        "ramp": math.ceil(guidance.ramp / training.episodes_per_step),
+        "seed": training.seed,
     }
     if training.learn_transformation:
         rate = training.transformation_learning_rate

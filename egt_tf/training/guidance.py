@@ -13,11 +13,13 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError
-from egt_tf.heads.base import Head
+from egt_tf.heads.base import Head, take_classes
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.propagation import record, reverse
 from egt_tf.tensors import widen
+from egt_tf.training.chosen_classes import of_classes, true_and_rival
+from egt_tf.training.guidance_weights import ByRelevance, GuidanceWeights, weights_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,27 +47,6 @@ class GuidedScores:
     weights: tuple[tf.Tensor, ...]
 
 
-def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
-    """`w = 1 + R / max |R|` along `axis`; 1 where all relevance is zero.
-
-    Args:
-        relevance: any shape.
-        axis: the channels that share a maximum; every other position has its own.
-
-    Returns:
-        Weights in [0, 2], shaped as `relevance`.
-
-    Example:
-        >>> relevance_weights(tf.constant([[2.0, -1.0, 0.0], [0.0, 0.0, 0.0]])).numpy().tolist()
-        [[2.0, 0.5, 1.0], [1.0, 1.0, 1.0]]
-    """
-    # Two reductions; the absolute values of all relevance would be one more large tensor.
-    largest = tf.maximum(
-        tf.reduce_max(relevance, axis=axis, keepdims=True), -tf.reduce_min(relevance, axis=axis, keepdims=True)
-    )
-    return 1.0 + relevance / tf.where(largest == 0, tf.ones_like(largest), largest)
-
-
 def guided_scores(
     head: Head,
     features: tf.Tensor | Sequence[tf.Tensor],
@@ -74,6 +55,10 @@ def guided_scores(
     training: bool = True,
     detach: bool = True,
     nonnegative: bool = False,
+    weights: GuidanceWeights | None = None,
+    halves: bool = False,
+    seed: Sequence[int] | tf.Tensor = (0, 0),
+    labels: tf.Tensor | None = None,
 ) -> GuidedScores:
     """Scores the features, explains the scores, weights the features by their relevance and scores them again.
 
@@ -87,6 +72,16 @@ def guided_scores(
             published RelationNet and GNN do so, the published CAN does not.
         nonnegative: whether the features are known to have no negative values; rules then leave out what concerns
             those.
+        weights: makes weights of relevance; `ByRelevance` by default.
+        halves: whether the prototype's and the query's channels have a largest relevance each, for a head whose
+            weighted features hold both (`Head.has_halves`).
+        seed: of the random numbers of `weights`, two integers.
+        labels: class of each query, integers `(episodes, queries)`. If they are given, only what belongs to the true
+            class and to its hardest rival (`true_and_rival`) is explained, weighted and scored again, for a head
+            that scores each pair of a query and a class by itself (`Head.first_pairs`); the true class comes first. None: all classes.
+
+    Raises:
+        ConfigError: `halves` or `labels` with a head that they are not for.
 
     Example:
         >>> from egt_tf.heads import CosineHead
@@ -101,20 +96,48 @@ def guided_scores(
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
         A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
+        With `labels` the second pass has two pairs a query, and a normalisation by the statistics of the call takes
+        them from these alone; the first pass, and with it what is explained, has all pairs.
     """
+    check_head(head, halves, some_classes=labels is not None)
     features = tf.nest.flatten(features)
     trace = record(head.score_model, features, training, nonnegative, raw=False)
     explained = trace.detached() if detach else trace
     source = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
-    targets = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
     # Near certainty, half precision has no digits left for what the logarithm is of.
     output_relevance = log_odds(head.probabilities(widen(source)), beta=beta)
+    classes = None if labels is None else true_and_rival(trace.outputs[0], labels)
+    if classes is not None and head.first_pairs is not None:
+        explained = of_classes(explained, classes, head.first_pairs)
+        output_relevance = take_classes(output_relevance, classes)
+        source = explained.outputs[0]
+    targets = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
     relevance = tuple(reverse(explained, output_relevance, composite, targets, source))
+    kind = ByRelevance() if weights is None else weights
     # The rules read the layers' weights, so constant features alone would not make constant weights.
     constant = tf.stop_gradient if detach else tf.identity
-    weights = tuple(constant(relevance_weights(r)) for r in relevance)
-    guided = head.training_scores(features, trace.outputs[0], weights, training=training)
-    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, weights)
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(relevance)))
+    used = tuple(constant(weights_of(r, kind, s, halves)) for r, s in zip(relevance, seeds, strict=True))
+    guided = head.training_scores(features, trace.outputs[0], used, training=training, classes=classes)
+    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, used)
+
+
+def check_head(head: Head, halves: bool, some_classes: bool) -> None:
+    """Checks that guidance can be had in this way, see `guided_scores`.
+
+    Raises:
+        ConfigError: `halves`, or guidance of some classes alone, with a head that it is not for.
+    """
+    if halves and not head.has_halves:
+        raise ConfigError(
+            "`guidance.normalize` must be joint for a head whose weighted features are no prototype beside a query. "
+            f"Received: halves with {head.name}"
+        )
+    if some_classes and head.first_pairs is None:
+        raise ConfigError(
+            "`guidance.classes` must be all for a head that does not compare a query with each class by itself. "
+            f"Received: true_and_rival with {head.name}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,16 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.config import GUIDED_CLASSES, NORMALIZATIONS
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError, check_integer
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.layer_types import outputs_nonnegative
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.registry import serializable
 from egt_tf.training.checked_model import CheckedModel, StepLosses
-from egt_tf.training.guidance import LossWeights, guided_scores
+from egt_tf.training.guidance import LossWeights, check_head, guided_scores
+from egt_tf.training.guidance_weights import GUIDANCE_WEIGHTS, GuidanceWeights
 
 METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
 
@@ -37,6 +40,15 @@ class GuidedModel(CheckedModel):
         composite: a name of `COMPOSITES`, or a `Composite`.
         beta: see `log_odds`; `ways - 1` by default.
         detach: see `guided_scores`.
+        weights: what the features are weighted with, a name of `GUIDANCE_WEIGHTS` or its mapping.
+        normalize: "joint", or "halves": see `guided_scores`.
+        classes: "all", or "true_and_rival": what is weighted and scored again, see `guided_scores`.
+        start_after: steps of the training before the guided loss has any weight, >= 0.
+        ramp: steps over which its weight then rises to `guided_weight`, in equal parts; 0: at once.
+        seed: of the random numbers of `weights`.
+
+    Raises:
+        ConfigError: a weight of a loss, a name or a number out of its range, or a setting that is not for this head.
 
     Example:
         >>> from egt_tf.episodic_model import EpisodicModel
@@ -60,18 +72,59 @@ class GuidedModel(CheckedModel):
         composite: str | Mapping[str, Any] | Composite = "fsc",
         beta: float | None = None,
         detach: bool = True,
+        weights: str | Mapping[str, Any] = "relevance",
+        normalize: str = "joint",
+        classes: str = "all",
+        start_after: int = 0,
+        ramp: int = 0,
+        seed: int = 0,
         name: str = "guided_model",
         **kwargs: Any,
     ):
         super().__init__(classifier, METRICS, name, **kwargs)
+
+        # === Config ===
         self.loss_weights = LossWeights(plain_weight, guided_weight)
         self.composite_identifier = composite
-        self.composite: Composite = COMPOSITES.get(composite)
         self.beta = beta
         self.detach = detach
+        self.weights_identifier = weights
+        self.normalize = normalize
+        self.classes = classes
+        self.start_after = start_after
+        self.ramp = ramp
+        self.seed = seed
+
+        # === Parts ===
+        self.composite: Composite = COMPOSITES.get(composite)
+        self.guidance_weights: GuidanceWeights = GUIDANCE_WEIGHTS.get(weights)
+        self._check_arguments()
         # Whether the layers that make the features let no negative value through: of the support, labels, the queries.
         (maps,) = outputs_nonnegative(classifier.backbone, [False])
         self.features_nonnegative = all(outputs_nonnegative(classifier.head.relate_model, [maps, True, maps]))
+
+    def _check_arguments(self) -> None:
+        choices = (("normalize", self.normalize, NORMALIZATIONS), ("classes", self.classes, GUIDED_CLASSES))
+        for name, value, known in choices:
+            if value not in known:
+                raise ConfigError(f"`guidance.{name}` must be one of {', '.join(known)}. Received: {value!r}")
+        for name in ("start_after", "ramp"):
+            check_integer(name, getattr(self, name), 0)
+        if self.loss_weights.guided:
+            check_head(self.classifier.head, self.normalize == "halves", self.classes == "true_and_rival")
+        if (self.start_after or self.ramp) and not self.loss_weights.plain:
+            raise ConfigError(
+                "`guidance.start_after` and `guidance.ramp` must be 0 where the guided loss is the only one: there would "
+                f"be nothing to learn from. Received: {self.start_after} and {self.ramp} steps"
+            )
+
+    def guided_weight(self) -> tf.Tensor | float:
+        """The weight that the guided loss has in the step that comes next."""
+        weight = self.loss_weights.guided
+        if not (self.start_after or self.ramp):
+            return weight
+        done = tf.cast(self.optimizer.iterations, keras.backend.floatx())
+        return weight * tf.clip_by_value((done + 1.0 - self.start_after) / max(self.ramp, 1), 0.0, 1.0)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Plain prediction in inference mode; the other losses are reported as 0."""
@@ -89,7 +142,8 @@ class GuidedModel(CheckedModel):
         auxiliary = self.classifier.head.auxiliary_loss(features, labels, base_labels)
         weights = self.loss_weights
         # What has no weight is reported, but need not be differentiated.
-        weighted = [weight * loss for weight, loss in ((weights.plain, plain), (weights.guided, guided)) if weight]
+        weighted = [weights.plain * plain] if weights.plain else []
+        weighted += [self.guided_weight() * guided] if weights.guided else []
         loss = tf.reduce_mean(tf.add_n(weighted) + auxiliary)
         watched |= {"plain loss": plain, "guided loss": guided, "auxiliary loss": auxiliary, "loss": loss}
         return StepLosses(loss, _measured(loss, plain, guided, auxiliary, scores, labels), watched)
@@ -100,10 +154,21 @@ class GuidedModel(CheckedModel):
         """The plain scores, their loss, the guided loss, and what must be finite, by name."""
         head = self.classifier.head
         if self.loss_weights.guided:
+            some = self.classes == "true_and_rival"
             result = guided_scores(
-                head, features, self.composite, self.beta, detach=self.detach, nonnegative=self.features_nonnegative
+                head,
+                features,
+                self.composite,
+                self.beta,
+                detach=self.detach,
+                nonnegative=self.features_nonnegative,
+                weights=self.guidance_weights,
+                halves=self.normalize == "halves",
+                seed=self._step_seed(),
+                labels=labels if some else None,
             )
-            scores, guided = result.plain, head.loss(result.guided, labels)
+            # Of two classes the true one is the first.
+            scores, guided = result.plain, head.loss(result.guided, tf.zeros_like(labels) if some else labels)
             layers = head.weighted_layers
             names = [f"relevance of {layer}" for layer in layers] if len(layers) > 1 else ["relevance"]
             relevance = dict(zip(names, result.relevance, strict=True))
@@ -114,6 +179,13 @@ class GuidedModel(CheckedModel):
             watched = {"scores": scores}
         return scores, head.loss(head.training_scores(features, scores), labels), guided, watched
 
+    def _step_seed(self) -> tf.Tensor:
+        """Of the random numbers of this step and, under a strategy, of this replica."""
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        return tf.random.experimental.stateless_fold_in(tf.stack([self.seed, step]), replica)
+
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""
         return {
@@ -123,6 +195,12 @@ class GuidedModel(CheckedModel):
             "composite": self.composite_identifier,
             "beta": self.beta,
             "detach": self.detach,
+            "weights": self.weights_identifier,
+            "normalize": self.normalize,
+            "classes": self.classes,
+            "start_after": self.start_after,
+            "ramp": self.ramp,
+            "seed": self.seed,
         }
 
 

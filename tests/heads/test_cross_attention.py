@@ -11,7 +11,8 @@ from egt_tf.heads import HEADS, CrossAttentionHead
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
 from egt_tf.lrp import COMPOSITES
 from egt_tf.lrp.output_relevance import log_odds
-from egt_tf.training.guidance import guided_scores, relevance_weights
+from egt_tf.training.guidance import guided_scores
+from egt_tf.training.guidance_weights import relevance_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, load_arrays, named_weights, save_arrays, weight_arrays
 from tests.graph_reference import softmax

@@ -39,7 +39,8 @@ from egt_tf.lrp.linear_rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZP
 from egt_tf.lrp.presets import structural_entries
 from egt_tf.lrp.rules import ZENNIT_STABILIZER, Derivative, Pass, Rule, Share
 from egt_tf.published.names import conv_layers, resnet12_layers
-from egt_tf.training.guidance import guided_scores, loss_weights, relevance_weights
+from egt_tf.training.guidance import guided_scores, loss_weights
+from egt_tf.training.guidance_weights import relevance_weights
 
 # What float32 can attain on these arrays, measured when they were made.
 FORWARD, RELEVANCE, GRADIENT, IMAGE_RELEVANCE, DOUBLE = 2e-5, 2e-4, 1e-3, 1e-4, 1e-5

@@ -9,7 +9,8 @@ from egt_tf.heads import RelationHead
 from egt_tf.heads.layers import PairConcat
 from egt_tf.lrp import COMPOSITES
 from egt_tf.lrp.output_relevance import log_odds
-from egt_tf.training.guidance import LossWeights, guided_scores, loss_weights, relevance_weights
+from egt_tf.training.guidance import LossWeights, guided_scores, loss_weights
+from egt_tf.training.guidance_weights import relevance_weights
 
 FSC = COMPOSITES.get("fsc")
 
