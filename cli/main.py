@@ -53,6 +53,7 @@ class LazyGroup(click.Group):
         "learn": "learn:learn",
         "pretrain": "pretrain:pretrain",
         "runs": "runs:runs",
+        "study": "study:study",
         "doctor": "doctor:doctor",
         "client": "client:client",
     },

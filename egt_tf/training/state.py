@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,26 @@ def load_state(path: Path, model: CheckedModel) -> TrainingState:
         state = TrainingState(**json.loads(str(arrays[_PROGRESS])))
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} must say how far its training was. Received: {error}") from error
-    weights = {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
-    assign_weights(model.stored, weights, str(path))
+    assign_weights(model.stored, _weights(arrays), str(path))
     for name, variable in variables.items():
         variable.assign(saved[name])
     return state
+
+
+def stored_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of the model that a state was saved of, by name.
+
+    Raises:
+        RunError: the file is missing, damaged or no state of a training.
+    """
+    weights = _weights(load_arrays(path))
+    if not weights:
+        raise RunError(f"{path} must hold the state of a training. Received: other contents")
+    return weights
+
+
+def _weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name[len(_MODEL) :]: array for name, array in arrays.items() if name.startswith(_MODEL)}
 
 
 def _variables(model: CheckedModel) -> dict[str, tf.Variable]:

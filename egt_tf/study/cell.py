@@ -1,0 +1,152 @@
+"""One cell of a study: a training and its tests, the result in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorflow import keras
+
+from egt_tf.backbones.base import is_frozen, without_pretrained
+from egt_tf.config import RunConfig
+from egt_tf.data.image_set import ImageSet
+from egt_tf.data.sources import open_source
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import RunError
+from egt_tf.evaluation.accuracy import Accuracy, Evaluator
+from egt_tf.evaluation.report import episodes_identity
+from egt_tf.files import write_json
+from egt_tf.runs import RunFolder
+from egt_tf.study.plan import Cell, Study, with_root
+from egt_tf.study.results import CellResult, TargetResult, cell_to_dict
+from egt_tf.training.cached_maps import MapCache, classifier_of_maps, map_batches
+from egt_tf.training.checkpoints import Checkpoints
+from egt_tf.training.loop import train
+from egt_tf.training.state import stored_weights
+from egt_tf.weights import assign_weights
+
+Report = Callable[[str], None]
+
+
+def run_cell(study: Study, cell: Cell, root: str | None, run_folder: Path, result_file: Path, report: Report) -> None:
+    """Trains a cell, or goes on with it, tests its last weights on the study's targets and writes what came of it.
+
+    Args:
+        study: the plan.
+        cell: one of its cells.
+        root: the folder of the data, see `egt_tf.study.plan.with_root`.
+        run_folder: of the training.
+        result_file: what was asked for (`Study.asked_of`) and the result, as JSON.
+        report: gets lines for the user.
+
+    Raises:
+        EgtError: the training or a test cannot be done.
+        OSError: a file cannot be written.
+    """
+    config, run = cell.config(root), RunFolder(run_folder)
+    tests = _Tests(study, config, root, report)
+    curve = _Curve(tests, run.path / "curve.json", study.evaluation.curve_episodes)
+    train(config, run, run.config_file.exists(), [curve] if study.evaluation.curve_episodes else [], report)
+    model = _last_model(config, run)
+    targets = {target: tests.result(model, target) for target in study.targets}
+    result = CellResult(
+        name=cell.name,
+        episodes=config.training.epochs * config.training.episodes_per_epoch,
+        curve=tuple(sorted(curve.points.items())),
+        seconds_per_step=_seconds_per_step(run, config),
+        targets=targets,
+    )
+    write_json(result_file, {**study.asked_of(cell), "result": cell_to_dict(result)})
+
+
+class _Tests:
+    """Measures models on the targets of a study; what a frozen backbone makes of their images is computed once."""
+
+    def __init__(self, study: Study, config: RunConfig, root: str | None, report: Report):
+        self.study, self.config, self.report = study, config, report
+        self.targets = with_root(study.targets, root)
+        self.episode = study.episode(config.episode.shots, config.episode.ways)
+        self._evaluators: dict[str, tuple[EpisodicModel, Evaluator]] = {}
+
+    def images(self, target: str) -> ImageSet:
+        return open_source(self.targets[target]).split(self.study.evaluation.split)
+
+    def accuracy(self, model: EpisodicModel, target: str, episodes: int) -> Accuracy:
+        """Of a model with its weights of now."""
+        images = self.images(target)
+        known = self._evaluators.get(target)
+        # By the model, since a resumed training and the test behind it have one each.
+        if known is None or known[0] is not model:
+            known = self._evaluators[target] = (model, self._evaluator(model, images))
+        return known[1](images, self.episode, episodes, self.study.evaluation.seed)
+
+    def result(self, model: EpisodicModel, target: str) -> TargetResult:
+        evaluation, images = self.study.evaluation, self.images(target)
+        accuracy = self.accuracy(model, target, evaluation.episodes)
+        if accuracy.calibration is None:
+            raise RunError("a test must measure the calibration of a model. Received: none")
+        self.report(f"{target}: {accuracy}")
+        return TargetResult(
+            tuple(map(float, accuracy.episodes)),
+            episodes_identity(images, self.episode, evaluation.episodes, evaluation.seed),
+            accuracy.calibration.error,
+            accuracy.calibration.negative_log_likelihood,
+        )
+
+    def _evaluator(self, model: EpisodicModel, images: ImageSet) -> Evaluator:
+        if not is_frozen(self.config.model.backbone):
+            return Evaluator(model)
+        data = self.config.data
+        preparation = dataclasses.replace(self.config.image_preparation, augmentation="none")
+        cache = MapCache(data.feature_cache, data.cache_mb, self.report)
+        maps = cache.maps(model.backbone, self.config.model.backbone, images, preparation, views=1)
+
+        def batches(_: ImageSet, indices: np.ndarray):
+            return map_batches(maps, indices)
+
+        return Evaluator(classifier_of_maps(model), batches)
+
+
+class _Curve(keras.callbacks.Callback):
+    """Tests the model after every epoch, and keeps the accuracies in a file for a training that goes on."""
+
+    def __init__(self, tests: _Tests, file: Path, episodes: int):
+        super().__init__()
+        self.tests, self.file, self.episodes = tests, file, episodes
+        self.points = _read_points(file)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        target = self.tests.study.evaluation.curve_on
+        accuracy = self.tests.accuracy(self.model.stored, target, self.episodes)
+        self.points[(epoch + 1) * self.tests.config.training.episodes_per_epoch] = accuracy.mean
+        write_json(self.file, {str(episodes): mean for episodes, mean in self.points.items()})
+
+
+def _read_points(file: Path) -> dict[int, float]:
+    if not file.is_file():
+        return {}
+    try:
+        return {int(episodes): float(mean) for episodes, mean in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise RunError(f"{file} must hold the points of a learning curve. Received: {error}; remove it") from error
+
+
+def _last_model(config: RunConfig, run: RunFolder) -> EpisodicModel:
+    """The model after the last epoch: which epoch was best, validation images would have to say."""
+    newest = Checkpoints(run.checkpoints_folder).files()[-1]
+    config = dataclasses.replace(run.config(), data=config.data)
+    backbone = without_pretrained(config.model.backbone)
+    model = EpisodicModel.build_from(backbone, config.model.head, config.data.image_size)
+    assign_weights(model, stored_weights(newest), str(newest))
+    return model
+
+
+def _seconds_per_step(run: RunFolder, config: RunConfig) -> float:
+    """The median over the epochs; the first one, with what TensorFlow traces, is left out where there are others."""
+    seconds = [row["seconds"] for row in run.metrics()]
+    return float(np.median(seconds[1:] or seconds)) / config.training.steps_per_epoch
+
