@@ -60,7 +60,10 @@ def evaluate(
     without_duplicates: bool,
     out: Path | None,
 ) -> None:
-    """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes."""
+    """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes.
+
+    The calibration error says how far its probabilities are from the share that is right, over all queries.
+    """
     options: dict[str, Any] = {"rounds": rounds, "candidates": candidates}
     options = {key: value for key, value in options.items() if value is not None}
     if without_duplicates:
@@ -98,6 +101,7 @@ def evaluate(
         f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
         f"queries a class, {episodes} episodes: {accuracy}"
     )
+    click.echo(accuracy.calibration)
     click.echo(f"identity of the episodes: {identity}")
     record = evaluation_record(
         run, ", ".join(each.source for each in sources), split, episode, seed, accuracy, transduction, identity

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
-from egt_tf.wording import accuracy_text
+from egt_tf.wording import accuracy_text, calibration_text
 
 from .lines import table
 
@@ -66,9 +66,12 @@ def _known(value: str | int | None) -> str:
 def _evaluation_line(row: EvaluationRow) -> str:
     sources = ", ".join(map(_short, row.source.split(", ")))
     how = "" if row.inference == "inductive" else f", {row.inference}"
+    calibration = ""
+    if row.calibration_error is not None and row.negative_log_likelihood is not None:
+        calibration = f", {calibration_text(row.calibration_error, row.negative_log_likelihood)}"
     return (
         f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-        f"{accuracy_text(row.accuracy, row.interval)}"
+        f"{accuracy_text(row.accuracy, row.interval)}{calibration}"
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
+import operator
 import os
 import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,10 @@ class EvaluationRow:
         ways, shots, queries, episodes: of what episodes; queries a class.
         inference: "inductive" or "transductive".
         accuracy: mean over the episodes, in [0, 1].
-        interval: half the width of its 95 % interval.
+        interval: half the width of its 95 % interval; None for a single episode.
+        calibration_error: expected calibration error with 15 bins, in [0, 1]; None where it is not known, as in the
+            files of older versions.
+        negative_log_likelihood: mean of the true class, in nats, >= 0; None where it is not known.
     """
 
     source: str
@@ -41,7 +47,9 @@ class EvaluationRow:
     episodes: int
     inference: str
     accuracy: float
-    interval: float
+    interval: float | None
+    calibration_error: float | None = None
+    negative_log_likelihood: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,8 @@ ORDERS: Mapping[str, Callable[[RunRow], Any]] = types.MappingProxyType(
     }
 )
 SORTS = ("name", *ORDERS)
+# Of evaluations: none of these may be unknown.
+_ORDER = operator.attrgetter("source", "split", "ways", "shots", "queries", "episodes", "inference", "accuracy")
 
 
 def list_runs(root: str | os.PathLike, sort: str = "name") -> list[RunRow]:
@@ -135,7 +145,9 @@ def read_evaluation(path: Path) -> EvaluationRow:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        row = EvaluationRow(**{field.name: record[field.name] for field in dataclasses.fields(EvaluationRow)})
+        # Those with a default are younger than the rest.
+        fields = [each for each in dataclasses.fields(EvaluationRow) if each.default is MISSING or each.name in record]
+        row = EvaluationRow(**{field.name: record[field.name] for field in fields})
     except (ValueError, KeyError, TypeError) as error:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: {reason}") from error
@@ -144,7 +156,9 @@ def read_evaluation(path: Path) -> EvaluationRow:
         all(isinstance(text, str) for text in texts)
         and all(type(count) is int for count in counts)
         and _is_share(row.accuracy)
-        and _is_share(row.interval)
+        and (row.interval is None or _is_share(row.interval))
+        and (row.calibration_error is None or _is_share(row.calibration_error))
+        and (row.negative_log_likelihood is None or _is_loss(row.negative_log_likelihood))
     ):
         raise RunError(f"{path} must be a result as `egt-tf evaluate` writes it. Received: values of other kinds")
     return row
@@ -180,7 +194,7 @@ def _row(run: RunFolder, root: Path) -> RunRow:
         epochs_done=None if epochs is None else len(epochs),
         accuracy=best and float(best["val_accuracy"]),
         interval=None if best is None else best.get("val_interval"),
-        evaluations=tuple(sorted(filter(None, evaluations), key=dataclasses.astuple)),
+        evaluations=tuple(sorted(filter(None, evaluations), key=_ORDER)),
         written=_written(run),
         problems=tuple(problems),
     )
@@ -217,8 +231,12 @@ def _tried(read: Callable[[], Any], problems: list[str]) -> Any:
 def _epochs(run: RunFolder) -> list[dict[str, Any]]:
     rows = run.metrics()
     for number, row in enumerate(rows, start=1):
-        # A pre-training measures no episodes and has no interval.
-        if not (isinstance(row, dict) and _is_share(row.get("val_accuracy")) and _is_share(row.get("val_interval", 0))):
+        # A pre-training measures no episodes and has no interval, nor has a single episode.
+        if not (
+            isinstance(row, dict)
+            and _is_share(row.get("val_accuracy"))
+            and (row.get("val_interval") is None or _is_share(row["val_interval"]))
+        ):
             raise RunError(
                 f"each line of {run.metrics_file} must hold a `val_accuracy`, and a `val_interval` if any, "
                 f"in [0, 1]. Received: another line {number}"
@@ -244,7 +262,11 @@ def _check_weights(run: RunFolder, trained: bool, problems: list[str]) -> None:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    return _is_loss(value) and value <= 1
+
+
+def _is_loss(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _written(run: RunFolder) -> str | None:

@@ -12,3 +12,14 @@ def accuracy_text(share: float, interval: float | None = None, digits: int = 2) 
     """
     spread = "" if interval is None else f" +- {100 * interval:.{digits}f}"
     return f"{100 * share:.{digits}f} %{spread}"
+
+
+def calibration_text(error: float, negative_log_likelihood: float, bins: int | None = None) -> str:
+    """The two measures of calibration, with the number of bins of the first if that is to be said.
+
+    Example:
+        >>> calibration_text(0.0421, 0.7312)
+        'calibration error 4.21 %, negative log-likelihood 0.7312'
+    """
+    how = "" if bins is None else f" ({bins} bins)"
+    return f"calibration error {100 * error:.2f} %{how}, negative log-likelihood {negative_log_likelihood:.4f}"

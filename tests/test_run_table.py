@@ -10,9 +10,10 @@ import pytest
 from egt_tf.config import EpisodeConfig, RunConfig, config_to_yaml
 from egt_tf.errors import RunError
 from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.evaluation.calibration import Calibration
 from egt_tf.evaluation.report import evaluation_record, save_evaluation
 from egt_tf.evaluation.transductive import Transduction
-from egt_tf.run_table import list_runs
+from egt_tf.run_table import list_runs, read_evaluation
 from egt_tf.runs import RunFolder
 from egt_tf.weights import save_arrays
 
@@ -35,11 +36,11 @@ def run_of(path, accuracies, when: int = 1_700_000_000) -> RunFolder:
     return run
 
 
-def evaluated(run: RunFolder, source: str, transduction: Transduction | None = None) -> None:
-    record = evaluation_record(
-        run.path, source, "novel", EpisodeConfig(5, 1, 15), 0, Accuracy(np.array([0.2, 0.4])), transduction
-    )
+def evaluated(run: RunFolder, source: str, transduction: Transduction | None = None) -> dict:
+    accuracy = Accuracy(np.array([0.2, 0.4]), Calibration(0.05, 1.25))
+    record = evaluation_record(run.path, source, "novel", EpisodeConfig(5, 1, 15), 0, accuracy, transduction)
     save_evaluation(record, run.evaluation_file(record["name"]))
+    return record
 
 
 def test_a_row(tmp_path):
@@ -58,7 +59,52 @@ def test_a_row(tmp_path):
     ]
     assert row.evaluations[0].accuracy == pytest.approx(0.3)
     assert row.evaluations[0].interval == pytest.approx(1.96 * 0.1 / 2**0.5)
+    assert (row.evaluations[0].calibration_error, row.evaluations[0].negative_log_likelihood) == (0.05, 1.25)
     json.dumps(dataclasses.asdict(row), allow_nan=False)
+
+
+def test_evaluations_of_older_versions_and_of_one_episode_stand_beside_others(tmp_path):
+    run = run_of(tmp_path / "first", [0.3])
+    record = evaluated(run, "folder:cub")
+    older = {key: value for key, value in record.items() if key not in ("calibration_error", "negative_log_likelihood")}
+    # As alike as can be: rows are sorted, and what is not known cannot be.
+    save_evaluation(older, run.evaluation_file("older"))
+    save_evaluation({**record, "interval": None}, run.evaluation_file("single"))
+    (row,) = list_runs(tmp_path)
+    assert row.problems == ()
+    assert {(one.interval is None, one.calibration_error) for one in row.evaluations} == {
+        (False, 0.05),
+        (False, None),
+        (True, 0.05),
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"interval": "wide"},
+        {"calibration_error": 1.5},
+        {"calibration_error": True},
+        {"negative_log_likelihood": -0.5},
+        {"negative_log_likelihood": float("inf")},
+        {"negative_log_likelihood": float("nan")},
+    ],
+)
+def test_an_evaluation_with_other_numbers_is_damaged(tmp_path, values):
+    run = run_of(tmp_path / "first", [0.3])
+    file = run.evaluation_file("changed")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({**evaluated(run, "folder:cub"), **values}))
+    with pytest.raises(RunError, match="Received: values of other kinds"):
+        read_evaluation(file)
+
+
+def test_validation_on_a_single_episode_has_no_interval(tmp_path):
+    run = run_of(tmp_path / "first", [0.3])
+    for row in ('{"epoch": 1, "val_accuracy": 0.25}', '{"epoch": 1, "val_accuracy": 0.25, "val_interval": null}'):
+        run.metrics_file.write_text(row)
+        (found,) = list_runs(tmp_path)
+        assert (found.accuracy, found.interval, found.problems) == (0.25, None, ())
 
 
 def test_a_pre_training_has_no_head_and_no_interval(tmp_path):

@@ -1,10 +1,11 @@
-"""Few-shot accuracy with its 95 % interval over episodes."""
+"""Few-shot accuracy with its 95 % interval over episodes, and how well the probabilities are calibrated."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +15,11 @@ from egt_tf.data.image_set import ImageSet, OnProgress
 from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError, original_error
+from egt_tf.errors import ConfigError, RunError, original_error
+from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
+from egt_tf.tensors import widen
 from egt_tf.wording import accuracy_text
 
 IMAGES_PER_BATCH = 64
@@ -35,6 +38,13 @@ class Accuracy:
 
     Attributes:
         episodes: accuracy of each episode in [0, 1], `(episodes,)`.
+        calibration: of the model's own probabilities (`Head.probabilities`) over all queries of all episodes; None: not
+            measured.
+
+    Notes:
+        The probabilities are the softmax of the raw scores, by which models are explained and served, whatever the loss
+        was. RelationNet with its published loss, "mse", is trained on sigmoids of the scores, for which that softmax is
+        not made: it may be far less sure than it is right.
 
     Example:
         >>> str(Accuracy(np.array([0.5, 0.7, 0.6])))
@@ -42,6 +52,7 @@ class Accuracy:
     """
 
     episodes: np.ndarray
+    calibration: Calibration | None = None
 
     @property
     def mean(self) -> float:
@@ -49,8 +60,13 @@ class Accuracy:
         return float(self.episodes.mean())
 
     @property
-    def interval(self) -> float:
-        """Half the width of the 95 % interval: `1.96 std / sqrt(episodes)` with the population's std, as published."""
+    def interval(self) -> float | None:
+        """Half the width of the 95 % interval: `1.96 std / sqrt(episodes)` with the population's std, as published.
+
+        None for a single episode, which has no spread.
+        """
+        if len(self.episodes) < 2:
+            return None
         return float(1.96 * self.episodes.std() / np.sqrt(len(self.episodes)))
 
     def __str__(self) -> str:
@@ -78,7 +94,7 @@ class Evaluator:
         self.model = model
         self._batches = self._image_batches if batches is None else batches
         self._backbone = tf.function(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
-        self._accuracies = tf.function(self._accuracies_in_graph, reduce_retracing=True)
+        self._scored = tf.function(self._scored_in_graph, reduce_retracing=True)
 
     def __call__(
         self,
@@ -107,11 +123,12 @@ class Evaluator:
         steps = plan_steps(drawn, table.indices, table.most(self.model.backbone))
         image_count = _Count(sum(len(step.new) for step in steps), image_progress)
         episode_count = _Count(episodes, progress)
-        results = []
+        results: list[_Scored] = []
         for step in steps:
             table.take(step, functools.partial(self._embed, images, count=image_count))
-            results.append(self._score(table, step.episodes, episode, transduction or INDUCTIVE, episode_count))
-        return Accuracy(np.concatenate(results))
+            results += self._score(table, step.episodes, episode, transduction or INDUCTIVE, episode_count)
+        scored = _Scored(*map(np.concatenate, zip(*results, strict=True)))
+        return Accuracy(scored.accuracies, scored.calibration())
 
     def embed(self, images: ImageSet, indices: np.ndarray, progress: OnProgress | None = None) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
@@ -136,7 +153,7 @@ class Evaluator:
         episode: EpisodeConfig,
         transduction: Transduction,
         count: _Count,
-    ) -> np.ndarray:
+    ) -> list[_Scored]:
         support_labels = tf.constant(np.repeat(np.eye(episode.ways, dtype=np.float32), episode.shots, axis=0))
         query_labels = tf.constant(np.repeat(np.arange(episode.ways), episode.queries), tf.int64)
         results = []
@@ -148,13 +165,14 @@ class Evaluator:
                 for part in ("support", "query")
             )
             with original_error():
-                results.append(
-                    self._accuracies(table.maps, support, query, support_labels, query_labels, transduction).numpy()
-                )
+                tensors = self._scored(table.maps, support, query, support_labels, query_labels, transduction)
+            scored = _Scored(*(tensor.numpy() for tensor in tensors))
+            scored.check_finite(count.done)
+            results.append(scored)
             count.add(len(batch))
-        return np.concatenate(results)
+        return results
 
-    def _accuracies_in_graph(
+    def _scored_in_graph(
         self,
         features: tf.Tensor,
         support: tf.Tensor,
@@ -162,13 +180,21 @@ class Evaluator:
         support_labels: tf.Tensor,
         query_labels: tf.Tensor,
         transduction: Transduction,
-    ) -> tf.Tensor:
+    ) -> _Scored:
         labels = tf.repeat(support_labels[None], tf.shape(support)[0], axis=0)
         scores = transductive_scores(
             self.model.head, tf.gather(features, support), labels, tf.gather(features, query), transduction
         )
         predicted = tf.argmax(scores, axis=-1)
-        return tf.reduce_mean(tf.cast(predicted == query_labels, tf.float32), axis=1)
+        truth = tf.broadcast_to(query_labels, tf.shape(predicted))
+        right, wide = predicted == truth, widen(scores)
+        return _Scored(
+            accuracies=tf.reduce_mean(tf.cast(right, tf.float32), axis=1),
+            right=right,
+            confidences=tf.gather(self.model.head.probabilities(wide), predicted, batch_dims=2),
+            log_likelihoods=tf.gather(self.model.head.log_probabilities(wide), truth, batch_dims=2),
+            finite=tf.reduce_all(tf.math.is_finite(scores), axis=[1, 2]),
+        )
 
 
 def evaluate(
@@ -182,7 +208,7 @@ def evaluate(
     image_progress: OnProgress | None = None,
     transduction: Transduction | None = None,
 ) -> Accuracy:
-    """Accuracy on episodes drawn from `images`.
+    """Accuracy, and the calibration of the probabilities, on episodes drawn from `images`.
 
     Every image passes the backbone once, as long as the features fit into memory (see `FeatureTable`); the episodes are
     then scored on stored features, several in one call. The episodes depend on `seed` and the images alone, so two
@@ -202,6 +228,7 @@ def evaluate(
     Raises:
         ConfigError: `episodes` is below 1, or the transduction does not fit the episodes or the head.
         DataError: too few classes or images, or an image that cannot be read.
+        RunError: a score is not finite.
 
     Example:
         >>> from egt_tf.data import open_source
@@ -234,6 +261,37 @@ def embed(model: EpisodicModel, images: ImageSet, indices: np.ndarray) -> tf.Ten
         3
     """
     return Evaluator(model).embed(images, indices)
+
+
+class _Scored(NamedTuple):
+    """What is kept of the scores of some episodes: tensors in the graph, arrays outside.
+
+    accuracies: `(episodes,)`.
+    right: whether the predicted class is the true one, `(episodes, queries)`.
+    confidences: probability of the predicted class, `(episodes, queries)`.
+    log_likelihoods: logarithm of the probability of the true class, `(episodes, queries)`.
+    finite: whether all scores of an episode are, `(episodes,)`.
+    """
+
+    accuracies: np.ndarray
+    right: np.ndarray
+    confidences: np.ndarray
+    log_likelihoods: np.ndarray
+    finite: np.ndarray
+
+    def check_finite(self, first: int) -> None:
+        """Refuses scores for which an argmax would name a class all the same; `first` counts the episodes before."""
+        if not self.finite.all():
+            number = first + int(np.argmin(self.finite)) + 1
+            raise RunError(
+                f"scores must be finite. Received: others in episode {number}; the weights may be so large that sums overflow"
+            )
+
+    def calibration(self) -> Calibration:
+        return Calibration(
+            expected_calibration_error(self.confidences.ravel(), self.right.ravel()),
+            mean_negative_log_likelihood(self.log_likelihoods.ravel()),
+        )
 
 
 class _Count:

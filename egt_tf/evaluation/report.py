@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.errors import DataError
 from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.evaluation.calibration import Calibration
 from egt_tf.evaluation.transductive import Transduction
 from egt_tf.files import write_json
 
@@ -36,8 +38,10 @@ def evaluation_record(
         `name` (fit for a file), `run`, `source`, `split`, `ways`, `shots`, `queries`, `seed`, `episodes`;
         `episodes_id`, see `episodes_identity`, or null if it is not known;
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
-        in [0, 1]; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be
-        compared pair by pair.
+        in [0, 1], the interval null for a single episode; `calibration_error` in [0, 1] and `negative_log_likelihood`
+        in nats, see `egt_tf.evaluation.calibration`, null where they were not measured, the second also where it is
+        infinite; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be compared
+        pair by pair.
 
     Example:
         >>> accuracy = Accuracy(np.array([0.5, 0.7]))
@@ -65,7 +69,19 @@ def evaluation_record(
         "transduction": None if transduction is None else dataclasses.asdict(transduction),
         "accuracy": accuracy.mean,
         "interval": accuracy.interval,
+        **_calibration(accuracy.calibration),
         "episode_accuracies": [float(a) for a in accuracy.episodes],
+    }
+
+
+def _calibration(calibration: Calibration | None) -> dict[str, float | None]:
+    if calibration is None:
+        return {"calibration_error": None, "negative_log_likelihood": None}
+    likelihood = calibration.negative_log_likelihood
+    # JSON knows no infinity.
+    return {
+        "calibration_error": calibration.error,
+        "negative_log_likelihood": likelihood if math.isfinite(likelihood) else None,
     }
 
 

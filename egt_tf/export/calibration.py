@@ -43,8 +43,8 @@ class Calibration:
         return self._differences.mean
 
     @property
-    def difference_interval(self) -> float:
-        """Half the width of the 95 % interval of the difference, episode by episode."""
+    def difference_interval(self) -> float | None:
+        """Half the width of the 95 % interval of the difference, episode by episode; None for a single episode."""
         return self._differences.interval
 
     @property

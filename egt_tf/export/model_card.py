@@ -153,12 +153,14 @@ def _one_by_one(calibration: Calibration | None) -> list[str]:
             "A server answers every query as if it were alone. What that costs against scoring whole episodes was "
             "not measured (`egt-tf export --calibrate SOURCE` does)."
         ]
+    interval = calibration.difference_interval
+    spread = "" if interval is None else f" +- {100 * interval:.2f}"
     return [
         f"A server answers every query as if it were alone. On the same {len(calibration.together.episodes)} "
         f"episodes of `{calibration.source}`, split {calibration.split}, {calibration.episode.ways}-way "
         f"{calibration.episode.shots}-shot: {calibration.one_by_one} one by one, {calibration.together} with the "
-        f"queries of an episode scored together; difference {100 * calibration.difference:+.2f} +- "
-        f"{100 * calibration.difference_interval:.2f} percentage points."
+        f"queries of an episode scored together; difference {100 * calibration.difference:+.2f}{spread} "
+        "percentage points."
     ]
 
 

@@ -212,6 +212,13 @@ class Head(keras.layers.Layer):
         """Softmax of the raw scores over the ways, `(episodes, queries, ways)`; what explanations start from."""
         return tf.nn.softmax(scores, axis=-1)
 
+    def log_probabilities(self, scores: tf.Tensor) -> tf.Tensor:
+        """Natural logarithm of `probabilities`, accurate also where those round to 0, `(episodes, queries, ways)`.
+
+        A head that has other probabilities overrides both.
+        """
+        return tf.nn.log_softmax(scores, axis=-1)
+
     def get_config(self) -> dict:
         """Every argument of the constructor."""
         return {**super().get_config(), "feature_shape": self.feature_shape}

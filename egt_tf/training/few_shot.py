@@ -126,12 +126,13 @@ class FewShotTask(TrainingTask):
             assign_weights(self.validation_model, weight_arrays(self.model.stored), "the training")
 
     def validate(self) -> dict[str, float]:
-        """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval."""
+        """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval if it has one."""
         self._bring_validation_model_up_to_date()
         training = self.config.training
         seed = training.seed + VALIDATION_STREAM
         accuracy = self._evaluate(self.data.validation, self.config.episode, training.validation_episodes, seed)
-        return {"val_accuracy": accuracy.mean, "val_interval": accuracy.interval}
+        interval = {} if accuracy.interval is None else {"val_interval": accuracy.interval}
+        return {"val_accuracy": accuracy.mean, **interval}
 
     def write_examples(self) -> None:
         """Stores a support set and queries, see `store_examples`."""

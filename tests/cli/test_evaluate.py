@@ -28,9 +28,20 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     assert record["interval"] == pytest.approx(1.96 * np.std(accuracies) / 6**0.5)
     mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
     assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
+    error, bins, likelihood = re.search(
+        r"^calibration error ([\d.]+) % \((\d+) bins\), negative log-likelihood ([\d.]+)$", result.stdout, re.M
+    ).groups()
+    assert (bins, float(error)) == ("15", round(100 * record["calibration_error"], 2))
+    assert float(likelihood) == round(record["negative_log_likelihood"], 4) > 0
     assert "inductive, 3-way 2-shot, 2 queries a class" in result.stdout
     assert "split novel" in result.stdout
     assert re.search(r"^identity of the episodes: ([0-9a-f]{12})$", result.stdout, re.M)[1] == record["episodes_id"]
+
+
+def test_one_episode_has_no_interval(egt, run):
+    result = egt("evaluate", "runs/tiny", "--episodes", 1, "--queries", 2)
+    assert re.search(r"1 episodes: \d+\.\d\d %$", result.stdout, re.M)
+    assert result_file(run)["interval"] is None
 
 
 def test_the_seed_decides(egt, run):
@@ -151,6 +162,13 @@ def test_a_full_disk_does_not_lose_the_result(egt, run, monkeypatch):
 
 
 # === Bad input ===
+
+
+def test_weights_whose_scores_overflow(fails, run, arrays):
+    from egt_tf.weights import save_arrays
+
+    save_arrays(run / "best.npz", {name: 1e30 * value for name, value in arrays(run / "best.npz").items()})
+    fails("evaluate", "runs/tiny", *SMALL, says=["scores must be finite. Received: others in episode 1;"])
 
 
 def test_a_run_that_does_not_exist_or_has_no_weights(fails, run, tmp_path):

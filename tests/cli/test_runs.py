@@ -14,7 +14,25 @@ def test_the_table(egt, run):
     assert header.split()[:6] == ["run", "head", "backbone", "data", "guidance", "epochs"]
     assert row.split()[:6] == ["tiny", "relation", "conv4", "synthetic:shapes", "guided", "2/2"]
     assert re.search(r" \d+\.\d\d % \+- \d+\.\d\d  20\d\d-\d\d-\d\d \d\d:\d\d$", row)
-    assert re.fullmatch(r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d", evaluation)
+    accuracy, calibration = evaluation.split(", calibration error ")
+    assert re.fullmatch(r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d", accuracy)
+    (found,) = json.loads(egt("runs", "--json").stdout)[0]["evaluations"]
+    error, likelihood = found["calibration_error"], found["negative_log_likelihood"]
+    assert calibration == f"{100 * error:.2f} %, negative log-likelihood {likelihood:.4f}"
+
+
+def test_an_evaluation_of_an_older_version_is_shown_without_what_it_lacks(egt, run):
+    assert egt("evaluate", "runs/tiny", "--episodes", 1, "--queries", 2, "--data", "synthetic:fog").exit_code == 0
+    (path,) = (run / "evaluations").iterdir()
+    record = json.loads(path.read_text())
+    del record["calibration_error"], record["negative_log_likelihood"]
+    path.write_text(json.dumps(record))
+    result = egt("runs")
+    assert re.fullmatch(
+        r"    synthetic:fog \(novel\), 3-way 2-shot, 1 episodes: \d+\.\d\d %", result.stdout.splitlines()[2]
+    )
+    (found,) = json.loads(egt("runs", "--json").stdout)[0]["evaluations"]
+    assert (found["interval"], found["calibration_error"], found["negative_log_likelihood"]) == (None, None, None)
 
 
 def test_json(egt, run):

@@ -12,8 +12,9 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.preprocessing import evaluation_image
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError, DataError
+from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import EPISODES_PER_BATCH, IMAGES_PER_BATCH, Accuracy, Evaluator, embed, evaluate
+from egt_tf.evaluation.calibration import expected_calibration_error
 from egt_tf.evaluation.features import FeatureTable
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import Head
@@ -40,6 +41,12 @@ class NearestPrototypeHead(Head):
         self.relate_model = keras.Model([support, labels, query], pairs, name="relate")
         features = keras.Input((None, None, *feature_shape[:2], 2 * feature_shape[2]))
         self.score_model = keras.Model(features, NearPrototype()(features), name="score")
+
+
+def scaled(factor: float) -> keras.Model:
+    """The second stage of the head with its scores times `factor`."""
+    features = keras.Input((None, None, 1, 1, 6))
+    return keras.Model(features, factor * NearPrototype()(features))
 
 
 def colour_model() -> EpisodicModel:
@@ -172,7 +179,90 @@ def test_interval_formula():
 
 
 def test_one_episode_has_no_spread():
-    assert Accuracy(np.array([0.5])).interval == 0.0
+    accuracy = Accuracy(np.array([0.5]))
+    assert (accuracy.interval, str(accuracy)) == (None, "50.00 %")
+
+
+# === calibration ===
+
+
+@pytest.mark.parametrize("transduction", [None, Transduction(2, 6)])
+@pytest.mark.parametrize("head", ["relation", "cosine"])
+def test_calibration_over_all_queries_of_all_episodes(head, transduction):
+    model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)
+    episodes = EPISODES_PER_BATCH + 2
+    # One episode has 20 images of 16 bytes: the parts of a small memory are put together.
+    table = FeatureTable(limit_mb=25 * 16 / 2**20)
+    found = Evaluator(model)(NOISE, EPISODE, episodes, 5, transduction=transduction, features=table).calibration
+    confidences, right, likelihoods = [], [], []
+    for index in range(episodes):
+        episode = sample_episode(NOISE.members, EPISODE, episode_generator(5, index))
+        support, query = (
+            model.backbone(np.stack([evaluation_image(noise(int(i)), SIZE) for i in part.ravel()]))
+            for part in (episode.support, episode.query)
+        )
+        labels = tf.constant(np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 2)])
+        how = transduction or Transduction(rounds=0)
+        scores = transductive_scores(model.head, support[None], labels[None], query[None], how)[0]
+        for row, label in zip(np.float64(scores), np.repeat(np.arange(4), 3), strict=True):
+            probabilities = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+            confidences.append(probabilities.max())
+            right.append(probabilities.argmax() == label)
+            likelihoods.append(-np.log(probabilities[label]))
+    assert len(right) == episodes * 12
+    error = expected_calibration_error(np.array(confidences), np.array(right))
+    assert found.error == pytest.approx(error, abs=1e-5)
+    assert found.negative_log_likelihood == pytest.approx(np.mean(likelihoods), rel=1e-4)
+
+
+def test_a_sure_model_that_is_right_has_no_error_and_one_that_is_wrong_the_largest():
+    model = colour_model()
+    model.head.score_model = scaled(1e4)
+    found = evaluate(model, COLOURS, EPISODE, episodes=6, seed=0).calibration
+    assert (found.error, found.negative_log_likelihood) == pytest.approx((0, 0), abs=1e-6)
+    model.head.score_model = scaled(-1e4)
+    found = evaluate(model, COLOURS, EPISODE, episodes=6, seed=0).calibration
+    assert found.error == pytest.approx(1, abs=1e-6)
+    # Where the probability of the true class itself rounds to 0.
+    assert 1000 < found.negative_log_likelihood < np.inf
+
+
+def test_a_head_says_what_its_probabilities_are():
+    class Sigmoids(NearestPrototypeHead):
+        def probabilities(self, scores):
+            return tf.sigmoid(scores)
+
+        def log_probabilities(self, scores):
+            return tf.math.log_sigmoid(scores)
+
+    # Maps of equal colours have the score 0 with their own class, and a large negative one with any other.
+    model = EpisodicModel(colour_model().backbone, Sigmoids((1, 1, 3)))
+    model.head.score_model = scaled(1e4)
+    found = evaluate(model, COLOURS, EPISODE, episodes=6, seed=0).calibration
+    assert found.error == pytest.approx(0.5, abs=1e-3)
+    assert found.negative_log_likelihood == pytest.approx(np.log(2), abs=1e-3)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_no_accuracy(number):
+    model = colour_model()
+    model.head.score_model = scaled(number)
+    with pytest.raises(RunError, match=r"^scores must be finite\. Received: others in episode 1;"):
+        evaluate(model, NOISE, EPISODE, episodes=6, seed=0)
+
+
+def test_the_first_episode_with_scores_that_are_no_numbers_is_named():
+    images, model = image_set(noise, classes=30), colour_model()
+    drawn = [sample_episode(images.members, EPISODE, episode_generator(0, index)).images for index in range(9)]
+    broken = next(int(i) for i in drawn[6] if not any(i in earlier for earlier in drawn[:6]))
+
+    def batches(images, indices):
+        pixels = np.stack([evaluation_image(noise(int(i)), SIZE) for i in indices])
+        pixels[indices == broken] = np.nan
+        yield tf.constant(pixels)
+
+    with pytest.raises(RunError, match="in episode 7;"):
+        Evaluator(model, batches)(images, EPISODE, episodes=9, seed=0)
 
 
 # === episodes ===

@@ -9,8 +9,10 @@ import pytest
 
 from egt_tf.config import EpisodeConfig
 from egt_tf.evaluation.accuracy import Accuracy
+from egt_tf.evaluation.calibration import Calibration
 from egt_tf.evaluation.report import evaluation_record, save_evaluation
 from egt_tf.evaluation.transductive import Transduction
+from egt_tf.run_table import read_evaluation
 
 ACCURACY = Accuracy(np.array([0.5, 0.75, 1.0], np.float32))
 
@@ -40,8 +42,21 @@ def test_record():
         "transduction": None,
         "accuracy": 0.75,
         "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)),
+        "calibration_error": None,
+        "negative_log_likelihood": None,
         "episode_accuracies": [0.5, 0.75, 1.0],
     }
+
+
+@pytest.mark.parametrize(("likelihood", "written"), [(0.75, 0.75), (np.inf, None)])
+def test_calibration_of_a_single_episode(tmp_path, likelihood, written):
+    accuracy = Accuracy(np.array([0.5]), Calibration(0.25, likelihood))
+    one = evaluation_record("runs/demo", "synthetic:fog", "novel", EpisodeConfig(5, 1, 15), 0, accuracy)
+    loaded = json.loads(save_evaluation(one, tmp_path / "one.json").read_text())
+    assert (loaded["accuracy"], loaded["interval"]) == (0.5, None)
+    assert (loaded["calibration_error"], loaded["negative_log_likelihood"]) == (0.25, written)
+    found = read_evaluation(tmp_path / "one.json")
+    assert (found.interval, found.calibration_error, found.negative_log_likelihood) == (None, 0.25, written)
 
 
 @pytest.mark.parametrize("source", ["folder:/home/a b/../birds", "folder:Vögel", "filelist:C:\\lists\\base.json"])

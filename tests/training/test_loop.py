@@ -79,6 +79,14 @@ def test_files(finished):
     assert os.listdir(finished.path / "tensorboard")
 
 
+def test_one_validation_episode_has_no_interval(tmp_path):
+    run = RunFolder(tmp_path / "one")
+    train(small_config(training={"epochs": 1, "validation_episodes": 1}), run)
+    (row,) = run.metrics()
+    assert 0 <= row["val_accuracy"] <= 1
+    assert "val_interval" not in row
+
+
 def test_metrics(finished):
     rows = finished.metrics()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
