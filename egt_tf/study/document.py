@@ -185,26 +185,28 @@ class Picture:
     Attributes:
         path: where the Markdown finds it, relative to its own file; of letters, digits and "/._-" only.
         png: content of the file; HTML holds it.
-        caption: what it shows.
+        title: what it shows, in few words.
+        caption: how to read it, in sentences.
 
     Example:
-        >>> Picture("figures/a.png", b"", "Costs.").markdown()
-        '![Costs.](figures/a.png)\\n\\nCosts.'
+        >>> Picture("figures/a.png", b"", "Costs", "In seconds.").markdown()
+        '![Costs](figures/a.png)\\n\\nCosts. In seconds.'
     """
 
     path: str
     png: bytes
+    title: str
     caption: str
 
     def markdown(self) -> str:
-        caption = markdown_text(self.caption)
-        return f"![{caption}]({self.path})\n\n{_line_start(caption)}"
+        caption = Paragraph(f"{self.title}. {self.caption}")
+        return f"![{markdown_text(self.title)}]({self.path})\n\n{caption.markdown()}"
 
     def html(self) -> str:
-        data, caption = base64.b64encode(self.png).decode("ascii"), html_text(self.caption)
+        data = base64.b64encode(self.png).decode("ascii")
         return (
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">\n'
-            f"<figcaption>{caption}</figcaption></figure>"
+            f'<figure><img alt="{html_text(self.title)}" src="data:image/png;base64,{data}">\n'
+            f"<figcaption>{html_text(f'{self.title}. {self.caption}')}</figcaption></figure>"
         )
 
 

@@ -52,7 +52,7 @@ def differences_figure(
     """Paired differences as a forest plot: a panel a head, a row a target, a colour a comparison.
 
     A point is the mean over seeds with its 95 % t interval over them, hollow where one seed gives no interval. The
-    differences of the single seeds lie behind, faint.
+    differences of the single seeds lie a little lower, faint.
 
     Args:
         differences: of groups that differ in their head only, at least one.
@@ -210,7 +210,10 @@ def _target_rows(axes: Any, names: Sequence[str], grey: Collection[str]) -> None
 def _draw_difference(axes: Any, found: TargetDifference, y: float, place: int) -> None:
     difference, color = found.difference, _color(place)
     seeds = [100 * value for value in difference.by_seed.values()]
-    axes.plot(seeds, [y] * len(seeds), linestyle="none", marker="o", markersize=4, color=color, alpha=0.3, mew=0)
+    # A little lower, since the interval would hide them.
+    axes.plot(
+        seeds, [y + 0.06] * len(seeds), linestyle="none", marker="o", markersize=4.5, color=color, alpha=0.35, mew=0
+    )
     hollow = found.verdict is Verdict.ONE_SEED
     axes.errorbar(
         100 * difference.mean,
@@ -245,7 +248,7 @@ def _color(place: int) -> str:
 
 def _legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> None:
     """A legend above the panels, of as many columns as fit."""
-    columns = max(1, min(len(names), int(100 / (8 + max(map(len, names), default=0)))))
+    columns = max(1, min(len(names), int(110 / (8 + max(map(len, names), default=0)))))
     # Names that begin with an underscore would be left out; they are set afterwards.
     legend = figure.legend(
         handles, ["-"] * len(names), loc="outside upper left", ncols=columns, frameon=False, handlelength=2.6

@@ -26,7 +26,15 @@ from egt_tf.study.figures import costs_figure, curves_figure, differences_figure
 from egt_tf.study.results import CellName, CellResult, TargetResult
 from egt_tf.study.statistics import mean_over_seeds
 from egt_tf.study.tables import DIFFERENCE_COLUMNS, RESULT_COLUMNS, difference_rows, result_rows, write_csv
-from egt_tf.study.verdicts import Group, TargetDifference, by_group, summaries, target_differences, verdict_sentence
+from egt_tf.study.verdicts import (
+    DEFAULT_SETTING,
+    Group,
+    TargetDifference,
+    by_group,
+    summaries,
+    target_differences,
+    verdict_sentence,
+)
 
 _NOTHING = "-"
 
@@ -127,7 +135,8 @@ def report_blocks(study: ReportInput, differences: Sequence[TargetDifference]) -
     yield from _verdicts(study, differences)
     yield from _about(study)
     for (setting, shots), groups in _families(study.cells).items():
-        yield from _measured(study, f"{setting}, {shots}-shot", f"{setting}-{shots}shot", groups, differences)
+        title = f"{shots}-shot" if setting == DEFAULT_SETTING else f"{setting}, {shots}-shot"
+        yield from _measured(study, title, f"{setting}-{shots}shot", groups, differences)
     yield from _absent(study, differences)
 
 
@@ -157,8 +166,8 @@ def _reading(differences: Sequence[TargetDifference]) -> str:
     return (
         "An arm beats another where the 95 % t interval over the training seeds of their difference lies above zero. "
         "Differences are in percentage points and paired: same seed, same test episodes. "
-        f"Here are {intervals} such intervals; were there no difference anywhere, about 1 of 20 would exclude zero "
-        f"all the same, {intervals / 20:.1f} of {intervals}."
+        f"Were there no difference anywhere, about {intervals / 20:.1f} of the {intervals} intervals below would "
+        "exclude zero all the same."
     )
 
 
@@ -205,8 +214,9 @@ def _measured(
         yield Picture(
             _figure_path("differences", file_name),
             differences_figure(compared, study.targets, study.comparisons, study.chosen_on),
-            f"Paired differences, {title}: mean over the seeds with the 95 % t interval over them (hollow: one "
-            "seed, no interval); single seeds faint behind; targets on a grey ground are not counted.",
+            f"Paired differences, {title}",
+            "Mean over the seeds with the 95 % t interval over them (hollow: one seed, no interval), and below it, "
+            "faint, the single seeds. Targets on a grey ground are not counted.",
         )
         yield _difference_table(study, compared)
     yield _accuracy_table(study, groups)
@@ -214,7 +224,8 @@ def _measured(
         yield Picture(
             _figure_path("curves", file_name),
             curves_figure(cells, study.arms),
-            f"Learning curves, {title}: mean over the seeds, and from the lowest to the highest of them.",
+            f"Learning curves, {title}",
+            "Mean over the seeds, at the episodes that all of them have, and from the lowest to the highest of them.",
         )
     yield _calibration_table(study, groups)
     yield from _costs(study, title, file_name, cells)
@@ -271,8 +282,8 @@ def _costs(study: ReportInput, title: str, file_name: str, cells: Sequence[CellR
         yield Picture(
             _figure_path("costs", file_name),
             costs_figure(costs, study.arms, study.baseline),
-            f"Costs, {title}: median over the seeds of the seconds a training step, relative to {study.baseline} with "
-            "the same head.",
+            f"Costs, {title}",
+            f"Median over the seeds of the seconds a training step, relative to {study.baseline} with the same head.",
         )
 
 

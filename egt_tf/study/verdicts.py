@@ -11,7 +11,7 @@ from egt_tf.study.results import CellName, CellResult
 from egt_tf.study.statistics import Difference, paired_difference
 
 # The setting of a study that names none; not worth saying.
-_DEFAULT_SETTING = "default"
+DEFAULT_SETTING = "default"
 
 
 class Verdict(enum.Enum):
@@ -45,7 +45,7 @@ class Group:
         return cls(name.setting, name.head, name.shots)
 
     def __str__(self) -> str:
-        setting = "" if self.setting == _DEFAULT_SETTING else f"{self.setting}, "
+        setting = "" if self.setting == DEFAULT_SETTING else f"{self.setting}, "
         return f"{setting}{self.head}, {self.shots}-shot"
 
 
@@ -146,21 +146,19 @@ def verdict_sentence(found: TargetDifference, chosen_on: Collection[str] = ()) -
         >>> found = TargetDifference(Group("default", "cosine", 5), "guided", "plain", "cub", Difference(
         ...     -0.02, None, 0.01, {1: -0.02}))
         >>> verdict_sentence(found)
-        'cosine, 5-shot: guided and plain differ by -2.0 on cub; one seed: no interval over seeds'
+        'cosine, 5-shot: guided and plain differ by -2.0 on cub (one seed: no interval over seeds)'
     """
     difference, arms = found.difference, f"{found.first} and {found.second}"
-    interval = difference.seed_interval
-    size = f"{100 * abs(difference.mean):.1f} +- {100 * (interval or 0):.1f} on {found.target}"
-    signed = f"{100 * difference.mean:+.1f}"
+    where = f"on {found.target} over {len(difference.by_seed)} seeds"
+    half = f"+- {100 * (difference.seed_interval or 0):.1f}"
+    size, signed = f"{100 * abs(difference.mean):.1f} {half}", f"{100 * difference.mean:+.1f}"
     words = {
-        Verdict.ABOVE: f"{found.first} beats {found.second} by {size}",
-        Verdict.BELOW: f"{found.first} is behind {found.second} by {size}",
-        Verdict.NOT_TOLD_APART: f"{arms} are not told apart ({signed[0]}{size})",
-        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target}; {Verdict.ONE_SEED.value}",
+        Verdict.ABOVE: f"{found.first} beats {found.second} by {size} {where}",
+        Verdict.BELOW: f"{found.first} is behind {found.second} by {size} {where}",
+        Verdict.NOT_TOLD_APART: f"{arms} are not told apart {where} ({signed} {half})",
+        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target} ({Verdict.ONE_SEED.value})",
     }[found.verdict]
-    if interval is not None:
-        words += f" over {len(difference.by_seed)} seeds"
-    counted = " (settings were chosen on it: not counted)" if found.target in chosen_on else ""
+    counted = "; settings were chosen on it: not counted" if found.target in chosen_on else ""
     return f"{found.group}: {words}{counted}"
 
 
