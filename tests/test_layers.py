@@ -29,7 +29,7 @@ FLOORS = (
     ("serving",),
     ("export",),
     ("learning", "training"),
-    ("doctor",),
+    ("doctor", "study"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -60,6 +60,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.runs",
     "egt_tf.serving.client",
     "egt_tf.serving.contract",
+    "egt_tf.study.report",
     "egt_tf.weight_files",
 )
 
