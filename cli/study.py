@@ -34,8 +34,9 @@ def study(plan: str, out: Path | None, work: Path | None, root: str | None, jobs
 
     Finished trainings are not repeated and interrupted ones go on: call it again. See docs/studies.md for plans.
     """
+    from egt_tf.study.folders import StudyFolders
     from egt_tf.study.plan import load_study
-    from egt_tf.study.runner import StudyFolders, StudyProgress, copy_plan, finished_cells, run_study
+    from egt_tf.study.runner import StudyProgress, copy_plan, finished_cells, run_study
     from egt_tf.study.summary import write_summary
 
     file = find_config(plan)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.backbones.base import is_frozen, without_pretrained
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
+from egt_tf.data.map_files import Maps
+from egt_tf.data.sampling import check_feasible
 from egt_tf.data.sources import open_source
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
@@ -21,6 +24,7 @@ from egt_tf.evaluation.accuracy import Accuracy, Evaluator
 from egt_tf.evaluation.report import episodes_identity
 from egt_tf.files import write_json
 from egt_tf.runs import RunFolder
+from egt_tf.study.folders import StudyFolders
 from egt_tf.study.plan import Cell, Study, with_root
 from egt_tf.study.results import CellResult, TargetResult, cell_to_dict
 from egt_tf.training.cached_maps import MapCache, classifier_of_maps, map_batches
@@ -32,27 +36,27 @@ from egt_tf.weights import assign_weights
 Report = Callable[[str], None]
 
 
-def run_cell(study: Study, cell: Cell, root: str | None, run_folder: Path, result_file: Path, report: Report) -> None:
+def run_cell(study: Study, cell: Cell, root: str | None, folders: StudyFolders, report: Report) -> None:
     """Trains a cell, or goes on with it, tests its last weights on the study's targets and writes what came of it.
 
     Args:
         study: the plan.
         cell: one of its cells.
         root: the folder of the data, see `egt_tf.study.plan.with_root`.
-        run_folder: of the training.
-        result_file: what was asked for (`Study.asked_of`) and the result, as JSON.
+        folders: of the study. The result's file holds what was asked for (`Study.asked_of`), too.
         report: gets lines for the user.
 
     Raises:
         EgtError: the training or a test cannot be done.
         OSError: a file cannot be written.
     """
-    config, run = cell.config(root), RunFolder(run_folder)
+    config, run = _with_shared_maps(cell.config(root), folders), RunFolder(folders.run_folder(cell.name))
     tests = _Tests(study, config, root, report)
     curve = _Curve(tests, run.path / "curve.json", study.evaluation.curve_episodes)
     train(config, run, run.config_file.exists(), [curve] if study.evaluation.curve_episodes else [], report)
-    model = _last_model(config, run)
-    targets = {target: tests.result(model, target) for target in study.targets}
+    # A training that was complete before has run no epoch.
+    measure = curve.measure or tests.evaluator(_last_model(config, run))
+    targets = {target: tests.result(measure, target) for target in study.targets}
     result = CellResult(
         name=cell.name,
         episodes=config.training.epochs * config.training.episodes_per_epoch,
@@ -60,7 +64,13 @@ def run_cell(study: Study, cell: Cell, root: str | None, run_folder: Path, resul
         seconds_per_step=_seconds_per_step(run, config),
         targets=targets,
     )
-    write_json(result_file, {**study.asked_of(cell), "result": cell_to_dict(result)})
+    write_json(folders.result_file(cell.name), {**study.asked_of(cell), "result": cell_to_dict(result)})
+
+
+def _with_shared_maps(config: RunConfig, folders: StudyFolders) -> RunConfig:
+    if config.data.feature_cache is not None or not is_frozen(config.model.backbone):
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, feature_cache=str(folders.maps_folder)))
 
 
 class _Tests:
@@ -68,47 +78,48 @@ class _Tests:
 
     def __init__(self, study: Study, config: RunConfig, root: str | None, report: Report):
         self.study, self.config, self.report = study, config, report
-        self.targets = with_root(study.targets, root)
+        sources = with_root(study.targets, root)
+        self.images = {target: open_source(source).split(study.evaluation.split) for target, source in sources.items()}
         self.episode = study.episode(config.episode.shots, config.episode.ways)
-        self._evaluators: dict[str, tuple[EpisodicModel, Evaluator]] = {}
+        for images in self.images.values():
+            check_feasible(images, self.episode)
+        # By the name of an image set.
+        self._maps: dict[str, Maps] = {}
 
-    def images(self, target: str) -> ImageSet:
-        return open_source(self.targets[target]).split(self.study.evaluation.split)
+    def evaluator(self, model: EpisodicModel) -> Evaluator:
+        """Measures a model, with its weights of the moment, on any of the targets."""
+        if not is_frozen(self.config.model.backbone):
+            return Evaluator(model)
 
-    def accuracy(self, model: EpisodicModel, target: str, episodes: int) -> Accuracy:
-        """Of a model with its weights of now."""
-        images = self.images(target)
-        known = self._evaluators.get(target)
-        # By the model, since a resumed training and the test behind it have one each.
-        if known is None or known[0] is not model:
-            known = self._evaluators[target] = (model, self._evaluator(model, images))
-        return known[1](images, self.episode, episodes, self.study.evaluation.seed)
+        def batches(images: ImageSet, indices: np.ndarray) -> Iterable[tf.Tensor]:
+            return map_batches(self._maps_of(model, images), indices)
 
-    def result(self, model: EpisodicModel, target: str) -> TargetResult:
-        evaluation, images = self.study.evaluation, self.images(target)
-        accuracy = self.accuracy(model, target, evaluation.episodes)
+        return Evaluator(classifier_of_maps(model), batches)
+
+    def accuracy(self, measure: Evaluator, target: str, episodes: int) -> Accuracy:
+        return measure(self.images[target], self.episode, episodes, self.study.evaluation.seed)
+
+    def result(self, measure: Evaluator, target: str) -> TargetResult:
+        evaluation = self.study.evaluation
+        accuracy = self.accuracy(measure, target, evaluation.episodes)
         if accuracy.calibration is None:
             raise RunError("a test must measure the calibration of a model. Received: none")
         self.report(f"{target}: {accuracy}")
         return TargetResult(
             tuple(map(float, accuracy.episodes)),
-            episodes_identity(images, self.episode, evaluation.episodes, evaluation.seed),
+            episodes_identity(self.images[target], self.episode, evaluation.episodes, evaluation.seed),
             accuracy.calibration.error,
             accuracy.calibration.negative_log_likelihood,
         )
 
-    def _evaluator(self, model: EpisodicModel, images: ImageSet) -> Evaluator:
-        if not is_frozen(self.config.model.backbone):
-            return Evaluator(model)
-        data = self.config.data
-        preparation = dataclasses.replace(self.config.image_preparation, augmentation="none")
-        cache = MapCache(data.feature_cache, data.cache_mb, self.report)
-        maps = cache.maps(model.backbone, self.config.model.backbone, images, preparation, views=1)
-
-        def batches(_: ImageSet, indices: np.ndarray):
-            return map_batches(maps, indices)
-
-        return Evaluator(classifier_of_maps(model), batches)
+    def _maps_of(self, model: EpisodicModel, images: ImageSet) -> Maps:
+        if images.name not in self._maps:
+            data = self.config.data
+            preparation = dataclasses.replace(self.config.image_preparation, augmentation="none")
+            cache = MapCache(data.feature_cache, data.cache_mb, self.report)
+            spec = self.config.model.backbone
+            self._maps[images.name] = cache.maps(model.backbone, spec, images, preparation, views=1)
+        return self._maps[images.name]
 
 
 class _Curve(keras.callbacks.Callback):
@@ -118,10 +129,13 @@ class _Curve(keras.callbacks.Callback):
         super().__init__()
         self.tests, self.file, self.episodes = tests, file, episodes
         self.points = _read_points(file)
+        self.measure: Evaluator | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         target = self.tests.study.evaluation.curve_on
-        accuracy = self.tests.accuracy(self.model.stored, target, self.episodes)
+        if self.measure is None:
+            self.measure = self.tests.evaluator(self.model.stored)
+        accuracy = self.tests.accuracy(self.measure, target, self.episodes)
         self.points[(epoch + 1) * self.tests.config.training.episodes_per_epoch] = accuracy.mean
         write_json(self.file, {str(episodes): mean for episodes, mean in self.points.items()})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from egt_tf.errors import RunError
 from egt_tf.files import write_text
+from egt_tf.study.folders import StudyFolders
 from egt_tf.study.plan import Cell, Study
 from egt_tf.study.results import CellName, CellResult, cell_from_dict
 
@@ -23,31 +24,6 @@ _POLL_SECONDS = 0.2
 _STOP_SECONDS = 20.0
 # One thread a process where several run side by side: they would take the cores from each other.
 _ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyFolders:
-    """Where a study is kept.
-
-    Attributes:
-        out: results and report; small, and all that the study needs to know what is done.
-        work: run folders and the maps of frozen backbones; may be removed when the study is done.
-    """
-
-    out: Path
-    work: Path
-
-    def result_file(self, name: CellName) -> Path:
-        """What a finished cell measured."""
-        return self.out / "cells" / f"{name.path}.json"
-
-    def run_folder(self, name: CellName) -> Path:
-        """The run of a cell."""
-        return self.work / "runs" / name.path
-
-    def log_file(self, name: CellName) -> Path:
-        """What a cell's process printed."""
-        return self.work / "logs" / f"{name.path}.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +169,7 @@ class _Pool:
         log = self.folders.log_file(cell.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "egt_tf.study.worker", str(self.plan_file), cell.name.path]
-        command += [str(self.folders.run_folder(cell.name)), str(self.folders.result_file(cell.name))]
+        command += [str(self.folders.out), str(self.folders.work)]
         threads = _ONE_THREAD if self.jobs > 1 else {}
         environment = {**threads, "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         with open(log, "ab") as output:

@@ -1,4 +1,4 @@
-"""A process that does one cell of a study: `python -m egt_tf.study.worker PLAN CELL RUN RESULT [ROOT]`.
+"""A process that does one cell of a study: `python -m egt_tf.study.worker PLAN CELL OUT WORK [ROOT]`.
 
 Each cell has a process of its own, so that one that fails, is killed or runs out of memory takes no other with it, and
 so that several can run side by side.
@@ -16,9 +16,10 @@ FAILED = 2
 
 def main(arguments: list[str]) -> int:
     """Does the cell; lines about it go to standard output, the reason of a failure is the last one."""
-    plan, name, run, result, *root = arguments
+    plan, name, out, work, *root = arguments
     # Here: what is imported takes seconds, and a wrong plan is found before.
     from egt_tf.study.cell import run_cell
+    from egt_tf.study.folders import StudyFolders
     from egt_tf.study.plan import load_study
 
     def report(line: str) -> None:
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
     try:
         study = load_study(Path(plan))
         cell = next(cell for cell in study.cells if cell.name.path == name)
-        run_cell(study, cell, root[0] if root else None, Path(run), Path(result), report)
+        run_cell(study, cell, root[0] if root else None, StudyFolders(Path(out), Path(work)), report)
     except (EgtError, OSError) as error:
         report(" ".join(str(error).splitlines()))
         return FAILED
