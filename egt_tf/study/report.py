@@ -238,8 +238,8 @@ def _difference_table(study: ReportInput, differences: Sequence[TargetDifference
         rows.append(
             (
                 *(found.group.head, f"{found.first} - {found.second}", _target(found.target, study)),
-                *(found.verdict.value, f"{100 * difference.mean:+.2f}"),
-                *(_half(difference.seed_interval), _half(difference.episode_interval), str(len(difference.by_seed))),
+                *(f"{100 * difference.mean:+.2f}", _half(difference.seed_interval)),
+                *(_half(difference.episode_interval), str(len(difference.by_seed)), found.verdict.value),
             )
         )
     caption = (
@@ -247,8 +247,8 @@ def _difference_table(study: ReportInput, differences: Sequence[TargetDifference
         "trainings, the same episodes), which the verdict goes by, and over the episodes (other episodes, the same "
         "trainings)."
     )
-    header = ("head", "comparison", "target", "verdict", "difference", "+- over seeds", "+- over episodes", "seeds")
-    return Table(caption, header, rows, words=4)
+    header = ("head", "comparison", "target", "difference", "+- over seeds", "+- over episodes", "seeds", "verdict")
+    return Table(caption, header, rows, words=3)
 
 
 def _accuracy_table(study: ReportInput, groups: Mapping[Group, Sequence[CellResult]]) -> Table:

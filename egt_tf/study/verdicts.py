@@ -20,7 +20,7 @@ class Verdict(enum.Enum):
     ABOVE = "above zero"
     BELOW = "below zero"
     NOT_TOLD_APART = "not told apart"
-    ONE_SEED = "one seed: no interval over seeds"
+    ONE_SEED = "one seed"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -156,7 +156,7 @@ def verdict_sentence(found: TargetDifference, chosen_on: Collection[str] = ()) -
         Verdict.ABOVE: f"{found.first} beats {found.second} by {size} {where}",
         Verdict.BELOW: f"{found.first} is behind {found.second} by {size} {where}",
         Verdict.NOT_TOLD_APART: f"{arms} are not told apart {where} ({signed} {half})",
-        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target} ({Verdict.ONE_SEED.value})",
+        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target} ({Verdict.ONE_SEED.value}: no interval over seeds)",
     }[found.verdict]
     counted = "; settings were chosen on it: not counted" if found.target in chosen_on else ""
     return f"{found.group}: {words}{counted}"
