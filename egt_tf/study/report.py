@@ -130,6 +130,11 @@ def report_blocks(study: ReportInput, differences: Sequence[TargetDifference]) -
     Args:
         study: what to report.
         differences: of the study's comparisons, in the order of the report.
+
+    Example:
+        >>> study = ReportInput("Does it help?", "Two arms.", "egt-tf study", ("cub",), (), ("plain",), "plain", ())
+        >>> [block.text for block in report_blocks(study, ()) if isinstance(block, Heading)]
+        ['Does it help?', 'Verdicts', 'Study']
     """
     yield Heading(1, study.title)
     yield from _verdicts(study, differences)

@@ -15,7 +15,12 @@ DEFAULT_SETTING = "default"
 
 
 class Verdict(enum.Enum):
-    """What the interval over training seeds says of a difference."""
+    """What the interval over training seeds says of a difference.
+
+    Example:
+        >>> Verdict("not told apart") is Verdict.NOT_TOLD_APART
+        True
+    """
 
     ABOVE = "above zero"
     BELOW = "below zero"
@@ -58,6 +63,11 @@ class TargetDifference:
         first, second: names of the arms.
         target: name of the test target.
         difference: first - second.
+
+    Example:
+        >>> difference = Difference(0.03, 0.01, 0.004, {1: 0.03, 2: 0.03})
+        >>> TargetDifference(Group("default", "cosine", 5), "guided", "plain", "cub", difference).verdict.value
+        'above zero'
     """
 
     group: Group
