@@ -16,6 +16,10 @@ class MeanCurve:
         episodes: finished training episodes, `(points,)`, rising; those at which every seed was measured.
         mean: accuracy, mean over the seeds, `(points,)`, in [0, 1].
         lowest, highest: over the seeds, as `mean`.
+
+    Example:
+        >>> mean_curve([[(10, 0.2)], [(10, 0.4)]]).lowest.tolist()
+        [0.2]
     """
 
     episodes: np.ndarray

@@ -17,14 +17,14 @@ _STYLE = """\
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8eaed; --muted: #a3a9b2; --page: #16181c; --line: #3a3f46; --tint: #22262b; }
 }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem; color: var(--ink); background: var(--page);
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; color: var(--ink); background: var(--page);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1, h2, h3 { line-height: 1.25; margin: 2rem 0 0.75rem; }
 h1 { margin-top: 0; }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 caption { caption-side: top; text-align: left; color: var(--muted); padding-bottom: 0.4rem; }
-th, td { padding: 0.25rem 0.75rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 thead th { border-bottom-width: 2px; vertical-align: bottom; }
 tbody tr:hover { background: var(--tint); }
 .number { text-align: right; }

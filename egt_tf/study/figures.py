@@ -209,12 +209,12 @@ def _target_rows(axes: Any, names: Sequence[str], grey: Collection[str]) -> None
 
 def _draw_difference(axes: Any, found: TargetDifference, y: float, place: int) -> None:
     difference, color = found.difference, _color(place)
-    seeds = [100 * value for value in difference.by_seed.values()]
+    hollow = found.verdict is Verdict.ONE_SEED
+    seeds = [] if hollow else [100 * value for value in difference.by_seed.values()]
     # A little lower, since the interval would hide them.
     axes.plot(
         seeds, [y + 0.06] * len(seeds), linestyle="none", marker="o", markersize=4.5, color=color, alpha=0.35, mew=0
     )
-    hollow = found.verdict is Verdict.ONE_SEED
     axes.errorbar(
         100 * difference.mean,
         y,

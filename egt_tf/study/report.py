@@ -130,6 +130,11 @@ def report_blocks(study: ReportInput, differences: Sequence[TargetDifference]) -
     Args:
         study: what to report.
         differences: of the study's comparisons, in the order of the report.
+
+    Example:
+        >>> study = ReportInput("Does it help?", "Two arms.", "egt-tf study", ("cub",), (), ("plain",), "plain", ())
+        >>> [block.text for block in report_blocks(study, ()) if isinstance(block, Heading)]
+        ['Does it help?', 'Verdicts', 'Study']
     """
     yield Heading(1, study.title)
     yield from _verdicts(study, differences)
@@ -238,8 +243,8 @@ def _difference_table(study: ReportInput, differences: Sequence[TargetDifference
         rows.append(
             (
                 *(found.group.head, f"{found.first} - {found.second}", _target(found.target, study)),
-                *(found.verdict.value, f"{100 * difference.mean:+.2f}"),
-                *(_half(difference.seed_interval), _half(difference.episode_interval), str(len(difference.by_seed))),
+                *(f"{100 * difference.mean:+.2f}", _half(difference.seed_interval)),
+                *(_half(difference.episode_interval), str(len(difference.by_seed)), found.verdict.value),
             )
         )
     caption = (
@@ -247,8 +252,8 @@ def _difference_table(study: ReportInput, differences: Sequence[TargetDifference
         "trainings, the same episodes), which the verdict goes by, and over the episodes (other episodes, the same "
         "trainings)."
     )
-    header = ("head", "comparison", "target", "verdict", "difference", "+- over seeds", "+- over episodes", "seeds")
-    return Table(caption, header, rows, words=4)
+    header = ("head", "comparison", "target", "difference", "+- over seeds", "+- over episodes", "seeds", "verdict")
+    return Table(caption, header, rows, words=3)
 
 
 def _accuracy_table(study: ReportInput, groups: Mapping[Group, Sequence[CellResult]]) -> Table:

@@ -22,6 +22,10 @@ class SeedMean:
         mean: over the seeds.
         interval: half of the 95 % t interval of the mean; None with one seed.
         seeds: number of seeds.
+
+    Example:
+        >>> mean_over_seeds([0.5, 0.7]).seeds
+        2
     """
 
     mean: float
@@ -40,6 +44,10 @@ class Difference:
         episode_interval: half of the 95 % normal interval over the episodes: what other episodes would give with these
             trainings; None with one episode.
         by_seed: seed -> mean paired difference over the episodes, for each seed common to both.
+
+    Example:
+        >>> Difference(0.03, 0.01, 0.004, {1: 0.03, 2: 0.03}).is_above_zero
+        True
     """
 
     mean: float

@@ -79,6 +79,15 @@ def difference_rows(differences: Sequence[TargetDifference], chosen_on: Collecti
     `difference`, first - second, and the halves of its two 95 % intervals are in shares of 1; `seeds` is the number of
     training seeds that both arms have, `verdict` one of `egt_tf.study.verdicts.Verdict`; `counted` is false for targets
     on which settings were chosen.
+
+    Example:
+        >>> from egt_tf.study.statistics import Difference
+        >>> from egt_tf.study.verdicts import Group
+        >>> difference = Difference(0.03, 0.01, 0.004, {1: 0.03, 2: 0.03})
+        >>> found = TargetDifference(Group("default", "cosine", 5), "guided", "plain", "cub", difference)
+        >>> (row,) = difference_rows([found])
+        >>> row["difference"], row["seeds"], row["verdict"]
+        (0.03, 2, 'above zero')
     """
     rows = []
     for found in differences:

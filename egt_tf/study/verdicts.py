@@ -15,12 +15,17 @@ DEFAULT_SETTING = "default"
 
 
 class Verdict(enum.Enum):
-    """What the interval over training seeds says of a difference."""
+    """What the interval over training seeds says of a difference.
+
+    Example:
+        >>> Verdict("not told apart") is Verdict.NOT_TOLD_APART
+        True
+    """
 
     ABOVE = "above zero"
     BELOW = "below zero"
     NOT_TOLD_APART = "not told apart"
-    ONE_SEED = "one seed: no interval over seeds"
+    ONE_SEED = "one seed"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -58,6 +63,11 @@ class TargetDifference:
         first, second: names of the arms.
         target: name of the test target.
         difference: first - second.
+
+    Example:
+        >>> difference = Difference(0.03, 0.01, 0.004, {1: 0.03, 2: 0.03})
+        >>> TargetDifference(Group("default", "cosine", 5), "guided", "plain", "cub", difference).verdict.value
+        'above zero'
     """
 
     group: Group
@@ -156,7 +166,7 @@ def verdict_sentence(found: TargetDifference, chosen_on: Collection[str] = ()) -
         Verdict.ABOVE: f"{found.first} beats {found.second} by {size} {where}",
         Verdict.BELOW: f"{found.first} is behind {found.second} by {size} {where}",
         Verdict.NOT_TOLD_APART: f"{arms} are not told apart {where} ({signed} {half})",
-        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target} ({Verdict.ONE_SEED.value})",
+        Verdict.ONE_SEED: f"{arms} differ by {signed} on {found.target} (one seed: no interval over seeds)",
     }[found.verdict]
     counted = "; settings were chosen on it: not counted" if found.target in chosen_on else ""
     return f"{found.group}: {words}{counted}"
@@ -171,7 +181,7 @@ def summaries(differences: Sequence[TargetDifference], chosen_on: Collection[str
 
     Example:
         >>> group, difference = Group("default", "cosine", 5), Difference(0.02, 0.01, 0.01, {1: 0.02, 2: 0.02})
-        >>> found = [TargetDifference(group, "guided", "plain", target, difference) for target in ("cub", "fog")]
+        >>> found = [TargetDifference(group, "guided", "plain", name, difference) for name in ("cub", "fog")]
         >>> summaries(found, chosen_on={"fog"})[group]
         ['cosine, 5-shot: guided beats plain on 1 of 1 test target']
     """
