@@ -37,29 +37,31 @@ def of_classes(trace: Trace, classes: tf.Tensor, first_pairs: str) -> Trace:
     Args:
         trace: of the `score_model` of a head that compares each query with each class by itself.
         classes: integers `(episodes, queries, n)`.
-        first_pairs: see `Head.first_pairs`. If it is a layer, the inputs of the model, of which it makes the pairs, stay
-            what they are.
+        first_pairs: see `Head.first_pairs`. If it is a layer, the pass begins with its output.
 
     Notes:
         A layer that is given pairs together with what they are made of gets the classes as one more input.
     """
-    parts = () if first_pairs in trace.input_names else trace.inputs
-    kept = {id(x): x for x in parts}
-    taken = dict(kept)
+    taken: dict[int, tf.Tensor] = {}
 
     def take(tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        # Not setdefault, which would take them of the parts, too, which have none.
         for x in tensors:
             if id(x) not in taken:
                 taken[id(x)] = take_classes(x, classes)
         return tuple(taken[id(x)] for x in tensors)
 
-    def call_of_classes(call: LayerCall) -> LayerCall:
-        is_mixed = 0 < sum(id(x) in kept for x in call.inputs) < len(call.inputs)
-        inputs = take(call.inputs)
-        return dataclasses.replace(
-            call, inputs=(*inputs, classes) if is_mixed else inputs, outputs=take(call.outputs)
-        )
+    if first_pairs in trace.input_names:
+        inputs, calls, names = take(trace.inputs), trace.calls, trace.input_names
+    else:
+        number = [call.layer.name for call in trace.calls].index(first_pairs)
+        inputs, calls, names = take(trace.calls[number].outputs), trace.calls[number + 1 :], (first_pairs,)
+        # Of them the pairs are made, and they have none themselves.
+        taken.update((id(x), x) for x in trace.inputs)
+    parts = set() if first_pairs in trace.input_names else {id(x) for x in trace.inputs}
 
-    calls = tuple(map(call_of_classes, trace.calls))
-    return Trace(calls, take(trace.inputs), take(trace.outputs), trace.input_names)
+    def call_of_classes(call: LayerCall) -> LayerCall:
+        of_call = take(call.inputs)
+        is_mixed = any(id(x) in parts for x in call.inputs)
+        return dataclasses.replace(call, inputs=(*of_call, classes) if is_mixed else of_call, outputs=take(call.outputs))
+
+    return Trace(tuple(map(call_of_classes, calls)), inputs, take(trace.outputs), names)
