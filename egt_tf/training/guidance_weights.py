@@ -88,6 +88,11 @@ class Shuffled(GuidanceWeights):
     A control: every position keeps the histogram of its weights, and which channel has which says nothing any more. A
     gradient that flows through the explanation flows through the permuted weights.
 
+    Notes:
+        Channel c of position p gets the weight of channel `order[(c + shift_p) mod channels]`, with one random order for
+        all and a random shift for each position. Each channel of a position is equally likely to get each weight, but
+        not every permutation is possible; to sort random numbers for each would cost more than the explanation itself.
+
     Example:
         >>> weights = Shuffled()(tf.constant([[2.0, -1.0, 0.0]]), tf.constant([1, 2]))
         >>> sorted(weights.numpy()[0].tolist())
@@ -96,8 +101,14 @@ class Shuffled(GuidanceWeights):
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         weights = relevance_weights(relevance)
-        order = tf.argsort(tf.random.stateless_uniform(tf.shape(weights), seed), axis=-1)
-        return tf.gather(weights, order, axis=-1, batch_dims=len(weights.shape) - 1)
+        channels = tf.shape(weights)[-1]
+        of_order, of_shifts = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        order = tf.argsort(tf.random.stateless_uniform([channels], of_order))
+        shape = tf.concat([tf.shape(weights)[:-1], [1]], axis=0)
+        shifts = tf.random.stateless_uniform(shape, of_shifts, maxval=channels, dtype=tf.int32)
+        # Twice the order, one behind the other, in the place of a remainder.
+        taken = tf.gather(tf.tile(order, [2]), shifts + tf.range(channels))
+        return tf.gather(weights, taken, axis=-1, batch_dims=len(weights.shape) - 1)
 
 
 @GUIDANCE_WEIGHTS.register("noise")

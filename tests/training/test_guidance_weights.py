@@ -34,9 +34,10 @@ def test_shuffled_weights_keep_the_histogram_of_each_position_and_nothing_of_the
 
 
 def test_each_position_is_shuffled_by_itself():
-    same = tf.tile(tf.range(16.0)[None], [50, 1])
+    same = tf.tile(tf.range(16.0)[None], [500, 1])
     weights = Shuffled()(same, SEED).numpy()
-    assert len({tuple(row) for row in weights}) == 50
+    # A shift each, of one order.
+    assert len({tuple(row) for row in weights}) == 16
 
 
 def test_every_channel_gets_every_weight_equally_often():
