@@ -2,9 +2,10 @@
 
     python benchmarks/train_step.py [--case relation_resnet10 ...] [--rounds 7] [--eager] [--json FILE]
 
-5-way 5-shot 16-query, one episode a step, random images, each case in a process of its own. Every round runs the four
-steps one after the other, so that the machine's speed drifts for all alike; the ratios are medians of the rounds'
-ratios. `counted` are multiply-adds, `peak` is the largest resident memory of a process that runs that step alone. All
+5-way 5-shot 16-query, one episode a step, random images, each case in a process of its own; of the frozen case 8 queries
+and the maps of the embedding, 7x7x112. Every round runs the steps one after the other, so that the machine's speed drifts
+for all alike; the ratios are medians of the rounds' ratios. `true and rival` is guidance of the true class and its
+hardest rival alone (guidance.classes), for heads that can. `counted` are multiply-adds, `peak` is the largest resident memory of a process that runs that step alone. All
 steps are compiled by `tf.function`, which merges passes that are repeated; with --eager the straightforward ones run
 operation by operation, as the published code does.
 """
@@ -19,14 +20,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-WAYS, SHOTS, QUERIES = 5, 5, 16
+WAYS, SHOTS = 5, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +35,19 @@ class Case:
     """What is trained.
 
     Attributes:
-        backbone: a registered name.
+        backbone: a registered name, or name and arguments.
         head: name and arguments.
         size: side of the images in pixels.
+        queries: of each class.
         composite: rules of the explanation.
         weights: of the plain and of the guided loss when guided.
         detach: whether the weights are constants.
     """
 
-    backbone: str
+    backbone: str | dict
     head: dict
     size: int
+    queries: int = 16
     composite: str = "fsc"
     weights: tuple[float, float] = (1.0, 1.0)
     detach: bool = True
@@ -55,47 +58,59 @@ CASES = {
     "relation_conv4": Case("conv4np", {"name": "relation"}, 84),
     "graph_resnet10": Case("resnet10", {"name": "graph"}, 84),
     "attention_resnet12": Case(
-        "resnet12", {"name": "cross_attention", "base_classes": 64}, 84, "fsc_can", (0.0, 1.0), detach=False
+        "resnet12", {"name": "cross_attention", "base_classes": 64}, 84, 16, "fsc_can", (0.0, 1.0), detach=False
+    ),
+    "relation_frozen": Case(
+        {"name": "efficientnet_lite0", "weights": "none", "output": 16, "trainable": False, "neck": 64},
+        {"name": "relation"},
+        112,
+        queries=8,
     ),
 }
-# (own, guided)
+# (own, guided, of which classes)
 STEPS = {
-    "straightforward plain": (False, False),
-    "straightforward guided": (False, True),
-    "fast plain": (True, False),
-    "fast guided": (True, True),
+    "straightforward plain": (False, False, "all"),
+    "straightforward guided": (False, True, "all"),
+    "fast plain": (True, False, "all"),
+    "fast guided": (True, True, "all"),
+    "true and rival": (True, True, "true_and_rival"),
 }
 
 
-def episode(size: int):
-    """Random images of one episode, its labels and base labels."""
+def steps_of(case: Case) -> list[str]:
+    """Names of the steps of `STEPS` that a case has."""
+    return [name for name in STEPS if name != "true and rival" or case.head["name"] == "relation"]
+
+
+def episode(case: Case, shape: Sequence[int]):
+    """Random images, or maps, of one episode, its labels and base labels."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
 
     def images(count):
-        return tf.constant(rng.normal(size=(1, count, size, size, 3)).astype(np.float32))
+        return tf.constant(rng.normal(size=(1, count, *shape)).astype(np.float32))
 
     classes = np.eye(WAYS, dtype=np.float32)
-    labels = tf.constant(np.repeat(np.arange(WAYS), QUERIES)[None].astype(np.int32))
+    labels = tf.constant(np.repeat(np.arange(WAYS), case.queries)[None].astype(np.int32))
     return (
         {
             "support_images": images(WAYS * SHOTS),
             "support_labels": tf.constant(np.repeat(classes, SHOTS, 0)[None]),
-            "query_images": images(WAYS * QUERIES),
+            "query_images": images(WAYS * case.queries),
         },
         labels,
         labels,
     )
 
 
-def own_step(case: Case, guided: bool) -> Callable[[], float]:
+def own_step(case: Case, guided: bool, classes: str) -> Callable[[], float]:
     """One update by the package."""
     import tensorflow as tf
 
-    model = _model(case, guided)
+    model = _model(case, guided, classes)
     step = tf.function(model.train_step)
-    data = episode(case.size)
+    data = episode(case, model.classifier.backbone.input_shape[1:])
     return lambda: float(step(data)["loss"])
 
 
@@ -104,9 +119,9 @@ def straightforward_step(case: Case, guided: bool, eager: bool) -> Callable[[], 
     import tensorflow as tf
     from straightforward import scores_of
 
-    model = _model(case, guided)
+    model = _model(case, guided, "all")
     classifier, weights = model.classifier, model.loss_weights
-    inputs, labels, base_labels = episode(case.size)
+    inputs, labels, base_labels = episode(case, classifier.backbone.input_shape[1:])
 
     def step(inputs, labels, base_labels, beta):
         head = classifier.head
@@ -125,32 +140,36 @@ def straightforward_step(case: Case, guided: bool, eager: bool) -> Callable[[], 
     return lambda: float(run(inputs, labels, base_labels, tf.constant(0.0)))
 
 
-def _model(case: Case, guided: bool):
+def _model(case: Case, guided: bool, classes: str):
     from tensorflow import keras
 
+    from egt_tf.backbones.base import is_frozen
     from egt_tf.episodic_model import EpisodicModel
+    from egt_tf.training.cached_maps import classifier_of_maps
     from egt_tf.training.guided_model import GuidedModel
 
     classifier = EpisodicModel.build_from(case.backbone, case.head, case.size, seed=0)
+    if is_frozen({"name": case.backbone} if isinstance(case.backbone, str) else case.backbone):
+        classifier = classifier_of_maps(classifier)
     plain_weight, guided_weight = case.weights if guided else (1.0, 0.0)
-    model = GuidedModel(classifier, plain_weight, guided_weight, case.composite, detach=case.detach)
+    model = GuidedModel(classifier, plain_weight, guided_weight, case.composite, detach=case.detach, classes=classes)
     model.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8))
     return model
 
 
 def make(case: Case, name: str, eager: bool) -> Callable[[], float]:
     """The step called `name` of `STEPS`."""
-    own, guided = STEPS[name]
-    return own_step(case, guided) if own else straightforward_step(case, guided, eager)
+    own, guided, classes = STEPS[name]
+    return own_step(case, guided, classes) if own else straightforward_step(case, guided, eager)
 
 
 def times(case: Case, rounds: int, eager: bool) -> dict[str, list[float]]:
     """Seconds of each step in each round."""
-    steps = {name: make(case, name, eager) for name in STEPS}
+    steps = {name: make(case, name, eager) for name in steps_of(case)}
     for step in steps.values():
         step()
         step()
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             began = time.perf_counter()
@@ -177,21 +196,24 @@ def counted(case: Case) -> dict[str, float]:
 
     A layer that is trained runs three times: forward, and backward to its input and to its weights. The straightforward
     guided step runs the relation module twice more, its rules convolve eight times (two products a branch, forward and
-    transposed, two branches), and the weighted pass runs three times; the package's own rules convolve twice.
+    transposed, two branches), and the weighted pass runs three times; the package's own rules convolve twice. Of the
+    true class and its rival, what follows the plain pass is of two of five pairs.
     """
-    classifier = _model(case, False).classifier
-    images, pairs = WAYS * (SHOTS + QUERIES), WAYS * WAYS * QUERIES
+    classifier = _model(case, False, "all").classifier
+    images, pairs = WAYS * (SHOTS + case.queries), WAYS * WAYS * case.queries
     backbone = images * sum(_multiply_adds(layer) for layer in classifier.backbone.layers)
     first, second = (pairs * _multiply_adds(classifier.head.weighted_model.get_layer(f"block{i}_conv")) for i in (1, 2))
     # Prototypes and queries in place of pairs, and half of the channels.
-    factored = first * (WAYS + WAYS * QUERIES) / pairs / 2
+    factored = first * (WAYS + WAYS * case.queries) / pairs / 2
     whole, own = first + second, factored + second
     plain, fast = 3 * (backbone + whole), 3 * (backbone + own)
+    guided = first + 2 * second + 3 * whole
     steps = {
         "straightforward plain": plain,
         "straightforward guided": plain + (2 + 8 + 3) * whole,
         "fast plain": fast,
-        "fast guided": fast + factored + first + 2 * second + 3 * whole,
+        "fast guided": fast + factored + guided,
+        "true and rival": fast + factored + 2 / WAYS * guided,
     }
     return {name: value / 1e9 for name, value in steps.items()}
 
@@ -227,15 +249,22 @@ def row(name: str, rounds: int, eager: bool) -> dict:
         "fast guided / straightforward plain": float(np.median(guided / reference)),
         "fast guided / fast plain": float(np.median(guided / seconds["fast plain"])),
         "straightforward guided / plain": float(np.median(seconds["straightforward guided"] / reference)),
-        "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key, *more])) for key in STEPS},
+        **_of_two_classes(seconds),
+        "peak_mib": {key: float(in_own_process(["--worker", name, "--peak", key, *more])) for key in seconds},
     }
+
+
+def _of_two_classes(seconds: dict[str, np.ndarray]) -> dict[str, float]:
+    """The ratio to the plain step, where there is such a step."""
+    some = seconds.get("true and rival")
+    return {} if some is None else {"true and rival / fast plain": float(np.median(some / seconds["fast plain"]))}
 
 
 def show(result: dict) -> None:
     """Prints one case."""
     print(f"\n{result['case']}")
-    for key in STEPS:
-        count = f"   counted {result['counted'][key]:6.0f} GMAC" if result["counted"] else ""
+    for key in result["seconds"]:
+        count = f"   counted {result['counted'][key]:6.1f} GMAC" if result["counted"] else ""
         print(f"  {key:24s} {result['seconds'][key]:8.3f} s   peak {result['peak_mib'][key]:7.0f} MiB{count}")
     for key, value in result.items():
         if " / " in key:
