@@ -28,7 +28,7 @@ def check_images(study: Study, cells: Iterable[Cell], root: str | None) -> None:
         >>> study = study_from_dict(plan, "example", "an example")
         >>> check_images(study, study.cells, None)
         Traceback (most recent call last):
-        egt_tf.errors.DataError: ... Received: 'fig'; did you mean 'fog'?
+        egt_tf.errors.DataError: unknown synthetic domain 'fig'; did you mean 'fog'? ...
     """
     configs = [cell.config(root) for cell in cells]
     if not configs:
