@@ -38,7 +38,7 @@ def tiny_plan(**changes) -> dict:
 def write_plan(folder: Path, **changes) -> Path:
     """The plan as a file, see `tiny_plan`."""
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(tiny_plan(**changes)))
+    path.write_text(yaml.safe_dump(tiny_plan(**changes), sort_keys=False))
     return path
 
 

@@ -293,7 +293,9 @@ def test_a_process_imports_the_package_that_started_it(stand, tmp_path):
 
 
 def test_a_process_ends_with_the_one_that_started_it():
-    code = "from egt_tf.study import worker; import time; worker._end_with_input(); print(1, flush=True); time.sleep(60)"
+    code = (
+        "from egt_tf.study import worker; import time; worker._end_with_input(); print(1, flush=True); time.sleep(60)"
+    )
     with start([sys.executable, "-c", code]) as process:
         assert process.stdout.readline() == "1\n"
         with pytest.raises(subprocess.TimeoutExpired):
