@@ -27,7 +27,7 @@ from egt_tf.study.results import CellName
 # What stands for the folder of the data in the sources of a plan.
 ROOT = "{root}"
 DEFAULT_SETTING = "default"
-_KEYS = (
+KEYS = (
     "title",
     "description",
     "run",
@@ -183,7 +183,7 @@ def study_from_dict(plan: Any, name: str, origin: str) -> Study:
         ['default/cosine/5shot/plain/seed1', 'default/cosine/5shot/guided/seed1']
     """
     plan = mapping_at(plan, origin)
-    check_known(plan, _KEYS, "key", origin)
+    check_known(plan, KEYS, "key", origin)
     for key in _REQUIRED:
         if plan.get(key) is None:
             raise ConfigError(f"a study must have `{key}`. Received: none in {origin}")

@@ -62,8 +62,11 @@ class Watch:
         running: called several times a second with the cells that run.
 
     Example:
-        >>> Watch(running=lambda names: None).ended.__name__
-        '_ignore'
+        >>> lines = []
+        >>> watch = Watch(running=lambda names: lines.append(f"{len(names)} run"))
+        >>> watch.running([CellName("default", "cosine", 5, "plain", 1)])
+        >>> lines
+        ['1 run']
     """
 
     ended: Callable[[StudyProgress], None] = lambda progress: None

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.study.images import check_images
-from egt_tf.study.plan import load_study, study_from_dict, with_root
+from egt_tf.study.plan import KEYS, StudyEvaluation, load_study, study_from_dict, with_root
 from egt_tf_cli.run_options import packaged_configs
 from tests.helpers.tiny_studies import tiny_plan, write_plan
 
@@ -82,6 +86,17 @@ def test_the_curve_is_by_default_on_what_settings_were_chosen_on():
 @pytest.mark.parametrize("name", [name for name in packaged_configs() if name.startswith("studies/")])
 def test_the_plans_of_the_package_are_right(name):
     assert load_study(packaged_configs()[name]).cells
+
+
+def test_the_plan_of_the_documentation_is_right():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    documented = study_from_dict(yaml.safe_load(block), "page", "docs/studies.md")
+    assert len(documented.cells) == 25
+    keys = set(re.findall(r"^\| `([a-z_.`, ]+)` \|", page.split("## What the command does")[0], re.M))
+    named = {key for each in keys for key in re.split(r"`, `", each)}
+    evaluation = {f"evaluation.{field.name}" for field in dataclasses.fields(StudyEvaluation)}
+    assert named == {*KEYS, *evaluation} - {"evaluation"}
 
 
 def test_the_name_is_that_of_the_file(tmp_path):
