@@ -46,7 +46,7 @@ class ProgressLine:
             return
         self._shown = now
         left = duration((self.total - done) / rate + self.later(rate))
-        _write_over(f"{done}/{self.total} {self.unit}  {rate:.1f}/s  {left} left  {note}")
+        write_over(f"{done}/{self.total} {self.unit}  {rate:.1f}/s  {left} left  {note}")
 
     def _rate(self, now: float, done: int) -> float:
         self._points.append((now, done))
@@ -61,10 +61,11 @@ class ProgressLine:
 
 def clear_line() -> None:
     """Removes a progress line, on which the next message would stick."""
-    _write_over("")
+    write_over("")
 
 
-def _write_over(line: str) -> None:
+def write_over(line: str) -> None:
+    """Shows a line on stderr in the place of the last one, if stderr is a terminal."""
     if sys.stderr.isatty():
         # A longer line would wrap, and only its last row could be written over.
         width = shutil.get_terminal_size().columns - 1
@@ -147,7 +148,7 @@ def training_progress(epochs: int, per_step: int, unit: str, echo: Callable[[str
         def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
             self._began, self._epochs_done = time.monotonic(), 0
             self._steps = self.params["steps"]
-            _write_over("building the training step, which may take a minute")
+            write_over("building the training step, which may take a minute")
 
         def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
             def later(rate: float) -> float:

@@ -61,6 +61,8 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.serving.client",
     "egt_tf.serving.contract",
     "egt_tf.study.report",
+    "egt_tf.study.runner",
+    "egt_tf.study.worker",
     "egt_tf.weight_files",
 )
 

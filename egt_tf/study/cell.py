@@ -51,20 +51,37 @@ def run_cell(study: Study, cell: Cell, root: str | None, folders: StudyFolders, 
         OSError: a file cannot be written.
     """
     config, run = _with_shared_maps(cell.config(root), folders), RunFolder(folders.run_folder(cell.name))
+    is_begun = run.config_file.exists()
+    if is_begun:
+        _check_same(config, run)
     tests = _Tests(study, config, root, report)
-    curve = _Curve(tests, run.path / "curve.json", study.evaluation.curve_episodes)
-    train(config, run, run.config_file.exists(), [curve] if study.evaluation.curve_episodes else [], report)
+    curve = _Curve(tests, run.path / "curve.json")
+    train(config, run, is_begun, [curve], report)
     # A training that was complete before has run no epoch.
     measure = curve.measure or tests.evaluator(_last_model(config, run))
-    targets = {target: tests.result(measure, target) for target in study.targets}
+    curve.add(measure, config.training.epochs)
     result = CellResult(
         name=cell.name,
         episodes=config.training.epochs * config.training.episodes_per_epoch,
         curve=tuple(sorted(curve.points.items())),
         seconds_per_step=_seconds_per_step(run, config),
-        targets=targets,
+        targets={target: tests.result(measure, target) for target in study.targets},
     )
     write_json(folders.result_file(cell.name), {**study.asked_of(cell), "result": cell_to_dict(result)})
+
+
+def _check_same(config: RunConfig, run: RunFolder) -> None:
+    """Checks that a run that was begun is that of the cell: a plan may have been changed since."""
+    begun = run.config()
+    # Where maps are kept does not matter, and arguments of the head were filled in.
+    begun = dataclasses.replace(begun, data=dataclasses.replace(begun.data, feature_cache=config.data.feature_cache))
+    head = {key: value for key, value in begun.model.head.items() if key in config.model.head}
+    begun = dataclasses.replace(begun, model=dataclasses.replace(begun.model, head=head))
+    if begun != config:
+        raise RunError(
+            f"a run that was begun must go on as its cell says. Received: {run.path} of another configuration; remove "
+            "it to begin again, or set the plan and --root back"
+        )
 
 
 def _with_shared_maps(config: RunConfig, folders: StudyFolders) -> RunConfig:
@@ -80,7 +97,7 @@ class _Tests:
         self.study, self.config, self.report = study, config, report
         sources = with_root(study.targets, root)
         self.images = {target: open_source(source).split(study.evaluation.split) for target, source in sources.items()}
-        self.episode = study.episode(config.episode.shots, config.episode.ways)
+        self.episode = study.test_episode(config.episode)
         for images in self.images.values():
             check_feasible(images, self.episode)
         # By the name of an image set.
@@ -125,19 +142,34 @@ class _Tests:
 class _Curve(keras.callbacks.Callback):
     """Tests the model after every epoch, and keeps the accuracies in a file for a training that goes on."""
 
-    def __init__(self, tests: _Tests, file: Path, episodes: int):
+    def __init__(self, tests: _Tests, file: Path):
         super().__init__()
-        self.tests, self.file, self.episodes = tests, file, episodes
+        self.tests, self.file = tests, file
         self.points = _read_points(file)
         self.measure: Evaluator | None = None
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.measure = measure = self.tests.evaluator(self.model.stored)
+        steps = int(self.model.optimizer.iterations.numpy())
+        epochs, more = divmod(steps, self.tests.config.training.steps_per_epoch)
+        # A process may have been killed between an epoch and its test.
+        if epochs and not more:
+            self.add(measure, epochs)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        target = self.tests.study.evaluation.curve_on
-        if self.measure is None:
-            self.measure = self.tests.evaluator(self.model.stored)
-        accuracy = self.tests.accuracy(self.measure, target, self.episodes)
-        self.points[(epoch + 1) * self.tests.config.training.episodes_per_epoch] = accuracy.mean
+        if self.measure is not None:
+            self.add(self.measure, epoch + 1)
+
+    def add(self, measure: Evaluator, epochs: int) -> None:
+        """Tests the model, which has been trained for so many epochs, unless that has been done or is not asked for."""
+        evaluation, training = self.tests.study.evaluation, self.tests.config.training
+        episodes = epochs * training.episodes_per_epoch
+        if not evaluation.curve_episodes or episodes in self.points:
+            return
+        accuracy = self.tests.accuracy(measure, evaluation.curve_on, evaluation.curve_episodes)
+        self.points[episodes] = accuracy.mean
         write_json(self.file, {str(episodes): mean for episodes, mean in self.points.items()})
+        self.tests.report(f"epoch {epochs} of {training.epochs}: {evaluation.curve_on} {accuracy}")
 
 
 def _read_points(file: Path) -> dict[int, float]:
@@ -163,4 +195,3 @@ def _seconds_per_step(run: RunFolder, config: RunConfig) -> float:
     """The median over the epochs; the first one, with what TensorFlow traces, is left out where there are others."""
     seconds = [row["seconds"] for row in run.metrics()]
     return float(np.median(seconds[1:] or seconds)) / config.training.steps_per_epoch
-

@@ -15,14 +15,28 @@ class StudyFolders:
     Attributes:
         out: results and report; small, and all that the study needs to know what is done.
         work: run folders and the maps of frozen backbones; may be removed when the study is done.
+
+    Example:
+        >>> str(StudyFolders(Path("out"), Path("work")).result_file(CellName("default", "cosine", 5, "plain", 1)))
+        'out/cells/default/cosine/5shot/plain/seed1.json'
     """
 
     out: Path
     work: Path
 
+    @property
+    def plan_file(self) -> Path:
+        """A copy of the plan."""
+        return self.out / "study.yaml"
+
+    @property
+    def results_folder(self) -> Path:
+        """The results of all cells."""
+        return self.out / "cells"
+
     def result_file(self, name: CellName) -> Path:
         """What a finished cell measured."""
-        return self.out / "cells" / f"{name.path}.json"
+        return self.results_folder / f"{name.path}.json"
 
     def run_folder(self, name: CellName) -> Path:
         """The run of a cell."""

@@ -11,13 +11,23 @@ from typing import Any
 
 from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict, config_to_dict, read_mapping, set_value
 from egt_tf.data.splits import SPLIT_CHOICES
-from egt_tf.errors import ConfigError, check_integer, did_you_mean
+from egt_tf.errors import ConfigError, check_integer
+from egt_tf.study.plan_parts import (
+    changes_at,
+    check_known,
+    integers_at,
+    mapping_at,
+    named_parts,
+    names_at,
+    pairs_at,
+    text_at,
+)
 from egt_tf.study.results import CellName
 
 # What stands for the folder of the data in the sources of a plan.
 ROOT = "{root}"
 DEFAULT_SETTING = "default"
-_KEYS = (
+KEYS = (
     "title",
     "description",
     "run",
@@ -45,6 +55,10 @@ class StudyEvaluation:
         seed: of the episodes.
         curve_on: the target of the learning curve.
         curve_episodes: episodes on it after every epoch; 0 draws no curve.
+
+    Example:
+        >>> StudyEvaluation(curve_on="flowers17").episodes
+        300
     """
 
     split: str = "all"
@@ -62,6 +76,11 @@ class Cell:
     Attributes:
         name: which.
         settings: the run's configuration as a nested mapping, with `ROOT` for the folder of the data.
+
+    Example:
+        >>> cell = Cell(CellName("default", "cosine", 5, "plain", 1), {"data": {"train": "folder:{root}/birds"}})
+        >>> cell.config("photos").data.train
+        'folder:photos/birds'
     """
 
     name: CellName
@@ -77,6 +96,12 @@ class Cell:
             ConfigError: the configuration is not as it must be, or it needs a root and there is none.
         """
         return config_from_dict(with_root(self.settings, root), origin=f"the cell {self.name.path}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    changes: Mapping[str, Any]
+    arms: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +129,9 @@ class Study:
     chosen_on: tuple[str, ...]
     evaluation: StudyEvaluation
 
-    def episode(self, shots: int, ways: int) -> EpisodeConfig:
-        """The shape of the test episodes."""
-        return EpisodeConfig(ways, shots, self.evaluation.queries)
+    def test_episode(self, of_training: EpisodeConfig) -> EpisodeConfig:
+        """The shape of the test episodes of a cell, from that of its training episodes."""
+        return dataclasses.replace(of_training, queries=self.evaluation.queries)
 
     def asked_of(self, cell: Cell) -> dict[str, Any]:
         """What the result of a cell follows from, beside the images, as JSON types."""
@@ -119,15 +144,31 @@ def load_study(path: Path) -> Study:
     """Reads a plan.
 
     Raises:
-        ConfigError: the file is no YAML mapping; an unknown, misspelt or missing key; an arm or a target that is not
-            listed; a cell whose run has no valid configuration; or two cells that are the same run.
+        ConfigError: the file is no YAML mapping; a key, an arm, a target or a split is unknown, misspelt or missing; a
+            cell's run has no valid configuration; or two cells are the same run.
         OSError: the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "small.yaml"
+        >>> _ = path.write_text(
+        ...     "{run: {}, heads: {cosine: {set: {model.head: cosine}}}, arms: {plain: {}}, targets: {fog: synthetic:fog}}")
+        >>> load_study(path).name
+        'small'
     """
     return study_from_dict(read_mapping(path), path.stem, str(path))
 
 
-def study_from_dict(plan: Mapping[str, Any], name: str, origin: str) -> Study:
-    """Checks a plan given as a nested mapping; see `load_study`.
+def study_from_dict(plan: Any, name: str, origin: str) -> Study:
+    """Checks a plan given as a nested mapping.
+
+    Args:
+        plan: what docs/studies.md describes.
+        name: of the study.
+        origin: where the plan comes from, for the messages ("plan.yaml").
+
+    Raises:
+        ConfigError: see `load_study`.
 
     Example:
         >>> plan = {
@@ -141,33 +182,39 @@ def study_from_dict(plan: Mapping[str, Any], name: str, origin: str) -> Study:
         >>> [cell.name.path for cell in study_from_dict(plan, "example", "an example").cells][:2]
         ['default/cosine/5shot/plain/seed1', 'default/cosine/5shot/guided/seed1']
     """
-    plan = _mapping(plan, origin)
-    _check_names(plan, _KEYS, "key", origin)
+    plan = mapping_at(plan, origin)
+    check_known(plan, KEYS, "key", origin)
     for key in _REQUIRED:
-        if not plan.get(key):
+        if plan.get(key) is None:
             raise ConfigError(f"a study must have `{key}`. Received: none in {origin}")
-    heads = {head: _head(value, f"heads.{head}") for head, value in _mapping(plan["heads"], "heads").items()}
-    arms = {str(arm): _mapping(value or {}, f"arms.{arm}") for arm, value in _mapping(plan["arms"], "arms").items()}
-    for head in heads.values():
-        _check_names(head["arms"], arms, "arm", origin)
-    targets = {str(target): str(source) for target, source in _mapping(plan["targets"], "targets").items()}
-    chosen_on = tuple(map(str, plan.get("chosen_on") or ()))
-    _check_names(chosen_on, targets, "target", origin)
-    comparisons = tuple((str(a), str(b)) for a, b in _pairs(plan.get("comparisons") or (), origin))
-    _check_names(itertools.chain(*comparisons), arms, "arm", origin)
-    study = Study(
+    arms = {
+        arm: changes_at(value, f"`arms.{arm}` of {origin}")
+        for arm, value in named_parts(plan["arms"], f"`arms` of {origin}").items()
+    }
+    heads = {
+        head: _read_head(value, arms, f"heads.{head}", origin)
+        for head, value in named_parts(plan["heads"], f"`heads` of {origin}").items()
+    }
+    targets = {
+        target: text_at("" if source is None else source, "", f"`targets.{target}` of {origin}")
+        for target, source in named_parts(plan["targets"], f"`targets` of {origin}").items()
+    }
+    chosen_on = names_at(plan.get("chosen_on"), targets, "target", f"`chosen_on` of {origin}")
+    comparisons = pairs_at(plan.get("comparisons"), arms, "arm", f"`comparisons` of {origin}")
+    _check_used(arms, comparisons, heads, origin)
+    cells = tuple(_cells(plan, heads, arms, origin))
+    _check_different(cells)
+    return Study(
         name=name,
-        title=str(plan.get("title") or name),
-        description=str(plan.get("description") or ""),
-        cells=tuple(_cells(plan, heads, arms)),
+        title=text_at(plan.get("title"), name, f"`title` of {origin}"),
+        description=text_at(plan.get("description"), "", f"`description` of {origin}"),
+        cells=cells,
         arms=tuple(arms),
         comparisons=comparisons,
         targets=targets,
         chosen_on=chosen_on,
-        evaluation=_evaluation(plan.get("evaluation") or {}, targets, chosen_on, origin),
+        evaluation=_read_evaluation(plan.get("evaluation"), targets, chosen_on, origin),
     )
-    _check_different(study.cells)
-    return study
 
 
 def with_root(value: Any, root: str | None) -> Any:
@@ -191,30 +238,68 @@ def with_root(value: Any, root: str | None) -> Any:
     return value.replace(ROOT, root)
 
 
+def _read_head(value: Any, arms: Mapping[str, Any], key: str, origin: str) -> _Head:
+    value = mapping_at(value, f"`{key}` of {origin}")
+    check_known(value, ("set", "arms"), "key", f"`{key}` of {origin}")
+    used = names_at(value.get("arms"), arms, "arm", f"`{key}.arms` of {origin}")
+    return _Head(changes_at(value.get("set"), f"`{key}.set` of {origin}"), used or tuple(arms))
+
+
+def _read_evaluation(value: Any, targets: Mapping[str, str], chosen_on: Sequence[str], origin: str) -> StudyEvaluation:
+    where = f"`evaluation` of {origin}"
+    value = mapping_at(value, where)
+    check_known(value, [field.name for field in dataclasses.fields(StudyEvaluation)], "key", where)
+    evaluation = StudyEvaluation(**{"curve_on": (*chosen_on, *targets)[0], **value})
+    check_known([evaluation.curve_on], targets, "target", where)
+    check_known([evaluation.split], SPLIT_CHOICES, "split", where)
+    for key, smallest in (("episodes", 1), ("queries", 1), ("seed", 0), ("curve_episodes", 0)):
+        check_integer(f"evaluation.{key}", getattr(evaluation, key), smallest)
+    return evaluation
+
+
 def _cells(
-    plan: Mapping[str, Any], heads: Mapping[str, Mapping[str, Any]], arms: Mapping[str, Mapping[str, Any]]
+    plan: Mapping[str, Any], heads: Mapping[str, _Head], arms: Mapping[str, Mapping[str, Any]], origin: str
 ) -> Iterator[Cell]:
-    base = config_to_dict(config_from_dict(_mapping(plan["run"], "run"), origin="`run` of the study"))
-    settings = _mapping(plan.get("settings") or {DEFAULT_SETTING: {}}, "settings")
-    shots, seeds = (_integers(plan.get(key, default), key) for key, default in (("shots", [5]), ("seeds", [1])))
+    run = config_from_dict(mapping_at(plan["run"], f"`run` of {origin}"), origin=f"`run` of {origin}")
+    given = plan.get("settings")
+    settings = {
+        setting: changes_at(value, f"`settings.{setting}` of {origin}")
+        for setting, value in named_parts(
+            {DEFAULT_SETTING: {}} if given is None else given, f"`settings` of {origin}"
+        ).items()
+    }
+    shots = integers_at(plan.get("shots", [run.episode.shots]), 1, "shots", origin)
+    seeds = integers_at(plan.get("seeds", [run.training.seed]), 0, "seeds", origin)
     for setting, head, shot, seed in itertools.product(settings, heads, shots, seeds):
-        for arm in heads[head]["arms"] or arms:
-            changes = (
-                _mapping(settings[setting] or {}, f"settings.{setting}"),
-                heads[head]["set"],
-                arms[arm],
-                {"episode.shots": shot, "training.seed": seed},
-            )
-            name = CellName(str(setting), str(head), shot, arm, seed)
-            yield Cell(name, _changed(base, changes, name))
+        for arm in heads[head].arms:
+            name = CellName(setting, head, shot, arm, seed)
+            of_grid = {"episode.shots": shot, "training.seed": seed}
+            changes = (settings[setting], heads[head].changes, arms[arm], of_grid)
+            yield Cell(name, _changed(config_to_dict(run), changes, f"the cell {name.path} of {origin}"))
 
 
-def _changed(base: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], name: CellName) -> dict[str, Any]:
+def _changed(base: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], origin: str) -> dict[str, Any]:
     """The configuration of a run, complete and checked."""
     settings = json.loads(json.dumps(base))
     for key, value in itertools.chain.from_iterable(change.items() for change in changes):
-        set_value(settings, str(key), value)
-    return config_to_dict(config_from_dict(settings, origin=f"the cell {name.path}"))
+        set_value(settings, key, value)
+    return config_to_dict(config_from_dict(settings, origin))
+
+
+def _check_used(
+    arms: Mapping[str, Any], comparisons: Sequence[tuple[str, str]], heads: Mapping[str, _Head], origin: str
+) -> None:
+    """Checks that no arm and no comparison is there in vain."""
+    for arm in arms:
+        if not any(arm in head.arms for head in heads.values()):
+            raise ConfigError(
+                f"every arm of {origin} must be one of a head's `arms`. Received: {arm!r}, which no head has"
+            )
+    for pair in comparisons:
+        if not any(set(pair) <= set(head.arms) for head in heads.values()):
+            raise ConfigError(
+                f"the arms of a comparison of {origin} must be ones that a head has both of. Received: {list(pair)}"
+            )
 
 
 def _check_different(cells: Sequence[Cell]) -> None:
@@ -225,55 +310,3 @@ def _check_different(cells: Sequence[Cell]) -> None:
             raise ConfigError(
                 f"every cell of a study must be another run. Received: {same} and {cell.name.path} with the same settings"
             )
-
-
-def _head(value: Any, origin: str) -> dict[str, Any]:
-    value = _mapping(value, origin)
-    _check_names(value, ("set", "arms"), "key", origin)
-    return {"set": _mapping(value.get("set") or {}, f"{origin}.set"), "arms": list(map(str, value.get("arms") or ()))}
-
-
-def _evaluation(
-    value: Any, targets: Mapping[str, str], chosen_on: Sequence[str], origin: str
-) -> StudyEvaluation:
-    value = _mapping(value, "evaluation")
-    _check_names(value, [field.name for field in dataclasses.fields(StudyEvaluation)], "key", origin)
-    evaluation = StudyEvaluation(**{"curve_on": (*chosen_on, *targets)[0], **value})
-    _check_names([evaluation.curve_on], targets, "target", origin)
-    _check_names([evaluation.split], SPLIT_CHOICES, "split", origin)
-    for key, smallest in (("episodes", 1), ("queries", 1), ("seed", 0), ("curve_episodes", 0)):
-        check_integer(f"evaluation.{key}", getattr(evaluation, key), smallest)
-    return evaluation
-
-
-def _check_names(names: Any, known: Any, noun: str, origin: str) -> None:
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ConfigError(
-                f"{'an' if noun == 'arm' else 'a'} {noun} of {origin} must be one of {', '.join(known)}. "
-                f"Received: {name!r}{hint}"
-            )
-
-
-def _mapping(value: Any, origin: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"`{origin}` must be a mapping. Received: {value!r}")
-    return value
-
-
-def _pairs(value: Any, origin: str) -> list[Sequence[Any]]:
-    pairs = value if isinstance(value, (list, tuple)) else [value]
-    for pair in pairs:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ConfigError(f"each of the `comparisons` of {origin} must be two arms. Received: {pair!r}")
-    return list(pairs)
-
-
-def _integers(value: Any, key: str) -> list[int]:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    for each in values:
-        check_integer(key, each, 0 if key == "seeds" else 1)
-    if not values or len(set(values)) < len(values):
-        raise ConfigError(f"`{key}` must be different numbers, at least one. Received: {value!r}")
-    return list(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
 from egt_tf.study.folders import StudyFolders
@@ -13,14 +12,14 @@ from egt_tf.study.runner import finished_cells
 from egt_tf.study.verdicts import summaries, target_differences
 
 
-def write_summary(study: Study, folders: StudyFolders, failed: Mapping[CellName, str], command: str = "") -> list[str]:
+def write_summary(study: Study, folders: StudyFolders, failed: Mapping[CellName, str], command: str) -> list[str]:
     """Writes the report of all cells that have a result.
 
     Args:
         study: the plan.
         folders: of the study.
-        failed: why cells failed.
-        command: that runs the study.
+        failed: why cells failed, in the call that has just ended.
+        command: that runs the study again.
 
     Returns:
         The verdicts, one sentence each.
@@ -28,6 +27,18 @@ def write_summary(study: Study, folders: StudyFolders, failed: Mapping[CellName,
     Raises:
         RunError: a result is damaged, or of other settings.
         OSError: a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from egt_tf.study.plan import study_from_dict
+        >>> plan = {"run": {}, "heads": {"cosine": {}}, "arms": {"plain": {}}, "targets": {"fog": "synthetic:fog"}}
+        >>> out = Path(tempfile.mkdtemp())
+        >>> study = study_from_dict(plan, "example", "an example")
+        >>> write_summary(study, StudyFolders(out, out / "work"), {}, "egt-tf study example.yaml")
+        []
+        >>> (out / "report.md").is_file()
+        True
     """
     cells = finished_cells(study, folders)
     done = {cell.name for cell in cells}
@@ -36,7 +47,7 @@ def write_summary(study: Study, folders: StudyFolders, failed: Mapping[CellName,
         ReportInput(
             title=study.title,
             description=study.description,
-            command=command or shlex.join(["egt-tf", "study", study.name]),
+            command=command,
             targets=tuple(study.targets),
             chosen_on=study.chosen_on,
             arms=study.arms,

@@ -27,7 +27,9 @@ def true_and_rival(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         [[[0, 2], [1, 0]]]
     """
     scores, labels = tf.stop_gradient(widen(scores)), tf.cast(labels, tf.int32)
-    others = tf.where(tf.one_hot(labels, tf.shape(scores)[-1], on_value=True, off_value=False), scores.dtype.min, scores)
+    others = tf.where(
+        tf.one_hot(labels, tf.shape(scores)[-1], on_value=True, off_value=False), scores.dtype.min, scores
+    )
     return tf.stack([labels, tf.argmax(others, axis=-1, output_type=tf.int32)], axis=-1)
 
 
@@ -62,6 +64,8 @@ def of_classes(trace: Trace, classes: tf.Tensor, first_pairs: str) -> Trace:
     def call_of_classes(call: LayerCall) -> LayerCall:
         of_call = take(call.inputs)
         is_mixed = any(id(x) in parts for x in call.inputs)
-        return dataclasses.replace(call, inputs=(*of_call, classes) if is_mixed else of_call, outputs=take(call.outputs))
+        return dataclasses.replace(
+            call, inputs=(*of_call, classes) if is_mixed else of_call, outputs=take(call.outputs)
+        )
 
     return Trace(tuple(map(call_of_classes, calls)), inputs, take(trace.outputs), names)
