@@ -163,6 +163,7 @@ def test_what_is_missing_on_the_command_line(egt, run):
         assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_resume_end_with_the_weights_of_an_undisturbed_run(process, tiny, tmp_path, equal_weights):
     longer = ("train", "--config", tiny, "--set", "training.epochs=6", "--set", "training.episodes_per_epoch=10")
     undisturbed = process(*longer, "--run", tmp_path / "undisturbed")

@@ -52,9 +52,8 @@ def jittered(head: GraphHead) -> GraphHead:
     return head
 
 
-@pytest.mark.parametrize(
-    "arguments", [pytest.param({}, marks=pytest.mark.slow), {"batch_statistics": False, "queries_per_graph": "one"}]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [{}, {"batch_statistics": False, "queries_per_graph": "one"}])
 def test_layer(arguments, tmp_path):
     check_layer(
         lambda: small(**arguments),

@@ -511,7 +511,8 @@ def test_too_few_readable_images_are_the_usual_error(tmp_path, damaged):
 TRANSFORMED = {"model": {"backbone": {"name": "conv4", "width": 2, "feature_transformation": True}}}
 
 
-@pytest.mark.parametrize("learned", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("learned", [False, True])
 def test_the_transformation_resumes_exactly(tmp_path, learned):
     config = small_config(
         data={"train": ["synthetic:shapes", "synthetic:fog"]}, **TRANSFORMED, training={"learn_transformation": learned}
