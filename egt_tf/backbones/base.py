@@ -138,15 +138,18 @@ class InitialWeights:
         limit = fan_in**-0.5
         return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
 
-    def dense(self, fan_in: int, units: int, name: str) -> keras.layers.Dense:
+    def dense(
+        self, fan_in: int, units: int, name: str, layer: type[keras.layers.Dense] = keras.layers.Dense
+    ) -> keras.layers.Dense:
         """A dense layer with PyTorch's default weights and biases, see `uniform`.
 
         Args:
             fan_in: size of the last axis of its inputs.
             units: of its outputs.
             name: of the layer.
+            layer: its class.
         """
-        return keras.layers.Dense(
+        return layer(
             units, name=name, kernel_initializer=self.uniform(fan_in), bias_initializer=self.uniform(fan_in)
         )
 
