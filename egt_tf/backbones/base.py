@@ -139,7 +139,12 @@ class InitialWeights:
         return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
 
     def dense(
-        self, fan_in: int, units: int, name: str, layer: type[keras.layers.Dense] = keras.layers.Dense
+        self,
+        fan_in: int,
+        units: int,
+        name: str,
+        layer: type[keras.layers.Dense] = keras.layers.Dense,
+        **arguments: Any,
     ) -> keras.layers.Dense:
         """A dense layer with PyTorch's default weights and biases, see `uniform`.
 
@@ -148,9 +153,14 @@ class InitialWeights:
             units: of its outputs.
             name: of the layer.
             layer: its class.
+            **arguments: of the class, beside those of every dense layer.
         """
         return layer(
-            units, name=name, kernel_initializer=self.uniform(fan_in), bias_initializer=self.uniform(fan_in)
+            units,
+            name=name,
+            kernel_initializer=self.uniform(fan_in),
+            bias_initializer=self.uniform(fan_in),
+            **arguments,
         )
 
     def _next_seed(self) -> int | None:

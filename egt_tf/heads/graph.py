@@ -167,7 +167,8 @@ class GraphHead(Head):
             normalisation = PairBatchNormalization(
                 self._per_graph, LEAKY_SLOPE, batch_statistics=self.batch_statistics, name=f"{name}_bn"
             )
-            layers += [weights.dense(width, units, name, PairDense), normalisation]
+            dense = weights.dense(width, units, name, PairDense, centred=self.batch_statistics)
+            layers += [dense, normalisation]
             width = units
         return [*layers, weights.dense(width, 1, f"{level}_adjacency_last", PairDense)]
 

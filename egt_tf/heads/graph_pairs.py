@@ -76,10 +76,17 @@ class PairDense(keras.layers.Dense):
     Inputs: two blocks `(..., width)`; or four, of which the first two hold the first channels of x, where there may be
     one support block for all graphs, and the last two the others: `W x` is then the sum of two products.
     Output: the two blocks, `(..., units)`.
+
+    Args:
+        units: see `keras.layers.Dense`.
+        centred: the mean of each unit is taken away behind the layer. The bias, which has no effect then and the gradient
+            0, is not added.
+        **kwargs: see `keras.layers.Dense`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, units: int, centred: bool = False, **kwargs: Any):
+        super().__init__(units, **kwargs)
+        self.centred = centred
         # Keras would hold several inputs against what it expects of one.
         self.input_spec = None
 
@@ -88,17 +95,26 @@ class PairDense(keras.layers.Dense):
         self.input_spec = None
 
     def call(self, inputs: Blocks) -> list[tf.Tensor]:
-        first, *others = tf.split(self.kernel, [x.shape[-1] for x in inputs[::2]], axis=0)
-        outputs = []
-        for x, *more in (inputs[::2], inputs[1::2]):
-            y = _product(x, first, self.bias)
-            for part, kernel in zip(more, others, strict=True):
-                y += _product(part, kernel)
-            outputs.append(y)
-        return _with_shapes(outputs, self.compute_output_shape([x.shape for x in inputs]))
+        kernels = tf.split(self.kernel, [x.shape[-1] for x in inputs[::2]], axis=0)
+        ys = [self._of_block(parts, kernels) for parts in (inputs[::2], inputs[1::2])]
+        return _with_shapes(ys, self.compute_output_shape([x.shape for x in inputs]))
+
+    def _of_block(self, parts: Blocks, kernels: Blocks) -> tf.Tensor:
+        *first, last = (
+            tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), kernel) for x, kernel in zip(parts, kernels, strict=True)
+        )
+        y = _beside(last, self.bias) if self.centred else tf.nn.bias_add(last, self.bias)
+        if first and parts[0].shape[1] != 1:
+            # As matrices, so that TensorFlow can make one operation of product and sum.
+            y += first.pop()
+        y = _with_leading_axes(y, parts[-1])
+        return y if not first else y + _with_leading_axes(first[0], parts[0])
 
     def compute_output_shape(self, input_shape: Shapes) -> list[tf.TensorShape]:
         return [tf.TensorShape(shape)[:-1].concatenate(self.units) for shape in input_shape[-2:]]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "centred": self.centred}
 
 
 @serializable
@@ -180,9 +196,9 @@ class PairBatchNormalization(EpisodeBatchNormalization):
 
             def derivative(*upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 slopes = [self._slope(u, y) for u, y in zip(upstream, ys, strict=True)]
-                of_shift = _sum_of_rows(slopes)
+                of_shift = tf.add_n([_sum_of_rows(u) for u in slopes])
                 # Of the normalised values, times the standard deviation.
-                centred = _sum_of_rows([u * x for u, x in zip(slopes, xs, strict=True)]) - mean * of_shift
+                centred = tf.add_n([_sum_of_rows(u * x) for u, x in zip(slopes, xs, strict=True)]) - mean * of_shift
                 by_value = -scale * tf.square(inverse) * centred
                 constant = -scale * of_shift - by_value * mean
                 of_xs = [
@@ -271,23 +287,34 @@ def _differences(x: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
     return tf.abs(difference(x))
 
 
-def _product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """`x kernel + bias` along the last axis."""
-    y = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), kernel)
-    y = y if bias is None else tf.nn.bias_add(y, bias)
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], tf.shape(kernel)[-1:]], axis=0))
+def _beside(y: tf.Tensor, without_effect: tf.Tensor) -> tf.Tensor:
+    """`y`; a weight without effect has the gradient 0, where Keras would miss one."""
+
+    @tf.custom_gradient
+    def first(y: tf.Tensor, weight: tf.Tensor) -> Any:
+        return tf.identity(y), lambda upstream: (upstream, tf.zeros_like(weight))
+
+    return first(y, tf.convert_to_tensor(without_effect))
 
 
-def _sum_of_rows(blocks: Blocks) -> tf.Tensor:
+def _with_leading_axes(matrix: tf.Tensor, of: tf.Tensor) -> tf.Tensor:
+    """The rows of a matrix along all axes but the last of another tensor."""
+    return tf.reshape(matrix, tf.concat([tf.shape(of)[:-1], [matrix.shape[-1]]], axis=0))
+
+
+def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
     """Sum over the graphs and pairs of each episode, `(episodes, 1, 1, channels)`."""
-    return tf.add_n([tf.reduce_sum(x, [1, 2], keepdims=True) for x in blocks])
+    shape = tf.shape(x)
+    # Twice as fast as over two axes.
+    rows = tf.reshape(x, [shape[0], shape[1] * shape[2], x.shape[-1]])
+    return tf.reduce_sum(rows, axis=1, keepdims=True)[:, None]
 
 
 def _weighted_sum(blocks: Blocks, shares: Blocks) -> tf.Tensor:
-    """`_sum_of_rows` of rows times shares, of which all but the first are the same: no product of each row is made."""
-    return _sum_of_rows(
+    """The sum of all rows times shares, of which all but the first are the same: no product of each row is made."""
+    return tf.add_n(
         [
-            share[-1] * tf.reduce_sum(x, [1, 2], keepdims=True)
+            share[-1] * _sum_of_rows(x)
             + (share[0] - share[-1]) * tf.reduce_sum(x[:, :, :1], [1], keepdims=True)
             for x, share in zip(blocks, shares, strict=True)
         ]
