@@ -20,11 +20,16 @@ from pathlib import Path
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for _kind in ("INTRAOP", "INTEROP"):
-    os.environ.setdefault(f"TF_NUM_{_kind}_THREADS", "1")
 
 import tensorflow as tf
-from straightforward import BATCH_NORM_EPSILON, LEAKY_SLOPE, Weights, dense, graph_relevance, start_relevance, weights_of
+from straightforward import (
+    BATCH_NORM_EPSILON,
+    LEAKY_SLOPE,
+    Weights,
+    dense,
+    graph_relevance,
+    weights_of,
+)
 
 from egt_tf.heads import GraphHead
 from egt_tf.lrp import COMPOSITES
@@ -196,6 +201,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     head = GraphHead(MAP, options.ways, seed=0)
     cases = measured(head, options)
     results = {}

@@ -314,8 +314,7 @@ def _weighted_sum(blocks: Blocks, shares: Blocks) -> tf.Tensor:
     """The sum of all rows times shares, of which all but the first are the same: no product of each row is made."""
     return tf.add_n(
         [
-            share[-1] * _sum_of_rows(x)
-            + (share[0] - share[-1]) * tf.reduce_sum(x[:, :, :1], [1], keepdims=True)
+            share[-1] * _sum_of_rows(x) + (share[0] - share[-1]) * tf.reduce_sum(x[:, :, :1], [1], keepdims=True)
             for x, share in zip(blocks, shares, strict=True)
         ]
     )
