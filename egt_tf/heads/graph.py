@@ -52,6 +52,9 @@ class GraphHead(Head):
         With "ways" the queries must be in the order of their classes, the same number of each. Every graph then holds
         one unlabelled node of every class, and the network can use that no two of its queries are of one class. So
         accuracies as published, which rest on it, are not those of queries that come one by one.
+        The support nodes of an episode are the same in every graph, so `score_model` looks at the pairs of the first
+        graph's for all of them, once; derivatives for them are then right as a sum over the graphs. `weighted_model`
+        has the same layers and takes support nodes that differ from graph to graph.
         The published code orders the nodes class by class, each query behind the support of its class; the order
         changes nothing but the rounding.
         Source of the dimensions: Tseng et al., ICLR 2020, "Cross-Domain Few-Shot Classification via Learned

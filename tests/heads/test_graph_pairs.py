@@ -129,7 +129,7 @@ def test_first_and_second_derivatives_are_those_of_every_pair(same_support, floa
     last, matrix = keras.layers.Dense(1), PairMatrix(queries)
 
     def by_every_pair(x):
-        return last(tf.nn.leaky_relu(full(every_pair(x)), tf.constant(0.3)))
+        return last(tf.nn.leaky_relu(full(every_pair(x)), 0.3))
 
     def by_pairs(x):
         return matrix([last(block) for block in layer(PairDifferences(queries, same_support)(x))])[..., None]
