@@ -85,8 +85,13 @@ def beside_neighbours(x, a):
 
 def forward(head: GraphHead, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> Pass:
     """All of one episode: maps of the support, their one-hot labels, maps of the queries."""
+    return of_nodes(head, graphs_of(head, embed(head, np.concatenate([support, query])), labels.astype(np.float64)))
+
+
+def of_nodes(head: GraphHead, x: np.ndarray) -> Pass:
+    """All of one episode, from the nodes with their labels, `(graphs, nodes, embedding + ways)`."""
     w = weights_of(head)
-    x = graphs_of(head, embed(head, np.concatenate([support, query])), labels.astype(np.float64))
+    per_graph = head.query_multiple(head.ways)
     levels, adjacency = [], []
     for name in LEVELS:
         levels.append(x)
@@ -95,7 +100,7 @@ def forward(head: GraphHead, support: np.ndarray, labels: np.ndarray, query: np.
         if name != "graph3":
             x = np.concatenate([x, leaky(normalise(w, name, dense(w, name, g)))], axis=-1)
     node_scores = dense(w, "node_scores", g)
-    of_queries = node_scores[:, len(support) :]
+    of_queries = node_scores[:, -per_graph:]
     return Pass(w, levels, adjacency, node_scores, np.concatenate(list(of_queries.transpose(1, 0, 2))))
 
 

@@ -138,16 +138,29 @@ class InitialWeights:
         limit = fan_in**-0.5
         return keras.initializers.RandomUniform(-limit, limit, seed=self._next_seed())
 
-    def dense(self, fan_in: int, units: int, name: str) -> keras.layers.Dense:
+    def dense(
+        self,
+        fan_in: int,
+        units: int,
+        name: str,
+        layer: type[keras.layers.Dense] = keras.layers.Dense,
+        **arguments: Any,
+    ) -> keras.layers.Dense:
         """A dense layer with PyTorch's default weights and biases, see `uniform`.
 
         Args:
             fan_in: size of the last axis of its inputs.
             units: of its outputs.
             name: of the layer.
+            layer: its class.
+            **arguments: of the class, beside those of every dense layer.
         """
-        return keras.layers.Dense(
-            units, name=name, kernel_initializer=self.uniform(fan_in), bias_initializer=self.uniform(fan_in)
+        return layer(
+            units,
+            name=name,
+            kernel_initializer=self.uniform(fan_in),
+            bias_initializer=self.uniform(fan_in),
+            **arguments,
         )
 
     def _next_seed(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,20 +11,13 @@ from tensorflow import keras
 from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
 from egt_tf.heads.base import HEADS, Head, relate_inputs
-from egt_tf.heads.graph_layers import (
-    GraphNodes,
-    Neighbourhood,
-    NeighbourSoftmax,
-    PairBatchNormalization,
-    PairDifferences,
-    PairMatrix,
-    QueryScores,
-    SkipConcatenate,
-)
-from egt_tf.heads.layers import DropLastAxis, EpisodeBatchNormalization, MapMean
+from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, NeighbourSoftmax, QueryScores, SkipConcatenate
+from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
+from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
 from egt_tf.heads.similarity import cross_entropy
 
 QUERIES_PER_GRAPH = ("ways", "one")
+LEVELS = ("graph1", "graph2", "graph3")
 LEAKY_SLOPE = 0.01
 # Widths of the four hidden layers of the network that weighs neighbours, in units of `adjacency_width`.
 ADJACENCY_RATIOS = (2, 2, 1, 1)
@@ -59,6 +52,9 @@ class GraphHead(Head):
         With "ways" the queries must be in the order of their classes, the same number of each. Every graph then holds
         one unlabelled node of every class, and the network can use that no two of its queries are of one class. So
         accuracies as published, which rest on it, are not those of queries that come one by one.
+        The support nodes of an episode are the same in every graph, so `score_model` looks at the pairs of the first
+        graph's for all of them, once; derivatives for them are then right as a sum over the graphs. `weighted_model`
+        has the same layers and takes support nodes that differ from graph to graph.
         The published code orders the nodes class by class, each query behind the support of its class; the order
         changes nothing but the rounding.
         Source of the dimensions: Tseng et al., ICLR 2020, "Cross-Domain Few-Shot Classification via Learned
@@ -113,7 +109,10 @@ class GraphHead(Head):
         # === Functional Models ===
         weights = InitialWeights(seed)
         self.relate_model = self._relate_model(weights)
-        self.score_model = self._score_model(weights)
+        layers = self._score_layers(weights)
+        self.score_model = self._score_model(layers, "score", same_support=True)
+        # By the same layers; what weighs the nodes of each graph on its own makes their support nodes differ.
+        self.weighted_model = self._score_model(layers, "score_weighted", same_support=False)
 
     @property
     def uses_batch_statistics(self) -> bool:
@@ -147,46 +146,86 @@ class GraphHead(Head):
         support, labels, query = inputs = relate_inputs(self.feature_shape)
         vectors = [MapMean(name=f"{part}_mean")(maps) for part, maps in (("support", support), ("query", query))]
         x = keras.layers.Concatenate(axis=1, name="images")(vectors)
-        x = self._normalised(weights.dense(x.shape[-1], self.embedding, "embedding")(x), "embedding")
+        x = self._normalisation("embedding")(weights.dense(x.shape[-1], self.embedding, "embedding")(x))
         nodes = GraphNodes(self.ways, self._per_graph, name="graphs")([x, labels])
         return keras.Model(inputs, nodes, name="relate")
 
-    def _score_model(self, weights: InitialWeights) -> keras.Model:
+    def _score_layers(self, weights: InitialWeights) -> dict[str, keras.layers.Layer]:
+        """All layers of the scores that have weights, by name."""
+        layers: list[keras.layers.Layer] = []
+        width = self.embedding + self.ways
+        for level in LEVELS:
+            layers += self._adjacency_layers(level, width, weights)
+            if level == LEVELS[-1]:
+                layers.append(weights.dense(2 * width, self.ways, "node_scores"))
+            else:
+                layers += [weights.dense(2 * width, self.growth, level), self._normalisation(level)]
+                width += self.growth
+        return {layer.name: layer for layer in layers}
+
+    def _adjacency_layers(self, level: str, width: int, weights: InitialWeights) -> list[keras.layers.Layer]:
+        layers: list[keras.layers.Layer] = []
+        for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
+            name, units = f"{level}_adjacency{number}", ratio * self.adjacency_width
+            normalisation = PairBatchNormalization(
+                self._per_graph, LEAKY_SLOPE, batch_statistics=self.batch_statistics, name=f"{name}_bn"
+            )
+            dense = weights.dense(width, units, name, PairDense, centred=self.batch_statistics)
+            layers += [dense, normalisation]
+            width = units
+        return [*layers, weights.dense(width, 1, f"{level}_adjacency_last", PairDense)]
+
+    def _score_model(self, layers: Mapping[str, keras.layers.Layer], name: str, same_support: bool) -> keras.Model:
         nodes = keras.Input((None, None, self.embedding), name="nodes")
         labels = keras.Input((None, None, self.ways), name="node_labels")
         join = keras.layers.Concatenate
         x0 = join(name="level0")([nodes, labels])
-        new1 = self._new_features(x0, "graph1", weights)
-        new2 = self._new_features(join(name="level1")([x0, new1]), "graph2", weights)
+        between = PairDifferences(self._per_graph, same_support, name="graph1_differences")(x0)
+        new1 = self._new_features("graph1", layers, x0, between)
+        x1 = join(name="level1")([x0, new1])
+        new2 = self._new_features("graph2", layers, x1, between + self._differences("graph2", new1))
         x2 = SkipConcatenate(name="level2")([x0, new1, new2])
-        x3 = self._neighbourhood(x2, "graph3", weights)
-        node_scores = weights.dense(x3.shape[-1], self.ways, "node_scores")(x3)
-        scores = QueryScores(self._per_graph, name="scores")(node_scores)
-        return keras.Model([nodes, labels], scores, name="score")
+        new = join(name="graph3_new")([new1, new2])
+        x3 = self._neighbourhood("graph3", layers, x2, between + self._differences("graph3", new))
+        scores = QueryScores(self._per_graph, name="scores")(layers["node_scores"](x3))
+        return keras.Model([nodes, labels], scores, name=name)
 
-    def _new_features(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
-        x = self._neighbourhood(x, name, weights)
-        return self._leaky(self._normalised(weights.dense(x.shape[-1], self.growth, name)(x), name), name)
+    def _differences(self, level: str, new: tf.Tensor) -> list[tf.Tensor]:
+        """Of the features that the level has beside those of the first."""
+        return PairDifferences(self._per_graph, name=f"{level}_differences")(new)
 
-    def _neighbourhood(self, x: tf.Tensor, name: str, weights: InitialWeights) -> tf.Tensor:
-        e = PairDifferences(name=f"{name}_differences")(x)
-        for number, ratio in enumerate(ADJACENCY_RATIOS, start=1):
-            step = f"{name}_adjacency{number}"
-            e = weights.dense(e.shape[-1], ratio * self.adjacency_width, step)(e)
-            e = self._leaky(self._normalised(e, step, PairBatchNormalization), step)
-        e = weights.dense(e.shape[-1], 1, f"{name}_adjacency_last")(e)
-        e = DropLastAxis(name=f"{name}_adjacency_drop")(e)
-        adjacency = NeighbourSoftmax(name=f"{name}_adjacency")(PairMatrix(name=f"{name}_adjacency_matrix")(e))
-        return Neighbourhood(name=f"{name}_neighbourhood")([x, adjacency])
-
-    def _normalised(
-        self, x: tf.Tensor, name: str, normalization: type[EpisodeBatchNormalization] = EpisodeBatchNormalization
+    def _new_features(
+        self, level: str, layers: Mapping[str, keras.layers.Layer], x: tf.Tensor, differences: list[tf.Tensor]
     ) -> tf.Tensor:
-        return normalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")(x)
+        x = layers[level](self._neighbourhood(level, layers, x, differences))
+        return keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"{level}_leaky")(layers[f"{level}_bn"](x))
 
-    @staticmethod
-    def _leaky(x: tf.Tensor, name: str) -> tf.Tensor:
-        return keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(x)
+    def _neighbourhood(
+        self, level: str, layers: Mapping[str, keras.layers.Layer], x: tf.Tensor, differences: list[tf.Tensor]
+    ) -> tf.Tensor:
+        e = differences
+        for number in range(1, len(ADJACENCY_RATIOS) + 1):
+            e = layers[f"{level}_adjacency{number}_bn"](layers[f"{level}_adjacency{number}"](e))
+        e = layers[f"{level}_adjacency_last"](e)
+        matrix = PairMatrix(self._per_graph, name=f"{level}_adjacency_matrix")(e)
+        adjacency = NeighbourSoftmax(name=f"{level}_adjacency")(matrix)
+        return Neighbourhood(name=f"{level}_neighbourhood")([x, adjacency])
+
+    def _normalisation(self, name: str) -> EpisodeBatchNormalization:
+        return EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")
+
+    def training_scores(
+        self,
+        features: Sequence[tf.Tensor],
+        scores: tf.Tensor,
+        weights: Sequence[tf.Tensor] | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """The raw scores, or those of the weighted nodes; see `Head.training_scores`."""
+        if weights is None:
+            return scores
+        nodes, labels = features
+        return self.weighted_model([nodes * tf.cast(weights[0], nodes.dtype), labels], training=training)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy over the ways, mean over the queries of each episode. See `Head.loss` for the shapes."""

@@ -153,7 +153,7 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         if self.batch_statistics or training:
             mean, variance = self.moments(x)
             if not self.batch_statistics:
-                self._update_averages(x, mean, variance)
+                self._update_averages(self.rows(x), mean, variance)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
@@ -171,11 +171,10 @@ class EpisodeBatchNormalization(keras.layers.Layer):
         """How many values of a channel the moments of an episode are of."""
         return tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), x.dtype)
 
-    def _update_averages(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        rows = self.rows(x)
+    def _update_averages(self, rows: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
         unbiased = variance * rows / tf.maximum(rows - 1.0, 1.0)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-            step_value = tf.reduce_mean(tf.reshape(value, [-1, x.shape[-1]]), axis=0)
+            step_value = tf.reduce_mean(tf.reshape(value, [-1, value.shape[-1]]), axis=0)
             average.assign(self.momentum * average + (1.0 - self.momentum) * step_value)
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:

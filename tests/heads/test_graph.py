@@ -251,8 +251,20 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     assert (np.abs(result.weights[0] - 1).max(axis=-1) > 0.99).all()
     np.testing.assert_allclose(result.plain, head.score(features, training=True), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        result.guided, head.score([nodes * result.weights[0], labels], training=True), rtol=1e-4, atol=1e-5
+        result.guided, head.weighted_model([nodes * result.weights[0], labels], training=True), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("per_graph", ["ways", "one"])
+def test_weighted_nodes_may_differ_from_graph_to_graph(per_graph, float64):
+    inputs = [x.astype(np.float64) for x in episodes(seed=4)]
+    head = jittered(small(queries_per_graph=per_graph))
+    nodes, labels = head.relate(*inputs)
+    np.testing.assert_allclose(head.weighted_model([nodes, labels]), head.score([nodes, labels]), rtol=1e-9)
+    weights = np.random.default_rng(1).uniform(0, 2, nodes.shape)
+    scores = head.training_scores([nodes, labels], head.score([nodes, labels]), [weights])
+    expected = reference.of_nodes(head, np.concatenate([nodes * weights, labels], axis=-1)[0])
+    np.testing.assert_allclose(scores[0], expected.scores, rtol=1e-6)
 
 
 # The gradients of such a step are compared in training/test_straightforward.py, such a training is run in

@@ -10,13 +10,9 @@ from egt_tf.heads.graph_layers import (
     GraphNodes,
     Neighbourhood,
     NeighbourSoftmax,
-    PairBatchNormalization,
-    PairDifferences,
-    PairMatrix,
     QueryScores,
     SkipConcatenate,
 )
-from egt_tf.heads.layers import EpisodeBatchNormalization
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(3)
@@ -30,16 +26,6 @@ def normal(*shape: int) -> np.ndarray:
 CASES = {
     "graphs of a query of each class": (lambda: GraphNodes(3, 3), [normal(2, 10, 5), LABELS], [[1], [1, 2]], (0,)),
     "graphs of one query": (lambda: GraphNodes(3, name="g"), [normal(2, 9, 5), LABELS], [[1], [1, 2]], (0,)),
-    "differences": (lambda: PairDifferences(), [normal(2, 3, 4, 5)], [[1, 2]], (0,)),
-    "differences of an odd number": (lambda: PairDifferences(), [normal(2, 3, 5, 2)], [[1, 2]], (0,)),
-    "normalisation": (lambda: PairBatchNormalization(epsilon=1e-3), [normal(2, 3, 5, 3, 2)], [[1, 2, 3]], (0,)),
-    "normalisation with averages": (
-        lambda: PairBatchNormalization(batch_statistics=False, momentum=0.7),
-        [normal(2, 3, 4, 3, 2)],
-        [[1, 2, 3]],
-        (0,),
-    ),
-    "matrix": (lambda: PairMatrix(), [normal(2, 3, 4, 3)], [[1, 2, 3]], (0,)),
     "softmax": (lambda: NeighbourSoftmax(), [normal(2, 3, 4, 4)], [[1, 2, 3]], (0,)),
     "neighbourhood": (lambda: Neighbourhood(), [normal(2, 3, 4, 5), normal(2, 3, 4, 4)], [[1, 2], [1, 2, 3]], (0, 1)),
     "skip": (
@@ -77,32 +63,6 @@ def test_a_node_is_not_its_own_neighbour():
     weights = NeighbourSoftmax()(100 * normal(2, 3, 4, 4)).numpy()
     assert np.all(np.diagonal(weights, axis1=-2, axis2=-1) == 0)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
-
-
-def _every_pair(x):
-    return np.abs(x[..., :, None, :] - x[..., None, :, :])
-
-
-@pytest.mark.parametrize("nodes", [2, 3, 4, 7, 8])
-def test_each_pair_is_kept_once_for_both_directions(nodes):
-    x = normal(2, 3, nodes, 1)
-    kept = PairDifferences()(x)
-    assert kept.shape == (2, 3, nodes, nodes // 2 + 1, 1)
-    np.testing.assert_array_equal(PairMatrix()(kept[..., 0]), _every_pair(x)[..., 0])
-
-
-@pytest.mark.parametrize("nodes", [2, 3, 4, 7, 8])
-@pytest.mark.parametrize("batch_statistics", [True, False])
-def test_the_statistics_are_those_of_every_pair(nodes, batch_statistics):
-    x = normal(2, 3, nodes, 2) * 3
-    full = EpisodeBatchNormalization(batch_statistics=batch_statistics)
-    pairs = PairBatchNormalization(batch_statistics=batch_statistics)
-    expected = full(_every_pair(x), training=True).numpy()
-    got = pairs(PairDifferences()(x), training=True)
-    for channel in range(2):
-        np.testing.assert_allclose(PairMatrix()(got[..., channel]), expected[..., channel], rtol=1e-4, atol=1e-5)
-    for average, of_full in zip(pairs.get_weights(), full.get_weights()):
-        np.testing.assert_allclose(average, of_full, rtol=1e-5)
 
 
 WRONG = [((1, 10, 5), (1, 4, 2), "episodes of 3 ways"), ((1, 9, 5), (1, 4, 3), "a multiple of 3 queries")]

@@ -18,12 +18,10 @@ from egt_tf.heads.graph_layers import (
     GraphNodes,
     Neighbourhood,
     NeighbourSoftmax,
-    PairBatchNormalization,
-    PairDifferences,
-    PairMatrix,
     QueryScores,
     SkipConcatenate,
 )
+from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
 from egt_tf.heads.layers import (
     DropLastAxis,
     EpisodeBatchNormalization,
@@ -57,6 +55,7 @@ LIKE = {
     EpisodeBatchNormalization: (EpisodeBatchNormalization(), L.BatchNormalization()),
     PairBatchNormalization: (PairBatchNormalization(), L.BatchNormalization()),
     PairConvolution2D: (PairConvolution2D(1, 1), L.Conv2D(1, 1)),
+    PairDense: (PairDense(1), L.Dense(1)),
     MapMaxPooling2D: (MapMaxPooling2D(), L.MaxPooling2D()),
     MapMean: (MapMean(), L.GlobalAveragePooling2D()),
     PrototypeMean: (PrototypeMean(), L.Average()),
