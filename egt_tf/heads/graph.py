@@ -220,8 +220,9 @@ class GraphHead(Head):
         scores: tf.Tensor,
         weights: Sequence[tf.Tensor] | None = None,
         training: bool = True,
+        classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The raw scores, or those of the weighted nodes; see `Head.training_scores`."""
+        """The raw scores, or those of the weighted nodes; see `Head.training_scores`. All classes are scored."""
         if weights is None:
             return scores
         nodes, labels = features
