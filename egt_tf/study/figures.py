@@ -89,7 +89,7 @@ def differences_figure(
 
 
 def curves_figure(cells: Sequence[CellResult], arms: Sequence[str]) -> bytes:
-    """Validation accuracy against training episodes: a panel a head, a line an arm.
+    """Accuracy on one target against training episodes: a panel a head, a line an arm.
 
     A line is the mean over the seeds at the episodes that all of them have, a band reaches from the lowest to the
     highest.
@@ -126,7 +126,7 @@ def curves_figure(cells: Sequence[CellResult], arms: Sequence[str]) -> bytes:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         figure.supxlabel("training episodes", fontsize=10)
-        figure.supylabel("validation accuracy in %", fontsize=10)
+        figure.supylabel("accuracy in %", fontsize=10)
         _legend(figure, [Line2D([], [], **_line(place)) for place in range(len(arms))], list(map(_short, arms)))
         return _png(figure)
 

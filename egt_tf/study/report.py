@@ -56,6 +56,7 @@ class ReportInput:
         missing: cells of the study that did not run.
         failed: cells that failed -> reason.
         wall_clock: how long the study took, in words.
+        curve_on: the target of the learning curves.
 
     Raises:
         RunError: names do not fit together.
@@ -78,6 +79,7 @@ class ReportInput:
     missing: Sequence[CellName] = ()
     failed: Mapping[CellName, str] = dataclasses.field(default_factory=dict)
     wall_clock: str = ""
+    curve_on: str = ""
 
     def __post_init__(self) -> None:
         compared = [arm for pair in self.comparisons for arm in pair]
@@ -230,10 +232,15 @@ def _measured(
             _figure_path("curves", file_name),
             curves_figure(cells, study.arms),
             f"Learning curves, {title}",
-            "Mean over the seeds, at the episodes that all of them have, and from the lowest to the highest of them.",
+            f"{_curve_of(study)}Mean over the seeds, at the episodes that all of them have, and from the lowest to the "
+            "highest of them.",
         )
     yield _calibration_table(study, groups)
     yield from _costs(study, title, file_name, cells)
+
+
+def _curve_of(study: ReportInput) -> str:
+    return f"Accuracy on {study.curve_on} after each epoch. " if study.curve_on else ""
 
 
 def _difference_table(study: ReportInput, differences: Sequence[TargetDifference]) -> Table:

@@ -65,7 +65,7 @@ class CellResult:
     Attributes:
         name: which cell.
         episodes: training episodes.
-        curve: pairs of finished training episodes and validation accuracy in [0, 1], one for each epoch.
+        curve: pairs of finished training episodes and the accuracy on one of the targets, in [0, 1], one for each epoch.
         seconds_per_step: of training; comparable within one machine only.
         targets: by the target's name.
 

@@ -56,6 +56,7 @@ def write_summary(study: Study, folders: StudyFolders, failed: Mapping[CellName,
             cells=cells,
             missing=tuple(cell.name for cell in study.cells if cell.name not in done and cell.name not in failed),
             failed=failed,
+            curve_on=study.evaluation.curve_on,
         ),
     )
     sentences = summaries(target_differences(cells, study.comparisons), study.chosen_on)
