@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from egt_tf.training.state import TrainingState
 
+_STUDIES = "studies/"
+
 config_option = click.option(
     "--config",
     "name",
@@ -76,8 +78,12 @@ def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume
     return load_config(find_config(name), overrides)
 
 
-def find_config(name_or_path: str) -> Path:
+def find_config(name_or_path: str, study: bool = False) -> Path:
     """The file of a configuration: an existing file wins, then a packaged name ("demo", "demo.yaml").
+
+    Args:
+        name_or_path: the name or the file.
+        study: whether it is the plan of a study.
 
     Raises:
         ConfigError: neither a file nor a known name; the known names are listed.
@@ -85,19 +91,28 @@ def find_config(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    packaged = packaged_configs()
+    packaged = packaged_studies() if study else packaged_configs()
     name = name_or_path.removesuffix(".yaml")
     # Only a look-up among listed names, never a joined path: no name can lead out of the package.
     if name in packaged:
         return packaged[name]
     hint = did_you_mean(name, packaged)
     raise ConfigError(
-        f"a configuration must be a YAML file or one of {', '.join(packaged)}. Received: {name_or_path!r}{hint}"
+        f"{'the plan of a study' if study else 'a configuration'} must be a YAML file or one of {', '.join(packaged)}. Received: {name_or_path!r}{hint}"
     )
 
 
 def packaged_configs() -> dict[str, Path]:
-    """Name without ".yaml" -> file, sorted by name; names in sub-folders are written with "/"."""
+    """Name without ".yaml" -> file of each configuration of a run, sorted; names in sub-folders are written with "/"."""
+    return {name: file for name, file in _packaged().items() if not name.startswith(_STUDIES)}
+
+
+def packaged_studies() -> dict[str, Path]:
+    """The same of the plans of studies; their names begin with "studies/"."""
+    return {name: file for name, file in _packaged().items() if name.startswith(_STUDIES)}
+
+
+def _packaged() -> dict[str, Path]:
     folder = Path(str(resources.files("egt_tf_configs")))
     files = sorted(folder.rglob("*.yaml"))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}

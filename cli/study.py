@@ -50,7 +50,7 @@ def study(plan: str, out: Path | None, work: Path | None, root: str | None, jobs
     from egt_tf.study.runner import finished_cells, run_study
     from egt_tf.study.summary import write_summary
 
-    file = find_config(plan)
+    file = find_config(plan, study=True)
     loaded = load_study(file)
     out = out or Path("studies") / loaded.name
     folders = StudyFolders(out, work or out / "work")

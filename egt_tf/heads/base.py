@@ -174,8 +174,16 @@ class Head(keras.layers.Layer):
         Returns:
             Raw scores `(episodes, queries, ..., ways)`.
         """
-        if weights is None:
-            return scores
+        return scores if weights is None else self.weighted_scores(features, weights, training, classes)
+
+    def weighted_scores(
+        self,
+        features: Sequence[tf.Tensor],
+        weights: Sequence[tf.Tensor],
+        training: bool = True,
+        classes: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The raw scores of the weighted features, `(episodes, queries, ways)`; see `training_scores`."""
         first, *rest = features if classes is None else (take_classes(x, classes) for x in features)
         weighted = first * tf.cast(weights[0], first.dtype)
         return self.score([weighted, *rest] if rest else weighted, training=training)

@@ -214,17 +214,14 @@ class GraphHead(Head):
     def _normalisation(self, name: str) -> EpisodeBatchNormalization:
         return EpisodeBatchNormalization(batch_statistics=self.batch_statistics, name=f"{name}_bn")
 
-    def training_scores(
+    def weighted_scores(
         self,
         features: Sequence[tf.Tensor],
-        scores: tf.Tensor,
-        weights: Sequence[tf.Tensor] | None = None,
+        weights: Sequence[tf.Tensor],
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The raw scores, or those of the weighted nodes; see `Head.training_scores`. All classes are scored."""
-        if weights is None:
-            return scores
+        """The raw scores of the weighted nodes, for all classes; see `Head.training_scores`."""
         nodes, labels = features
         return self.weighted_model([nodes * tf.cast(weights[0], nodes.dtype), labels], training=training)
 

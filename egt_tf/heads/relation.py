@@ -163,17 +163,14 @@ class RelationHead(Head):
             height, width = height // 2, width // 2
         return layers, (height, width, self.feature_shape[-1])
 
-    def training_scores(
+    def weighted_scores(
         self,
         features: Sequence[tf.Tensor],
-        scores: tf.Tensor,
-        weights: Sequence[tf.Tensor] | None = None,
+        weights: Sequence[tf.Tensor],
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The raw scores, or those of the weighted pairs; see `Head.training_scores`."""
-        if weights is None:
-            return scores
+        """The raw scores of the weighted pairs; see `Head.training_scores`."""
         pairs = self.score_model.get_layer("pairs")(features)
         pairs = pairs if classes is None else take_classes(pairs, classes)
         return self.weighted_model(pairs * tf.cast(weights[0], pairs.dtype), training=training)

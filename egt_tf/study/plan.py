@@ -117,6 +117,12 @@ class Study:
         targets: source of each target by name, with `ROOT` for the folder of the data.
         chosen_on: targets that settings were chosen on; no verdict counts them.
         evaluation: how the cells are tested.
+
+    Example:
+        >>> evaluation = StudyEvaluation(episodes=50)
+        >>> study = Study("example", "An example", "", (), ("plain",), (), {"fog": "synthetic:fog"}, (), evaluation)
+        >>> study.asked_of(Cell(CellName("default", "cosine", 5, "plain", 1), {}))["targets"]
+        {'fog': 'synthetic:fog'}
     """
 
     name: str

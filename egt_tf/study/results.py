@@ -45,6 +45,10 @@ class TargetResult:
         episodes_id: tells sets of episodes apart, see `egt_tf.evaluation.report.episodes_identity`.
         calibration_error: expected calibration error with 15 bins, in [0, 1].
         negative_log_likelihood: of the true class, in nats.
+
+    Example:
+        >>> TargetResult((0.5, 0.75), "abc", 0.1, 1.2).accuracy
+        0.625
     """
 
     accuracies: tuple[float, ...]

@@ -66,6 +66,17 @@ def run_study(
         RunError: the folder holds results of another study, or another process runs a study in it.
         ConfigError: the folder of the data is needed and not given.
         DataError: a source cannot be opened, or has too few classes or images for the episodes; nothing is trained then.
+
+    Example:
+        >>> import sys, tempfile
+        >>> from egt_tf.study.plan import load_study
+        >>> out = Path(tempfile.mkdtemp())
+        >>> _ = (out / "small.yaml").write_text(
+        ...     "{run: {}, heads: {cosine: {set: {model.head: cosine}}}, arms: {plain: {}}, targets: {fog: synthetic:fog}}")
+        >>> study, folders = load_study(out / "small.yaml"), StudyFolders(out, out / "work")
+        >>> run_study(study, out / "small.yaml", None, folders, command=lambda cell: [sys.executable, "-c", "nothing"])
+        >>> finished_cells(study, folders)
+        []
     """
     with _alone(folders):
         done = {result.name for result in finished_cells(study, folders)}

@@ -4,7 +4,7 @@ import pytest
 
 from egt_tf.config import load_config
 from egt_tf.errors import ConfigError
-from egt_tf_cli.run_options import find_config, packaged_configs
+from egt_tf_cli.run_options import find_config, packaged_configs, packaged_studies
 
 
 def test_a_packaged_name_with_and_without_suffix():
@@ -44,3 +44,17 @@ def test_packaged_configurations_load_and_say_what_they_give(name):
     assert header[0].startswith(f"# egt-tf train --config {name} ")
     assert header[1].startswith("# Cost: ")
     assert header[2].startswith("# Expect: ")
+
+
+def test_plans_of_studies_are_no_configurations_of_runs():
+    assert find_config("studies/guidance_core", study=True) == packaged_studies()["studies/guidance_core"]
+    with pytest.raises(ConfigError, match="a configuration must be a YAML file or one of"):
+        find_config("studies/guidance_core")
+    with pytest.raises(ConfigError, match=r"the plan of a study must be .*did you mean 'studies/guidance_core'"):
+        find_config("studies/guidance_cor", study=True)
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_packaged_plans_say_how_they_are_run(name):
+    lines = find_config(name, study=True).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith(f"# egt-tf study {name} ")

@@ -11,7 +11,7 @@ import yaml
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.study.images import check_images
 from egt_tf.study.plan import KEYS, StudyEvaluation, load_study, study_from_dict, with_root
-from egt_tf_cli.run_options import packaged_configs
+from egt_tf_cli.run_options import packaged_studies
 from tests.helpers.tiny_studies import tiny_plan, write_plan
 
 
@@ -83,9 +83,9 @@ def test_the_curve_is_by_default_on_what_settings_were_chosen_on():
     assert study(targets=targets).evaluation.curve_on == "fog"
 
 
-@pytest.mark.parametrize("name", [name for name in packaged_configs() if name.startswith("studies/")])
+@pytest.mark.parametrize("name", packaged_studies())
 def test_the_plans_of_the_package_are_right(name):
-    assert load_study(packaged_configs()[name]).cells
+    assert load_study(packaged_studies()[name]).cells
 
 
 def test_the_plan_of_the_documentation_is_right():
