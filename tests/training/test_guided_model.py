@@ -268,3 +268,62 @@ def test_calling_it_is_calling_the_classifier():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         GuidedModel(classifier(), **arguments)
+
+
+# === weights, classes and ramp ===
+
+
+def losses(model: GuidedModel, number: int) -> list[dict[str, float]]:
+    """What each step measures; the weights stay as they are."""
+    data, found = step_data(), []
+    for step in range(number):
+        model.optimizer.iterations.assign(step)
+        result = model.step_losses(data)
+        found.append({"loss": float(result.minimised), **{k: float(np.mean(v)) for k, v in result.measured.items()}})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("start_after", "ramp", "shares"),
+    [(0, 0, [1, 1, 1, 1]), (2, 0, [0, 0, 1, 1]), (0, 4, [0.25, 0.5, 0.75, 1]), (1, 2, [0, 0.5, 1, 1])],
+)
+def test_the_weight_of_the_guided_loss_rises(start_after, ramp, shares):
+    model = guided(classifier(), plain_weight=0.5, guided_weight=2.0, start_after=start_after, ramp=ramp)
+    found = losses(model, 4)
+    for share, each in zip(shares, found, strict=True):
+        expected = 0.5 * each["plain_loss"] + 2.0 * share * each["guided_loss"]
+        np.testing.assert_allclose(each["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["shuffled", "noise"])
+def test_random_weights_follow_from_the_seed_and_the_step(weights):
+    first, again, other = (losses(guided(classifier(), weights=weights, seed=seed), 2) for seed in (3, 3, 4))
+    assert first == again
+    assert first[0]["plain_loss"] == other[0]["plain_loss"] == first[1]["plain_loss"]
+    assert len({first[0]["guided_loss"], first[1]["guided_loss"], other[0]["guided_loss"]}) == 3
+
+
+def test_the_guided_loss_of_two_classes_is_that_of_the_true_one_before_its_rival():
+    model = guided(classifier(loss="cross_entropy"), classes="true_and_rival")
+    inputs, labels = step_data()
+    features = model.classifier.relate(inputs, training=True)
+    result = module.guided_scores(
+        model.classifier.head, features, model.composite, labels=labels, nonnegative=model.features_nonnegative
+    )
+    expected = -np.log(1 / (1 + np.exp(result.guided[..., 1] - result.guided[..., 0])))
+    np.testing.assert_allclose(losses(model, 1)[0]["guided_loss"], expected.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "shufled"}, "did you mean 'shuffled'"),
+        ({"normalize": "half"}, "`guidance.normalize` must be one of joint, halves"),
+        ({"classes": "both"}, "`guidance.classes` must be one of all, true_and_rival"),
+        ({"ramp": -1}, "`ramp` must be an integer >= 0"),
+        ({"plain_weight": 0.0, "ramp": 3}, "must be 0 where the guided loss is the only one"),
+    ],
+)
+def test_settings_of_guidance_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        GuidedModel(classifier(), **arguments)
