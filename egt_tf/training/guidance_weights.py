@@ -83,15 +83,24 @@ class ByRelevance(GuidanceWeights):
 
 @GUIDANCE_WEIGHTS.register("shuffled")
 class Shuffled(GuidanceWeights):
-    """The weights of `ByRelevance`, permuted at random over the channels of each position by itself.
+    """The weights of `ByRelevance`, permuted at random over the channels.
 
     A control: every position keeps the histogram of its weights, and which channel has which says nothing any more. A
     gradient that flows through the explanation flows through the permuted weights.
 
+    Args:
+        together: one permutation for all positions, queries and classes of a step. Otherwise each position has its own,
+            and in heads that average the map the random weights of a channel nearly average out: hardly any noise is
+            left to compare with. Relevance is much alike at the positions of a map; permuted together, it still is.
+
+    Raises:
+        ConfigError: `together` is neither true nor false.
+
     Notes:
-        Channel c of position p gets the weight of channel `order[(c + shift_p) mod channels]`, with one random order for
-        all and a random shift for each position. Each channel of a position is equally likely to get each weight, but
-        not every permutation is possible; to sort random numbers for each would cost more than the explanation itself.
+        By itself, channel c of position p gets the weight of channel `order[(c + shift_p) mod channels]`, with one random
+        order for all and a random shift for each position. Each channel of a position is equally likely to get each
+        weight, but not every permutation is possible; to sort random numbers for each would cost more than the
+        explanation itself.
 
     Example:
         >>> weights = Shuffled()(tf.constant([[2.0, -1.0, 0.0]]), tf.constant([1, 2]))
@@ -99,11 +108,18 @@ class Shuffled(GuidanceWeights):
         [0.5, 1.0, 2.0]
     """
 
+    def __init__(self, together: bool = False):
+        if not isinstance(together, bool):
+            raise ConfigError(f"`together` must be true or false. Received: together={together!r}")
+        self.together = together
+
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         weights = relevance_weights(relevance)
         channels = tf.shape(weights)[-1]
         of_order, of_shifts = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         order = tf.argsort(tf.random.stateless_uniform([channels], of_order))
+        if self.together:
+            return tf.gather(weights, order, axis=-1)
         shape = tf.concat([tf.shape(weights)[:-1], [1]], axis=0)
         shifts = tf.random.stateless_uniform(shape, of_shifts, maxval=channels, dtype=tf.int32)
         # Twice the order, one behind the other, in the place of a remainder.

@@ -40,6 +40,16 @@ def test_each_position_is_shuffled_by_itself():
     assert len({tuple(row) for row in weights}) == 16
 
 
+def test_positions_that_are_shuffled_together_stay_alike():
+    r = relevance()
+    weights, plain = Shuffled(together=True)(r, SEED).numpy(), relevance_weights(r).numpy()
+    # One permutation explains all of it.
+    found = [next(c for c in range(8) if (plain[..., c] == weights[..., to]).all()) for to in range(8)]
+    assert sorted(found) == list(range(8))
+    assert found != list(range(8))
+    assert (Shuffled(together=True)(r, tf.constant([3, 5])).numpy() != weights).any()
+
+
 def test_every_channel_gets_every_weight_equally_often():
     weights = Shuffled()(tf.tile(tf.range(4.0)[None], [20_000, 1]), SEED).numpy()
     for weight in np.unique(weights):
@@ -66,6 +76,11 @@ def test_the_challenger_takes_away_what_spoke_for_the_prediction(strength):
     r = relevance().numpy()
     expected = 1 - strength * np.maximum(r, 0) / np.abs(r).max(-1, keepdims=True)
     np.testing.assert_allclose(Challenger(strength)(tf.constant(r), SEED), expected, rtol=1e-6)
+
+
+def test_together_is_true_or_false():
+    with pytest.raises(ConfigError, match="`together` must be true or false. Received: together='yes'"):
+        Shuffled("yes")
 
 
 @pytest.mark.parametrize("strength", [0, -1, 1.5, "much", None])
