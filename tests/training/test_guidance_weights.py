@@ -79,7 +79,7 @@ def test_the_challenger_takes_away_what_spoke_for_the_prediction(strength):
 
 
 def test_together_is_true_or_false():
-    with pytest.raises(ConfigError, match="`together` must be true or false. Received: together='yes'"):
+    with pytest.raises(ConfigError, match=r"`together` must be true or false\. Received: together='yes'"):
         Shuffled("yes")
 
 
