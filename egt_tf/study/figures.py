@@ -20,7 +20,7 @@ from egt_tf.study.verdicts import TargetDifference, Verdict
 
 _DPI, _WIDTH, _COLUMNS = 160, 10.0, 3
 _INK, _MUTED, _LINE, _TINT = "#1a1c20", "#5c626b", "#d3d6da", "#eef0f2"
-# Okabe and Ito's colours, told apart by the colour-blind, without the yellow, which white swallows.
+# Okabe and Ito's colours, told apart by the colour-blind, without the yellow, which white swallows; and two more.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d", "#8c6bb1")
 _MARKERS, _DASHES = ("o", "s", "D", "^", "v"), ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _LONGEST_NAME = 26
