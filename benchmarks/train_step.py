@@ -53,6 +53,8 @@ class Case:
     detach: bool = True
 
 
+# Of which the maps are given; its weights take no part.
+FROZEN = {"name": "efficientnet_lite0", "weights": "none", "output": 16, "trainable": False, "neck": 64}
 CASES = {
     "relation_resnet10": Case("resnet10", {"name": "relation"}, 112),
     "relation_conv4": Case("conv4np", {"name": "relation"}, 84),
@@ -60,11 +62,9 @@ CASES = {
     "attention_resnet12": Case(
         "resnet12", {"name": "cross_attention", "base_classes": 64}, 84, 16, "fsc_can", (0.0, 1.0), detach=False
     ),
-    "relation_frozen": Case(
-        {"name": "efficientnet_lite0", "weights": "none", "output": 16, "trainable": False, "neck": 64},
-        {"name": "relation"},
-        112,
-        queries=8,
+    "relation_frozen": Case(FROZEN, {"name": "relation"}, 112, queries=8),
+    "attention_frozen": Case(
+        FROZEN, {"name": "cross_attention", "base_classes": 64}, 112, 8, weights=(0.0, 1.0), detach=False
     ),
 }
 # (own, guided, of which classes)
