@@ -22,11 +22,10 @@ from egt_tf.study.plan_parts import (
     pairs_at,
     text_at,
 )
-from egt_tf.study.results import CellName
+from egt_tf.study.results import DEFAULT_SETTING, CellName
 
 # What stands for the folder of the data in the sources of a plan.
 ROOT = "{root}"
-DEFAULT_SETTING = "default"
 KEYS = (
     "title",
     "description",

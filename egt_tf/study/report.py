@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write, write_json, write_text
 from egt_tf.study.costs import relative_costs
+from egt_tf.study.curves import mean_curve
 from egt_tf.study.document import (
     Block,
     Bullets,
@@ -23,11 +25,10 @@ from egt_tf.study.document import (
     markdown_document,
 )
 from egt_tf.study.figures import costs_figure, curves_figure, differences_figure
-from egt_tf.study.results import CellName, CellResult, TargetResult
+from egt_tf.study.results import DEFAULT_SETTING, CellName, CellResult, TargetResult
 from egt_tf.study.statistics import mean_over_seeds
 from egt_tf.study.tables import DIFFERENCE_COLUMNS, RESULT_COLUMNS, difference_rows, result_rows, write_csv
 from egt_tf.study.verdicts import (
-    DEFAULT_SETTING,
     Group,
     TargetDifference,
     by_group,
@@ -37,6 +38,9 @@ from egt_tf.study.verdicts import (
 )
 
 _NOTHING = "-"
+
+# Columns of the table of learning curves.
+_MOST_POINTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,12 +239,28 @@ def _measured(
             f"{_curve_of(study)}Mean over the seeds, at the episodes that all of them have, and from the lowest to the "
             "highest of them.",
         )
+        yield _curve_table(study, groups)
     yield _calibration_table(study, groups)
     yield from _costs(study, title, file_name, cells)
 
 
 def _curve_of(study: ReportInput) -> str:
     return f"Accuracy on {study.curve_on} after each epoch. " if study.curve_on else ""
+
+
+def _curve_table(study: ReportInput, groups: Mapping[Group, Sequence[CellResult]]) -> Table:
+    curves = [
+        (group.head, arm, mean_curve([cell.curve for cell in cells])) for group, arm, cells in _arms(study, groups)
+    ]
+    episodes = sorted({int(number) for *_, curve in curves for number in curve.episodes})
+    # The last one is always among them.
+    shown = episodes[::-1][:: math.ceil(len(episodes) / _MOST_POINTS)][::-1]
+    rows = []
+    for head, arm, curve in curves:
+        means = dict(zip(curve.episodes.tolist(), curve.mean.tolist(), strict=True))
+        rows.append((head, arm, *(f"{100 * means[each]:.1f}" if each in means else "-" for each in shown)))
+    caption = f"{_curve_of(study)}In %, means over the seeds; columns are training episodes."
+    return Table(caption, ("head", "arm", *map(str, shown)), rows, words=2)
 
 
 def _difference_table(study: ReportInput, differences: Sequence[TargetDifference]) -> Table:

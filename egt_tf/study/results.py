@@ -7,6 +7,9 @@ from typing import Any
 
 from egt_tf.errors import RunError
 
+# The setting of a study that names none; not worth saying.
+DEFAULT_SETTING = "default"
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class CellName:

@@ -7,11 +7,8 @@ import enum
 from collections.abc import Collection, Iterable, Sequence
 
 from egt_tf.errors import RunError
-from egt_tf.study.results import CellName, CellResult
+from egt_tf.study.results import DEFAULT_SETTING, CellName, CellResult
 from egt_tf.study.statistics import Difference, paired_difference
-
-# The setting of a study that names none; not worth saying.
-DEFAULT_SETTING = "default"
 
 
 class Verdict(enum.Enum):

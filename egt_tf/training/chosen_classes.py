@@ -44,7 +44,12 @@ def of_classes(trace: Trace, classes: tf.Tensor, first_pairs: str) -> Trace:
     Notes:
         A layer that is given pairs together with what they are made of gets the classes as one more input.
     """
-    taken: dict[int, tf.Tensor] = {}
+    begin = 0
+    if first_pairs not in trace.input_names:
+        begin = 1 + [call.layer.name for call in trace.calls].index(first_pairs)
+    # Of which the pairs are made; they are not of a class.
+    parts = {id(x): x for x in trace.inputs} if begin else {}
+    taken = dict(parts)
 
     def take(tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         for x in tensors:
@@ -52,20 +57,10 @@ def of_classes(trace: Trace, classes: tf.Tensor, first_pairs: str) -> Trace:
                 taken[id(x)] = take_classes(x, classes)
         return tuple(taken[id(x)] for x in tensors)
 
-    if first_pairs in trace.input_names:
-        inputs, calls, names = take(trace.inputs), trace.calls, trace.input_names
-    else:
-        number = [call.layer.name for call in trace.calls].index(first_pairs)
-        inputs, calls, names = take(trace.calls[number].outputs), trace.calls[number + 1 :], (first_pairs,)
-        # Of them the pairs are made, and they have none themselves.
-        taken.update((id(x), x) for x in trace.inputs)
-    parts = set() if first_pairs in trace.input_names else {id(x) for x in trace.inputs}
-
     def call_of_classes(call: LayerCall) -> LayerCall:
-        of_call = take(call.inputs)
-        is_mixed = any(id(x) in parts for x in call.inputs)
-        return dataclasses.replace(
-            call, inputs=(*of_call, classes) if is_mixed else of_call, outputs=take(call.outputs)
-        )
+        more = (classes,) if any(id(x) in parts for x in call.inputs) else ()
+        return dataclasses.replace(call, inputs=(*take(call.inputs), *more), outputs=take(call.outputs))
 
-    return Trace(tuple(map(call_of_classes, calls)), inputs, take(trace.outputs), names)
+    inputs = take(trace.calls[begin - 1].outputs if begin else trace.inputs)
+    names = (first_pairs,) if begin else trace.input_names
+    return Trace(tuple(map(call_of_classes, trace.calls[begin:])), inputs, take(trace.outputs), names)

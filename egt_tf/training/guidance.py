@@ -78,7 +78,8 @@ def guided_scores(
         seed: of the random numbers of `weights`, two integers.
         labels: class of each query, integers `(episodes, queries)`. If they are given, only what belongs to the true
             class and to its hardest rival (`true_and_rival`) is explained, weighted and scored again, for a head
-            that scores each pair of a query and a class by itself (`Head.first_pairs`); the true class comes first. None: all classes.
+            that scores each pair of a query and a class by itself (`Head.first_pairs`); the true class comes first.
+            None: all classes.
 
     Raises:
         ConfigError: `halves` or `labels` with a head that they are not for.

@@ -183,8 +183,9 @@ class GuidedModel(CheckedModel):
         """Of the random numbers of this step and, under a strategy, of this replica."""
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        step = tf.cast(self.optimizer.iterations, tf.int32)
-        return tf.random.experimental.stateless_fold_in(tf.stack([self.seed, step]), replica)
+        # Seeds up to 2^32 - 1 are allowed.
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(self.seed, tf.int64), step]), replica)
 
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""

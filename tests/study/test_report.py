@@ -80,7 +80,7 @@ def test_hostile_names_are_text(page, markdown):
 
 def test_every_row_of_a_table_has_as_many_cells(markdown):
     tables = re.findall(r"(?:^\|.*\n?)+", markdown, flags=re.MULTILINE)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         counts = {line.replace(r"\|", "").count("|") for line in table.splitlines()}
         assert len(counts) == 1
@@ -180,3 +180,14 @@ def test_other_episodes_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(RunError, match="same episodes"):
         write_report(tmp_path, dataclasses.replace(study(), cells=cells))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_learning_curves_are_in_a_table_too(markdown):
+    curves = [cell.curve for cell in study().cells if (cell.name.head, cell.name.arm) == ("relation", "guided")]
+    last = max(number for number, _ in curves[0])
+    mean = 100 * sum(dict(curve)[last] for curve in curves) / len(curves)
+    table = markdown[markdown.index("columns are training episodes") :]
+    header = next(line for line in table.splitlines() if line.startswith("| head"))
+    assert header.split("|")[-2].strip() == str(last)
+    row = next(line for line in table.splitlines() if line.startswith("| relation | guided"))
+    assert row.split("|")[-2].strip() == f"{mean:.1f}"

@@ -303,6 +303,10 @@ def test_random_weights_follow_from_the_seed_and_the_step(weights):
     assert len({first[0]["guided_loss"], first[1]["guided_loss"], other[0]["guided_loss"]}) == 3
 
 
+def test_the_largest_seed_of_a_run_is_one_of_random_weights():
+    assert np.isfinite(losses(guided(classifier(), weights="noise", seed=2**32 - 1), 1)[0]["guided_loss"])
+
+
 def test_the_guided_loss_of_two_classes_is_that_of_the_true_one_before_its_rival():
     model = guided(classifier(loss="cross_entropy"), classes="true_and_rival")
     inputs, labels = step_data()
