@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,16 @@ from egt_tf.errors import ConfigError, did_you_mean
 
 serializable = keras.utils.register_keras_serializable("egt_tf")
 """Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""
+
+
+def family_layer(network: Callable[..., keras.Model], name: str) -> type[keras.layers.Layer]:
+    """A layer that `keras.applications` has for one family of networks only, by the name of its class.
+
+    Example:
+        >>> family_layer(keras.applications.ConvNeXtTiny, "LayerScale").__name__
+        'LayerScale'
+    """
+    return getattr(sys.modules[network.__module__], name)
 
 
 Member = TypeVar("Member", bound=Callable[..., Any])

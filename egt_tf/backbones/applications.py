@@ -16,7 +16,7 @@ from tensorflow import keras
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.layers import ReverseChannels, from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
-from egt_tf.registry import serializable
+from egt_tf.registry import family_layer, serializable
 
 WEIGHTS = ("imagenet", "none")
 
@@ -27,7 +27,7 @@ for _network, _layer in (
     (keras.applications.ConvNeXtTiny, "StochasticDepth"),
     (keras.applications.InceptionResNetV2, "CustomScaleLayer"),
 ):
-    serializable(getattr(sys.modules[_network.__module__], _layer))
+    serializable(family_layer(_network, _layer))
 
 
 @BACKBONES.register_family("applications")

@@ -5,28 +5,72 @@ A room above brings its own layers in with `egt_tf.lrp.register_rule(layer_class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
-import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.lrp.operations import RELU, SOFTMAX, is_affine_operation, operation_type
+from egt_tf.lrp.resizing import resize_type
+from egt_tf.registry import family_layer
 
 L = keras.layers
 Predicate = Callable[[keras.layers.Layer], bool]
+
+
+# Of one family of networks each: no names of `keras.layers`.
+LAYER_SCALE, STOCHASTIC_DEPTH = (
+    family_layer(keras.applications.ConvNeXtTiny, name) for name in ("LayerScale", "StochasticDepth")
+)
+SCALED_SUM = family_layer(keras.applications.InceptionResNetV2, "CustomScaleLayer")
+
+# They add noise when a model is trained, and move, turn, crop or colour images; else they hand their input on.
+AUGMENTATIONS = (
+    L.GaussianNoise,
+    L.AlphaDropout,
+    L.RandomBrightness,
+    L.RandomContrast,
+    L.RandomFlip,
+    L.RandomHeight,
+    L.RandomRotation,
+    L.RandomTranslation,
+    L.RandomWidth,
+    L.RandomZoom,
+)
+PADDING = (L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D)
 
 
 def _instance_of(*classes: type) -> Predicate:
     return lambda layer: isinstance(layer, classes)
 
 
+def is_relu_function(function: Any) -> bool:
+    """Whether an activation is the ReLU, or ReLU6, however it is spelled: a function or a layer.
+
+    Example:
+        >>> [is_relu_function(f) for f in (tf.nn.relu, keras.layers.ReLU(6.0), keras.activations.get("relu"), tf.nn.elu)]
+        [True, True, True, False]
+    """
+    return _is_relu(function) if isinstance(function, L.Layer) else function in RELU
+
+
 def _is_relu(layer: keras.layers.Layer) -> bool:
-    plain = isinstance(layer, L.ReLU) and not layer.negative_slope and not layer.threshold
-    return plain or (isinstance(layer, L.Activation) and layer.activation is keras.activations.relu)
+    if isinstance(layer, L.ReLU):
+        return not layer.negative_slope and not layer.threshold
+    return isinstance(layer, L.Activation) and is_relu_function(layer.activation)
+
+
+def _is_softmax(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, L.Softmax) or (isinstance(layer, L.Activation) and layer.activation in SOFTMAX)
+
+
+def _is_rescaling(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, (L.Rescaling, L.Normalization)) or is_affine_operation(layer)
 
 
 LAYER_TYPES: dict[str, Predicate] = {
-    "dense": _instance_of(L.Dense),
+    "dense": _instance_of(L.Dense, L.EinsumDense),
     "convolution": _instance_of(
         L.Conv1D,
         L.Conv2D,
@@ -40,11 +84,33 @@ LAYER_TYPES: dict[str, Predicate] = {
         L.Conv3DTranspose,
     ),
     "batch_norm": _instance_of(L.BatchNormalization),
+    # By statistics of the example itself, which count as constants but for the mean.
+    "normalization": _instance_of(L.LayerNormalization, L.GroupNormalization),
     "relu": _is_relu,
-    "activation": _instance_of(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax),
-    "max_pool": _instance_of(
-        L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D
+    "softmax": _is_softmax,
+    # One value in, one value out, with zero for zero or nearly so.
+    "activation": _instance_of(
+        L.Activation,
+        L.ReLU,
+        L.LeakyReLU,
+        L.ThresholdedReLU,
+        L.ELU,
+        L.PReLU,
+        L.UnitNormalization,
+        LAYER_SCALE,
+        STOCHASTIC_DEPTH,
     ),
+    "max_pool": _instance_of(
+        L.MaxPooling1D,
+        L.MaxPooling2D,
+        L.MaxPooling3D,
+        L.GlobalMaxPooling1D,
+        L.GlobalMaxPooling2D,
+        L.GlobalMaxPooling3D,
+        L.Maximum,
+        L.Minimum,
+    ),
+    # Sums with weights >= 0 that are no variables.
     "mean": _instance_of(
         L.AveragePooling1D,
         L.AveragePooling2D,
@@ -53,8 +119,11 @@ LAYER_TYPES: dict[str, Predicate] = {
         L.GlobalAveragePooling2D,
         L.GlobalAveragePooling3D,
         L.Average,
+        L.RandomCrop,
     ),
     "add": _instance_of(L.Add),
+    # Sums with weights of both signs that are no variables, or with a constant.
+    "linear": _instance_of(L.Subtract, L.Rescaling, L.Normalization, SCALED_SUM),
     "gate": _instance_of(L.Multiply),
     # A concatenation whose second input skips a level of the network. Keras has no layer that says so.
     "skip": _instance_of(),
@@ -65,30 +134,30 @@ LAYER_TYPES: dict[str, Predicate] = {
         L.Permute,
         L.RepeatVector,
         L.Concatenate,
+        L.Identity,
+        L.ActivityRegularization,
+        L.Masking,
         L.Dropout,
+        L.GaussianDropout,
         L.SpatialDropout1D,
         L.SpatialDropout2D,
         L.SpatialDropout3D,
-        L.ZeroPadding1D,
-        L.ZeroPadding2D,
-        L.ZeroPadding3D,
+        *AUGMENTATIONS,
+        *PADDING,
         L.Cropping1D,
         L.Cropping2D,
         L.Cropping3D,
+        L.CenterCrop,
         L.UpSampling1D,
-        L.UpSampling2D,
         L.UpSampling3D,
     ),
     # The input in other units, channel by channel: what lies behind still sees the model's input.
-    "rescaling": _instance_of(L.Rescaling, L.Normalization),
+    "rescaling": _is_rescaling,
     # The input's channels in another order. Keras has no layer that says so.
     "channel_order": _instance_of(),
-    "padding": _instance_of(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D),
+    "padding": _instance_of(*PADDING),
     "any": lambda layer: True,
 }
-
-# Layers whose outputs are >= 0 when their inputs are.
-_SIGN_KEEPING = ("max_pool", "mean", "add", "route")
 
 
 # Layers of other rooms and of users: the class and the type that it is treated like.
@@ -114,37 +183,16 @@ def is_layer_type(layer: keras.layers.Layer, layer_type: str) -> bool:
         >>> is_layer_type(keras.layers.Flatten(), "route"), is_layer_type(keras.layers.Flatten(), "mean")
         (True, False)
     """
-    like = next((_LIKE[base] for base in type(layer).__mro__ if base in _LIKE), None)
-    return like == layer_type or LAYER_TYPES[layer_type](layer)
-
-
-def ends_in_relu(layer: keras.layers.Layer) -> bool:
-    """Whether the layer is a ReLU or has one as its own activation."""
-    return is_layer_type(layer, "relu") or getattr(layer, "activation", None) is keras.activations.relu
-
-
-def output_nonnegative(layer: keras.layers.Layer, inputs_nonnegative: Sequence[bool]) -> bool:
-    """Whether the layer's outputs are known to have no negative values."""
-    if ends_in_relu(layer):
+    if layer_type in (like_of(layer), operation_type(layer), resize_type(layer)):
         return True
-    return all(inputs_nonnegative) and any(is_layer_type(layer, layer_type) for layer_type in _SIGN_KEEPING)
+    return LAYER_TYPES[layer_type](layer)
 
 
-def outputs_nonnegative(model: keras.Model, inputs_nonnegative: Sequence[bool]) -> tuple[bool, ...]:
-    """Which outputs of a Functional model are known to have no negative values.
+def like_of(layer: keras.layers.Layer) -> str | None:
+    """The type that the layer's class, or the nearest of its bases, was registered to be like; None for all others.
 
-    Args:
-        model: the model.
-        inputs_nonnegative: the same of each of its inputs.
+    Example:
+        >>> like_of(keras.layers.Flatten()) is None
+        True
     """
-    known = {id(symbol): sign for symbol, sign in zip(model.inputs, inputs_nonnegative, strict=True)}
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in (node for node in model._nodes_by_depth[depth] if not node.is_input):
-            layer, signs = node.outbound_layer, tuple(known[id(x)] for x in tf.nest.flatten(node.keras_inputs))
-            symbols = tf.nest.flatten(node.outputs)
-            nested = isinstance(layer, keras.Model)
-            of_outputs = (
-                outputs_nonnegative(layer, signs) if nested else [output_nonnegative(layer, signs)] * len(symbols)
-            )
-            known.update((id(symbol), sign) for symbol, sign in zip(symbols, of_outputs, strict=True))
-    return tuple(known[id(symbol)] for symbol in model.outputs)
+    return next((_LIKE[base] for base in type(layer).__mro__ if base in _LIKE), None)

@@ -92,13 +92,20 @@ def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     return (LinearPart(*_weights(layer), lambda x, kernel: tf.tensordot(x, kernel, 1), input_axis=-2),)
 
 
+@linear_parts.register(L.EinsumDense)
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+    return (LinearPart(_tensor(layer.kernel), _bias(layer), functools.partial(tf.einsum, layer.equation)),)
+
+
 @linear_parts.register(L.Conv1D)
 @linear_parts.register(L.Conv2D)
 @linear_parts.register(L.Conv3D)
 def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
     _check_convolution(layer)
     transposed = functools.partial(_by_phases, layer.strides[0], layer.padding) if _has_phases(layer, x) else None
-    return (LinearPart(*_weights(layer), _convolution(layer), input_axis=-2, transposed=transposed),)
+    # With groups, an output does not sum over all input channels.
+    input_axis = -2 if layer.groups == 1 else None
+    return (LinearPart(*_weights(layer), _convolution(layer), input_axis, transposed),)
 
 
 @linear_parts.register(L.DepthwiseConv1D)
@@ -133,12 +140,66 @@ def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
         )
 
     def forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        shape = layer.compute_output_shape(x.shape)
-        return tf.nn.conv_transpose(
-            x, kernel, [tf.shape(x)[0], *shape[1:]], layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank]
-        )
+        shape = [tf.shape(x)[0], *_transposed_sides(layer, x), layer.filters]
+        return tf.nn.conv_transpose(x, kernel, shape, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank])
 
     return (LinearPart(*_weights(layer), forward),)
+
+
+def _transposed_sides(layer: keras.layers.Layer, x: tf.Tensor) -> list[int | tf.Tensor]:
+    """The sides of a transposed convolution's output; one that is known only when the model is called is a tensor."""
+    static = layer.compute_output_shape(x.shape)[1:-1]
+    before = tf.shape(x)
+    sides = []
+    for axis, side in enumerate(static):
+        stride, kernel = layer.strides[axis], layer.kernel_size[axis]
+        extra = None if layer.output_padding is None else layer.output_padding[axis]
+        if side is not None:
+            sides.append(side)
+        elif extra is None:
+            sides.append(before[axis + 1] * stride + (max(kernel - stride, 0) if layer.padding == "valid" else 0))
+        else:
+            cut = 2 * (kernel // 2) if layer.padding == "same" else 0
+            sides.append((before[axis + 1] - 1) * stride + kernel - cut + extra)
+    return sides
+
+
+@linear_parts.register(L.LayerNormalization)
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+    axes = [axis % len(x.shape) for axis in tf.nest.flatten(layer.axis)]
+    shape = [x.shape[axis] if axis in axes else 1 for axis in range(len(x.shape))]
+    return (_centred_part(layer, x, shape, lambda v: tf.reduce_mean(v, axis=axes, keepdims=True)),)
+
+
+@linear_parts.register(L.GroupNormalization)
+def _(layer: keras.layers.Layer, x: tf.Tensor) -> tuple[LinearPart, ...]:
+    if layer.axis % len(x.shape) != len(x.shape) - 1:
+        raise ExplainError(
+            "group normalisation is explained along the last axis. "
+            f"Received: layer {layer.name!r} with axis={layer.axis}"
+        )
+    channels = x.shape[-1]
+
+    def mean(v: tf.Tensor) -> tf.Tensor:
+        grouped = tf.reshape(v, [tf.shape(v)[0], -1, layer.groups, channels // layer.groups])
+        of_groups = tf.reduce_mean(grouped, axis=[1, 3])
+        spread = tf.repeat(of_groups, channels // layer.groups, axis=-1)
+        return tf.reshape(spread, [-1, *[1] * (len(x.shape) - 2), channels])
+
+    return (_centred_part(layer, x, [*[1] * (len(x.shape) - 1), channels], mean),)
+
+
+def _centred_part(
+    layer: keras.layers.Layer, x: tf.Tensor, shape: Sequence[int], mean: Callable[[tf.Tensor], tf.Tensor]
+) -> LinearPart:
+    """A normalisation by statistics of the example itself: linear in `x - mean(x)`, the deviation a constant.
+
+    Source: Ali et al., 2022.
+    """
+    scale = tf.math.rsqrt(mean(tf.square(x - mean(x))) + tf.cast(layer.epsilon, x.dtype))
+    scale = scale if layer.gamma is None else scale * tf.reshape(_tensor(layer.gamma), shape)
+    shift = None if layer.beta is None else tf.reshape(_tensor(layer.beta), shape)
+    return LinearPart(scale, shift, lambda v, kernel: (v - mean(v)) * kernel)
 
 
 @linear_parts.register(L.BatchNormalization)
@@ -167,9 +228,21 @@ def normalization_part(layer: keras.layers.Layer, mean: tf.Tensor, variance: tf.
 
 
 def _convolution(layer: keras.layers.Layer) -> Forward:
-    return lambda x, kernel: tf.nn.convolution(
-        x, kernel, layer.strides, layer.padding.upper(), _DATA_FORMATS[layer.rank], layer.dilation_rate
-    )
+    padding = "VALID" if layer.padding == "causal" else layer.padding.upper()
+
+    def of_one_group(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.nn.convolution(x, kernel, layer.strides, padding, _DATA_FORMATS[layer.rank], layer.dilation_rate)
+
+    def forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if layer.padding == "causal":
+            x = tf.pad(x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
+        if layer.groups == 1:
+            return of_one_group(x, kernel)
+        # TensorFlow derives a convolution with groups on no processor.
+        groups = zip(tf.split(x, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
+        return tf.concat([of_one_group(*group) for group in groups], axis=-1)
+
+    return forward
 
 
 # The transposed convolution to the pixels of an image wastes most of a processor's vector units on three channels.
@@ -181,6 +254,7 @@ def _has_phases(layer: keras.layers.Layer, x: tf.Tensor) -> bool:
     stride = layer.strides[0]
     return (
         layer.rank == 2
+        and layer.groups == 1
         and len(x.shape) == 4
         and stride > 1
         and layer.strides == (stride, stride)
@@ -246,11 +320,10 @@ def _depthwise_convolution(layer: keras.layers.Layer) -> Forward:
 
 
 def _check_convolution(layer: keras.layers.Layer) -> None:
-    if layer.data_format != "channels_last" or layer.padding not in ("same", "valid") or layer.groups != 1:
+    if layer.data_format != "channels_last":
         raise ExplainError(
-            "convolutions are explained with channels last, padding 'same' or 'valid' and one group. "
-            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}, "
-            f"padding={layer.padding!r}, groups={layer.groups}"
+            "convolutions are explained with channels last. "
+            f"Received: layer {layer.name!r} with data_format={layer.data_format!r}"
         )
 
 
@@ -259,7 +332,7 @@ def _weights(layer: keras.layers.Layer) -> tuple[tf.Tensor, tf.Tensor | None]:
 
 
 def _bias(layer: keras.layers.Layer) -> tf.Tensor | None:
-    return _tensor(layer.bias) if layer.use_bias else None
+    return None if layer.bias is None else _tensor(layer.bias)
 
 
 def _tensor(variable: tf.Variable) -> tf.Tensor:

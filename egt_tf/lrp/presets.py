@@ -30,6 +30,7 @@ from egt_tf.lrp.rules import (
     Rule,
     Share,
     ShareSum,
+    SoftmaxShare,
 )
 from egt_tf.registry import Registry
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD
@@ -43,22 +44,31 @@ BRIGHTEST = tuple((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_
 Bound = float | Sequence[float]
 
 
-def structural_entries(max_pool: Rule = Share(), relu: Rule = Mask()) -> tuple[Entry, ...]:
-    """Entries for layers without weights, which every composite ends with.
+def structural_entries(
+    max_pool: Rule = Share(), relu: Rule = Mask(), linear: Rule = Share(), normalization: Rule = Z()
+) -> tuple[Entry, ...]:
+    """Entries for layers without a kernel, which every composite ends with.
 
     Args:
         max_pool: `Share()` as published (windows whose maximum is zero lose their relevance), or `Derivative()`.
         relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
+        linear: of differences and of interpolation with weights of both signs.
+        normalization: of layer and group normalisation.
     """
     return (
         Entry(relu, layer_type="relu"),
+        Entry(SoftmaxShare(), layer_type="softmax"),
         Entry(Pass(), layer_type="activation"),
-        Entry(Pass(), layer_type="rescaling"),
+        # The pixels in other units. Inside a network a constant that is added is no part of the signal ("linear").
+        Entry(Pass(), layer_type="rescaling", first=True),
+        Entry(normalization, layer_type="normalization"),
         Entry(max_pool, layer_type="max_pool"),
         Entry(Share(), layer_type="mean"),
+        Entry(linear, layer_type="linear"),
         Entry(Gate(), layer_type="gate"),
         Entry(Derivative(), layer_type="route"),
         Entry(Derivative(), layer_type="channel_order"),
+        Entry(Pass(), layer_type="rescaling"),
     )
 
 
@@ -71,7 +81,7 @@ def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bo
             Entry(Epsilon(PUBLISHED_EPSILON, bias=False), layer_type="dense"),
             Entry(batch_norm, layer_type="batch_norm"),
             Entry(ShareSum(PUBLISHED_EPSILON), layer_type="add"),
-            *structural_entries(),
+            *structural_entries(normalization=Epsilon(PUBLISHED_EPSILON, bias=False)),
         ),
         name,
         convention="published",
@@ -113,7 +123,7 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
             Entry(Epsilon(epsilon, bias), layer_type="batch_norm"),
             Entry(ShareSum(ZENNIT_STABILIZER), layer_type="add"),
             Entry(Share(ZENNIT_STABILIZER), layer_type="mean"),
-            *structural_entries(Derivative(), Pass()),
+            *structural_entries(Derivative(), Pass(), Share(ZENNIT_STABILIZER), Epsilon(epsilon, bias)),
         ),
         name,
         convention="zennit",

@@ -16,8 +16,11 @@ from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.layer_types import is_layer_type, output_nonnegative
+from egt_tf.lrp.layer_types import is_layer_type
+from egt_tf.lrp.resizing import differentiable, resize_type
 from egt_tf.lrp.rules import LayerState, Tensors
+from egt_tf.lrp.time_axis import Copy, merge_time, split_time
+from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, Interval, output_range
 from egt_tf.tensors import widen
 
 
@@ -115,7 +118,7 @@ def record(
     """
     recorder = _Recorder(training)
     inputs = tuple(tf.identity(x) for x in inputs)
-    outputs = recorder.run(model, inputs, _Known(nonnegative, raw))
+    outputs = recorder.run(model, inputs, _Known(NONNEGATIVE if nonnegative else ANYTHING, raw))
     return Trace(tuple(recorder.calls), inputs, outputs, tuple(model.input_names))
 
 
@@ -161,16 +164,20 @@ def reverse(
         state = dataclasses.replace(call.state, rule_for=composite.rule_for)
         rule = composite.rule_for(call.layer, call.first)
         for x, r in zip(call.inputs, rule.apply(xs, ys, rs, state), strict=True):
-            if r is None:
+            # Sizes and indices have no relevance.
+            if r is None or not x.dtype.is_floating:
                 continue
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
     return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
 
 
+Call = Callable[[Tensors], list[tf.Tensor]]
+
+
 class _Known(NamedTuple):
     """What the graph says of a tensor."""
 
-    nonnegative: bool
+    values: Interval
     raw: bool
     present: tf.Tensor | None = None
     rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
@@ -211,27 +218,62 @@ class _Recorder:
         xs = tuple(values[id(symbol)] for symbol in tf.nest.flatten(node.keras_inputs))
         if isinstance(layer, keras.Model):
             return self.run(layer, xs)
+        if isinstance(layer, keras.layers.TimeDistributed):
+            return self._run_over_time(layer, xs)
+        # For rules, without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
+        return self._record(layer, xs, *(_call(node, self.training, each) for each in (layer, _of_rules(layer))))
+
+    def _record(
+        self, layer: keras.layers.Layer, xs: tuple[tf.Tensor, ...], call: Call, call_of_rules: Call
+    ) -> tuple[tf.Tensor, ...]:
         # A layer may hand back its very input (Dropout, linear activations); tensors are told apart by identity.
-        ys = tuple(tf.identity(y) for y in _call(node, self.training, layer)(xs))
+        ys = tuple(tf.identity(y) for y in call(xs))
+        known = [self.known[id(x)] for x in xs]
         state = LayerState(
             layer,
-            # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
-            _call(node, self.training, layer.call),
-            nonnegative=tuple(self.known[id(x)].nonnegative for x in xs),
-            present=tuple(self.known[id(x)].present for x in xs),
-            rescaled=tuple(self.known[id(x)].rescaled for x in xs),
+            call_of_rules,
+            nonnegative=tuple(each.values.nonnegative for each in known),
+            present=tuple(each.present for each in known),
+            rescaled=tuple(each.rescaled for each in known),
+            gates=tuple(each.values.is_gate for each in known),
         )
-        first = all(self.known[id(x)].raw for x in xs)
+        first = all(each.raw for each in known)
         self.calls.append(LayerCall(state, xs, ys, first))
         rescales = first and any(is_layer_type(layer, each) for each in ("rescaling", "channel_order"))
-        known = _Known(
-            nonnegative=output_nonnegative(layer, state.nonnegative),
-            raw=rescales or (first and is_layer_type(layer, "route")),
+        of_outputs = _Known(
+            values=output_range(layer, [each.values for each in known]),
+            # A mean of pixels lies within their bounds.
+            raw=rescales or (first and (is_layer_type(layer, "route") or resize_type(layer) == "mean")),
             present=_padded(state, xs[0]) if is_layer_type(layer, "padding") else None,
             rescaled=_rescaled(state) if rescales else state.rescaled[0] if first else None,
         )
-        self.known.update((id(y), known) for y in ys)
+        self.known.update((id(y), of_outputs) for y in ys)
         return ys
+
+    def _run_over_time(self, layer: keras.layers.TimeDistributed, xs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """The layer or model inside, on all time steps as one batch."""
+        if len(xs) != 1:
+            raise ExplainError(
+                f"a TimeDistributed layer is explained with one input. Received: layer {layer.name!r} with {len(xs)}"
+            )
+        inner, steps = layer.layer, tf.shape(xs[0])[:2]
+        merged = self._record_copy(f"{layer.name}_merged", merge_time, xs)
+        if isinstance(inner, keras.Model):
+            outputs = self.run(inner, merged)
+        else:
+            calls = (_call_alone(inner, self.training, each) for each in (inner, _of_rules(inner)))
+            outputs = self._record(inner, merged, *calls)
+        return self._record_copy(layer.name, lambda y: split_time(y, steps, xs[0].shape[1]), outputs[:1])
+
+    def _record_copy(
+        self, name: str, function: Callable[[tf.Tensor], tf.Tensor], xs: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        layer = Copy(function, name=name)
+        return self._record(layer, xs, *2 * (_call_alone(layer, self.training, layer.call),))
+
+
+def _of_rules(layer: keras.layers.Layer) -> Callable[..., Any]:
+    return differentiable(layer, layer.call)
 
 
 def _padded(state: LayerState, x: tf.Tensor) -> tf.Tensor:
@@ -246,17 +288,34 @@ def _rescaled(state: LayerState) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda value: state.call([value if before is None else before(value)])[0]
 
 
-def _call(node: Any, training: bool, function: Callable[..., Any]) -> Callable[[Tensors], list[tf.Tensor]]:
+def _takes_training(layer: keras.layers.Layer) -> bool:
+    return "training" in inspect.signature(layer.call).parameters
+
+
+def _call_alone(layer: keras.layers.Layer, training: bool, function: Callable[..., Any]) -> Call:
+    """`function` of one input, which the layer has no node in the graph for."""
+    kwargs = {"training": training} if _takes_training(layer) else {}
+    return lambda xs: tf.nest.flatten(function(*xs, **kwargs))
+
+
+def _call(node: Any, training: bool, function: Callable[..., Any]) -> Call:
     """`function` of flat inputs, called with the arguments that the node's layer has in its graph."""
     positions = {id(symbol): index for index, symbol in enumerate(tf.nest.flatten(node.keras_inputs))}
-    takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters
+    takes_training = _takes_training(node.outbound_layer)
 
     def call(xs: Tensors) -> list[tf.Tensor]:
-        args, kwargs = tf.nest.map_structure(
-            lambda a: xs[positions[id(a)]] if id(a) in positions else a, (node.call_args, node.call_kwargs)
-        )
+        def argument(value: Any) -> Any:
+            return xs[positions[id(value)]] if id(value) in positions else _constant(value, xs)
+
+        args, kwargs = tf.nest.map_structure(argument, (node.call_args, node.call_kwargs))
         if takes_training:
             kwargs["training"] = training
         return tf.nest.flatten(function(*args, **kwargs))
 
     return call
+
+
+def _constant(value: Any, xs: Tensors) -> Any:
+    """A constant beside the tensors of an operation, in the precision that rules work in."""
+    in_precision = tf.is_tensor(value) and value.dtype.is_floating and xs and xs[0].dtype.is_floating
+    return tf.cast(value, xs[0].dtype) if in_precision else value

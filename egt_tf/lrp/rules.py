@@ -20,7 +20,8 @@ from innvestigate.backend.graph import ReverseMappingBase
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.lrp.layer_types import ends_in_relu
+from egt_tf.lrp.operations import DIVIDE, arguments, operation
+from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, ends_in_relu, output_range
 from egt_tf.registry import Registry
 
 RULES = Registry("rule")
@@ -58,11 +59,11 @@ def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float, one_sign: bool
 
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
-    """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros."""
+    """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros, as sizes and indices do."""
     # A layer may be given one tensor twice; each of the two has a relevance of its own.
     Xs = [tf.identity(x) for x in Xs]
     with tf.GradientTape(persistent=len(Xs) > 1, watch_accessed_variables=False) as tape:
-        tape.watch(Xs)
+        tape.watch([x for x in Xs if x.dtype.is_floating])
         Ys = call(Xs)
     # One by one: TensorFlow 2.14 never frees a gradient that several sources share, as the terms of a sum do.
     zero = tf.UnconnectedGradients.ZERO
@@ -82,6 +83,7 @@ class LayerState:
             values (flat, w^2, z^B) would else give a part to the padding, which is lost.
         rescaled: for each input, how a value of the model's input looks where the layer sees it: maps `(1, ..., 1, channels)`
             to the same shape; None where it looks as it is, or where no rescaling layer lies between.
+        gates: for each input, whether the graph says that its values lie between 0 and 1, as those of a sigmoid do.
         rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
             activation; None: the activation hands relevance on unchanged.
 
@@ -96,7 +98,14 @@ class LayerState:
     nonnegative: tuple[bool, ...] = (False,)
     present: tuple[tf.Tensor | None, ...] = (None,)
     rescaled: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = (None,)
+    gates: tuple[bool, ...] = (False,)
     rule_for: Callable[[keras.layers.Layer], Rule] | None = None
+
+    @property
+    def one_sign(self) -> bool:
+        """Whether all summands of the layer's outputs are known to be >= 0: inputs and weights are."""
+        inputs = [NONNEGATIVE if known else ANYTHING for known in self.nonnegative]
+        return all(self.nonnegative) and output_range(self.layer, inputs).nonnegative
 
 
 class Rule(ReverseMappingBase):
@@ -229,26 +238,50 @@ class RouteWithout(Derivative):
 
 @RULES.register("gate")
 class Gate(Rule):
-    """A product in which all factors but one are gates: the relevance stays with the signal.
+    """A product: gates get no relevance, and the signals that they let through get equal parts of it.
+
+    A gate is a factor that the graph says lies between 0 and 1, as a sigmoid, a softmax or a hard sigmoid makes it, in
+    whatever place it stands; a divisor is one too. A product of two signals gives half to each; so does one in which
+    every factor is a gate. Where a factor was broadcast, its relevance is summed over the places that it went to.
 
     Args:
-        signal: which input is the signal; it has the shape of the output.
+        signal: position of the one input that gets all, whatever the others are; None: found out as said.
+
+    Notes:
+        Source: Arras et al., 2017 (signal takes all), and Achtibat et al., 2024 (halves).
 
     Example:
-        >>> layer = keras.layers.Multiply()
-        >>> xs, r = [tf.ones((1, 1)), 2 * tf.ones((1, 1))], tf.constant([[5.0]])
-        >>> state = LayerState(layer, lambda xs: [layer(xs)])
-        >>> [float(x) for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
-        [5.0, 0.0]
+        >>> layer, xs, r = keras.layers.Multiply(), [tf.ones((1, 1)), 2 * tf.ones((1, 1))], tf.constant([[5.0]])
+        >>> state = LayerState(layer, lambda xs: [layer(xs)], gates=(False, False))
+        >>> [None if x is None else float(x) for x in Gate().apply(xs, state.call(xs), [r], state)]
+        [2.5, 2.5]
+        >>> [None if x is None else float(x) for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
+        [5.0, None]
     """
 
-    def __init__(self, signal: int = 0):
+    def __init__(self, signal: int | None = None):
         self.signal = signal
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        if not 0 <= self.signal < len(Xs):
-            raise ExplainError(f"`signal` must be in 0..{len(Xs) - 1}. Received: signal={self.signal}")
-        return [Rs[0] if index == self.signal else tf.zeros_like(x) for index, x in enumerate(Xs)]
+        signals = self._signals(len(Xs), reverse_state)
+        part = Rs[0] if len(signals) == 1 else Rs[0] / len(signals)
+        return [
+            _sum_where_broadcast(x, part, _alone(position, Xs, part, reverse_state, tf.ones_like))
+            if position in signals
+            else None
+            for position, x in enumerate(Xs)
+        ]
+
+    def _signals(self, factors: int, state: LayerState) -> list[int]:
+        if self.signal is not None:
+            if not 0 <= self.signal < factors:
+                raise ExplainError(f"`signal` must be in 0..{factors - 1}. Received: signal={self.signal}")
+            return [self.signal]
+        if operation(state.layer) in DIVIDE:
+            # With a constant for the numerator there is one input only, which gets it all.
+            return [0]
+        signals = [position for position in range(factors) if not state.gates[position]]
+        return signals or list(range(factors))
 
 
 @RULES.register("guided")
@@ -291,13 +324,15 @@ class Share(Rule):
         self.epsilon = epsilon
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        shares = [divide(r, y, self.epsilon, all(reverse_state.nonnegative)) for r, y in zip(Rs, Ys, strict=True)]
+        shares = [divide(r, y, self.epsilon, reverse_state.one_sign) for r, y in zip(Rs, Ys, strict=True)]
         return [x * s for x, s in zip(Xs, pull_back(reverse_state.call, Xs, shares), strict=True)]
 
 
 @RULES.register("share_sum")
 class ShareSum(Share):
-    """`Share` for a sum of inputs of one shape; where all of them are zero, each gets the same part.
+    """`Share` for a sum of inputs; where all of them are zero, each gets the same part.
+
+    Where an input was broadcast, its relevance is summed over the places that it went to.
 
     Example:
         >>> layer = keras.layers.Add()
@@ -308,9 +343,70 @@ class ShareSum(Share):
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        share = divide(Rs[0], Ys[0], self.epsilon, all(reverse_state.nonnegative))
-        silent = functools.reduce(tf.logical_and, [x == 0 for x in Xs])
-        return [tf.where(silent, Rs[0] / len(Xs), x * share) for x in Xs]
+        share = divide(Rs[0], Ys[0], self.epsilon, reverse_state.one_sign)
+        alone = [_alone(position, Xs, Ys[0], reverse_state, tf.zeros_like) for position in range(len(Xs))]
+        summands = [call([x])[0] if _is_broadcast(x, Ys[0]) else x for x, call in zip(Xs, alone, strict=True)]
+        silent = functools.reduce(tf.logical_and, [x == 0 for x in summands])
+        parts = [tf.where(silent, Rs[0] / len(Xs), x * share) for x in summands]
+        return [_sum_where_broadcast(*each) for each in zip(Xs, parts, alone, strict=True)]
+
+
+@RULES.register("softmax")
+class SoftmaxShare(Rule):
+    """`R_i = x_i (R_i - s_i sum_j R_j)` with `s = softmax(x)`: input times gradient of what `R_j log s_j` adds up to.
+
+    Not conserving: a softmax compares, and what is common to all its inputs has no relevance.
+
+    Notes:
+        Inputs of minus infinity, as masks make them, get none. Source: Achtibat et al., 2024 (AttnLRP).
+
+    Example:
+        >>> layer, xs = keras.layers.Softmax(), [tf.constant([[0.0, 2.0]])]
+        >>> state = LayerState(layer, lambda xs: [layer(*xs)])
+        >>> SoftmaxShare().apply(xs, [tf.constant([[0.25, 0.75]])], [tf.constant([[1.0, 3.0]])], state)[0].numpy()
+        array([[0., 0.]], dtype=float32)
+    """
+
+    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        x, s, r = Xs[0], Ys[0], Rs[0]
+        total = tf.reduce_sum(r, axis=_softmax_axis(reverse_state.layer), keepdims=True)
+        x = tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
+        return [x * (r - s * total), *[None] * (len(Xs) - 1)]
+
+
+def _softmax_axis(layer: keras.layers.Layer) -> int | list[int]:
+    if operation(layer) is not None:
+        axis = arguments(layer).get("axis")
+        return -1 if axis is None else axis
+    # The layer called Softmax has one; as an activation, it is over the last axis.
+    return getattr(layer, "axis", -1)
+
+
+def _is_broadcast(x: tf.Tensor, y: tf.Tensor) -> bool:
+    """Whether x may have been broadcast to y: an axis of length 1 or of unknown length, but for the batch's."""
+    if x.shape.rank != y.shape.rank:
+        return True
+    sides = zip(x.shape[1:], y.shape[1:], strict=True)
+    return any(of_x is None or of_x != of_y for of_x, of_y in sides) or (
+        x.shape[0] == 1 and y.shape[0] not in (1, None)
+    )
+
+
+def _sum_where_broadcast(x: tf.Tensor, relevance: tf.Tensor, alone: Callable[[Tensors], Tensors]) -> tf.Tensor:
+    """Relevance of an input, given that of what it was broadcast to; `alone` is the layer as a function of it."""
+    return pull_back(alone, [x], [relevance])[0] if _is_broadcast(x, relevance) else relevance
+
+
+def _alone(
+    position: int, Xs: Tensors, y: tf.Tensor, state: LayerState, neutral: Callable[[tf.Tensor], tf.Tensor]
+) -> Callable[[Tensors], Tensors]:
+    """The layer as a function of one input that broadcasts it and no more: the others are made neutral.
+
+    Keras's layers broadcast along other axes than TensorFlow's operations.
+    """
+    if len(Xs) == 1:
+        return lambda xs: [xs[0] + tf.zeros_like(y)]
+    return lambda xs: state.call([xs[0] if index == position else neutral(x) for index, x in enumerate(Xs)])
 
 
 def _as_json(value: Any) -> Any:

@@ -23,7 +23,7 @@ from egt_tf.data.map_files import DTYPE, Maps, read_maps, written_maps
 from egt_tf.data.views import Views
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, original_error
-from egt_tf.lrp.layer_types import outputs_nonnegative
+from egt_tf.lrp.value_ranges import outputs_nonnegative
 
 DEFAULT_VIEWS = 4
 # Seconds between two lines of progress.

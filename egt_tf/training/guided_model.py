@@ -12,8 +12,8 @@ from egt_tf.config import GUIDED_CLASSES, NORMALIZATIONS
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.layer_types import outputs_nonnegative
 from egt_tf.lrp.presets import COMPOSITES
+from egt_tf.lrp.value_ranges import outputs_nonnegative
 from egt_tf.registry import serializable
 from egt_tf.training.checked_model import CheckedModel, StepLosses
 from egt_tf.training.guidance import LossWeights, check_head, guided_scores

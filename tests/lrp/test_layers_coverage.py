@@ -93,6 +93,32 @@ def _transposed(size, strides, padding):
     )
 
 
+def _groups(groups, strides):
+    """Each group of input channels is a convolution of its own to its part of the output channels."""
+    shape, filters = (5, 4, 4), 6
+
+    def matrix(kernel):
+        inside, outputs = shape[-1] // groups, filters // groups
+        parts = [ref.conv2d_matrix(each, (5, 4, inside), strides, "same") for each in np.split(kernel, groups, axis=-1)]
+        places = parts[0].shape[1] // outputs
+        whole = np.zeros((20, groups, inside, places, groups, outputs))
+        for group, part in enumerate(parts):
+            whole[:, group, :, :, group] = part.reshape(20, inside, places, outputs)
+        return whole.reshape(20 * shape[-1], places * filters)
+
+    return Sum(lambda: L.Conv2D(filters, 3, strides, "same", groups=groups), shape, matrix)
+
+
+def _causal(dilation):
+    """A convolution behind padding at the front alone."""
+    before = 2 * dilation
+    return Sum(
+        lambda: L.Conv1D(3, 3, padding="causal", dilation_rate=dilation),
+        (6, 2),
+        lambda kernel: ref.conv1d_matrix(kernel, (6 + before, 2), 1, "valid", dilation)[2 * before :],
+    )
+
+
 def _one_row(matrix_2d):
     """A matrix for images, used for sequences: one row of pixels, a kernel of one row."""
     return lambda kernel: matrix_2d(kernel[None])
@@ -127,6 +153,15 @@ SUMS = {
         lambda: L.Conv1DTranspose(2, 3, 2, "same"),
         (4, 2),
         _one_row(lambda kernel: ref.conv2d_transpose_matrix(kernel, (1, 4, 2), (1, 2), "same")),
+    ),
+    "Conv2D groups": _groups(2, 1),
+    "Conv2D groups strides": _groups(2, 2),
+    "Conv1D causal": _causal(1),
+    "Conv1D causal dilation": _causal(2),
+    "EinsumDense": Sum(
+        lambda: L.EinsumDense("abc,cd->abd", (None, 2), bias_axes="d"),
+        (3, 4),
+        lambda kernel: np.kron(np.eye(3), kernel),
     ),
     "Dense on maps": Sum(lambda: L.Dense(2), (3, 2, 4), lambda kernel: np.kron(np.eye(6), kernel)),
 }
@@ -204,8 +239,6 @@ def test_separable_convolution_of_sequences_is_that_of_images_of_one_row():
     ("layer", "shape"),
     [
         (L.Conv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
-        (L.Conv2D(2, 3, groups=2, name="odd"), (5, 5, 2)),
-        (L.Conv1D(2, 3, padding="causal", name="odd"), (5, 2)),
         (L.Conv2DTranspose(2, 3, dilation_rate=2, name="odd"), (5, 5, 2)),
         (L.DepthwiseConv2D(3, data_format="channels_first", name="odd"), (2, 5, 5)),
         (L.SeparableConv2D(2, 3, data_format="channels_first", name="odd"), (2, 5, 5)),
@@ -378,14 +411,16 @@ def test_the_mean_of_several_inputs_is_shared_by_contribution():
     _close(got, [[2.0, 1.0], [6.0, -0.5], [0.0, 1.5]])
 
 
+# `signal` names the input that takes all, in whatever place.
 def test_a_gated_signal_keeps_its_relevance():
     rng = np.random.default_rng(13)
     signal, gate, r = rng.normal(size=(3, 2)), rng.uniform(size=(1, 2)), rng.normal(size=(3, 2))
     model = _model(L.Multiply(), (3, 2), (1, 2))
-    _close(_relevance(model, Gate(), [signal, gate], r)[0], r.reshape(-1))
-    assert not np.any(_relevance(model, Gate(), [signal, gate], r)[1])
+    _close(_relevance(model, Gate(signal=0), [signal, gate], r)[0], r.reshape(-1))
+    assert not np.any(_relevance(model, Gate(signal=0), [signal, gate], r)[1])
     swapped = _model(L.Multiply(), (1, 2), (3, 2))
     _close(_relevance(swapped, Gate(signal=1), [gate, signal], r)[1], r.reshape(-1))
+    _close(_relevance(swapped, Gate(signal=0), [gate, signal], r)[0], r.sum(axis=0))
     with pytest.raises(ExplainError, match=r"`signal` must be in 0..1. Received: signal=2"):
         _relevance(model, Gate(signal=2), [signal, gate], r)
 
@@ -406,6 +441,14 @@ COPIES = {
     "UpSampling1D": (L.UpSampling1D(2), (3, 2)),
     "UpSampling2D": (L.UpSampling2D((2, 3)), (2, 2, 2)),
     "UpSampling3D": (L.UpSampling3D(2), (1, 2, 1, 2)),
+    "UpSampling2D nearest": (L.UpSampling2D(2, interpolation="nearest"), (2, 2, 2)),
+    "Identity": (L.Identity(), (3, 2)),
+    "ActivityRegularization": (L.ActivityRegularization(0.1), (3, 2)),
+    "Masking": (L.Masking(-1.0), (3, 2)),
+    "GaussianNoise": (L.GaussianNoise(0.5), (6,)),
+    "GaussianDropout": (L.GaussianDropout(0.5), (6,)),
+    "AlphaDropout": (L.AlphaDropout(0.5), (6,)),
+    "CenterCrop": (L.CenterCrop(2, 1), (4, 3, 2)),
     "Dropout": (L.Dropout(0.5), (6,)),
     "SpatialDropout1D": (L.SpatialDropout1D(0.5), (3, 2)),
     "SpatialDropout2D": (L.SpatialDropout2D(0.5), (2, 2, 2)),
@@ -444,7 +487,10 @@ def test_copies_bring_their_relevance_home(name, composite):
         (L.ReLU(negative_slope=0.1), False),
         (L.PReLU(), False),
         (L.Activation("tanh"), False),
-        (L.Softmax(), False),
+        (L.ThresholdedReLU(1.0), False),
+        (L.Activation(tf.nn.relu), True),
+        (L.Activation("relu6"), True),
+        *((L.Activation(name), False) for name in ("gelu", "silu", "swish", "elu", "selu", "softplus", "hard_sigmoid")),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -39,7 +39,7 @@ from egt_tf.lrp.linear_rules import (
     ZPlus,
 )
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask
-from egt_tf.lrp.rules import RULES, Derivative, Gate, Guided, Mask, Pass, RouteWithout, Share, ShareSum
+from egt_tf.lrp.rules import RULES, Derivative, Gate, Guided, Mask, Pass, RouteWithout, Share, ShareSum, SoftmaxShare
 
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
@@ -83,6 +83,7 @@ OTHERS = {
     "average": (L.Average, [Share(), Share(0.01)], 2),
     "gate": (L.Multiply, [Gate(), Gate(signal=1)], 2),
     "padding": (L.ZeroPadding2D, [Derivative()], 1),
+    "softmax": (L.Softmax, [SoftmaxShare()], 1),
 }
 SHAPE = (5, 4, 2)
 # Layers of few-shot heads -> the rules for them, and the shapes of their inputs in one episode.

@@ -1,0 +1,133 @@
+"""TensorFlow's functions by what they do: as the activation of a layer, and as an operation on Keras tensors.
+
+`a + b` and `tf.nn.relu(x)` on Keras tensors are layers of the graph, too: Keras wraps the function. One function has
+many spellings (`"relu"`, `tf.nn.relu`, `keras.layers.ReLU()`), which mean the same to every rule.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from egt_tf.errors import ExplainError
+
+Function = Callable[..., Any]
+
+A = keras.activations
+V1 = tf.compat.v1
+
+RELU = (A.relu, tf.nn.relu, tf.nn.relu6)
+SOFTMAX = (A.softmax, tf.nn.softmax, V1.nn.softmax)
+SIGMOID = (A.sigmoid, tf.math.sigmoid, A.hard_sigmoid)
+ADD = (tf.math.add, tf.__operators__.add)
+SUBTRACT = (tf.math.subtract,)
+MULTIPLY = (tf.math.multiply,)
+DIVIDE = (tf.math.truediv, tf.math.divide, tf.realdiv, tf.math.divide_no_nan)
+AFFINE = (*ADD, *SUBTRACT, *MULTIPLY, *DIVIDE)
+EXTREMUM = (tf.math.maximum, tf.math.minimum)
+NEGATIVE = (tf.math.negative,)
+
+# One value in, one value out.
+VALUE_BY_VALUE = (
+    *SIGMOID,
+    A.linear,
+    *(A.elu, A.exponential, A.gelu, A.mish, A.selu, A.softplus, A.softsign, A.swish, A.tanh),
+    *(tf.nn.elu, tf.nn.gelu, tf.nn.leaky_relu, tf.nn.selu, tf.nn.silu),
+    *(tf.math.softplus, tf.math.softsign, tf.math.tanh),
+    *(tf.math.abs, tf.math.exp, tf.math.log, tf.math.log1p, tf.math.pow, tf.math.rsqrt, tf.math.sqrt, tf.math.square),
+    tf.clip_by_value,
+    # The norm is a constant: what is left scales value by value.
+    *(tf.math.l2_normalize, V1.math.l2_normalize),
+)
+
+# Each output value is a copy of one input value.
+COPIES = (
+    tf.__operators__.getitem,
+    *(tf.broadcast_to, tf.cast, tf.concat, tf.expand_dims, tf.gather, tf.identity, tf.pad, tf.repeat, tf.reshape),
+    *(tf.reverse, tf.slice, tf.split, tf.squeeze, tf.stack, tf.stop_gradient, tf.tile, tf.transpose, tf.unstack),
+    # The functions of the same names that those above call.
+    *(V1.expand_dims, V1.gather, V1.pad, V1.reverse, V1.squeeze, V1.transpose, V1.strided_slice),
+    *(tf.nn.depth_to_space, tf.nn.space_to_depth),
+)
+
+# The type of layer that does the same to Keras tensors, and where it is another with one tensor and a constant.
+_OF_TENSORS: dict[Function, str] = {
+    function: layer_type
+    for layer_type, functions in {
+        "relu": RELU,
+        "softmax": SOFTMAX,
+        "activation": VALUE_BY_VALUE,
+        "route": COPIES,
+        "add": (*ADD, tf.math.add_n),
+        "linear": (*SUBTRACT, *NEGATIVE),
+        "gate": (*MULTIPLY, *DIVIDE),
+        "mean": (tf.math.reduce_mean, tf.math.reduce_sum),
+        "max_pool": (*EXTREMUM, tf.math.reduce_max, tf.math.reduce_min),
+    }.items()
+    for function in functions
+}
+_WITH_A_CONSTANT: dict[Function, str] = {
+    # A constant is no summand that could be given a part.
+    **dict.fromkeys(ADD, "linear"),
+    **dict.fromkeys(EXTREMUM, "activation"),
+}
+
+
+def operation(layer: keras.layers.Layer) -> Function | None:
+    """The function that Keras wrapped as this layer when it was called on Keras tensors; None for all other layers.
+
+    Example:
+        >>> operation(tf.nn.relu(keras.Input((2,)))._keras_history.layer) is tf.nn.relu, operation(keras.layers.ReLU())
+        (True, None)
+    """
+    # The class of these layers is no public name.
+    return getattr(layer, "function", None) if isinstance(getattr(layer, "symbol", None), str) else None
+
+
+def operation_type(layer: keras.layers.Layer) -> str | None:
+    """The layer type that does what an operation on Keras tensors does; None if it is not known, or no operation.
+
+    Example:
+        >>> x, y = keras.Input((2,)), keras.Input((2,))
+        >>> [operation_type(z._keras_history.layer) for z in (x + y, x + 1.0, tf.reshape(x, (-1,)))]
+        ['add', 'linear', 'route']
+    """
+    function = operation(layer)
+    if function is None:
+        return None
+    of_one = _WITH_A_CONSTANT.get(function) if tensor_count(layer) == 1 else None
+    return of_one or _OF_TENSORS.get(function)
+
+
+def is_affine_operation(layer: keras.layers.Layer) -> bool:
+    """Whether the layer adds, subtracts, multiplies or divides one Keras tensor and constants.
+
+    Example:
+        >>> is_affine_operation((keras.Input((2,)) / 255.0)._keras_history.layer)
+        True
+    """
+    return operation(layer) in AFFINE and tensor_count(layer) == 1
+
+
+def tensor_count(layer: keras.layers.Layer) -> int:
+    """How many Keras tensors the layer of an operation is called with; constants do not count."""
+    return len(tf.nest.flatten(layer.inbound_nodes[0].keras_inputs))
+
+
+def arguments(layer: keras.layers.Layer) -> dict[str, Any]:
+    """The arguments of an operation by their names: Keras tensors and constants, with its defaults.
+
+    Example:
+        >>> arguments(tf.clip_by_value(keras.Input((2,)), 0.0, 6.0)._keras_history.layer)["clip_value_max"]
+        6.0
+    """
+    node, function = layer.inbound_nodes[0], operation(layer)
+    if function is None:
+        raise ExplainError(f"the layer must be an operation on Keras tensors. Received: {layer.name!r}")
+    bound = inspect.signature(function).bind(*node.call_args, **node.call_kwargs)
+    bound.apply_defaults()
+    return bound.arguments
