@@ -123,7 +123,7 @@ LAYER_TYPES: dict[str, Predicate] = {
     ),
     "add": _instance_of(L.Add),
     # Sums with weights of both signs that are no variables, or with a constant.
-    "linear": _instance_of(L.Subtract, L.Rescaling, L.Normalization, SCALED_SUM),
+    "linear": _instance_of(L.Subtract, SCALED_SUM),
     "gate": _instance_of(L.Multiply),
     # A concatenation whose second input skips a level of the network. Keras has no layer that says so.
     "skip": _instance_of(),

@@ -59,7 +59,7 @@ def structural_entries(
         Entry(relu, layer_type="relu"),
         Entry(SoftmaxShare(), layer_type="softmax"),
         Entry(Pass(), layer_type="activation"),
-        # The pixels in other units. Inside a network a constant that is added is no part of the signal ("linear").
+        # The pixels in other units. Inside a network, a constant that is added takes its share (the last entry).
         Entry(Pass(), layer_type="rescaling", first=True),
         Entry(normalization, layer_type="normalization"),
         Entry(max_pool, layer_type="max_pool"),
@@ -68,7 +68,7 @@ def structural_entries(
         Entry(Gate(), layer_type="gate"),
         Entry(Derivative(), layer_type="route"),
         Entry(Derivative(), layer_type="channel_order"),
-        Entry(Pass(), layer_type="rescaling"),
+        Entry(linear, layer_type="rescaling"),
     )
 
 
