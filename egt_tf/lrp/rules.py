@@ -98,7 +98,7 @@ class LayerState:
     nonnegative: tuple[bool, ...] = (False,)
     present: tuple[tf.Tensor | None, ...] = (None,)
     rescaled: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = (None,)
-    gates: tuple[bool, ...] = (False,)
+    gates: tuple[bool, ...] = ()
     rule_for: Callable[[keras.layers.Layer], Rule] | None = None
 
     @property
@@ -280,8 +280,8 @@ class Gate(Rule):
         if operation(state.layer) in DIVIDE:
             # With a constant for the numerator there is one input only, which gets it all.
             return [0]
-        signals = [position for position in range(factors) if not state.gates[position]]
-        return signals or list(range(factors))
+        gates = {position for position, is_gate in enumerate(state.gates) if is_gate}
+        return [position for position in range(factors) if position not in gates] or list(range(factors))
 
 
 @RULES.register("guided")
