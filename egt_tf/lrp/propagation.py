@@ -176,41 +176,64 @@ class _Known(NamedTuple):
     rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
+# The graph of any other class of models, or of a subclass with a `call` of its own, is not what the model computes.
+_CALLS_OF_GRAPHS = (keras.Sequential.call, keras.Sequential.__base__.call)
+
+
+def nodes_in_order(model: keras.Model) -> list[Any]:
+    """The calls of layers in the graph of a Functional or Sequential model, inputs first.
+
+    Raises:
+        ExplainError: the model is no graph of layers, or not built yet.
+    """
+    if type(model).call not in _CALLS_OF_GRAPHS:
+        raise ExplainError(
+            "only Functional and Sequential models can be explained. "
+            f"Received: {model.name!r} of class {type(model).__name__}"
+        )
+    if not hasattr(model, "_nodes_by_depth"):
+        raise ExplainError(
+            "the model must have its input: begin it with keras.Input(shape), or call it once. "
+            f"Received: {model.name!r} of class {type(model).__name__}, not built yet"
+        )
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def training_of(node: Any) -> Any:
+    """What the graph says of the argument `training` in a call of a layer; None: what the whole model is told."""
+    names = inspect.signature(node.outbound_layer.call).parameters
+    return node.call_kwargs.get("training", dict(zip(names, node.call_args, strict=False)).get("training"))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Recorder:
     """Calls layers one by one and keeps the calls."""
 
-    def __init__(self, training: bool):
-        self.training = training
-        self.calls: list[LayerCall] = []
-        # By the identity of tensors, which `calls` keeps alive.
-        self.known: dict[int, _Known] = {}
+    training: bool
+    calls: list[LayerCall] = dataclasses.field(default_factory=list)
+    # By the identity of tensors, which `calls` keeps alive.
+    known: dict[int, _Known] = dataclasses.field(default_factory=dict)
 
     def run(self, model: keras.Model, inputs: Tensors, of_inputs: _Known | None = None) -> tuple[tf.Tensor, ...]:
         """The outputs of a model; `of_inputs` is what is known of the inputs of the outermost one."""
-        if not hasattr(model, "_nodes_by_depth"):
-            raise ExplainError(
-                "only Functional and Sequential models can be explained. "
-                f"Received: {model.name!r} of class {type(model).__name__}"
-            )
+        nodes = nodes_in_order(model)
         if len(inputs) != len(model.inputs):
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
         if of_inputs is not None:
             self.known.update((id(x), of_inputs) for x in inputs)
         values = {id(symbol): x for symbol, x in zip(model.inputs, inputs, strict=True)}
-        for depth in sorted(model._nodes_by_depth, reverse=True):
-            for node in model._nodes_by_depth[depth]:
-                if not node.is_input:
-                    outputs = self._run_node(node, values)
-                    values.update(
-                        (id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs, strict=True)
-                    )
+        for node in nodes:
+            if not node.is_input:
+                outputs = self._run_node(node, values)
+                values.update((id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs, strict=True))
         return tuple(values[id(symbol)] for symbol in model.outputs)
 
     def _run_node(self, node: Any, values: dict[int, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         layer = node.outbound_layer
         xs = tuple(values[id(symbol)] for symbol in tf.nest.flatten(node.keras_inputs))
         if isinstance(layer, keras.Model):
-            return self.run(layer, xs)
+            said = training_of(node)
+            return (self if said is None else dataclasses.replace(self, training=said)).run(layer, xs)
         # A layer may hand back its very input (Dropout, linear activations); tensors are told apart by identity.
         ys = tuple(tf.identity(y) for y in _call(node, self.training, layer)(xs))
         state = LayerState(
@@ -249,7 +272,7 @@ def _rescaled(state: LayerState) -> Callable[[tf.Tensor], tf.Tensor]:
 def _call(node: Any, training: bool, function: Callable[..., Any]) -> Callable[[Tensors], list[tf.Tensor]]:
     """`function` of flat inputs, called with the arguments that the node's layer has in its graph."""
     positions = {id(symbol): index for index, symbol in enumerate(tf.nest.flatten(node.keras_inputs))}
-    takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters
+    takes_training = "training" in inspect.signature(node.outbound_layer.call).parameters and training_of(node) is None
 
     def call(xs: Tensors) -> list[tf.Tensor]:
         args, kwargs = tf.nest.map_structure(
