@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from egt_tf.errors import ExplainError
 from egt_tf.lrp.layer_types import declared_like, is_layer_type
 from egt_tf.lrp.propagation import nodes_in_order, training_of
 
@@ -58,7 +59,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         model: the model; nested models are treated likewise.
 
     Raises:
-        ExplainError: the model is no graph of layers, or not built yet.
+        ExplainError: the model is no graph of layers, is not built yet, or has a layer without a configuration.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
@@ -67,22 +68,35 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     """
     plan = _plan(model)
     folded = plan.folded()
+    copies: dict[str, keras.layers.Layer] = {}
 
     def copy_of(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
             return _plain_copy(layer) if layer.name in plan.kept else fold_batch_norm(layer)
         if layer.name in folded:
             return L.Activation("linear", name=layer.name)
-        config = layer.get_config()
+        config = _config_of(layer)
         if layer.name in plan.after or layer.name in plan.before:
             config["use_bias"] = True
-        return type(layer).from_config(config)
+        # A layer of a user's may lose its name on the way.
+        copies[layer.name] = type(layer).from_config(config)
+        return copies[layer.name]
 
     copy = keras.models.clone_model(model, clone_function=copy_of)
     for layer in model.layers:
-        if not isinstance(layer, keras.Model) and layer.name not in folded:
-            copy.get_layer(layer.name).set_weights(_weights(layer, plan))
+        if layer.name in copies:
+            copies[layer.name].set_weights(_weights(layer, plan))
     return copy
+
+
+def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
+    try:
+        return layer.get_config()
+    except NotImplementedError:
+        raise ExplainError(
+            "a model is copied by the configurations of its layers. Received: layer "
+            f"{layer.name!r} of class {type(layer).__name__}, which needs a `get_config`"
+        ) from None
 
 
 def has_foldable(model: keras.Model) -> bool:

@@ -195,6 +195,40 @@ def test_what_is_no_graph_of_layers_is_refused():
         fold_batch_norm(Doubled(x, L.Dense(3)(x)))
 
 
+def test_layers_that_models_of_two_sizes_share_are_folded_for_each():
+    shared = [L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU(), L.GlobalAveragePooling2D()]
+    models = []
+    for size in (6, 9):
+        x = y = keras.Input((size, size, 3))
+        for layer in shared:
+            y = layer(y)
+        models.append(_with_random_statistics(keras.Model(x, y)))
+    for model in models:
+        x = tf.random.stateless_normal((2, *model.input_shape[1:]), (3, 4))
+        folded = fold_batch_norm(model)
+        np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-6)
+        assert not _norms(folded)
+
+
+class _Times(L.Layer):
+    """Has no `get_config`: Keras writes down `factor` alone if it is a number, and nothing of other arguments."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_layers_without_a_configuration_of_their_own():
+    models = [_model(lambda x, f=f: L.BatchNormalization()(L.Dense(3)(_Times(f)(x))), (4,)) for f in (2.0, np.ones(4))]
+    x = tf.random.stateless_normal((2, 4), (3, 4))
+    np.testing.assert_allclose(fold_batch_norm(models[0])(x), models[0](x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ExplainError, match=r"' of class _Times, which needs a `get_config`"):
+        fold_batch_norm(models[1])
+
+
 def test_nested_and_few_shot_models():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, {"name": "relation", "batch_statistics": False}, 16)
     _with_random_statistics(model)
