@@ -18,7 +18,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.layer_types import is_layer_type, output_nonnegative
 from egt_tf.lrp.rules import LayerState, Tensors
-from egt_tf.tensors import widen
+from egt_tf.tensors import is_half, widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,12 @@ def reverse(
         source: where the relevance starts; the first output by default.
 
     Returns:
-        One relevance for each tensor of `targets`, of its shape; zeros where none arrives.
+        One relevance for each tensor of `targets`, of its shape; zeros where none arrives. It is in the target's
+        precision, or float32 where that is less.
 
     Raises:
-        ExplainError: the composite has no rule for a layer.
+        ExplainError: the composite has no rule for a layer between the source and the targets, or the relevance is not
+            of the shape of the source.
 
     Example:
         >>> from egt_tf.lrp.presets import COMPOSITES
@@ -151,20 +153,43 @@ def reverse(
     """
     targets = trace.inputs if targets is None else targets
     source = trace.outputs[0] if source is None else source
-    relevance: dict[int, tf.Tensor] = {id(source): widen(output_relevance)}
+    if not source.shape.is_compatible_with(output_relevance.shape):
+        raise ExplainError(
+            f"the output relevance must be shaped as what it is of, {source.shape}. Received: {output_relevance.shape}"
+        )
+    relevance: dict[int, tf.Tensor] = {id(source): _as_precise_as(source, output_relevance)}
+    behind_targets = _behind(trace, targets)
     for call in reversed(trace.calls):
-        if not any(id(y) in relevance for y in call.outputs):
+        if not any(id(y) in relevance for y in call.outputs) or not any(id(x) in behind_targets for x in call.inputs):
             continue
         # Rules divide by sums that can be tiny, so they never work in half precision.
-        xs, ys = [widen(x) for x in call.inputs], [widen(y) for y in call.outputs]
+        ys = [widen(y) for y in call.outputs]
+        xs = [_as_precise_as(ys[0], x) for x in call.inputs]
         rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(call.outputs, ys, strict=True)]
         state = dataclasses.replace(call.state, rule_for=composite.rule_for)
         rule = composite.rule_for(call.layer, call.first)
         for x, r in zip(call.inputs, rule.apply(xs, ys, rs, state), strict=True):
             if r is None:
                 continue
+            r = _as_precise_as(x, r)
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
     return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
+
+
+def _behind(trace: Trace, targets: Sequence[tf.Tensor]) -> set[int]:
+    """The identities of the targets and of all tensors that are computed from them: no relevance is wanted below."""
+    behind = {id(x) for x in targets}
+    for call in trace.calls:
+        if any(id(x) in behind for x in call.inputs):
+            behind.update(id(y) for y in call.outputs)
+    return behind
+
+
+def _as_precise_as(other: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`x` in the precision of another tensor, or in float32 where that is less; what is no floating number stays."""
+    if not (other.dtype.is_floating and x.dtype.is_floating):
+        return widen(x)
+    return tf.cast(x, tf.float32 if is_half(other.dtype) else other.dtype)
 
 
 class _Known(NamedTuple):
@@ -238,8 +263,7 @@ class _Recorder:
         ys = tuple(tf.identity(y) for y in _call(node, self.training, layer)(xs))
         state = LayerState(
             layer,
-            # Without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
-            _call(node, self.training, layer.call),
+            in_wide(layer, _call(node, self.training, _uncast(layer))),
             nonnegative=tuple(self.known[id(x)].nonnegative for x in xs),
             present=tuple(self.known[id(x)].present for x in xs),
             rescaled=tuple(self.known[id(x)].rescaled for x in xs),
@@ -267,6 +291,22 @@ def _rescaled(state: LayerState) -> Callable[[tf.Tensor], tf.Tensor]:
     """What a rescaling layer makes of a value of the model's input."""
     before = state.rescaled[0]
     return lambda value: state.call([value if before is None else before(value)])[0]
+
+
+def _uncast(layer: keras.layers.Layer) -> Callable[..., Any]:
+    """A layer without its own __call__, which would cast the inputs down under a mixed precision policy."""
+    # A dense layer casts them once more itself, and then needs its kernel cast too.
+    casts = isinstance(layer, keras.layers.Dense) and is_half(tf.as_dtype(layer.compute_dtype))
+    return layer if casts else layer.call
+
+
+def in_wide(layer: keras.layers.Layer, call: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
+    """`call` of a layer for inputs and outputs in float32 at least, whatever precision the layer computes in."""
+    # Keras hands out the weights of a layer of a mixed policy in float32; those of other layers are what they are.
+    dtype = tf.as_dtype(layer.variable_dtype or tf.float32)
+    if not (is_half(dtype) and layer.weights):
+        return lambda xs: [widen(y) for y in call(xs)]
+    return lambda xs: [widen(y) for y in call([tf.cast(x, dtype) if x.dtype.is_floating else x for x in xs])]
 
 
 def _call(node: Any, training: bool, function: Callable[..., Any]) -> Callable[[Tensors], list[tf.Tensor]]:
