@@ -16,4 +16,14 @@ def widen(x: tf.Tensor) -> tf.Tensor:
         >>> widen(tf.constant(1.0, tf.float16)).dtype
         tf.float32
     """
-    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
+    return tf.cast(x, tf.float32) if is_half(x.dtype) else x
+
+
+def is_half(dtype: tf.DType) -> bool:
+    """Whether numbers of a type have less precision than float32.
+
+    Example:
+        >>> is_half(tf.bfloat16), is_half(tf.float64)
+        (True, False)
+    """
+    return dtype in (tf.float16, tf.bfloat16)

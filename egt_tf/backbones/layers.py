@@ -75,6 +75,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return {**super().get_config(), "across_replicas": self.across_replicas}
 
 
+# In inference it is Keras's layer: it may be folded.
+register_rule(BatchNormalization, like="batch_norm")
+
+
 def batch_normalization(name: str) -> BatchNormalization:
     """Batch normalisation with PyTorch's epsilon and momentum."""
     return BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)

@@ -176,6 +176,11 @@ def treat_like(layer_class: type[keras.layers.Layer], layer_type: str) -> None:
     _LIKE[layer_class] = layer_type
 
 
+def declared_like(layer_class: type[keras.layers.Layer], layer_type: str) -> bool:
+    """Whether layers of exactly this class were made layers of a type; a subclass may compute something else."""
+    return _LIKE.get(layer_class) == layer_type
+
+
 def is_layer_type(layer: keras.layers.Layer, layer_type: str) -> bool:
     """Whether `layer` is of the type named `layer_type` (a key of `LAYER_TYPES`).
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.tensors import widen
 
 L = keras.layers
 Forward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -336,4 +337,4 @@ def _bias(layer: keras.layers.Layer) -> tf.Tensor | None:
 
 
 def _tensor(variable: tf.Variable) -> tf.Tensor:
-    return tf.convert_to_tensor(variable)
+    return widen(tf.convert_to_tensor(variable))

@@ -42,6 +42,12 @@ class Signal:
 
     def box(self, low: float | Sequence[float], high: float | Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
         """The smallest and the largest value of the model's input, as they look here; both shaped as x."""
+        channels = self.x.shape[-1]
+        if not {len(value) for value in (low, high) if isinstance(value, Sequence)} <= {channels}:
+            raise ExplainError(
+                f"`low` and `high` must be numbers or have one for each channel of the input, {channels}. "
+                f"Received: low={low}, high={high}"
+            )
         corners = [tf.broadcast_to(tf.constant(value, self.x.dtype), self.x.shape[-1:]) for value in (low, high)]
         if self.rescaled is not None:
             shape = [1] * (len(self.x.shape) - 1) + [-1]
@@ -331,6 +337,9 @@ class Bounded(LinearRule):
         high: largest possible input.
         stabilizer: see `AlphaBeta`.
 
+    Raises:
+        ExplainError: `low` or `high` is no number and no list of them, or `low` is above `high`.
+
     Example:
         >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), tf.constant([1.0]), tf.matmul)
         >>> x, r = tf.constant([[2.0, 1.0]]), tf.constant([[6.0]])
@@ -342,7 +351,12 @@ class Bounded(LinearRule):
         self, low: float | Sequence[float] = -1.0, high: float | Sequence[float] = 1.0, stabilizer: float = 0.0
     ):
         # Lists would make rules unhashable, and JSON has no tuples.
-        self.low, self.high = _as_bound(low), _as_bound(high)
+        self.low, self.high = _as_bound("low", low), _as_bound("high", high)
+        of_channels = {len(bound) for bound in (self.low, self.high) if isinstance(bound, tuple)}
+        if len(of_channels) > 1 or np.any(np.greater(self.low, self.high)):
+            raise ExplainError(
+                f"`high` must have as many values as `low`, none of them below it. Received: low={low!r}, high={high!r}"
+            )
         self.stabilizer = stabilizer
 
     def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
@@ -442,8 +456,13 @@ class InnvestigateBatchNorm(Rule):
         return [self.rule.redistribute(Signal(Xs[0], reverse_state.nonnegative[0]), Rs[0], part)]
 
 
-def _as_bound(bound: float | Sequence[float]) -> float | tuple[float, ...]:
-    values = np.asarray(bound, np.float64)
+def _as_bound(name: str, bound: float | Sequence[float]) -> float | tuple[float, ...]:
+    try:
+        values = np.asarray(bound, np.float64)
+    except (TypeError, ValueError):
+        values = np.asarray(np.nan)
+    if values.ndim > 1 or not np.isfinite(values).all():
+        raise ExplainError(f"`{name}` must be a number or a list of one for each channel. Received: {name}={bound!r}")
     return tuple(values.tolist()) if values.ndim else float(values)
 
 

@@ -21,7 +21,7 @@ from egt_tf.lrp.resizing import differentiable, resize_type
 from egt_tf.lrp.rules import LayerState, Tensors
 from egt_tf.lrp.time_axis import Copy, merge_time, split_time
 from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, Interval, output_range
-from egt_tf.tensors import widen
+from egt_tf.tensors import is_half, widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +139,12 @@ def reverse(
         source: where the relevance starts; the first output by default.
 
     Returns:
-        One relevance for each tensor of `targets`, of its shape; zeros where none arrives.
+        One relevance for each tensor of `targets`, of its shape; zeros where none arrives. It is in the target's
+        precision, or float32 where that is less.
 
     Raises:
-        ExplainError: the composite has no rule for a layer.
+        ExplainError: the composite has no rule for a layer between the source and the targets, or the relevance is not
+            of the shape of the source.
 
     Example:
         >>> from egt_tf.lrp.presets import COMPOSITES
@@ -154,12 +156,18 @@ def reverse(
     """
     targets = trace.inputs if targets is None else targets
     source = trace.outputs[0] if source is None else source
-    relevance: dict[int, tf.Tensor] = {id(source): widen(output_relevance)}
+    if not source.shape.is_compatible_with(output_relevance.shape):
+        raise ExplainError(
+            f"the output relevance must be shaped as what it is of, {source.shape}. Received: {output_relevance.shape}"
+        )
+    relevance: dict[int, tf.Tensor] = {id(source): _as_precise_as(source, output_relevance)}
+    behind_targets = _behind(trace, targets)
     for call in reversed(trace.calls):
-        if not any(id(y) in relevance for y in call.outputs):
+        if not any(id(y) in relevance for y in call.outputs) or not any(id(x) in behind_targets for x in call.inputs):
             continue
         # Rules divide by sums that can be tiny, so they never work in half precision.
-        xs, ys = [widen(x) for x in call.inputs], [widen(y) for y in call.outputs]
+        ys = [widen(y) for y in call.outputs]
+        xs = [_as_precise_as(ys[0], x) for x in call.inputs]
         rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(call.outputs, ys, strict=True)]
         state = dataclasses.replace(call.state, rule_for=composite.rule_for)
         rule = composite.rule_for(call.layer, call.first)
@@ -167,11 +175,28 @@ def reverse(
             # Sizes and indices have no relevance.
             if r is None or not x.dtype.is_floating:
                 continue
+            r = _as_precise_as(x, r)
             relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
     return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
 
 
 Call = Callable[[Tensors], list[tf.Tensor]]
+
+
+def _behind(trace: Trace, targets: Sequence[tf.Tensor]) -> set[int]:
+    """The identities of the targets and of all tensors that are computed from them: no relevance is wanted below."""
+    behind = {id(x) for x in targets}
+    for call in trace.calls:
+        if any(id(x) in behind for x in call.inputs):
+            behind.update(id(y) for y in call.outputs)
+    return behind
+
+
+def _as_precise_as(other: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`x` in the precision of another tensor, or in float32 where that is less; what is no floating number stays."""
+    if not (other.dtype.is_floating and x.dtype.is_floating):
+        return widen(x)
+    return tf.cast(x, tf.float32 if is_half(other.dtype) else other.dtype)
 
 
 class _Known(NamedTuple):
@@ -183,44 +208,66 @@ class _Known(NamedTuple):
     rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
+# The graph of any other class of models, or of a subclass with a `call` of its own, is not what the model computes.
+_CALLS_OF_GRAPHS = (keras.Sequential.call, keras.Sequential.__base__.call)
+
+
+def nodes_in_order(model: keras.Model) -> list[Any]:
+    """The calls of layers in the graph of a Functional or Sequential model, inputs first.
+
+    Raises:
+        ExplainError: the model is no graph of layers, or not built yet.
+    """
+    if type(model).call not in _CALLS_OF_GRAPHS:
+        raise ExplainError(
+            "only Functional and Sequential models can be explained. "
+            f"Received: {model.name!r} of class {type(model).__name__}"
+        )
+    if not hasattr(model, "_nodes_by_depth"):
+        raise ExplainError(
+            "the model must have its input: begin it with keras.Input(shape), or call it once. "
+            f"Received: {model.name!r} of class {type(model).__name__}, not built yet"
+        )
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def training_of(node: Any) -> Any:
+    """What the graph says of the argument `training` in a call of a layer; None: what the whole model is told."""
+    names = inspect.signature(node.outbound_layer.call).parameters
+    return node.call_kwargs.get("training", dict(zip(names, node.call_args, strict=False)).get("training"))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Recorder:
     """Calls layers one by one and keeps the calls."""
 
-    def __init__(self, training: bool):
-        self.training = training
-        self.calls: list[LayerCall] = []
-        # By the identity of tensors, which `calls` keeps alive.
-        self.known: dict[int, _Known] = {}
+    training: bool
+    calls: list[LayerCall] = dataclasses.field(default_factory=list)
+    # By the identity of tensors, which `calls` keeps alive.
+    known: dict[int, _Known] = dataclasses.field(default_factory=dict)
 
     def run(self, model: keras.Model, inputs: Tensors, of_inputs: _Known | None = None) -> tuple[tf.Tensor, ...]:
         """The outputs of a model; `of_inputs` is what is known of the inputs of the outermost one."""
-        if not hasattr(model, "_nodes_by_depth"):
-            raise ExplainError(
-                "only Functional and Sequential models can be explained. "
-                f"Received: {model.name!r} of class {type(model).__name__}"
-            )
+        nodes = nodes_in_order(model)
         if len(inputs) != len(model.inputs):
             raise ExplainError(f"model {model.name!r} takes {len(model.inputs)} inputs. Received: {len(inputs)}")
         if of_inputs is not None:
             self.known.update((id(x), of_inputs) for x in inputs)
         values = {id(symbol): x for symbol, x in zip(model.inputs, inputs, strict=True)}
-        for depth in sorted(model._nodes_by_depth, reverse=True):
-            for node in model._nodes_by_depth[depth]:
-                if not node.is_input:
-                    outputs = self._run_node(node, values)
-                    values.update(
-                        (id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs, strict=True)
-                    )
+        for node in nodes:
+            if not node.is_input:
+                outputs = self._run_node(node, values)
+                values.update((id(symbol), y) for symbol, y in zip(tf.nest.flatten(node.outputs), outputs, strict=True))
         return tuple(values[id(symbol)] for symbol in model.outputs)
 
     def _run_node(self, node: Any, values: dict[int, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         layer = node.outbound_layer
         xs = tuple(values[id(symbol)] for symbol in tf.nest.flatten(node.keras_inputs))
         if isinstance(layer, keras.Model):
-            return self.run(layer, xs)
+            said = training_of(node)
+            return (self if said is None else dataclasses.replace(self, training=said)).run(layer, xs)
         if isinstance(layer, keras.layers.TimeDistributed):
             return self._run_over_time(layer, xs)
-        # For rules, without the layer's own __call__, which would cast the inputs down under a mixed precision policy.
         return self._record(layer, xs, *(_call(node, self.training, each) for each in (layer, _of_rules(layer))))
 
     def _record(
@@ -231,7 +278,7 @@ class _Recorder:
         known = [self.known[id(x)] for x in xs]
         state = LayerState(
             layer,
-            call_of_rules,
+            in_wide(layer, call_of_rules),
             nonnegative=tuple(each.values.nonnegative for each in known),
             present=tuple(each.present for each in known),
             rescaled=tuple(each.rescaled for each in known),
@@ -273,7 +320,7 @@ class _Recorder:
 
 
 def _of_rules(layer: keras.layers.Layer) -> Callable[..., Any]:
-    return differentiable(layer, layer.call)
+    return differentiable(layer, _uncast(layer))
 
 
 def _padded(state: LayerState, x: tf.Tensor) -> tf.Tensor:
@@ -286,6 +333,22 @@ def _rescaled(state: LayerState) -> Callable[[tf.Tensor], tf.Tensor]:
     """What a rescaling layer makes of a value of the model's input."""
     before = state.rescaled[0]
     return lambda value: state.call([value if before is None else before(value)])[0]
+
+
+def _uncast(layer: keras.layers.Layer) -> Callable[..., Any]:
+    """A layer without its own __call__, which would cast the inputs down under a mixed precision policy."""
+    # A dense layer casts them once more itself, and then needs its kernel cast too.
+    casts = isinstance(layer, keras.layers.Dense) and is_half(tf.as_dtype(layer.compute_dtype))
+    return layer if casts else layer.call
+
+
+def in_wide(layer: keras.layers.Layer, call: Call) -> Call:
+    """`call` of a layer for inputs and outputs in float32 at least, whatever precision the layer computes in."""
+    # Keras hands out the weights of a layer of a mixed policy in float32; those of other layers are what they are.
+    dtype = tf.as_dtype(layer.variable_dtype or tf.float32)
+    if not (is_half(dtype) and layer.weights):
+        return lambda xs: [widen(y) for y in call(xs)]
+    return lambda xs: [widen(y) for y in call([tf.cast(x, dtype) if x.dtype.is_floating else x for x in xs])]
 
 
 def _takes_training(layer: keras.layers.Layer) -> bool:
@@ -301,7 +364,7 @@ def _call_alone(layer: keras.layers.Layer, training: bool, function: Callable[..
 def _call(node: Any, training: bool, function: Callable[..., Any]) -> Call:
     """`function` of flat inputs, called with the arguments that the node's layer has in its graph."""
     positions = {id(symbol): index for index, symbol in enumerate(tf.nest.flatten(node.keras_inputs))}
-    takes_training = _takes_training(node.outbound_layer)
+    takes_training = _takes_training(node.outbound_layer) and training_of(node) is None
 
     def call(xs: Tensors) -> list[tf.Tensor]:
         def argument(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -75,6 +76,134 @@ def test_all_is_the_sum_over_the_indices(model, images):
 def test_selections_are_checked(model, images, mode, selection, message):
     with pytest.raises(ExplainError, match=message):
         LRP(model, neuron_selection_mode=mode).analyze(images, selection)
+
+
+# === Outputs of any rank ===
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """A model whose output is a map (batch, 3, 4, 2), and the same model with its neurons side by side."""
+    keras.utils.set_random_seed(4)
+    x = keras.Input((5, 6, 2))
+    y = L.Conv2D(2, 3, bias_initializer="normal")(L.Conv2D(3, 1, activation="relu")(x))
+    return keras.Model(x, y), keras.Model(x, L.Flatten()(y))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    # As many as the map is high, and as it is wide: the axes can be mistaken for each other.
+    return {n: np.random.default_rng(n).normal(size=(n, 5, 6, 2)).astype(np.float32) for n in (3, 4)}
+
+
+def _of_neurons(flat, x, rows, composite="lrp.epsilon"):
+    """The relevance of each example for the sum of some neurons, `rows` being flat indices for each example."""
+    found = LRP(flat, composite, "index").analyze_each(x, range(24))
+    return np.stack([found[row, example].sum(0) for example, row in enumerate(rows)])
+
+
+def _flat(*neurons):
+    return [np.ravel_multi_index(neuron, (3, 4, 2)) for neuron in neurons]
+
+
+@pytest.mark.parametrize("batch", [3, 4])
+def test_neurons_of_a_map_are_those_of_the_same_map_laid_flat(maps, pixels, batch):
+    model, flat = maps
+    x, analyzer = pixels[batch], LRP(model, "lrp.epsilon", "index")
+    channel = [list(range(c, 24, 2)) for c in (0, 1)]
+    places = [(0, 1, 1), (2, 3, 0), (1, 0, 1), (2, 2, 1)][:batch]
+    cases = {
+        "a channel for all": (1, batch * [channel[1]]),
+        "a neuron for all": ((2, 3, 0), batch * [_flat((2, 3, 0))]),
+        "a channel for each": ([1, 0, 0, 1][:batch], [channel[c] for c in [1, 0, 0, 1][:batch]]),
+        "channels as an array": (np.arange(batch) % 2, [channel[c % 2] for c in range(batch)]),
+        "a neuron for each": (places, [_flat(place) for place in places]),
+        "neurons as an array": (np.array(places), [_flat(place) for place in places]),
+        "a tensor": (tf.constant(places), [_flat(place) for place in places]),
+        "both": ([1, *places[1:]], [channel[1], *(_flat(place) for place in places[1:])]),
+    }
+    for case, (selection, rows) in cases.items():
+        expected = _of_neurons(flat, x, rows)
+        atol = 1e-6 * np.abs(expected).max()
+        np.testing.assert_allclose(analyzer.analyze(x, selection), expected, rtol=1e-3, atol=atol, err_msg=case)
+
+
+def test_several_neurons_of_a_map_at_once(maps, pixels):
+    model, flat = maps
+    # As many neurons as the map is high.
+    neurons = [1, (2, 3, 0), (0, 0, 1)]
+    rows = [list(range(1, 24, 2)), _flat((2, 3, 0)), _flat((0, 0, 1))]
+    found = LRP(model, "lrp.epsilon", "index").analyze_each(pixels[3], neurons)
+    assert found.shape == (3, *pixels[3].shape)
+    for each, row in zip(found, rows):
+        expected = _of_neurons(flat, pixels[3], 3 * [row])
+        np.testing.assert_allclose(each, expected, rtol=1e-3, atol=1e-6 * np.abs(expected).max())
+
+
+def test_the_largest_of_all_neurons_of_a_map_and_all_of_them(maps, pixels):
+    model, flat = maps
+    for mode in ("max_activation", "all"):
+        expected = LRP(flat, "lrp.epsilon", mode).analyze(pixels[3])
+        found = LRP(model, "lrp.epsilon", mode).analyze(pixels[3])
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6 * np.abs(expected).max())
+
+
+def test_an_output_without_an_axis_of_its_own_is_one_neuron():
+    x = keras.Input((4,))
+    y = L.Dense(1)(x)
+    model, column = keras.Model(x, L.Reshape(())(y)), keras.Model(x, y)
+    assert model.output_shape == (None,)
+    given = np.random.default_rng(0).normal(size=(3, 4))
+    expected = LRP(column, neuron_selection_mode="all").analyze(given)
+    assert np.abs(expected).min(axis=1).max() > 0
+    for mode, selection in (("all", None), ("max_activation", None), ("index", 0), ("index", [0, 0, 0])):
+        found = LRP(model, neuron_selection_mode=mode).analyze(given, selection)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=mode)
+    index = LRP(model, neuron_selection_mode="index")
+    np.testing.assert_allclose(index.analyze_each(given, [0, 0])[1], expected, rtol=1e-6)
+    with pytest.raises(ExplainError, match=r"0\.\.0"):
+        index.analyze(given, 1)
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ((0, 1), "tuples of 3 integers"),
+        ((0, 1, 1, 1), "tuples of 3 integers"),
+        ((3, 0, 0), r"0\.\.2 on axis 1"),
+        ((0, -1, 0), r"0\.\.3 on axis 2"),
+        ([0, (0, 1), 0], "tuples of 3 integers"),
+        (1.0, "integers"),
+        (True, "integers"),
+        ([True, False, True], "integers"),
+        ("cat", "integers"),
+        ([0, 1], "must hold 1 or 3"),
+    ],
+)
+def test_selections_in_a_map_are_checked(maps, pixels, selection, message):
+    with pytest.raises(ExplainError, match=message) as caught:
+        LRP(maps[0], neuron_selection_mode="index").analyze(pixels[3], selection)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("neurons", [(0, 1, 1), [], 1, [1.7], [(0, 1)]])
+def test_several_neurons_are_a_list(maps, pixels, neurons):
+    with pytest.raises(ExplainError, match="`neurons` must be"):
+        LRP(maps[0], neuron_selection_mode="index").analyze_each(pixels[3], neurons)
+
+
+def test_a_size_that_only_the_input_tells_is_checked_too():
+    x = keras.Input((None, None, 2))
+    analyzer = LRP(keras.Model(x, L.Conv2D(2, 3)(x)), "epsilon", "index")
+    given = np.random.default_rng(0).normal(size=(1, 5, 6, 2))
+    assert np.any(analyzer.analyze(given, (2, 3, 0)))
+    with pytest.raises(ExplainError, match=r"0\.\.2 on axis 1"):
+        analyzer.analyze(given, (3, 3, 0))
+    with pytest.raises(ExplainError, match=r"0\.\.3 on axis 2"):
+        analyzer.analyze_each(given, [(2, 4, 0)])
+
+
+# === Arguments ===
 
 
 def test_unknown_modes_and_composites_are_refused(model):
@@ -155,3 +284,175 @@ def test_an_episode_is_a_model_with_three_inputs():
     assert {name: r.shape for name, r in relevance.items()} == {name: a.shape for name, a in given.items()}
     assert np.any(relevance["support_images"])
     assert np.any(relevance["query_images"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((8, 8, 2)), r"must be shaped \(None, 8, 8, 2\). Received: \(8, 8, 2\)"),
+        (np.zeros((3, 8, 8, 1)), r"Received: \(3, 8, 8, 1\)"),
+        (np.zeros((3, 2, 8, 8)), r"Received: \(3, 2, 8, 8\)"),
+        (1.0, r"Received: \(\)"),
+        ("cat.png", "Received"),
+        ({"images": np.zeros((3, 8, 8, 2))}, "must be an array of numbers. Received: dict"),
+        ([[np.zeros((8, 8, 2)), np.zeros((4, 8, 2))]], "must be an array of numbers. Received: list"),
+        (np.zeros((3, 8, 8, 2), np.complex64), "must hold float32. Received: complex64"),
+        ([np.zeros((3, 8, 8, 2)), np.zeros((3, 8, 8, 2))], "takes 1 inputs. Received: 2"),
+    ],
+)
+def test_inputs_are_checked(model, given, message):
+    for call in (lambda a: a.analyze(given, 0), lambda a: a.analyze_each(given, [0])):
+        with pytest.raises(ExplainError, match=message) as caught:
+            call(LRP(model, neuron_selection_mode="index"))
+        assert "\n" not in str(caught.value)
+
+
+def test_inputs_of_other_types_count_as_the_models(model, images):
+    analyzer, pixels = LRP(model), np.clip(100 * np.abs(images), 0, 255).astype(np.uint8)
+    expected = analyzer.analyze(pixels.astype(np.float32))
+    for x in (
+        pixels,
+        pixels.astype(np.int64),
+        tf.constant(pixels),
+        tf.constant(pixels, tf.float64),
+        tf.constant(pixels, tf.float16),
+        tf.Variable(pixels.astype(np.float32)),
+        [pixels],
+    ):
+        np.testing.assert_array_equal(analyzer.analyze(x), expected)
+
+
+def test_inputs_have_one_batch_size():
+    a, b = keras.Input((4,)), keras.Input((4,))
+    analyzer = LRP(keras.Model([a, b], L.Dense(2)(L.Concatenate()([a, b]))))
+    with pytest.raises(ExplainError, match=r"one batch size. Received: \[2, 3\]"):
+        analyzer.analyze([np.ones((2, 4)), np.ones((3, 4))])
+
+
+def test_no_examples_have_no_relevance(model, maps):
+    nothing = np.zeros((0, 8, 8, 2), np.float32)
+    for mode, selection in (("all", None), ("max_activation", None), ("index", 1), ("index", [])):
+        assert LRP(model, neuron_selection_mode=mode).analyze(nothing, selection).shape == nothing.shape
+    index = LRP(model, neuron_selection_mode="index")
+    assert index.analyze_each(nothing, [0, 1]).shape == (2, *nothing.shape)
+    assert index.analyze(nothing, 0, layer="c").shape == (0, 6, 6, 4)
+    assert LRP(maps[0]).analyze(np.zeros((0, 5, 6, 2))).shape == (0, 5, 6, 2)
+
+
+# === Models ===
+
+
+def test_models_without_a_graph_of_layers_are_refused():
+    class Opaque(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ExplainError, match=r"Functional and Sequential models can be explained. Received.*Opaque"):
+        LRP(Opaque())
+    with pytest.raises(ExplainError, match=r"must have its input: begin it with keras.Input"):
+        LRP(keras.Sequential([L.Dense(2)]))
+
+
+@pytest.fixture(scope="module")
+def two_outputs():
+    keras.utils.set_random_seed(5)
+    x = keras.Input((4,))
+    h = L.BatchNormalization()(L.Dense(3, name="hidden", activation="relu")(x))
+    kind, size = L.Dense(2, name="kind")(h), L.Dense(5, name="size")(h)
+    return keras.Model(x, {"of size": size, "of kind": kind}), keras.Model(x, kind), keras.Model(x, size)
+
+
+@pytest.mark.parametrize("canonize", [False, True])
+def test_one_of_several_outputs_is_explained(two_outputs, canonize):
+    model, *alone = two_outputs
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    for name, single in zip(("kind", "size"), alone):
+        expected = LRP(single, "lrp.epsilon", "index", canonize)
+        for output in (name, model.output_names.index(name)):
+            analyzer = LRP(model, "lrp.epsilon", "index", canonize, output=output)
+            np.testing.assert_allclose(analyzer.analyze(x, 1), expected.analyze(x, 1), rtol=1e-5, atol=1e-7)
+            again = LRP.from_config(model, json.loads(json.dumps(analyzer.get_config())))
+            np.testing.assert_allclose(again.analyze_each(x, [0, 1]), expected.analyze_each(x, [0, 1]), rtol=1e-5)
+            r = tf.ones((3, single.output_shape[-1]))
+            np.testing.assert_allclose(
+                analyzer.relevance(tf.constant(x, tf.float32), r),
+                expected.relevance(tf.constant(x, tf.float32), r),
+                rtol=1e-5,
+            )
+    with pytest.raises(ExplainError, match=r"must be shaped as what it is of, \(3, 2\). Received: \(3, 5\)"):
+        LRP(model, output="kind").relevance(tf.constant(x, tf.float32), tf.ones((3, 5)))
+
+
+@pytest.mark.parametrize("output", [None, "hue", 2, -1, True, 0.0])
+def test_outputs_are_checked(two_outputs, output):
+    with pytest.raises(ExplainError, match=r"`output` must be one of .*'kind'.* or a position in 0..1. Received"):
+        LRP(two_outputs[0], output=output)
+
+
+SOFTMAXES = {
+    "Softmax": lambda x: L.Softmax()(L.Dense(3, name="scores")(x)),
+    "Activation": lambda x: L.Activation("softmax")(L.Dense(3, name="scores")(x)),
+    "tf.nn.softmax": lambda x: L.Activation(tf.nn.softmax)(L.Dense(3, name="scores")(x)),
+    "Dense": lambda x: L.Dense(3, activation="softmax", name="scores")(x),
+    "Dense of tf.nn": lambda x: L.Dense(3, activation=tf.nn.softmax, name="scores")(x),
+    "nested": lambda x: keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax", name="scores")])(x),
+    "operation": lambda x: tf.nn.softmax(L.Dense(3, name="scores")(x)),
+    "in another precision": lambda x: L.Activation("linear", dtype="float64")(L.Dense(3, activation="softmax")(x)),
+}
+
+
+@pytest.mark.parametrize("case", SOFTMAXES)
+@pytest.mark.parametrize("composite", ["lrp.epsilon", "fsc"])
+def test_a_softmax_at_the_end_is_passed_over(case, composite):
+    keras.utils.set_random_seed(6)
+    x = keras.Input((4,))
+    model = keras.Model(x, SOFTMAXES[case](x))
+    plain = keras.Sequential([keras.Input((4,)), L.Dense(3)])
+    plain.set_weights(model.get_weights())
+    given, weights = np.random.default_rng(0).normal(size=(3, 4)), len(model.weights)
+    before = model(given).numpy()
+    with pytest.warns(UserWarning, match="ends in a softmax") as caught:
+        analyzer = LRP(model, composite, "index")
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for selection in (1, [0, 1, 2]):
+            expected = LRP(plain, composite, "index").analyze(given, selection)
+            np.testing.assert_allclose(analyzer.analyze(given, selection), expected, rtol=1e-5)
+        expected = LRP(plain, composite, "index").analyze_each(given, [0, 2])
+        np.testing.assert_allclose(analyzer.analyze_each(given, [0, 2]), expected, rtol=1e-5)
+    # The model is as it was.
+    assert len(model.weights) == weights
+    np.testing.assert_array_equal(model(given), before)
+
+
+def test_a_layer_between_of_a_model_with_a_softmax():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="d"), L.Dense(2, activation="softmax", name="s")])
+    with pytest.warns(UserWarning, match="softmax"):
+        analyzer = LRP(model, "lrp.z", "index")
+    h, (kernel, _) = model.get_layer("d")(np.ones((1, 4))), model.get_layer("s").get_weights()
+    np.testing.assert_allclose(analyzer.analyze(np.ones((1, 4)), 1, layer="d"), h * kernel[:, 1], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("error:the model ends")
+def test_models_that_end_in_scores_are_not_warned_of(model, two_outputs):
+    LRP(model)
+    LRP(two_outputs[0], output="kind")
+    inside = keras.Sequential([keras.Input((4,)), L.Softmax(), L.Dense(2)])
+    LRP(inside, "epsilon")
+
+
+def test_relevance_at_a_layer_does_not_ask_for_rules_below_it():
+    x = keras.Input((5,), dtype="int32")
+    h = L.GlobalAveragePooling1D(name="mean")(L.Embedding(7, 4, name="embedding")(x))
+    scores = L.Dense(2, name="scores")(h)
+    model = keras.Model(x, scores)
+    analyzer = LRP(model, "lrp.z", "index")
+    words = np.array([[1, 2, 3, 4, 5], [6, 0, 0, 1, 2]])
+    embedded = model.get_layer("embedding")(words).numpy()
+    kernel = model.get_layer("scores").get_weights()[0]
+    np.testing.assert_allclose(
+        analyzer.analyze(words, 1, layer="embedding"), embedded * kernel[:, 1] / 5, rtol=1e-4, atol=1e-7
+    )
+    with pytest.raises(ExplainError, match=r"no rule of composite 'lrp.z' fits layer 'embedding'"):
+        analyzer.analyze(words, 1)

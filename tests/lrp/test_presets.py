@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, ExplainError
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST
@@ -252,3 +252,41 @@ def test_the_first_layer_is_seen_through_padding(float64, oracle, name):
     expected = _ours(job, COMPOSITES.get(plain).prepend(Entry(Flat(padding=True), layer=first)), model)
     _same(_ours(job, name), expected)
     assert not np.allclose(expected, answer.relevance[plain], rtol=0.1)
+
+
+# === The box of z^B ===
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        {"low": 2.0, "high": 1.0},
+        {"low": [0.0, 2.0, 0.0], "high": 1.0},
+        {"low": [0.0, 0.0], "high": [1.0, 1.0, 1.0]},
+        {"low": float("nan"), "high": 1.0},
+        {"low": -1.0, "high": float("inf")},
+        {"low": None},
+        {"high": "white"},
+        {"low": [[-1.0]], "high": 1.0},
+    ],
+)
+def test_boxes_are_checked(box):
+    with pytest.raises(ExplainError, match=r"`(low|high)` must .*Received"):
+        COMPOSITES.get({"name": "epsilon_gamma_box", **box})
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_box_has_a_value_for_each_channel_or_one_for_all(channels):
+    keras.utils.set_random_seed(1)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 5, channels))
+    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Conv2D(3, 3), keras.layers.Flatten()])
+    with pytest.raises(ExplainError, match=rf"one for each channel of the input, {channels}. Received: low=\(-2.1"):
+        LRP(model, "epsilon_gamma_box").analyze(x)
+    boxes = [(-1.0, 1.0), (channels * [-1.0], 1.0), (channels * [-1.0], channels * [1.0])]
+    first, *others = (
+        LRP(model, {"name": "epsilon_gamma_box", "low": low, "high": high}).analyze(x) for low, high in boxes
+    )
+    # All that the largest neuron has arrives, for there are no biases and no activations.
+    np.testing.assert_allclose(first.sum((1, 2, 3)), model(x).numpy().max(1), rtol=1e-4)
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-5, atol=1e-7)

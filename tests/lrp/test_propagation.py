@@ -14,10 +14,11 @@ from egt_tf.errors import ExplainError
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import Epsilon, ZPlus
 from egt_tf.lrp.presets import structural_entries
-from egt_tf.lrp.rules import LayerState, Mask, Pass
+from egt_tf.lrp.rules import Derivative, LayerState, Mask, Pass
 
 L = keras.layers
 FSC = COMPOSITES.get("fsc")
+DERIVATIVE = Composite([Entry(Derivative(), layer_type="any")])
 
 
 def _residual_model():
@@ -121,6 +122,92 @@ def test_inputs_that_nothing_reaches_have_zero_relevance():
     a, b = keras.Input((2,)), keras.Input((2,))
     trace = record(keras.Model([a, b], L.Activation("relu")(a)), [tf.ones((1, 2)), tf.ones((1, 2))])
     assert not np.any(reverse(trace, tf.ones((1, 2)), FSC)[1])
+
+
+def test_the_walk_ends_at_its_targets():
+    a, b = keras.Input((3,)), keras.Input((3,))
+    low = L.LayerNormalization(name="below")(a)
+    mid = L.Activation("linear", name="mid")(low)
+    top = L.Add(name="top")([L.Activation("linear", name="left")(mid), b])
+    trace = record(keras.Model([a, b], L.Add()([mid, top])), [tf.ones((1, 3)), tf.ones((1, 3))])
+    start = tf.constant([[4.0, 2.0, 1.0]])
+    derivative = Composite([Entry(Derivative(), layer_type=each) for each in ("add", "activation")])
+    # It goes below a target where another one lies there, and `mid` gathers both of its ways.
+    top, mid, b = reverse(trace, start, derivative, [trace.output_of("top"), trace.output_of("mid"), trace.inputs[1]])
+    np.testing.assert_array_equal(top, start)
+    np.testing.assert_array_equal(mid, 2 * start)
+    np.testing.assert_array_equal(b, start)
+    with pytest.raises(ExplainError, match="'below'"):
+        reverse(trace, start, derivative)
+
+
+def test_what_a_graph_says_of_training_is_followed():
+    x = keras.Input((400,))
+    inner = keras.Sequential([keras.Input((400,)), L.Dropout(0.5)])
+    calls = {
+        "always": L.Dropout(0.5)(x, training=True),
+        "never": L.Dropout(0.5)(x, training=False),
+        "by position": L.Dropout(0.5)(x, True),
+        "as told": L.Dropout(0.5)(x),
+        "always, nested": inner(x, training=True),
+        "never, nested": inner(x, training=False),
+    }
+    ones = tf.ones((1, 400))
+    for training in (False, True):
+        for case, y in calls.items():
+            dropped = bool(tf.reduce_any(record(keras.Model(x, y), [ones], training).outputs[0] == 0.0))
+            assert dropped == {"a": True, "n": False, "b": True}.get(case[0] * (case != "as told"), training), case
+
+
+def test_output_relevance_has_the_shape_of_the_output():
+    trace = record(_residual_model(), [_images()])
+    for shape in ((3,), (1, 3), (2, 4), ()):
+        with pytest.raises(ExplainError, match=r"must be shaped as what it is of, \(2, 3\)"):
+            reverse(trace, tf.ones(shape), FSC)
+
+
+# === Precision ===
+
+POLICIES = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+def _every_layer(dtype, of_one=None):
+    """A model whose layers all have one policy, or one of which (`of_one`) has it; else they are float32."""
+
+    def policy(name):
+        return {"name": name, "dtype": dtype if of_one in (None, name) else "float32"}
+
+    images = keras.Input((6, 6, 3), dtype="float32" if of_one or "mixed" in dtype else dtype)
+    x = L.Conv2D(4, 3, padding="same", **policy("stem"))(images)
+    x = L.BatchNormalization(**policy("norm"))(x)
+    x = L.Activation("relu", **policy("relu"))(x)
+    x = L.Add(**policy("sum"))([x, L.DepthwiseConv2D(3, padding="same", **policy("depthwise"))(x)])
+    x = L.PReLU(alpha_initializer=keras.initializers.Constant(0.3), **policy("prelu"))(x)
+    x = L.Flatten(**policy("flat"))(L.MaxPooling2D(2, **policy("pool"))(x))
+    return keras.Model(images, L.Dense(3, **policy("scores"))(x))
+
+
+LAYERS = ("stem", "norm", "relu", "sum", "depthwise", "prelu", "pool", "flat", "scores")
+CASES = [*((policy, None) for policy in POLICIES), *((d, name) for d in ("float16", "float64") for name in LAYERS)]
+
+
+@pytest.mark.parametrize(("dtype", "of_one"), CASES)
+@pytest.mark.parametrize("composite", ["epsilon_plus", "fsc", "derivative"])
+def test_models_of_every_precision_are_explained(dtype, of_one, composite):
+    composite = DERIVATIVE if composite == "derivative" else COMPOSITES.get(composite)
+    keras.utils.set_random_seed(8)
+    plain, other = _every_layer("float32"), _every_layer(dtype, of_one)
+    other.set_weights(plain.get_weights())
+    # Rounded alike, so that the models differ by what they compute alone.
+    plain.set_weights([np.asarray(w, np.float32) for w in other.get_weights()])
+    x = tf.cast(tf.cast(_images(), tf.bfloat16), tf.float32)
+    start = tf.constant([[1.0, 0.0, 0.0], [0.0, 0.5, -1.0]])
+    (expected,) = reverse(record(plain, [x]), start, composite)
+    (found,) = reverse(record(other, [tf.cast(x, other.inputs[0].dtype)]), start, composite)
+    assert found.dtype == (tf.float64 if other.inputs[0].dtype == tf.float64 else tf.float32)
+    error = np.abs(found.numpy() - expected.numpy()).sum() / np.abs(expected.numpy()).sum()
+    # In half precision some units and maxima change over.
+    assert error < (1e-5 if dtype == "float64" else 0.1)
 
 
 def test_a_layer_without_a_rule_is_named():
