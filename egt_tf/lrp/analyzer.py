@@ -252,8 +252,10 @@ def _as_input(x: Any, symbol: tf.Tensor, name: str) -> tf.Tensor:
     except (TypeError, ValueError):
         raise ExplainError(f"input {name!r} must be an array of numbers. Received: {type(x).__name__}") from None
     numbers = tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
-    if not symbol.shape.is_compatible_with(tensor.shape) or not tensor.shape.rank:
-        raise ExplainError(f"input {name!r} must be shaped {symbol.shape}. Received: {tensor.shape}")
+    # A Sequential model that was built by a call has the batch size of that call for its own.
+    shape = symbol.shape if not symbol.shape.rank else tf.TensorShape([None, *symbol.shape[1:]])
+    if not shape.is_compatible_with(tensor.shape) or not tensor.shape.rank:
+        raise ExplainError(f"input {name!r} must be shaped {shape}. Received: {tensor.shape}")
     if tensor.dtype != symbol.dtype and not (numbers and (symbol.dtype.is_floating or not tensor.dtype.is_floating)):
         raise ExplainError(f"input {name!r} must hold {symbol.dtype.name}. Received: {tensor.dtype.name}")
     return tf.cast(tensor, symbol.dtype)

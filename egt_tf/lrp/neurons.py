@@ -8,7 +8,7 @@ all neurons of that index, at every position.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def named_by(selection: Any, axes: int, argument: str, several: bool = False) ->
 def _is_list(selection: Any, axes: int) -> bool:
     if isinstance(selection, tuple):
         return axes == 1
-    return np.ndim(selection) > 0 if hasattr(selection, "shape") else isinstance(selection, Iterable)
+    return np.ndim(selection) > 0 if hasattr(selection, "shape") else isinstance(selection, Sequence)
 
 
 def _indices(entry: Any, axes: int) -> tuple[int, ...] | None:

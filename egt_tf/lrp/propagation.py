@@ -156,6 +156,7 @@ def reverse(
     """
     targets = trace.inputs if targets is None else targets
     source = trace.outputs[0] if source is None else source
+    output_relevance = tf.convert_to_tensor(output_relevance)
     if not source.shape.is_compatible_with(output_relevance.shape):
         raise ExplainError(
             f"the output relevance must be shaped as what it is of, {source.shape}. Received: {output_relevance.shape}"
@@ -218,10 +219,10 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
     Raises:
         ExplainError: the model is no graph of layers, or not built yet.
     """
-    if type(model).call not in _CALLS_OF_GRAPHS:
+    if not isinstance(model, keras.Model) or type(model).call not in _CALLS_OF_GRAPHS:
         raise ExplainError(
             "only Functional and Sequential models can be explained. "
-            f"Received: {model.name!r} of class {type(model).__name__}"
+            f"Received: {getattr(model, 'name', model)!r} of class {type(model).__name__}"
         )
     if not hasattr(model, "_nodes_by_depth"):
         raise ExplainError(

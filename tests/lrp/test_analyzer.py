@@ -173,6 +173,8 @@ def test_an_output_without_an_axis_of_its_own_is_one_neuron():
         ((3, 0, 0), r"0\.\.2 on axis 1"),
         ((0, -1, 0), r"0\.\.3 on axis 2"),
         ([0, (0, 1), 0], "tuples of 3 integers"),
+        ({0: 1}, "integers"),
+        (2**80, "integers"),
         (1.0, "integers"),
         (True, "integers"),
         ([True, False, True], "integers"),
@@ -349,8 +351,14 @@ def test_models_without_a_graph_of_layers_are_refused():
 
     with pytest.raises(ExplainError, match=r"Functional and Sequential models can be explained. Received.*Opaque"):
         LRP(Opaque())
+    for other in (None, "model.h5", L.Dense(2)):
+        with pytest.raises(ExplainError, match=r"Functional and Sequential models can be explained. Received"):
+            LRP(other)
+    model = keras.Sequential([L.Dense(2)])
     with pytest.raises(ExplainError, match=r"must have its input: begin it with keras.Input"):
-        LRP(keras.Sequential([L.Dense(2)]))
+        LRP(model)
+    model(np.ones((1, 4)))
+    assert LRP(model).analyze(np.ones((3, 4))).shape == (3, 4)
 
 
 @pytest.fixture(scope="module")

@@ -161,6 +161,9 @@ def test_what_a_graph_says_of_training_is_followed():
 
 def test_output_relevance_has_the_shape_of_the_output():
     trace = record(_residual_model(), [_images()])
+    start = np.random.default_rng(0).normal(size=(2, 3))
+    from_array, from_tensor = (reverse(trace, r, FSC)[0] for r in (start, tf.constant(start, tf.float32)))
+    np.testing.assert_array_equal(from_array, from_tensor)
     for shape in ((3,), (1, 3), (2, 4), ()):
         with pytest.raises(ExplainError, match=r"must be shaped as what it is of, \(2, 3\)"):
             reverse(trace, tf.ones(shape), FSC)
