@@ -15,6 +15,7 @@ from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
 from egt_tf.data.records import Records, read_records
 from egt_tf.data.splits import SPLIT_NAMES, published_split_rule, splits_beside
 from egt_tf.errors import DataError, nearest_name
+from egt_tf.files import text_of_name
 
 _SPLIT_OF_PART = {
     "train": "base",
@@ -112,7 +113,7 @@ def _class_folders(parents: Iterable[Path]) -> dict[str, list[Path]]:
     for parent in parents:
         for name in _visible_names(parent):
             if (parent / name).is_dir():
-                found.setdefault(name, []).append(parent / name)
+                found.setdefault(text_of_name(name), []).append(parent / name)
     return found
 
 
