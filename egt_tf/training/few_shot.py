@@ -83,6 +83,9 @@ class FewShotTask(TrainingTask):
         if self._is_frozen:
             self._check_sizes()
 
+    def epochs_of(self, config: RunConfig) -> int:
+        return config.training.epochs
+
     def prepare(self, report: Callable[[str], None]) -> None:
         """Computes the maps of a frozen backbone, of the training and the validation images."""
         if not self._is_frozen:

@@ -103,6 +103,9 @@ class PretrainingTask(TrainingTask):
             (self.training, self.validation),
         )
 
+    def epochs_of(self, config: RunConfig) -> int:
+        return config.pretrain.epochs
+
     def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
         epochs, done = divmod(finished, self.steps_per_epoch)
         return labelled_batches(
