@@ -45,7 +45,7 @@ _RUNS = "runs"
     "--target",
     type=ClassName(),
     metavar="CLASS|all",
-    help="Explain this class (or all); the prediction and the runner-up by default.",
+    help="Explain this class, or all unless one is called so; the prediction and the runner-up by default.",
 )
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option(

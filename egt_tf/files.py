@@ -109,6 +109,16 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
         Image.fromarray(image).save(file, format="PNG")
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with ~ and ~user in place of home folders; as in a shell, a user that there is not stays as written.
+
+    Example:
+        >>> expanded("~nobody-of-that-name/images")
+        PosixPath('~nobody-of-that-name/images')
+    """
+    return Path(os.path.expanduser(path))
+
+
 def text_of_name(name: str) -> str:
     """A name of a file or a folder, as the system gives it, as text that can be written anywhere.
 
