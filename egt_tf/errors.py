@@ -47,6 +47,10 @@ class RequestRefusedError(ServerError):
     """A model server was asked rightly and found the request itself wrong, such as an image it cannot decode."""
 
 
+class NotFiniteError(EgtError):
+    """What a model computes is infinite or not a number: its weights are damaged or far too large."""
+
+
 def nearest_name(name: object, known: Iterable[str]) -> str | None:
     """The known name nearest to a misspelt one, or None if no name is near."""
     return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import OVERFLOW, ExportError, original_error
+from egt_tf.errors import OVERFLOW, ExportError, NotFiniteError, original_error
 from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
@@ -87,8 +87,8 @@ def make_servable(
     Raises:
         ConfigError: an unknown composite.
         ExplainError: an unknown start.
-        ExportError: a support set of other ways than the head takes, limits below an episode of the head, or scores that
-            are not finite.
+        ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
+        NotFiniteError: a score is infinite or not a number.
 
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
@@ -111,7 +111,7 @@ def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLim
         limits: how much a request may hold.
 
     Raises:
-        ExportError: a score is not finite.
+        NotFiniteError: a score is infinite or not a number.
 
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
@@ -181,7 +181,7 @@ def _check_scores(answers: OneByOne, stored: StoredSupport | None) -> None:
     support, labels = (features, tf.eye(ways)) if stored is None else (stored.features, stored.labels)
     scores = answers.scores(support, labels, features[:1])
     if not np.isfinite(scores).all():
-        raise ExportError(f"the scores of a model must be finite. Received: NaN or infinity; {OVERFLOW}")
+        raise NotFiniteError(f"the scores of a model must be finite. Received: NaN or infinity; {OVERFLOW}")
 
 
 def write_version(

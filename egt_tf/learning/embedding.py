@@ -13,7 +13,7 @@ from tensorflow import keras
 from egt_tf.backbones.base import build_backbone
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.preprocessing import normalize
-from egt_tf.errors import OVERFLOW, RunError
+from egt_tf.errors import OVERFLOW, NotFiniteError, RunError
 from egt_tf.explain.methods import get_method
 
 _BATCH = 16
@@ -55,7 +55,7 @@ class Embedding:
             float32 `(n, c)`.
 
         Raises:
-            RunError: a number is not finite.
+            NotFiniteError: a number is not finite.
         """
         found = [np.zeros((0, self.backbone.output_shape[-1]), np.float32)]
         for start in range(0, len(pixels), _BATCH):
@@ -67,7 +67,7 @@ class Embedding:
         features = np.concatenate(found)
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
-            raise RunError(
+            raise NotFiniteError(
                 f"the features of photos must be finite. Received: NaN or infinity for {np.sum(~finite)} of "
                 f"{len(finite)} photos; {OVERFLOW}"
             )

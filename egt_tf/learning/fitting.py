@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from egt_tf.errors import OVERFLOW, ConfigError, DataError, RunError, did_you_mean
+from egt_tf.errors import OVERFLOW, ConfigError, DataError, NotFiniteError, did_you_mean
 from egt_tf.learning.calibration import Threshold, choose_threshold, fit_temperature, wilson_interval
 from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, PENALTY, SUSPICION
 from egt_tf.learning.known_scores import KNOWN_SCORES, left_out_scores
@@ -155,7 +155,7 @@ def fit(
     Raises:
         ConfigError: an unknown head or score.
         DataError: fewer than two classes.
-        RunError: a feature or a score is not finite.
+        NotFiniteError: a feature or a score is not finite.
 
     Example:
         >>> features, labels = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0), np.repeat([0, 1], 10)
@@ -194,7 +194,7 @@ def fit(
 
 def _check_finite(name: str, numbers: np.ndarray) -> None:
     if not np.isfinite(numbers).all():
-        raise RunError(f"the {name} of photos must be finite. Received: NaN or infinity; {OVERFLOW}")
+        raise NotFiniteError(f"the {name} of photos must be finite. Received: NaN or infinity; {OVERFLOW}")
 
 
 def _candidates(head: str) -> Sequence[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from egt_tf.errors import OVERFLOW, ExportError
+from egt_tf.errors import OVERFLOW, ExportError, NotFiniteError
 from egt_tf.serving.contract import first_line, refusal, version_folder
 from egt_tf.serving.safety import check_files, check_graph
 
@@ -61,8 +61,8 @@ class ExportedModel:
             inputs: by the names of the signature.
 
         Raises:
-            ExportError: there is no such signature, the inputs are not its inputs, the graph refuses them, or an answer
-                is infinite or not a number.
+            ExportError: there is no such signature, the inputs are not its inputs, or the graph refuses them.
+            NotFiniteError: an answer is infinite or not a number.
         """
         function = self._signature(signature)
         wanted = self.inputs(signature)
@@ -95,7 +95,7 @@ class ExportedModel:
         """Refuses answers of which an argmax would name a class all the same."""
         for name, value in answers.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ExportError(
+                raise NotFiniteError(
                     f"what {self.path} answers must be finite. Received: NaN or infinity in {name!r}; {OVERFLOW}"
                 )
 

@@ -51,7 +51,13 @@ def test_list(egt):
     assert result.exit_code == 0
     for domain in DOMAINS.values():
         assert f"not prepared: egt-tf data prepare {domain.name}" in line_of(result, f"domain:{domain.name}")
-    for kind in ("folder:DIR", "filelist:FILE.json", "tfds:NAME[:CONFIG]", "synthetic:shapes", "synthetic:fog"):
+    for kind in (
+        "folder:DIR",
+        "filelist:FILE.json",
+        "tfds:NAME[:CONFIG][:VERSION]",
+        "synthetic:shapes",
+        "synthetic:fog",
+    ):
         assert line_of(result, kind)
 
 

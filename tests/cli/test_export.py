@@ -217,6 +217,7 @@ def test_weights_whose_scores_overflow(fails, run, arrays, query, tmp_path):
     for command in ("predict", "explain"):
         says = ["what large/1 answers must be finite. Received: NaN or infinity in 'probabilities'; the weights"]
         fails(command, query, "--model", "large", *(("--csv", "table.csv") if command == "predict" else ()), says=says)
+    fails("predict", query.parent, "--model", "large", says=says)
 
 
 def test_a_portable_model(egt, fails, run, query, tmp_path):
