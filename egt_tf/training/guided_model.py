@@ -184,7 +184,6 @@ class GuidedModel(CheckedModel):
         """Of the random numbers of this step and, under a strategy, of this replica."""
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        # Seeds up to 2^32 - 1 are allowed.
         step = tf.cast(self.optimizer.iterations, tf.int64)
         return tf.random.experimental.stateless_fold_in(
             tf.stack([tf.constant(seed_of_bits(self.seed, 63), tf.int64), step]), replica
