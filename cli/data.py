@@ -33,7 +33,11 @@ def list_sources() -> None:
     schemes = (
         ("folder:DIR", "one sub-folder a class", ""),
         ("filelist:FILE.json", "label_names, image_names, image_labels", ""),
-        ("tfds:NAME[:CONFIG]", "any image classification set of TensorFlow Datasets", f"prepared in {data_dir()}"),
+        (
+            "tfds:NAME[:CONFIG][:VERSION]",
+            "any image classification set of TensorFlow Datasets",
+            f"prepared in {data_dir()}",
+        ),
     )
     named = [
         (
@@ -97,8 +101,8 @@ def prepare(name: str, manual_dir: Path | None) -> None:
 def check(source: str, shots: int, queries: int) -> None:
     """Find corrupt, duplicate and odd images.
 
-    Every image is decoded. Listed are those that cannot be read, pictures that are in two splits, classes with too few
-    images, and as notes what is odd but read all the same. The exit code is 2 if anything but notes is found, else 0.
+    Every image is decoded. Listed are those that cannot be read, pictures that are in two splits or in two classes,
+    classes with too few images, and as notes what is odd but read all the same. The exit code is 2 if anything but notes is found, else 0.
     """
     from egt_tf.data.check import check_source
     from egt_tf.data.sources import open_source
@@ -109,6 +113,7 @@ def check(source: str, shots: int, queries: int) -> None:
     for heading, remarks in (
         ("unreadable", found.unreadable),
         ("in two splits", found.duplicates),
+        ("in two classes", found.contradictions),
         ("too few", found.few),
         ("note", found.notes),
     ):
@@ -116,7 +121,7 @@ def check(source: str, shots: int, queries: int) -> None:
             click.echo(f"{heading}: {remark}")
     click.echo(
         f"{found.name}: {found.classes} classes, {found.images} images, {len(found.unreadable)} unreadable, "
-        f"{len(found.duplicates)} in two splits, {len(found.few)} classes with too few, "
+        f"{len(found.duplicates)} in two splits, {len(found.contradictions)} in two classes, {len(found.few)} classes with too few, "
         f"{len(found.notes)} notes"
     )
     if found.wrong:

@@ -51,6 +51,14 @@ def describe_os_error(error: OSError) -> str:
     return ": ".join([error.strerror, " -> ".join(files)] if files else [error.strerror])
 
 
+def describe_name_error(error: UnicodeEncodeError) -> str:
+    """A name that can be written nowhere: TensorFlow takes paths of UTF-8 only, a locale may know fewer characters."""
+    return (
+        f"names of files and folders must be {error.encoding} here. Received: {error.object!r}; rename it, or set "
+        "PYTHONUTF8=1 if that is not the reason"
+    )
+
+
 def _command_error(error: BaseException) -> CommandError | None:
     """What is shown in its place; None for bugs, for click's own errors and for `egt-tf ... | head`, no failure."""
     # Asked when an error is there: importing TensorFlow for it would make every command slow.
@@ -61,4 +69,6 @@ def _command_error(error: BaseException) -> CommandError | None:
         return CommandError("out of memory; smaller images, fewer queries or fewer ways need less", USER_ERROR)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return CommandError(describe_os_error(error), USER_ERROR)
+    if isinstance(error, UnicodeEncodeError):
+        return CommandError(describe_name_error(error), USER_ERROR)
     return CommandError(str(error), USER_ERROR) if isinstance(error, EgtError) else None

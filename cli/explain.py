@@ -11,6 +11,7 @@ import click
 from .bundled import bundled_model, bundled_sample, describe_bundled
 from .lines import counts_text, picture_names, prediction_line, say_left_out
 from .progress import stage_progress
+from .types import ClassName
 
 if TYPE_CHECKING:
     from egt_tf.data.support import SupportSet
@@ -41,7 +42,10 @@ _RUNS = "runs"
     help="One sub-folder of images a class; the stored support set by default.",
 )
 @click.option(
-    "--target", metavar="CLASS|all", help="Explain this class (or all); the prediction and the runner-up by default."
+    "--target",
+    type=ClassName(),
+    metavar="CLASS|all",
+    help="Explain this class, or all unless one is called so; the prediction and the runner-up by default.",
 )
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option(

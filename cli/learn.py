@@ -9,6 +9,7 @@ import click
 import yaml
 
 from .progress import stage_progress
+from .types import ClassName
 
 if TYPE_CHECKING:
     from egt_tf.learning import FewShotClassifier
@@ -43,8 +44,15 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="Learn further photos, of new classes or of those that MODEL knows, and write its next version.",
 )
-@click.option("--remove", metavar="CLASS", help="Forget a class of MODEL, and write its next version.")
-@click.option("--rename", metavar="OLD=NEW", help="Give a class of MODEL another name, and write its next version.")
+@click.option(
+    "--remove", type=ClassName(), metavar="CLASS", help="Forget a class of MODEL, and write its next version."
+)
+@click.option(
+    "--rename",
+    type=ClassName(),
+    metavar="OLD=NEW",
+    help="Give a class of MODEL another name, and write its next version.",
+)
 def learn(
     path: Path,
     out: Path | None,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
+import sys
 from typing import Any
 
 import click
@@ -63,8 +65,16 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of TensorFlow.")
 def cli(debug: bool) -> None:
     """Train, evaluate and explain few-shot classifiers across image domains."""
+    _print_any_name()
     if not debug:
         _quiet_tensorflow()
+
+
+def _print_any_name() -> None:
+    """Characters that the terminal's encoding lacks, and bytes of names that are no text, are printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quiet_tensorflow() -> None:

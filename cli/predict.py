@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from egt_tf.errors import EgtError
+from egt_tf.errors import EgtError, NotFiniteError
 
 from .bundled import bundled_model, describe_bundled
 from .lines import prediction_line
@@ -47,8 +47,9 @@ def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) ->
     for file in files:
         try:
             answer = classify_file(exported, file)
-        except (EgtError, OSError):
-            if file in images:
+        except (EgtError, OSError) as error:
+            # Of the model, not of the image.
+            if file in images or isinstance(error, NotFiniteError):
                 raise
             click.echo(f"{file}: cannot be read, left out")
             continue

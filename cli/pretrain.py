@@ -23,7 +23,7 @@ def pretrain(name: str | None, overrides: tuple[str, ...], run: Path | None, res
     """Train a backbone to classify the base classes, for a training to start from (train --warm-start)."""
     run_folder = RunFolder(run_path(name, run, SUFFIX))
     resume = resume and run_folder.config_file.exists()
-    config = resolve(name, overrides, run_folder, resume)
+    config = resolve(name, overrides, run_folder, resume, epochs="pretrain.epochs")
     from egt_tf.training.pretraining import pretrain as run_pretraining
 
     callback = training_progress(config.pretrain.epochs, config.pretrain.batch_size, "images", click.echo)

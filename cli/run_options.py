@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egt_tf.config import RunConfig, load_config
+from egt_tf.config import RunConfig, continued, load_config
 from egt_tf.errors import ConfigError, did_you_mean
 from egt_tf.runs import RunFolder
 
@@ -38,7 +38,10 @@ set_option = click.option(
     help="Change one value, as in training.epochs=3; may be given several times.",
 )
 resume_option = click.option(
-    "--resume", is_flag=True, help="Go on after the newest state that was kept, if the run folder holds a run."
+    "--resume",
+    is_flag=True,
+    help="Go on after the newest state that was kept, if the run folder holds a run. The same line may be given again, or "
+    "with more epochs.",
 )
 
 
@@ -61,18 +64,24 @@ def run_path(name: str | None, run: Path | None, suffix: str = "") -> Path:
     return Path("runs") / f"{Path(name).stem}{suffix}"
 
 
-def resolve(name: str | None, overrides: tuple[str, ...], run: RunFolder, resume: bool) -> RunConfig:
-    """The run's own configuration when it is resumed, else the named one with its overrides."""
+def resolve(
+    name: str | None, overrides: tuple[str, ...], run: RunFolder, resume: bool, epochs: str = "training.epochs"
+) -> RunConfig:
+    """The named configuration with its overrides; for a run that is resumed, the run's own.
+
+    The same command may be given again: what it says of a run that is resumed must be what the run began with, or more
+    epochs.
+
+    Args:
+        name: of the configuration, or None.
+        overrides: of single values.
+        run: its folder.
+        resume: whether the folder holds a run to go on with.
+        epochs: the key of the epochs.
+    """
     if resume:
-        if overrides:
-            raise click.UsageError("--resume keeps the configuration of the run; leave --set and --warm-start out")
-        config = run.config()
-        if name is not None and load_config(find_config(name)) != config:
-            raise click.UsageError(
-                f"{run.path} holds a run with another configuration than {name}; leave --config out "
-                "to go on with it, or name another folder"
-            )
-        return config
+        wanted = load_config(run.config_file if name is None else find_config(name), overrides)
+        return continued(run.config(), wanted, epochs)
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")
     return load_config(find_config(name), overrides)

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.pool import ThreadPool
 from numbers import Integral, Real
 
+# How a message about numbers that are not finite ends.
+OVERFLOW = "the weights may be so large that sums overflow"
+
 
 class EgtError(ValueError):
     """Base of every error that the command line shows as one line with exit code 2."""
@@ -42,6 +45,10 @@ class ServerError(EgtError):
 
 class RequestRefusedError(ServerError):
     """A model server was asked rightly and found the request itself wrong, such as an image it cannot decode."""
+
+
+class NotFiniteError(EgtError):
+    """What a model computes is infinite or not a number: its weights are damaged or far too large."""
 
 
 def nearest_name(name: object, known: Iterable[str]) -> str | None:

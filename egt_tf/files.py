@@ -32,7 +32,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        # Of text only what stands for undecoded bytes of a file name cannot be written as UTF-8.
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with os.fdopen(descriptor, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -105,6 +107,38 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes a uint8 image `(height, width, 3)` as PNG, whole or not at all."""
     with atomic_write(path) as file:
         Image.fromarray(image).save(file, format="PNG")
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with ~ and ~user in place of home folders; as in a shell, a user that there is not stays as written.
+
+    Example:
+        >>> expanded("~nobody-of-that-name/images")
+        PosixPath('~nobody-of-that-name/images')
+    """
+    return Path(os.path.expanduser(path))
+
+
+def text_of_name(name: str) -> str:
+    """A name of a file or a folder, as the system gives it, as text that can be written anywhere.
+
+    Names are bytes. Those of UTF-8 are that text, in every locale; other bytes become "\\xe9".
+
+    Example:
+        >>> text_of_name(os.fsdecode("caf\u00e9".encode())), text_of_name(os.fsdecode(b"caf\\xe9"))
+        ('café', 'caf\\\\xe9')
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def name_of_text(text: str) -> str:
+    """The name that a file or a folder gets from text, in every locale that of its UTF-8.
+
+    Example:
+        >>> os.fsencode(name_of_text("caf\u00e9"))
+        b'caf\\xc3\\xa9'
+    """
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def set_ordinary_permissions(path: str | os.PathLike) -> None:

@@ -169,6 +169,14 @@ class RunFolder:
         self.check_new()
         write_text(self.config_file, config_to_yaml(config))
 
+    def replace_config(self, config: RunConfig) -> None:
+        """Writes another configuration in place of the run's, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_text(self.config_file, config_to_yaml(config))
+
     def config(self) -> RunConfig:
         """The run's configuration.
 

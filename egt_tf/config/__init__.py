@@ -1,5 +1,6 @@
 """The typed configuration of a run: YAML to frozen objects and back; errors name the key and the file."""
 
+from egt_tf.config.continuing import continued
 from egt_tf.config.reading import (
     apply_overrides,
     config_from_dict,
@@ -46,6 +47,7 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
     "config_to_yaml",
+    "continued",
     "find_augmentation",
     "load_config",
     "read_mapping",

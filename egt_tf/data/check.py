@@ -41,8 +41,9 @@ class SourceCheck:
         images, classes: how many there are.
         unreadable: images that cannot be decoded.
         duplicates: images whose pixels occur in another split too.
+        contradictions: images whose pixels occur in another class of the same split too, so that one label is wrong.
         few: classes with fewer images than an episode takes.
-        notes: what does no harm: odd images (see `egt_tf.data.images.oddities`), images that occur twice in a split,
+        notes: what does no harm: odd images (see `egt_tf.data.images.oddities`), images that occur twice in a class,
             and files that are passed over.
     """
 
@@ -51,13 +52,14 @@ class SourceCheck:
     classes: int
     unreadable: tuple[Remark, ...]
     duplicates: tuple[Remark, ...]
+    contradictions: tuple[Remark, ...]
     few: tuple[Remark, ...]
     notes: tuple[Remark, ...]
 
     @property
     def wrong(self) -> bool:
         """Whether there is anything but notes."""
-        return bool(self.unreadable or self.duplicates or self.few)
+        return bool(self.unreadable or self.duplicates or self.contradictions or self.few)
 
 
 def find_unreadable(
@@ -134,6 +136,7 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
     split_of = [split_of_class.get(int(label), "") for label in source.labels]
     across = [group for group in groups if len({split_of[i] for i in group} - {""}) > 1]
     within = [group for group in groups if group not in across]
+    labelled_twice = [group for group in within if len({int(source.labels[i]) for i in group}) > 1]
     return SourceCheck(
         name=source.name,
         images=len(source.labels),
@@ -144,10 +147,11 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
             for i, why in unreadable.items()
         ),
         duplicates=tuple(_duplicate(source, group, split_of) for group in across),
+        contradictions=tuple(_duplicate(source, group, split_of) for group in labelled_twice),
         few=tuple(_classes_with_few(source, unreadable, images_per_class)),
         notes=(
             *_odd_images(source, unreadable),
-            *(_duplicate(source, group, split_of) for group in within),
+            *(_duplicate(source, group, split_of) for group in within if group not in labelled_twice),
             *(Remark(path, f"passed over, not named {', '.join(IMAGE_SUFFIXES)}") for path in source.ignored),
         ),
     )

@@ -20,7 +20,7 @@ from egt_tf.data.heic import is_heic
 from egt_tf.data.image_set import OnProgress, Source, source_of_files
 from egt_tf.data.splits import SPLIT_NAMES, check_disjoint, published_split_rule, read_json_object, splits_beside
 from egt_tf.errors import DataError
-from egt_tf.files import partial_folder, write_json
+from egt_tf.files import expanded, partial_folder, write_json
 
 _SUFFIXES = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
@@ -64,7 +64,7 @@ class FileList:
         _check_strings(path, "label_names", class_names)
         _check_strings(path, "image_names", names)
         _check_labels(path, labels, len(class_names))
-        found = cls(class_names, [os.path.join(path.parent, name) for name in names], labels)
+        found = cls(class_names, [_path_of(path.parent, name) for name in names], labels)
         _check_unique(path, "image", found.images)
         _check_unique(path, "class", found.used_names())
         return found
@@ -92,7 +92,7 @@ def source_of_list(specification: str, location: str) -> Source:
     Raises:
         DataError: a list cannot be read, or is not as it must be.
     """
-    path = Path(location).expanduser()
+    path = expanded(location)
     if path.stem in SPLIT_NAMES and path.suffix == ".json":
         return _open_list_family(specification, path)
     single = FileList.read(path)
@@ -115,6 +115,14 @@ def _open_list_family(specification: str, path: Path) -> Source:
     paths = [image for one in lists.values() for image in one.images]
     _check_unique(path.parent, "image", paths)
     return source_of_files(specification, class_names, np.array(labels, np.int64), splits, paths)
+
+
+def _path_of(folder: Path, name: str) -> str:
+    """The path of a listed image. Lists that were written under Windows have backslashes where there are folders."""
+    path = os.path.join(folder, name)
+    if "\\" not in name or os.path.exists(path):
+        return path
+    return os.path.join(folder, name.replace("\\", "/"))
 
 
 def _check_strings(path: Path, key: str, values: Sequence) -> None:

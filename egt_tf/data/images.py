@@ -91,6 +91,7 @@ def decode_image(source: str | os.PathLike | bytes, name: str | None = None, sid
             _check_size(image, name)
             _make_draft(image, side)
             image.load()
+            _mend_transparency(image, _png_depth(encoded))
             picture, turn = _to_rgb(image), _TRANSPOSE.get(_orientation(image))
             pixels = np.array(picture if turn is None else picture.transpose(turn))
     except DataError:
@@ -196,11 +197,25 @@ def _check_size(image: Image.Image, name: str) -> None:
         )
 
 
+def _mend_transparency(image: Image.Image, depth: int) -> None:
+    """Brings the transparent colour of a PNG to 8 bits a channel, as Pillow's pixels are, in place.
+
+    Pillow leaves it in the units of the file and then finds no such pixel, or others. Of 16 bits a channel in colour the
+    low ones are lost, so that colours with the same high ones are transparent too.
+    """
+    colour = image.info.get("transparency")
+    if image.mode == "L" and isinstance(colour, int) and 0 < depth < 8:
+        image.info["transparency"] = colour * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and isinstance(colour, tuple) and depth == 16:
+        image.info["transparency"] = tuple(level >> 8 for level in colour)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it, and knows no transparency of it.
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        levels = ((values * 255 + 32767) // 65535).astype(np.uint8)
+        return Image.fromarray(np.where(values == image.info.get("transparency"), np.uint8(255), levels)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

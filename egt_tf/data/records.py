@@ -65,7 +65,8 @@ def read_records(name: str, builder: Any, splits: Sequence[str] | None = None, k
         keep: further features, each one text or one integer an example.
 
     Raises:
-        DataError: other features, another file format than TFRecord, or damaged or missing files.
+        DataError: other features, another file format than TFRecord, no example with a label, or damaged or missing
+            files.
     """
     image_key, label_key = _keys(name, builder.info)
     _check_format(name, builder)
@@ -74,7 +75,8 @@ def read_records(name: str, builder: Any, splits: Sequence[str] | None = None, k
     labels: list[int] = []
     split_of: list[str] = []
     kept: dict[str, list] = {key: [] for key in keep}
-    for split in sorted(builder.info.splits) if splits is None else splits:
+    used = sorted(builder.info.splits) if splits is None else splits
+    for split in used:
         for file in map(os.fspath, builder.info.splits[split].filepaths):
             files.append(file)
             for start, data in _records_of(name, file):
@@ -86,6 +88,8 @@ def read_records(name: str, builder: Any, splits: Sequence[str] | None = None, k
                     split_of.append(split)
                     for key in keep:
                         kept[key].append(_value(_feature(example, key)))
+    if not labels:
+        raise DataError(f"{name} must have images with labels. Received: none, in the splits {', '.join(used)}")
     return Records(
         name,
         tuple(files),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +16,19 @@ from egt_tf.data.images import IMAGE_SUFFIXES, decode_image
 from egt_tf.data.records import Records, read_records
 from egt_tf.data.splits import SPLIT_NAMES, published_split_rule, splits_beside
 from egt_tf.errors import DataError, nearest_name
+from egt_tf.files import expanded, text_of_name
 
+# Numbers with dots, any of them *; configurations are not such.
+_TFDS_VERSION = re.compile(r"[\d*]+(\.[\d*]+)+")
 _SPLIT_OF_PART = {
     "train": "base",
+    "training": "base",
     "base": "base",
     "val": "val",
+    "valid": "val",
     "validation": "val",
     "test": "novel",
+    "testing": "novel",
     "novel": "novel",
 }
 
@@ -30,14 +37,14 @@ def open_source(specification: str) -> Source:
     """Opens a data source by its specification.
 
     - "folder:DIR": one sub-folder a class, in the order of their names. Splits from DIR/splits.json or
-      DIR.splits.json, else by `published_split_rule`. If all sub-folders are called train (or base), val (or
-      validation) or test (or novel) and hold the class folders in turn, they are the splits; if they share
+      DIR.splits.json, else by `published_split_rule`. If all sub-folders are called train (training, base), val
+      (valid, validation) or test (testing, novel) and hold the class folders in turn, they are the splits; if they share
       classes, as in ordinary classification, they are pooled and classes split as before.
     - "filelist:FILE.json": a list of the published cross-domain code. Lists named base.json, val.json and
       novel.json in one folder are the splits of one source; any other list takes splits.json beside it, else
-      the rule. Relative image names are looked for beside the list.
-    - "tfds:NAME" or "tfds:NAME:CONFIG": a prepared data set of TensorFlow Datasets that has images and labels,
-      looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once,
+      the rule. Relative image names are looked for beside the list, with / for \\ where there is no such file.
+    - "tfds:NAME", "tfds:NAME:CONFIG", "tfds:NAME:VERSION" or "tfds:NAME:CONFIG:VERSION" (or as they write it,
+      NAME/CONFIG:VERSION): a prepared data set of TensorFlow Datasets that has images and labels, looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once,
       and images are read from them when asked for. Its own splits are pooled; classes are split by the rule.
     - "domain:NAME": a prepared domain of `egt_tf.data.domains`, with its own splits; "tfds:NAME" is the same.
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
@@ -66,7 +73,7 @@ def _likely_meaning(specification: str) -> str:
     near = nearest_name(scheme, _OPENERS)
     if location and near:
         return f"; did you mean '{near}:{location}'?"
-    if specification and Path(specification).expanduser().is_dir():
+    if specification and expanded(specification).is_dir():
         return f"; did you mean 'folder:{specification}'?"
     return ""
 
@@ -75,7 +82,7 @@ def _likely_meaning(specification: str) -> str:
 
 
 def _open_folder(specification: str, location: str) -> Source:
-    folder = Path(location).expanduser()
+    folder = expanded(location)
     parts = _part_folders(folder)
     folders_of_class = _class_folders(parts.values() if parts else [folder])
     class_names = sorted(folders_of_class)
@@ -112,7 +119,7 @@ def _class_folders(parents: Iterable[Path]) -> dict[str, list[Path]]:
     for parent in parents:
         for name in _visible_names(parent):
             if (parent / name).is_dir():
-                found.setdefault(name, []).append(parent / name)
+                found.setdefault(text_of_name(name), []).append(parent / name)
     return found
 
 
@@ -181,10 +188,17 @@ def _open_synthetic(specification: str, domain: str) -> Source:
 def _open_tfds(specification: str, location: str) -> Source:
     if location in DOMAINS:
         return _open_domain(specification, location)
-    # Our NAME:CONFIG is NAME/CONFIG there; their own NAME/CONFIG:VERSION stays.
-    records = _tfds_records(specification, location if "/" in location else location.replace(":", "/", 1))
+    records = _tfds_records(specification, _tfds_name(location))
     splits = published_split_rule(len(records.class_names))
     return _from_records(records, splits, describe=lambda index: f"{specification}/{int(index)}")
+
+
+def _tfds_name(location: str) -> str:
+    """Our NAME:CONFIG is NAME/CONFIG there; their own NAME:VERSION and NAME/CONFIG:VERSION stay."""
+    name, colon, rest = location.partition(":")
+    if "/" in location or not colon or _TFDS_VERSION.fullmatch(rest):
+        return location
+    return f"{name}/{rest}"
 
 
 def _tfds_records(specification: str, name: str) -> Records:

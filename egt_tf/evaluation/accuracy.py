@@ -15,7 +15,7 @@ from egt_tf.data.image_set import ImageSet, OnProgress
 from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError, RunError, original_error
+from egt_tf.errors import OVERFLOW, ConfigError, RunError, original_error
 from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
@@ -283,9 +283,7 @@ class _Scored(NamedTuple):
         """Refuses scores for which an argmax would name a class all the same; `first` counts the episodes before."""
         if not self.finite.all():
             number = first + int(np.argmin(self.finite)) + 1
-            raise RunError(
-                f"scores must be finite. Received: others in episode {number}; the weights may be so large that sums overflow"
-            )
+            raise RunError(f"scores must be finite. Received: others in episode {number}; {OVERFLOW}")
 
     def calibration(self) -> Calibration:
         return Calibration(

@@ -56,8 +56,8 @@ def explain_image(
         model: the classifier.
         support: its classes: a support set, or a folder with one sub-folder of images a class.
         image: a file, or uint8 pixels `(size, size, 3)` as `egt_tf.data.support.load_image` gives them.
-        target: a class name to explain, beside the most probable of the others; "all" for every class; None for the
-            predicted class and the runner-up.
+        target: a class name to explain, beside the most probable of the others; "all" for every class, unless one is
+            called so; None for the predicted class and the runner-up.
         method: a name that `egt_tf.explain.methods.get_method` knows, a composite with arguments, or a `Method`.
         image_name: for the figure; the name of the file by default.
         run_name: for the figure.
@@ -186,7 +186,8 @@ def classes_to_explain(probabilities: np.ndarray, class_names: Sequence[str], ta
     ranking = [int(i) for i in np.argsort(-probabilities, kind="stable")]
     if target is None:
         return tuple(ranking[:2])
-    if target == ALL_CLASSES:
+    # A class that is called so can be asked for by its name alone.
+    if target == ALL_CLASSES and target not in class_names:
         return tuple(ranking)
     if target not in class_names:
         hint = did_you_mean(target, class_names)

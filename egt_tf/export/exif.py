@@ -7,6 +7,8 @@ import tensorflow as tf
 # The orientation is near the beginning; before it may stand other segments of at most 64 KB each.
 _BYTES_READ = 1 << 18
 _MOST_SEGMENTS, _MOST_ENTRIES = 32, 256
+# Bytes 0xFF that may stand before markers in all, as the standard allows (ITU-T T.81, B.1.1.2); a step of the loop each.
+_MOST_FILL_BYTES = 4096
 _APP1, _START_OF_SCAN = 0xE1, 0xDA
 _EXIF = tuple(b"Exif\x00\x00")
 _ORIENTATION_TAG = 0x0112
@@ -63,9 +65,15 @@ def _exif_segment(file: _Bytes) -> tf.Tensor:
         return (file.at(position) == 0xFF) & (file.at(position + 1) != _START_OF_SCAN) & ~is_exif(position)
 
     def next_segment(position: tf.Tensor) -> list[tf.Tensor]:
-        return [position + 2 + file.number(position + 2, 2)]
+        is_fill = file.at(position + 1) == 0xFF
+        return [position + tf.where(is_fill, tf.ones_like(position), 2 + file.number(position + 2, 2))]
 
-    (position,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)], maximum_iterations=_MOST_SEGMENTS)
+    (position,) = tf.while_loop(
+        goes_on,
+        next_segment,
+        [tf.constant(2, tf.int64)],
+        maximum_iterations=_MOST_SEGMENTS + _MOST_FILL_BYTES,
+    )
     return tf.where((file.at(position) == 0xFF) & is_exif(position), position, tf.zeros_like(position))
 
 

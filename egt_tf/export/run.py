@@ -84,7 +84,7 @@ class RunExport:
         name = name_folder.resolve().name
         source = ModelSource(name, self.run, self.support_name, calibration, available())
         files = {
-            MODEL_CARD: model_card(self.ready, source).encode(),
+            MODEL_CARD: model_card(self.ready, source).encode("utf-8", "backslashreplace"),
             SHOWN: shown_file(self.support, self.ready.model.composite.name),
         }
         if lite:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ExportError, original_error
+from egt_tf.errors import OVERFLOW, ExportError, NotFiniteError, original_error
 from egt_tf.explain.methods import get_method
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
@@ -40,6 +41,9 @@ UNPORTABLE = frozenset(
         "StridedSliceGrad",
     }
 )
+
+# Classes of the trial of a model without a support set whose head takes any number.
+_TRIED_WAYS = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +88,7 @@ def make_servable(
         ConfigError: an unknown composite.
         ExplainError: an unknown start.
         ExportError: a support set of other ways than the head takes, or limits below an episode of the head.
+        NotFiniteError: a score is infinite or not a number.
 
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
@@ -105,11 +110,15 @@ def servable(answers: OneByOne, stored: StoredSupport | None, limits: RequestLim
         stored: features of the support set, or None.
         limits: how much a request may hold.
 
+    Raises:
+        NotFiniteError: a score is infinite or not a number.
+
     Example:
         >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
         >>> "embed" in servable(OneByOne(model, COMPOSITES.get("fsc")), None).signatures
         True
     """
+    _check_scores(answers, stored)
     return ServableModel(answers, stored, Signatures(TracedOnce(answers), stored, limits).all(), limits)
 
 
@@ -138,6 +147,7 @@ def make_portable(
     rules = with_plain_operations(COMPOSITES.get(composite))
     answers = OneByOne(get_method(composite).prepared(model), rules, get_start(start))
     stored = None if support is None else StoredSupport.of_images(answers, support)
+    _check_scores(answers, stored)
     with original_error():
         signatures = Signatures(answers, stored, limits).portable()
         graphs = [signature.concrete.graph.as_graph_def() for signature in signatures.values()]
@@ -157,6 +167,21 @@ def _check_ways(head: Head, support: SupportSet | None) -> None:
             f"the support set must have the {head.ways} classes that the head was made for. "
             f"Received: {support.ways}; name another by --support"
         )
+
+
+def _check_scores(answers: OneByOne, stored: StoredSupport | None) -> None:
+    """Refuses a model with numbers that are not finite, by what it says of a drawn image.
+
+    Weights are finite wherever they are read from; too large ones show in what is computed from them.
+    """
+    size, head = answers.model.image_size, answers.model.head
+    ways = head.ways if head.needs_ways else _TRIED_WAYS
+    drawn = tf.constant(np.random.default_rng(0).integers(0, 256, (ways, size, size, 3), dtype=np.uint8))
+    features = answers.features(drawn)
+    support, labels = (features, tf.eye(ways)) if stored is None else (stored.features, stored.labels)
+    scores = answers.scores(support, labels, features[:1])
+    if not np.isfinite(scores).all():
+        raise NotFiniteError(f"the scores of a model must be finite. Received: NaN or infinity; {OVERFLOW}")
 
 
 def write_version(

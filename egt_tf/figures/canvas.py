@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
 
 from egt_tf.files import atomic_write
 
@@ -70,6 +66,16 @@ def _shorten(name: str, limit: int, tail_words: int) -> str:
     return (whole_words if 2 * len(whole_words) >= len(head) else head).rstrip() + "…" + tail
 
 
+def _told_apart(names: Sequence[str], bold: bool) -> Sequence[str]:
+    """The names as they can be drawn; where characters that the font lacks make them alike, their positions in front."""
+    from egt_tf.figures.agg import drawable
+
+    shown = [drawable(name, bold) for name in names]
+    if len(set(shown)) == len(set(names)):
+        return shown
+    return [f"{i} {name}" if shown.count(name) > 1 else name for i, name in enumerate(shown, 1)]
+
+
 def _plain_names(names: Sequence[str], limit: int) -> tuple[str, ...]:
     """Shortens text that is not a class name."""
     return tuple(_shorten(" ".join(name.split()), limit, 1) for name in names)
@@ -107,6 +113,8 @@ class Canvas:
     """
 
     def __init__(self, width: float, height: float):
+        from egt_tf.figures.agg import Figure, FigureCanvasAgg
+
         dpi = min(_DPI, _MOST_PIXELS / height)
         self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor=WHITE)
         self._agg = FigureCanvasAgg(self.figure)
@@ -142,6 +150,8 @@ class Canvas:
 
     def rectangle(self, box: Box, fill: str = "none", edge: str = "none") -> None:
         """Fills a box behind the images or draws a thin frame over them."""
+        from egt_tf.figures.agg import Rectangle
+
         line_width, order = (0.6, 3) if fill == "none" else (0.0, 1)
         self.axes.add_patch(
             Rectangle(
@@ -158,12 +168,17 @@ class Canvas:
     def text(
         self, x: float, y: float, words: str, size: float, *, color: str = INK, bold: bool = False, align: str = "left"
     ) -> None:
-        """Writes one line whose baseline is at `y`. A dollar sign is a dollar sign, never mathematics."""
+        """Writes one line whose baseline is at `y`. A dollar sign is a dollar sign, never mathematics.
+
+        Characters that the font lacks are replaced, see `egt_tf.figures.agg.drawable`.
+        """
+        from egt_tf.figures.agg import drawable, font
+
         self.axes.text(
             x,
             y,
-            words,
-            fontproperties=_font(size, bold),
+            drawable(words, bold),
+            fontproperties=font(size, bold),
             color=color,
             ha=align,
             va="baseline",
@@ -181,8 +196,10 @@ class Canvas:
         """Width in inches; remembered, since fitting a name asks for the same words again and again."""
         key = (words, size, bold)
         if key not in self._widths:
-            renderer = self._agg.get_renderer()
-            pixels = renderer.get_text_width_height_descent(words, _font(size, bold), ismath=False)[0]
+            from egt_tf.figures.agg import drawable, font
+
+            renderer, shown = self._agg.get_renderer(), drawable(words, bold)
+            pixels = renderer.get_text_width_height_descent(shown, font(size, bold), ismath=False)[0]
             self._widths[key] = pixels / self.figure.dpi
         return self._widths[key]
 
@@ -215,6 +232,7 @@ class Canvas:
 
         Eight characters stay even where they are wider.
         """
+        names = _told_apart(names, bold)
 
         def wrapped(limit: int) -> list[list[str]]:
             return [self.wrap(name, width, size, bold) for name in shorten(names, limit)]
@@ -230,7 +248,3 @@ class Canvas:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if fits(middle) else (low, middle - 1)
         return wrapped(low)
-
-
-def _font(size: float, bold: bool = False) -> FontProperties:
-    return FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")

@@ -46,6 +46,8 @@ class RidgeCoefficients(keras.layers.Layer):
             means -= tf.reduce_mean(means, axis=1, keepdims=True)
         features = unit(means)
         alike = tf.matmul(features, features, transpose_b=True)
+        # A system with NaN cannot be solved; `inverse_length` hands it on to the coefficients of its image.
+        alike = tf.where(tf.math.is_finite(alike), alike, tf.zeros_like(alike))
         penalty = tf.constant(self.penalty, alike.dtype) * tf.eye(tf.shape(alike)[-1], dtype=alike.dtype)
         coefficients = tf.linalg.solve(alike + penalty, tf.cast(labels, alike.dtype)) * inverse_length(means)
         if self.centre:

@@ -27,11 +27,14 @@ def unit(x: tf.Tensor) -> tf.Tensor:
 
 
 def inverse_length(x: tf.Tensor) -> tf.Tensor:
-    """`1 / ||x||` over the last axis, which is kept with length 1; 0 for a vector shorter than 1e-12."""
+    """`1 / ||x||` over the last axis, which is kept with length 1; 0 for a vector shorter than 1e-12.
+
+    NaN stays NaN: taken for a short vector, it would be a score like any other.
+    """
     square = tf.reduce_sum(tf.square(x), axis=-1, keepdims=True)
     # Twice where: the root's derivative at zero is infinite, and infinity times zero is no number.
-    long = square > SHORTEST**2
-    return tf.where(long, tf.math.rsqrt(tf.where(long, square, tf.ones_like(square))), tf.zeros_like(square))
+    short = square <= SHORTEST**2
+    return tf.where(short, tf.zeros_like(square), tf.math.rsqrt(tf.where(short, tf.ones_like(square), square)))
 
 
 class _AxisReduction(keras.layers.Layer):

@@ -16,7 +16,7 @@ from egt_tf.data.check import Remark
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_image
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import DataError, RunError, did_you_mean
+from egt_tf.errors import OVERFLOW, DataError, NotFiniteError, RunError, did_you_mean
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method, get_method
 from egt_tf.explain.query import explain_image, name_of
@@ -221,7 +221,10 @@ class FewShotClassifier:
         """
         query = self._maps(images)
         scores = self._answers.scores(*self._support(), query)
-        return self._answers.probabilities(scores).numpy()
+        probabilities = self._answers.probabilities(scores).numpy()
+        if not np.isfinite(probabilities).all():
+            raise NotFiniteError(f"probabilities must be finite. Received: NaN or infinity; {OVERFLOW}")
+        return probabilities
 
     def known(self, images: Sequence[ImageOrPath]) -> np.ndarray:
         """Which images show one of the classes, bool `(n,)`; all, where that could not be calibrated.

@@ -13,7 +13,7 @@ from tensorflow import keras
 from egt_tf.backbones.base import build_backbone
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.preprocessing import normalize
-from egt_tf.errors import RunError
+from egt_tf.errors import OVERFLOW, NotFiniteError, RunError
 from egt_tf.explain.methods import get_method
 
 _BATCH = 16
@@ -53,6 +53,9 @@ class Embedding:
 
         Returns:
             float32 `(n, c)`.
+
+        Raises:
+            NotFiniteError: a number is not finite.
         """
         found = [np.zeros((0, self.backbone.output_shape[-1]), np.float32)]
         for start in range(0, len(pixels), _BATCH):
@@ -61,7 +64,14 @@ class Embedding:
             found.append(self._maps(pixels[start : start + _BATCH])[:, 0, 0].numpy())
         if progress is not None:
             progress(len(pixels), len(pixels))
-        return np.concatenate(found)
+        features = np.concatenate(found)
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise NotFiniteError(
+                f"the features of photos must be finite. Received: NaN or infinity for {np.sum(~finite)} of "
+                f"{len(finite)} photos; {OVERFLOW}"
+            )
+        return features
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Takes the weights of an embedding of the same spec.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from egt_tf.errors import ConfigError, DataError, did_you_mean
+from egt_tf.errors import OVERFLOW, ConfigError, DataError, NotFiniteError, did_you_mean
 from egt_tf.learning.calibration import Threshold, choose_threshold, fit_temperature, wilson_interval
 from egt_tf.learning.defaults import KEPT, KNOWN_SCORE, PENALTY, SUSPICION
 from egt_tf.learning.known_scores import KNOWN_SCORES, left_out_scores
@@ -155,6 +155,7 @@ def fit(
     Raises:
         ConfigError: an unknown head or score.
         DataError: fewer than two classes.
+        NotFiniteError: a feature or a score is not finite.
 
     Example:
         >>> features, labels = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0), np.repeat([0, 1], 10)
@@ -164,8 +165,11 @@ def fit(
     """
     if len(np.unique(labels)) < 2:
         raise DataError("a classifier needs photos of at least two classes. Received: one class")
+    _check_finite("features", features)
     possible = can_be_left_out(labels)
     scores = {name: CANDIDATES[name](features, labels)[possible] for name in _candidates(head)}
+    for each in scores.values():
+        _check_finite("scores", each)
     truth = labels[possible]
     right = {name: int(np.sum(np.argmax(each, axis=1) == truth)) for name, each in scores.items()}
     # The first of the largest.
@@ -186,6 +190,11 @@ def fit(
         ),
         kept=kept,
     )
+
+
+def _check_finite(name: str, numbers: np.ndarray) -> None:
+    if not np.isfinite(numbers).all():
+        raise NotFiniteError(f"the {name} of photos must be finite. Received: NaN or infinity; {OVERFLOW}")
 
 
 def _candidates(head: str) -> Sequence[str]:

@@ -18,6 +18,7 @@ from egt_tf.data.images import IMAGE_SUFFIXES
 from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.support import ImageOrPath, load_image
 from egt_tf.errors import DataError
+from egt_tf.files import text_of_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +233,7 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
         loose = [entry for entry in _entries(folder) if _is_image(entry)]
         received = f"{len(loose)} photos without a class" if loose else "no sub-folders"
         raise DataError(f"{folder} must have a sub-folder of photos for each class. Received: {received}")
-    return {entry.name: _photo_files(entry) for entry in classes}
+    return {text_of_name(entry.name): _photo_files(entry) for entry in classes}
 
 
 def _photo_files(folder: Path) -> list[Path]:

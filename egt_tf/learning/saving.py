@@ -63,7 +63,11 @@ def write_classifier(
     ready = servable(answers, stored, limits)
     name = folder.resolve().name
     card = learned_card(name, ready, learned, found, available())
-    files = {MODEL_CARD: card.encode(), **learned.files(), **(lite_files(ready) if lite else {})}
+    files = {
+        MODEL_CARD: card.encode("utf-8", "backslashreplace"),
+        **learned.files(),
+        **(lite_files(ready) if lite else {}),
+    }
     if available():
         files[WARM_UP] = warm_up_records(ready, name)
     return write_version(ready, folder, version, files)

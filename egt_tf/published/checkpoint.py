@@ -15,13 +15,16 @@ from egt_tf.weights import load_arrays
 
 # A block registers its layers twice, by name and as members of a sequence; both are in its state.
 _TWICE = re.compile(r"((?:^|\.)(?:trunk\.\d+|layer[12]))\.trunk\.([01])\.")
+# A module of its own around a model, or around a part of it: of DataParallel, torch.compile, FSDP and checkpointing.
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _TWICE_NAMES = {"0": "C", "1": "BN"}
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a checkpoint under their published names.
 
-    A leading "module." is dropped, so are PyTorch's counters `num_batches_tracked` and the second name of what a block
+    What wrappers put into names is dropped wherever it is ("module." of data parallel models, "_orig_mod." of compiled
+    ones, ...), so are PyTorch's counters `num_batches_tracked` and the second name of what a block
     registers twice ("layer1.trunk.0.weight" for "layer1.C.weight").
 
     Args:
@@ -49,7 +52,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _plain_names(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     plain: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
-        short = str(name).removeprefix("module.")
+        short = ".".join(part for part in str(name).split(".") if part not in _WRAPPERS)
         short = _TWICE.sub(lambda match: f"{match[1]}.{_TWICE_NAMES[match[2]]}.", short)
         if short.endswith(".num_batches_tracked"):
             continue

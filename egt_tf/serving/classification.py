@@ -53,6 +53,7 @@ def classify_file(model: ExportedModel, image: str | os.PathLike[str]) -> Classi
     Raises:
         DataError: it is no image.
         ExportError: the model refuses it.
+        NotFiniteError: the model's answer is no number.
         OSError: it cannot be read.
     """
     path = Path(image)

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import http.client
 import json
+import math
 import os
 import urllib.error
 import urllib.parse
@@ -16,7 +17,7 @@ from typing import Any
 from egt_tf.data.image_set import first_images
 from egt_tf.data.images import as_jpeg_or_png
 from egt_tf.data.sources import open_source
-from egt_tf.errors import RequestRefusedError, ServerError
+from egt_tf.errors import OVERFLOW, RequestRefusedError, ServerError
 from egt_tf.serving.contract import refusal
 
 _STORED_SUPPORT = ("serving_default", "explain")
@@ -304,11 +305,18 @@ class RemoteClassifier:
         try:
             (probabilities,) = answer["probabilities"]
             (names,) = answer["class_names"] if self.support is None else [self.support.class_names]
-            if len(names) == len(probabilities) >= 1:
-                return tuple(map(str, names)), tuple(map(float, probabilities))
+            numbers = tuple(map(float, probabilities))
         except (KeyError, TypeError, ValueError):
-            pass
-        raise self.server.strange("a probability for each class", ", ".join(answer) or "nothing")
+            names, numbers = (), ()
+        if not len(names) == len(numbers) >= 1:
+            raise self.server.strange("a probability for each class", ", ".join(answer) or "nothing")
+        # TensorFlow Serving writes NaN and Infinity, which JSON does not have and Python reads.
+        if not all(map(math.isfinite, numbers)):
+            raise ServerError(
+                f"the probabilities of {self.server.name!r} at {self.server.url} must be finite. Received: "
+                f"{', '.join(map(str, numbers))}; {OVERFLOW}"
+            )
+        return tuple(map(str, names)), numbers
 
     def _overlay(self, answer: Mapping[str, Any]) -> bytes:
         try:

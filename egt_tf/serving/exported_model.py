@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from egt_tf.errors import ExportError
+from egt_tf.errors import OVERFLOW, ExportError, NotFiniteError
 from egt_tf.serving.contract import first_line, refusal, version_folder
 from egt_tf.serving.safety import check_files, check_graph
 
@@ -62,6 +62,7 @@ class ExportedModel:
 
         Raises:
             ExportError: there is no such signature, the inputs are not its inputs, or the graph refuses them.
+            NotFiniteError: an answer is infinite or not a number.
         """
         function = self._signature(signature)
         wanted = self.inputs(signature)
@@ -71,9 +72,11 @@ class ExportedModel:
             )
         try:
             tensors = {name: tf.constant(inputs[name], spec.dtype) for name, spec in wanted.items()}
-            return {name: value.numpy() for name, value in function(**tensors).items()}
+            answers = {name: np.asarray(value.numpy()) for name, value in function(**tensors).items()}
         except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
             raise ExportError(refusal(str(error))) from error
+        self._check_finite(answers)
+        return answers
 
     def check_classifier(self) -> None:
         """Checks that the model has classes to choose from.
@@ -87,6 +90,14 @@ class ExportedModel:
                 f"{self.path} must answer with top_class and probabilities. Received: a SavedModel that "
                 f"answers with {', '.join(sorted(outputs))}"
             )
+
+    def _check_finite(self, answers: Mapping[str, np.ndarray]) -> None:
+        """Refuses answers of which an argmax would name a class all the same."""
+        for name, value in answers.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise NotFiniteError(
+                    f"what {self.path} answers must be finite. Received: NaN or infinity in {name!r}; {OVERFLOW}"
+                )
 
     def _signature(self, name: str) -> Any:
         if name not in self._loaded.signatures:

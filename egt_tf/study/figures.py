@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
+from egt_tf.figures.agg import (
+    Figure,
+    FigureCanvasAgg,
+    Line2D,
+    MaxNLocator,
+    StrMethodFormatter,
+    drawable,
+    rc_context,
+)
 from egt_tf.study.curves import mean_curve
 from egt_tf.study.results import CellResult
 from egt_tf.study.verdicts import TargetDifference, Verdict
@@ -147,7 +150,7 @@ def costs_figure(costs: Mapping[str, Mapping[str, float]], arms: Sequence[str], 
         b'\\x89PNG'
     """
     places = [place for place, arm in enumerate(arms) if arm != baseline]
-    with matplotlib.rc_context(_FONTS):
+    with rc_context(_FONTS):
         figure = _figure(0.9 + len(costs) * (0.15 + 0.21 * max(1, len(places))))
         axes = figure.subplots()
         _target_rows(axes, list(costs), ())
@@ -172,7 +175,7 @@ def _panels(titles: Sequence[str], height: float, **shared: Any) -> Iterator[tup
     """A figure with a titled panel for each head, as many beside each other as there is room for."""
     columns = min(_COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
-    with matplotlib.rc_context(_FONTS):
+    with rc_context(_FONTS):
         figure = _figure(0.8 + rows * height)
         grid = figure.subplots(rows, columns, squeeze=False, **shared).ravel().tolist()
         for axes in grid[len(titles) :]:
@@ -259,7 +262,8 @@ def _legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> 
 
 def _short(name: str) -> str:
     """A name on one line, without the middle if it is too long."""
-    line = " ".join(name.split())
+    # Bold type, in which titles are, has no character more than the other.
+    line = drawable(" ".join(name.split()), bold=True)
     if len(line) <= _LONGEST_NAME:
         return line
     return f"{line[: _LONGEST_NAME * 2 // 3]}…{line[-_LONGEST_NAME // 4 :]}"

@@ -36,6 +36,7 @@ from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import configured_optimizer
 from egt_tf.training.precision import layers_in, with_loss_scale
 from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_examples, training_steps
+from egt_tf.training.seeds import seed_everything
 from egt_tf.training.strategy import set_statistics
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
@@ -58,7 +59,7 @@ class FewShotTask(TrainingTask):
         check_model(config)
         self.data = open_data(config)
         config = _with_head_arguments(config, len(self.data.training.class_names))
-        keras.utils.set_random_seed(config.training.seed)
+        seed_everything(config.training.seed)
         self._is_frozen = is_frozen(config.model.backbone)
         with strategy.scope(), layers_in(config.training.precision):
             whole = _build(config)
@@ -81,6 +82,9 @@ class FewShotTask(TrainingTask):
         self._load: Loader | None = None
         if self._is_frozen:
             self._check_sizes()
+
+    def epochs_of(self, config: RunConfig) -> int:
+        return config.training.epochs
 
     def prepare(self, report: Callable[[str], None]) -> None:
         """Computes the maps of a frozen backbone, of the training and the validation images."""

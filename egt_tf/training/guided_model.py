@@ -18,6 +18,7 @@ from egt_tf.registry import serializable
 from egt_tf.training.checked_model import CheckedModel, StepLosses
 from egt_tf.training.guidance import LossWeights, check_head, guided_scores
 from egt_tf.training.guidance_weights import GUIDANCE_WEIGHTS, GuidanceWeights
+from egt_tf.training.seeds import seed_of_bits
 
 METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
 
@@ -183,9 +184,10 @@ class GuidedModel(CheckedModel):
         """Of the random numbers of this step and, under a strategy, of this replica."""
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        # Seeds up to 2^32 - 1 are allowed.
         step = tf.cast(self.optimizer.iterations, tf.int64)
-        return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(self.seed, tf.int64), step]), replica)
+        return tf.random.experimental.stateless_fold_in(
+            tf.stack([tf.constant(seed_of_bits(self.seed, 63), tf.int64), step]), replica
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""

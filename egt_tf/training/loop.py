@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from egt_tf.runs import RunFolder
 from egt_tf.training.callbacks import EpochEnd, StepCheckpoint
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.few_shot import FewShotTask
+from egt_tf.training.schedules import schedule_of
 from egt_tf.training.state import TrainingState
 from egt_tf.training.strategy import (
     check_agreement,
@@ -152,7 +154,31 @@ def _resume(task: TrainingTask, checkpoints: Checkpoints, report: Callable[[str]
         report(f"resuming in epoch {state.epochs + 1}, after step {state.step} of {task.steps_per_epoch}")
     elif 0 < state.epochs < task.epochs:
         report(f"resuming after epoch {state.epochs}")
+    # Workers beside the chief have no configuration of their own.
+    if task.run.config_file.is_file():
+        _take_more_epochs(task, state, report)
     return state
+
+
+def _take_more_epochs(task: TrainingTask, state: TrainingState, report: Callable[[str], None]) -> None:
+    """Keeps the number of epochs that a run is resumed with, and says what it does to the learning rate."""
+    stored = task.run.config()
+    before = task.epochs_of(stored)
+    if before == task.epochs:
+        return
+    # Other devices are no other setting, and a run keeps to its own.
+    training = dataclasses.replace(task.config.training, strategy=stored.training.strategy)
+    task.run.replace_config(dataclasses.replace(task.config, training=training))
+    step = task.finished_steps(state)
+    old, new = (
+        float(schedule_of(task.config.training, epochs, task.steps_per_epoch)(step)) for epochs in (before, task.epochs)
+    )
+    report(f"{task.epochs} epochs in place of {before}")
+    if new != old:
+        report(
+            f"the schedule {task.config.training.schedule['name']} is that of all {task.epochs} epochs now: the learning "
+            f"rate goes on at {new:.3g}, where that of {before} epochs is at {old:.3g}"
+        )
 
 
 def _fit(

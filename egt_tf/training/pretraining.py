@@ -24,6 +24,7 @@ from egt_tf.training.few_shot import check_model
 from egt_tf.training.loop import run_task
 from egt_tf.training.optimizers import configured_optimizer
 from egt_tf.training.run_data import skipping_if_configured, validation_images
+from egt_tf.training.seeds import seed_everything
 from egt_tf.training.state import TrainingState
 from egt_tf.training.task import TrainingTask
 
@@ -102,6 +103,9 @@ class PretrainingTask(TrainingTask):
             (self.training, self.validation),
         )
 
+    def epochs_of(self, config: RunConfig) -> int:
+        return config.pretrain.epochs
+
     def steps(self, finished: int, part: StepPart) -> tf.data.Dataset:
         epochs, done = divmod(finished, self.steps_per_epoch)
         return labelled_batches(
@@ -133,7 +137,7 @@ def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
 
 def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
     seed = config.training.seed
-    keras.utils.set_random_seed(seed)
+    seed_everything(seed)
     backbone = build_backbone(config.model.backbone, config.data.image_size, seed)
     model = PretrainingModel(BackboneClassifier(backbone, classes, seed_beside(seed)))
     model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))

@@ -17,7 +17,7 @@ from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError
-from egt_tf.files import write_png
+from egt_tf.files import name_of_text, write_png
 from egt_tf.runs import RunFolder
 
 # Streams of random numbers that must not meet; the training episodes use the seed itself.
@@ -114,7 +114,7 @@ def store_support_set(run: RunFolder, images: ImageSet, episode: EpisodeConfig, 
     """
     drawn, _ = draw_episode(images, episode, seed, 0)
     for class_index, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
-        name = images.class_names[class_index].replace("/", "_")
+        name = name_of_text(images.class_names[class_index].replace("/", "_"))
         # A hidden folder would not be read again, and ".." is none.
         name = f"_{name}" if name.startswith(".") else name
         for number, index in enumerate(support, start=1):

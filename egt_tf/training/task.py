@@ -44,6 +44,10 @@ class TrainingTask:
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.best_file, self.image_sets = best_file, image_sets
 
+    def epochs_of(self, config: RunConfig) -> int:
+        """How many epochs a training like this has by another configuration."""
+        raise NotImplementedError
+
     def finished_steps(self, state: TrainingState) -> int:
         """Steps of the whole training that `state` has done."""
         return state.epochs * self.steps_per_epoch + state.step

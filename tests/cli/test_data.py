@@ -51,7 +51,13 @@ def test_list(egt):
     assert result.exit_code == 0
     for domain in DOMAINS.values():
         assert f"not prepared: egt-tf data prepare {domain.name}" in line_of(result, f"domain:{domain.name}")
-    for kind in ("folder:DIR", "filelist:FILE.json", "tfds:NAME[:CONFIG]", "synthetic:shapes", "synthetic:fog"):
+    for kind in (
+        "folder:DIR",
+        "filelist:FILE.json",
+        "tfds:NAME[:CONFIG][:VERSION]",
+        "synthetic:shapes",
+        "synthetic:fog",
+    ):
         assert line_of(result, kind)
 
 
@@ -108,7 +114,7 @@ def test_check_of_good_images(egt, photos):
     result = egt("data", "check", "folder:photos", "--shots", 3, "--queries", 3)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        "folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, 0 classes with too few, 0 notes\n"
+        "folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, 0 in two classes, 0 classes with too few, 0 notes\n"
     )
 
 
@@ -128,7 +134,7 @@ def test_check_lists_what_is_wrong(egt, photos):
     assert "'class01': has 5" in few[0]
     assert "'class05': has 5" in few[1]
     assert "note: photos/class06/print.jpg: CMYK, converted to RGB" in lines
-    assert "1 unreadable, 1 in two splits, 2 classes with too few, 1 notes" in lines[-1]
+    assert "1 unreadable, 1 in two splits, 0 in two classes, 2 classes with too few, 1 notes" in lines[-1]
 
 
 def test_check_wants_enough_images_for_the_usual_episode(egt, photos):

@@ -85,6 +85,15 @@ def test_targets(egt, run, query):
     assert relevance.shape[0] == support.shape[0] == 3
 
 
+def test_a_class_that_is_called_all(egt, run, query):
+    first = sorted((run / "support").iterdir())[0]
+    first.rename(first.with_name("all"))
+    assert egt("explain", query, "--target", "all", "--out", "one.png").exit_code == 0
+    numbers = outputs("one")[3]
+    assert numbers["class_names"][numbers["explained"][0]] == "all"
+    assert len(numbers["explained"]) == 2
+
+
 def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
     folder, rng = tmp_path / "own", np.random.default_rng(1)
 

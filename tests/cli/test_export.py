@@ -19,8 +19,10 @@ from egt_tf.errors import ExportError
 from egt_tf.export.lite import LiteModel
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import MAX_IMAGES
+from egt_tf.export.run import prepare_export
 from egt_tf.runs import RunFolder
 from egt_tf.serving.exported_model import ExportedModel
+from egt_tf.weights import assign_weights, save_arrays
 from egt_tf_cli.export import export
 
 
@@ -198,6 +200,24 @@ def test_what_cannot_be_predicted(fails, exported, query, tmp_path):
     fails("predict", "bad.jpg", "--model", exported, says=["bad.jpg", "Invalid JPEG"])
     (tmp_path / "text.jpg").write_text("no image")
     fails("predict", "text.jpg", "--model", exported, says=["text.jpg", "not a PNG, JPEG, BMP, GIF, WebP or HEIC"])
+
+
+def test_weights_whose_scores_overflow(fails, run, arrays, query, tmp_path):
+    """Refused before anything is written, and where somebody else has written it."""
+    large = {name: 1e30 * value for name, value in arrays(run / "best.npz").items()}
+    found = prepare_export(RunFolder(run))
+    save_arrays(run / "best.npz", large)
+    for options in ((), ("--portable",), ("--lite",)):
+        fails("export", run, *options, says=["the scores of a model must be finite. Received: NaN or infinity; "])
+    shutil.rmtree(run / "support")
+    fails("export", run, says=["the scores of a model must be finite. Received: NaN or infinity; "])
+    assign_weights(found.ready.model.model, large, "large weights")
+    # Ready with small weights, written with large ones.
+    found.write(tmp_path / "large")
+    for command in ("predict", "explain"):
+        says = ["what large/1 answers must be finite. Received: NaN or infinity in 'probabilities'; the weights"]
+        fails(command, query, "--model", "large", *(("--csv", "table.csv") if command == "predict" else ()), says=says)
+    fails("predict", query.parent, "--model", "large", says=says)
 
 
 def test_a_portable_model(egt, fails, run, query, tmp_path):

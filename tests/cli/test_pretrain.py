@@ -25,6 +25,11 @@ def test_pretrain_then_train_from_it(egt, tiny, drawn, tmp_path):
     result = egt("pretrain", "--run", "runs/own_pretrained", "--resume")
     assert result.exit_code == 0
     assert "already complete: 2 epochs" in result.stdout
+    more = ("pretrain", "--config", "own.yaml", "--resume", "--set")
+    result = egt(*more, "training.epochs=9")
+    assert (result.exit_code, "but for more `pretrain.epochs`" in result.stderr) == (2, True)
+    result = egt(*more, "pretrain.epochs=3")
+    assert (result.exit_code, "3 epochs in place of 2\n" in result.stdout) == (0, True), result.output
 
 
 def test_a_warm_start_of_any_name(fails, tiny):
@@ -34,7 +39,7 @@ def test_a_warm_start_of_any_name(fails, tiny):
 def test_a_warm_start_of_a_resumed_run(egt, run):
     result = egt("train", "--run", "runs/tiny", "--resume", "--warm-start", "elsewhere")
     assert result.exit_code == 2
-    assert "leave --set and --warm-start out" in result.stderr
+    assert "training.warm_start=elsewhere in place of None" in result.stderr
 
 
 def test_bad_values_are_named(fails, egt, tiny):

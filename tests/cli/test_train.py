@@ -157,7 +157,6 @@ def test_what_is_missing_on_the_command_line(egt, run):
         ((), "--config"),
         (("--run", "new"), "--config"),
         (("--run", "nwe", "--resume"), "nwe holds no run"),
-        (("--run", "runs/tiny", "--resume", "--set", "training.epochs=3"), "--set"),
     ]:
         result = egt("train", *arguments)
         assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
@@ -272,11 +271,55 @@ def test_a_run_folder_that_may_not_be_written(fails, tiny, tmp_path, monkeypatch
     fails("train", "--config", tiny, "--run", "run", says=["Permission denied: run"])
 
 
-def test_resuming_with_another_configuration_is_refused(egt, tiny, run):
-    result = egt("train", "--config", "demo", "--run", run, "--resume")
-    assert result.exit_code == 2
-    assert "another configuration than demo" in result.stderr
-    assert egt("train", "--config", tiny, "--run", run, "--resume").exit_code == 0
+def test_the_same_line_goes_on_again_and_again(egt, fails, tiny, tmp_path):
+    """As a queue runs it, whatever became of the run before."""
+    line = ("train", "--config", tiny, "--run", "again", "--resume", "--set", "episode.shots=1")
+    assert egt(*line, "--strategy", "mirrored").exit_code == 0
+    before = (tmp_path / "again" / "config.yaml").read_bytes()
+    result = egt(*line)
+    assert (result.exit_code, "already complete: 2 epochs" in result.stdout) == (0, True), result.output
+    assert (tmp_path / "again" / "config.yaml").read_bytes() == before
+    rule = "a run must go on with the settings it began with, but for more `training.epochs`. Received: "
+    for other, says in [
+        ("episode.shots=2", "episode.shots=2 in place of 1; leave them out"),
+        ("training.epochs=1", "training.epochs=1 in place of 2;"),
+        ("model.head.hidden=4", "model.head.hidden=4 in place of nothing;"),
+    ]:
+        fails(*line, "--set", other, says=[rule, says])
+    fails("train", "--config", "demo", "--run", "again", "--resume", says=[rule, " more; leave them out"])
+    # Without a configuration, single values are compared with the run's own.
+    fails("train", "--run", "again", "--resume", "--set", "training.seed=2", says=[rule, "training.seed=2"])
+    assert egt("train", "--run", "again", "--resume", "--set", "training.seed=1").exit_code == 0
+
+
+def test_a_line_that_leaves_out_what_the_training_fills_in(egt, tiny):
+    line = ("train", "--config", tiny, "--set", "model.head=graph", "--run", "again", "--resume")
+    assert egt(*line).exit_code == 0
+    assert "already complete" in egt(*line).stdout
+
+
+def test_a_finished_run_takes_more_epochs(egt, tiny, run, tmp_path, equal_weights):
+    """A constant rate knows nothing of the end: the weights are those of a run that had as many from the start."""
+    more = ("--set", "training.epochs=3")
+    result = egt("train", "--config", tiny, "--run", run, "--resume", *more)
+    assert (result.exit_code, "3 epochs in place of 2\n" in result.stdout) == (0, True), result.output
+    assert "the schedule" not in result.stdout
+    assert load_config(run / "config.yaml").training.epochs == 3
+    assert "already complete: 3 epochs" in egt("train", "--run", run, "--resume").stdout
+    assert egt("train", "--config", tiny, "--run", "three", *more).exit_code == 0
+    assert equal_weights(run, tmp_path / "three")
+
+
+def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(egt, tiny):
+    line = ("train", "--config", tiny, "--run", "again", "--resume", "--set", "training.schedule=cosine")
+    assert egt(*line, "--set", "training.learning_rate=0.01").exit_code == 0
+    result = egt(*line, "--set", "training.learning_rate=0.01", "--set", "training.epochs=4")
+    assert result.exit_code == 0, result.output
+    # Half of a half wave.
+    assert (
+        "the schedule cosine is that of all 4 epochs now: the learning rate goes on at 0.005, where that of 2 epochs is at 0\n"
+        in result.stdout
+    )
 
 
 def break_writing_of(monkeypatch, name):

@@ -70,18 +70,29 @@ def test_an_unreadable_image_does_not_count_for_its_class(folder):
     assert not check(folder, 2).few
 
 
-def test_duplicates_across_splits_are_wrong_and_within_one_are_notes(folder):
+def test_duplicates_across_splits_and_classes_are_wrong_and_within_one_are_notes(folder):
     # Base holds the even classes, val 1 and 5, novel 3 and 7. Another encoding of the same pixels counts too.
     Image.open(folder / "class0" / "0.png").save(folder / "class3" / "copy.bmp")
     Image.open(folder / "class4" / "1.png").save(folder / "class6" / "copy.png", compress_level=0)
+    Image.open(folder / "class2" / "1.png").save(folder / "class2" / "copy.png", compress_level=0)
     report = check(folder)
-    (across,), (within,) = report.duplicates, report.notes
+    (across,), (within,), (labelled_twice,) = report.duplicates, report.notes, report.contradictions
     assert str(across) == (
         f"{folder}/class0/0.png: of class0 (base), has the same pixels as {folder}/class3/copy.bmp of class3 (novel)"
     )
-    assert within.where == f"{folder}/class4/1.png"
-    assert "class6 (base)" in within.reason
+    assert str(within) == (
+        f"{folder}/class2/1.png: of class2 (base), has the same pixels as {folder}/class2/copy.png of class2 (base)"
+    )
+    assert str(labelled_twice) == (
+        f"{folder}/class4/1.png: of class4 (base), has the same pixels as {folder}/class6/copy.png of class6 (base)"
+    )
     assert report.wrong
+
+
+def test_a_picture_of_two_classes_alone_is_wrong(folder):
+    Image.open(folder / "class4" / "1.png").save(folder / "class6" / "copy.png", compress_level=0)
+    report = check(folder)
+    assert (report.wrong, len(report.contradictions), report.duplicates, report.notes) == (True, 1, (), ())
 
 
 def test_odd_images_are_notes(folder):

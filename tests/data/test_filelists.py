@@ -123,3 +123,19 @@ def test_a_failure_leaves_nothing(folder, tmp_path):
     with pytest.raises(DataError, match=r"class 7/1.png"):
         export_filelists(open_source(f"folder:{folder}"), tmp_path / "new" / "lists", copy_images=True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_backslashes_of_lists_from_windows(folder, tmp_path):
+    """Folders are found; a name that really has a backslash stays."""
+    names = [f"things\\class {c}\\{i}.png" for c in range(8) for i in range(2)]
+    odd = tmp_path / "things\\class 0\\0.png"
+    listed = {"label_names": [f"class {c}" for c in range(8)], "image_names": names}
+    listed["image_labels"] = [c for c in range(8) for _ in range(2)]
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    source = open_source(f"filelist:{tmp_path}/list.json")
+    assert [int(source.read(i)[0, 0, 0]) for i in range(16)] == [10 * c + i for c in range(8) for i in range(2)]
+    Image.fromarray(np.full((4, 5, 3), 200, np.uint8)).save(odd)
+    source = open_source(f"filelist:{tmp_path}/list.json")
+    assert [int(source.read(i)[0, 0, 0]) for i in range(2)] == [200, 1]
+    (tmp_path / "list.json").write_text(json.dumps({**listed, "image_names": ["things/class 0/0.png", *names[1:]]}))
+    assert open_source(f"filelist:{tmp_path}/list.json").path(0).endswith("things/class 0/0.png")

@@ -183,3 +183,11 @@ def test_a_file_that_changed_after_it_was_indexed():
             file.write(changed)
         with pytest.raises(DataError, match=r"cannot read example 3 of tfds:moved in .*tfrecord"):
             records.image(3)
+
+
+def test_a_set_without_a_label():
+    builder = make("unlabelled", [{"image": grey(1), "label": -1}, {"image": grey(2), "label": -1}], features())
+    with pytest.raises(
+        DataError, match=r"^tfds:unlabelled must have images with labels\. Received: none, in the splits train$"
+    ):
+        read_records("tfds:unlabelled", builder)

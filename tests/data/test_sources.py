@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egt_tf.data.sources import open_source
+from egt_tf.data.sources import _tfds_name, open_source
 from egt_tf.errors import DataError
 
 
@@ -144,7 +144,16 @@ def in_parts(folder, parts) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("base", "validation", "novel"), ("Train", "VAL", "Test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("base", "validation", "novel"),
+        ("Train", "VAL", "Test"),
+        ("train", "valid", "test"),
+        ("training", "valid", "testing"),
+    ],
+)
 def test_parts_with_classes_of_their_own_are_the_splits(tmp_path, names):
     folder = in_parts(tmp_path / "parts", dict(zip(names, (["dog", "ant"], ["cat"], ["bee", "elk"]))))
     source = open_source(f"folder:{folder}")
@@ -324,6 +333,19 @@ def test_synthetic_domain_must_exist():
         open_source("synthetic:shape")
 
 
+def test_a_home_folder_of_nobody_is_a_name_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    in_parts(tmp_path / "~nobody-here" / "animals", {"ant": ["a"], "bee": ["b"]})
+    for name in ("~nobody-here/missing", "~nobody-here/missing.json"):
+        with pytest.raises(DataError, match="~nobody-here/missing"):
+            open_source(f"{'filelist' if name.endswith('json') else 'folder'}:{name}")
+    with pytest.raises(DataError, match="must be folder:DIR"):
+        open_source("~nobody-here/missing")
+    with pytest.raises(DataError, match="did you mean 'folder:~/~nobody-here'"):
+        open_source("~/~nobody-here")
+
+
 # === TensorFlow Datasets ===
 
 
@@ -363,8 +385,28 @@ def test_tfds_pools_the_prepared_splits(tmp_path, monkeypatch, tfds_builder_clas
     assert [sorted(one) for one in levels(source.split("novel"))] == [[30, 31]]
     assert source.read(0).shape == (6, 7, 3)
     assert source.describe(3) == "tfds:tiny_animals/3"
-    again = open_source("tfds:tiny_animals")
-    np.testing.assert_array_equal(again.labels, source.labels)
+    for name in ("tiny_animals", "tiny_animals:1.0.0", "tiny_animals:1.*.*"):
+        again = open_source(f"tfds:{name}")
+        np.testing.assert_array_equal(again.labels, source.labels)
+    with pytest.raises(DataError, match=r"TensorFlow Datasets cannot open 'tiny_animals:2\.0\.0'"):
+        open_source("tfds:tiny_animals:2.0.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("eurosat", "eurosat"),
+        ("eurosat:rgb", "eurosat/rgb"),
+        ("eurosat:2.0.0", "eurosat:2.0.0"),
+        ("eurosat:2.*.*", "eurosat:2.*.*"),
+        ("eurosat:rgb:2.0.0", "eurosat/rgb:2.0.0"),
+        ("eurosat/rgb", "eurosat/rgb"),
+        ("eurosat/rgb:2.0.0", "eurosat/rgb:2.0.0"),
+        ("imagenet_resized:8x8", "imagenet_resized/8x8"),
+    ],
+)
+def test_versions_of_tfds_are_no_configurations(name, theirs):
+    assert _tfds_name(name) == theirs
 
 
 def test_tfds_that_is_not_prepared_says_how(tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ from PIL import Image
 
 from egt_tf.data.images import decode_image
 from egt_tf.data.preprocessing import resized_centre
-from egt_tf.export.images import checked_floats, decoded_images
+from egt_tf.export.exif import jpeg_orientation
+from egt_tf.export.images import checked_floats, decoded_image, decoded_images
 from egt_tf.export.requests import RequestLimits
 from tests.helpers.image_files import encode, png
 
@@ -75,6 +76,53 @@ def test_palettes_of_few_bits(colours):
     file = encode(photograph("RGB").quantize(colours), "PNG")
     expected = resized_centre(decode_image(file), SIZE).numpy().astype(int)
     assert np.abs(prepare([file])[0].numpy() - expected).max() <= 1
+
+
+# A row of samples, the transparent one, and its grey levels over white; those of the low byte of 16 bits differ by 1.
+TRANSPARENT_GREY = [
+    (1, b"\x40", 1, [0, 255]),
+    (1, b"\x40", 0, [255, 255]),
+    (2, b"\x1b", 1, [0, 255, 170, 255]),
+    (2, b"\x1b", 2, [0, 85, 255, 255]),
+    (4, b"\x05\x1a", 5, [0, 255, 17, 170]),
+    (4, b"\x05\x1a", 1, [0, 85, 255, 170]),
+    (8, b"\x00\x05\x50", 5, [0, 255, 80]),
+    (16, b"\x00\x00\x55\x55\x55\x00\x12\x34", 0x5555, [0, 255, 85, 18]),
+    (16, b"\x00\x00\x55\x55\x55\x00\x12\x34", 0x1234, [0, 85, 85, 255]),
+    (16, b"\x00\x00\x55\x55\x55\x00\x12\x34", 0, [255, 85, 85, 18]),
+]
+
+
+@pytest.mark.parametrize(("depth", "samples", "colour", "levels"), TRANSPARENT_GREY)
+def test_the_transparent_grey_level_of_every_depth(depth, samples, colour, levels):
+    file = png(len(levels), 1, depth, 0, b"\0" + samples, transparent=struct.pack(">H", colour))
+    assert decode_image(file)[0].tolist() == [[level] * 3 for level in levels]
+    assert decoded_image(tf.constant(file), RequestLimits())[0].numpy().tolist() == [[level] * 3 for level in levels]
+
+
+@pytest.mark.parametrize(("depth", "number"), [(8, "B"), (16, "H")])
+def test_the_transparent_colour_of_every_depth(depth, number):
+    colours = [(0, 0, 0), (2**depth - 1, 77, 1), (200, 100, 50)]
+    rows = b"\0" + b"".join(struct.pack(f">3{number}", *colour) for colour in colours)
+    file = png(3, 1, depth, 2, rows, transparent=struct.pack(">3H", *colours[1]))
+    pixels = decode_image(file)[0].tolist()
+    assert pixels[1] == [255, 255, 255]
+    assert pixels[2] == [level >> (depth - 8) for level in colours[2]]
+    assert decoded_image(tf.constant(file), RequestLimits())[0].numpy().tolist() == pixels
+
+
+@pytest.mark.parametrize("fill", [1, 2, 7, 1000])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fill_bytes_before_the_orientation(fill, orientation):
+    """Any marker may have bytes 0xFF before it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = encode(photograph("RGB"), "JPEG", exif=exif.tobytes())
+    place = plain.index(b"\xff\xe1")
+    file = plain[:place] + b"\xff" * fill + plain[place:]
+    np.testing.assert_array_equal(decode_image(file), decode_image(plain))
+    assert int(jpeg_orientation(tf.constant(file))) == orientation
+    np.testing.assert_array_equal(*prepare([file, plain]).numpy())
 
 
 @pytest.mark.parametrize("order", ["big", "little"])

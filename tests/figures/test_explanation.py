@@ -13,7 +13,7 @@ from PIL import Image
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation, to_json
-from egt_tf.figures import canvas, colormap
+from egt_tf.figures import agg, canvas, colormap
 from egt_tf.figures import explanation as figure
 from egt_tf.figures.explanation import draw_explanation, save_figure
 from tests.figures.random_explanation import random_explanation as make
@@ -273,7 +273,7 @@ def test_a_failed_drawing_leaves_the_old_picture(monkeypatch, tmp_path):
         file.write(b"half a picture")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(canvas.FigureCanvasAgg, "print_png", full_disk)
+    monkeypatch.setattr(agg.FigureCanvasAgg, "print_png", full_disk)
     with pytest.raises(OSError, match="No space"):
         draw_explanation(make()).save(path)
     assert path.read_bytes() == b"old"

@@ -36,3 +36,17 @@ def test_scores(head, feature_shape):
     assert scores.shape == (1, QUERIES, WAYS)
     assert np.isfinite(scores).all()
     assert np.ptp(scores) > 0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["support", "query"])
+@pytest.mark.parametrize("name", HEADS.names())
+def test_a_feature_that_is_not_finite_is_no_score_like_any_other(name, place, number):
+    """It shows in the scores, where who uses them looks for it; taken for a zero vector it would be a tie."""
+    arguments = {"ways": 2} if HEADS.member(name).needs_ways else {}
+    head = HEADS.get({"name": name, **arguments}, feature_shape=(3, 3, 8), seed=0)
+    rng = np.random.default_rng(1)
+    maps = {part: rng.uniform(size=(1, n, 3, 3, 8)).astype(np.float32) for part, n in (("support", 2), ("query", 4))}
+    maps[place][..., 2] = number
+    scores = head([maps["support"], tf.eye(2)[None], maps["query"]], training=False)
+    assert not np.isfinite(scores).any(axis=-1).all()

@@ -16,13 +16,22 @@ def encode(image: Image.Image, file_format: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def png(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"", level: int = -1) -> bytes:
+def png(
+    width: int,
+    height: int,
+    depth: int = 8,
+    colour: int = 2,
+    rows: bytes = b"",
+    level: int = -1,
+    transparent: bytes = b"",
+) -> bytes:
     """A PNG with a header of one's own; by default it promises pixels that are not there.
 
     Args:
         width, height, depth, colour: of the header; colour 0 is grey, 2 red, green and blue, 4 and 6 with alpha.
         rows: a filter byte and the samples of each row.
         level: of the compression.
+        transparent: the colour that is transparent, 2 bytes a channel; none by default.
     """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -30,4 +39,5 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = 
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     pixels = zlib.compress(rows, level)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    colours = chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + colours + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

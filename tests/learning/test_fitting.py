@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egt_tf.errors import ConfigError, DataError
+from egt_tf.errors import ConfigError, DataError, NotFiniteError
 from egt_tf.learning.defaults import PENALTY
 from egt_tf.learning.fitting import CANDIDATES, fit
 
@@ -94,3 +94,10 @@ def test_the_scale_makes_probabilities_of_the_head(name):
     assert found.head_spec["scale"] == found.scale
     # As leave-one-out takes it to be.
     assert found.head_spec.get("penalty", PENALTY) == PENALTY
+
+
+@pytest.mark.parametrize("head", ["auto", *CANDIDATES])
+def test_scores_that_overflow_are_no_accuracy(head):
+    features, labels = clusters([5, 5])
+    with pytest.raises(NotFiniteError, match=r"must be finite\. Received: NaN or infinity; the weights"):
+        fit(np.where(np.arange(16) == 3, np.float32(np.nan), features), labels, head=head)

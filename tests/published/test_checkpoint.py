@@ -159,3 +159,25 @@ def test_a_file_of_safetensors(tmp_path):
     (name,) = arrays = load_checkpoint(tmp_path / "a.safetensors")
     assert name == "feature.trunk.0.weight"
     np.testing.assert_array_equal(arrays[name], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "module.feature.trunk.0.C.weight",
+        "_orig_mod.feature.trunk.0.C.weight",
+        "module._orig_mod.feature.trunk.0.C.weight",
+        "feature.module.trunk.0.C.weight",
+        "feature._orig_mod.trunk.0.C.weight",
+        "feature.trunk.0._orig_mod.C.weight",
+        "_fsdp_wrapped_module.feature.trunk.0._checkpoint_wrapped_module.C.weight",
+    ],
+)
+def test_names_of_wrappers_are_dropped_wherever_they_are(tmp_path, name):
+    np.savez(tmp_path / "model.npz", **{name: np.ones(3, np.float32)})
+    assert list(load_checkpoint(tmp_path / "model.npz")) == ["feature.trunk.0.C.weight"]
+
+
+def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path):
+    np.savez(tmp_path / "model.npz", **{"relation_module.fc1.bias": np.ones(3, np.float32)})
+    assert list(load_checkpoint(tmp_path / "model.npz")) == ["relation_module.fc1.bias"]

@@ -228,6 +228,14 @@ def overlay(file: bytes) -> bytes:
         ),
         ({"content": b'{"outputs": {"probabilities": [[]], "class_names": [[]]}}'}, "a probability for each"),
         ({"content": b'{"outputs": {"probabilities": [["x"]], "class_names": [["ant"]]}}'}, "a probability for each"),
+        (
+            {"content": b'{"outputs": {"probabilities": [[NaN, 0.5]], "class_names": [["ant", "bee"]]}}'},
+            "the probabilities of 'first' at http.* must be finite. Received: nan, 0.5; the weights",
+        ),
+        (
+            {"content": b'{"outputs": {"probabilities": [[Infinity]], "class_names": [["ant"]]}}'},
+            "must be finite. Received: inf;",
+        ),
         ({"content": overlay(b"GIF89a")}, "a PNG file as overlay_bytes"),
         ({"status": 404, "content": b"<html>"}, "a JSON object, .* Received: 404 Not Found"),
         ({"status": 503, "content": b'{"error": "busy"}'}, r"failed \(503 Service Unavailable\): busy"),

@@ -142,10 +142,11 @@ def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finishe
 # === the same numbers again ===
 
 
-def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
+@pytest.mark.parametrize(("seed", "other"), [(1, 2), (2**32, 2**70)])
+def test_two_runs_are_equal_and_another_seed_is_not(tmp_path, seed, other):
     runs = [RunFolder(tmp_path / name) for name in "abc"]
-    for run, seed in zip(runs, (1, 1, 2)):
-        train(small_config(training={"epochs": 1, "seed": seed}), run)
+    for run, each in zip(runs, (seed, seed, other)):
+        train(small_config(training={"epochs": 1, "seed": each}, guidance={"weights": "noise"}), run)
     expect_equal_states(*runs[:2])
     first, other = state(runs[0]), state(runs[2])
     assert any(np.any(first[name] != other[name]) for name in first)

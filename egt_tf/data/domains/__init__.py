@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from egt_tf.errors import DataError, did_you_mean
+from egt_tf.files import expanded
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def find_domain(name: str) -> Domain:
 
 def data_dir() -> Path:
     """Where sets are prepared: TFDS_DATA_DIR, else the default of TensorFlow Datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def prepared_folder(domain: Domain) -> Path:
