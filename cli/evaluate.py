@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
+from egt_tf.ties import ties_text
 
 from .progress import stage_progress
 
@@ -102,6 +103,8 @@ def evaluate(
         f"queries a class, {episodes} episodes: {accuracy}"
     )
     click.echo(accuracy.calibration)
+    if accuracy.tied:
+        click.echo(ties_text(accuracy.tied))
     click.echo(f"identity of the episodes: {identity}")
     record = evaluation_record(
         run, ", ".join(each.source for each in sources), split, episode, seed, accuracy, transduction, identity

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from egt_tf.ties import tie_text
+
 from .bundled import bundled_model, bundled_sample, describe_bundled
 from .lines import counts_text, picture_names, prediction_line, say_left_out
 from .progress import stage_progress
 
 if TYPE_CHECKING:
     from egt_tf.data.support import SupportSet
-    from egt_tf.explain import Explainer
+    from egt_tf.explain import EpisodeExplanation, Explainer
 
 _RUNS = "runs"
 
@@ -107,9 +109,7 @@ def explain(
             draw_comparison(explanations, figure)
         else:
             save_figure(first, figure)
-        best = first.predicted
-        line = prediction_line(image, first.class_names[best], first.probabilities[best], first.known)
-        click.echo(f"{line}  figure: {figure}")
+        click.echo(f"{_prediction(image, first)}  figure: {figure}")
 
 
 def _check_options(
@@ -172,6 +172,16 @@ def _learn(support: Path) -> tuple[Explainer, str]:
     for remark in classifier.left_out_:
         click.echo(f"left out: {remark}")
     return classifier, f"{classifier.description} (pre-trained, not trained here; there is no run in {_RUNS}/)"
+
+
+def _prediction(image: Path, explanation: EpisodeExplanation) -> str:
+    """What the image was taken for, and whether relevance says anything about it."""
+    best, tied = explanation.predicted, [explanation.class_names[index] for index in explanation.tied]
+    tie = tie_text(tied, len(explanation.class_names)) if len(tied) > 1 else None
+    line = prediction_line(
+        image, explanation.class_names[best], explanation.probabilities[best], explanation.known, tie
+    )
+    return line if explanation.has_relevance else f"{line}; no relevance: no pixel counts"
 
 
 def _classes_text(support: SupportSet) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 
-def prediction_line(image: Path, class_name: str, probability: float, known: bool | None = None) -> str:
+def prediction_line(
+    image: Path, class_name: str, probability: float, known: bool | None = None, tie: str | None = None
+) -> str:
     """What an image was taken for: "photo.jpg: bee (93.1 %)".
 
     Args:
@@ -17,7 +19,11 @@ def prediction_line(image: Path, class_name: str, probability: float, known: boo
         class_name: the most probable class.
         probability: of it.
         known: False: the image shows none of the classes; "photo.jpg: none of these (nearest: bee)".
+        tie: what `egt_tf.ties.tie_text` says where several classes are equally probable; "photo.jpg: a tie of ant and bee
+            (40.0 % each), no prediction".
     """
+    if tie is not None:
+        return f"{image}: {tie} ({100 * probability:.1f} % each), no prediction"
     if known is False:
         return f"{image}: none of these (nearest: {class_name})"
     return f"{image}: {class_name} ({100 * probability:.1f} %)"

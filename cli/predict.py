@@ -26,7 +26,7 @@ from .lines import prediction_line
     "table",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a table too: image, class or none of these, nearest class, probability.",
+    help="Write a table too: image, class (or none of these, or tie), nearest class, probability.",
 )
 def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) -> None:
     """Classify images, and all those in folders, by the support set stored in an exported model.
@@ -53,7 +53,7 @@ def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) ->
             click.echo(f"{file}: cannot be read, left out")
             continue
         found.append(answer)
-        click.echo(prediction_line(file, answer.class_name, answer.probability, answer.known))
+        click.echo(prediction_line(file, answer.class_name, answer.probability, answer.known, answer.tie))
     if table is not None:
         write_csv(found, table)
         click.echo(f"written: {table}")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "environment", "lazy", "tensors", "wording", "__version__"),
+    ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
     ("files",),
     ("registry", "config", "weight_files"),
     ("data", "lrp"),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from egt_tf.data.images import as_jpeg_or_png
 from egt_tf.errors import ExportError
 from egt_tf.files import atomic_write
 from egt_tf.serving.exported_model import ExportedModel
+from egt_tf.ties import tie_text, tied_classes
 
 # What stands in place of a class.
 NONE_OF_THESE = "none of these"
+TIE = "tie"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Classification:
         class_name: the most probable class.
         probability: of that class, in [0, 1].
         known: whether the image shows one of the classes; None if the model cannot tell.
+        tie: what `egt_tf.ties.tie_text` says if other classes are as probable, of which `class_name` is the first; None:
+            there is no tie.
 
     Example:
         >>> Classification(Path("a.jpg"), "bee", 0.9, known=False).answer
@@ -36,10 +42,13 @@ class Classification:
     class_name: str
     probability: float
     known: bool | None = None
+    tie: str | None = None
 
     @property
     def answer(self) -> str:
-        """The class, or that it is none of them."""
+        """The class, or that it is none of them, or that several are equally probable."""
+        if self.tie is not None:
+            return TIE
         return NONE_OF_THESE if self.known is False else self.class_name
 
 
@@ -62,11 +71,28 @@ def classify_file(model: ExportedModel, image: str | os.PathLike[str]) -> Classi
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
     known = bool(answer["known"][0]) if "known" in answer else None
-    return Classification(path, answer["top_class"][0].decode(), float(answer["probabilities"][0].max()), known)
+    probabilities = answer["probabilities"][0]
+    return Classification(
+        path, answer["top_class"][0].decode(), float(probabilities.max()), known, _tie(probabilities, answer)
+    )
+
+
+def _tie(probabilities: np.ndarray, answer: Mapping[str, np.ndarray]) -> str | None:
+    tied = tied_classes(probabilities)
+    if len(tied) == 1:
+        return None
+    ways = len(probabilities)
+    # A model that was not exported by this package may not say its classes.
+    names = (
+        [name.decode() for name in answer["class_names"][0]] if "class_names" in answer else list(map(str, range(ways)))
+    )
+    return tie_text([names[index] for index in tied], ways)
 
 
 def write_csv(answers: Sequence[Classification], path: str | os.PathLike[str]) -> None:
-    """Writes a table, whole or not at all: image, class ("none of these" for an unknown one), nearest, probability.
+    """Writes a table, whole or not at all: image, class, nearest, probability.
+
+    The class is "none of these" for an unknown one and "tie" where several are equally probable.
 
     Args:
         answers: a row each.

@@ -39,6 +39,7 @@ from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_example
 from egt_tf.training.strategy import set_statistics
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
+from egt_tf.training.tie_warning import TieWarning
 from egt_tf.weights import assign_weights, weight_arrays
 
 
@@ -126,13 +127,17 @@ class FewShotTask(TrainingTask):
             assign_weights(self.validation_model, weight_arrays(self.model.stored), "the training")
 
     def validate(self) -> dict[str, float]:
-        """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval if it has one."""
+        """The accuracy over validation episodes, the same in every epoch.
+
+        With half of its 95 % interval if it has one, and the share of queries that are ties if there are any.
+        """
         self._bring_validation_model_up_to_date()
         training = self.config.training
         seed = training.seed + VALIDATION_STREAM
         accuracy = self._evaluate(self.data.validation, self.config.episode, training.validation_episodes, seed)
         interval = {} if accuracy.interval is None else {"val_interval": accuracy.interval}
-        return {"val_accuracy": accuracy.mean, **interval}
+        tied = {"val_tied": accuracy.tied} if accuracy.tied else {}
+        return {"val_accuracy": accuracy.mean, **interval, **tied}
 
     def write_examples(self) -> None:
         """Stores a support set and queries, see `store_examples`."""
@@ -141,11 +146,12 @@ class FewShotTask(TrainingTask):
     def more_callbacks(
         self, tensorboard: TensorBoardScalars, report: Callable[[str], None]
     ) -> list[keras.callbacks.Callback]:
-        """Pictures of explained validation queries, if they are asked for."""
+        """A warning of ties, and pictures of explained validation queries, if they are asked for."""
         training = self.config.training
         if not training.figure_every:
-            return []
+            return [TieWarning(report)]
         return [
+            TieWarning(report),
             ExplanationPictures(
                 self.run,
                 self.data.validation,
@@ -156,7 +162,7 @@ class FewShotTask(TrainingTask):
                 tensorboard.show_picture,
                 report,
                 self.validation_model,
-            )
+            ),
         ]
 
 

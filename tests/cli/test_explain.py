@@ -47,6 +47,32 @@ def test_what_is_written(egt, query):
     assert len(os.listdir()) == 5  # the four and runs/
 
 
+@pytest.fixture
+def silent(run, arrays):
+    """The run with a head whose last layer has no weights but its bias: every score is the same."""
+    weights = arrays(run / "best.npz")
+    weights["score/fc2/kernel"] = np.zeros_like(weights["score/fc2/kernel"])
+    np.savez(run / "best.npz", **weights)
+    return run
+
+
+def test_a_tie_is_no_prediction(egt, silent, query):
+    """The first class of the alphabet was named, with 33.3 %."""
+    result = egt("explain", query)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1] == (
+        f"{query}: a tie of all 3 classes (33.3 % each), no prediction; no relevance: no pixel counts  "
+        f"figure: {query.stem}-explained.png"
+    )
+    assert outputs(f"{query.stem}-explained")[3]["tied"] == [0, 1, 2]
+
+
+def test_ties_are_counted_where_accuracy_is_measured(egt, silent):
+    result = egt("evaluate", silent, "--episodes", 2, "--queries", 2, "--out", "found.json")
+    assert "100.0 % of the queries are ties: several classes have the same highest score" in result.stdout
+    assert json.loads(open("found.json").read())["tied"] == 1.0
+
+
 def test_the_run_folder_stays_as_it_was(egt, run, query, snapshot):
     before = snapshot(run)
     assert egt("explain", query, "--run", "runs/tiny", "--target", "all").exit_code == 0
