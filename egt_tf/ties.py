@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Probabilities of a softmax whose scores differ by less are equal up to rounding.
 _SCORE_TOLERANCE = 1e-5
 
 
-def tied_classes(probabilities: Sequence[float]) -> tuple[int, ...]:
+def tied_classes(probabilities: Iterable[float]) -> tuple[int, ...]:
     """The classes that are as probable as the most probable one, which is the only one unless there is a tie.
 
     `p_k >= (1 - 1e-5) max p`: of a softmax, scores within 1e-5 of the highest.
@@ -23,8 +23,9 @@ def tied_classes(probabilities: Sequence[float]) -> tuple[int, ...]:
         >>> tied_classes([0.4, 0.2, 0.4]), tied_classes([0.1, 0.9])
         ((0, 2), (1,))
     """
-    least = (1.0 - _SCORE_TOLERANCE) * max(map(float, probabilities))
-    return tuple(index for index, value in enumerate(probabilities) if float(value) >= least)
+    values = [float(value) for value in probabilities]
+    least = (1.0 - _SCORE_TOLERANCE) * max(values)
+    return tuple(index for index, value in enumerate(values) if value >= least)
 
 
 def tie_text(class_names: Sequence[str], ways: int) -> str:

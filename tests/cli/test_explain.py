@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_a_tie_is_no_prediction(egt, silent, query):
 def test_ties_are_counted_where_accuracy_is_measured(egt, silent):
     result = egt("evaluate", silent, "--episodes", 2, "--queries", 2, "--out", "found.json")
     assert "100.0 % of the queries are ties: several classes have the same highest score" in result.stdout
-    assert json.loads(open("found.json").read())["tied"] == 1.0
+    assert json.loads(Path("found.json").read_text())["tied"] == 1.0
 
 
 def test_the_run_folder_stays_as_it_was(egt, run, query, snapshot):

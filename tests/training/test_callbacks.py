@@ -157,12 +157,10 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
     expect_equal(run, alone)
 
 
-@pytest.mark.parametrize(("hidden", "many"), [(1, True), (64, False)])
-def test_many_ties_are_reported(tmp_path, hidden, many):
+@pytest.mark.parametrize(("head", "many"), [({"name": "relation", "hidden": 1}, True), ("prototype", False)])
+def test_many_ties_are_reported(tmp_path, head, many):
     """A single hidden unit that is silent leaves the bias of the last layer as the score of every class."""
-    config = small_config(
-        {"name": "relation", "hidden": hidden}, guidance={"mode": "none"}, training={"epochs": 1, "learning_rate": 1e-9}
-    )
+    config = small_config(head, guidance={"mode": "none"}, training={"epochs": 1, "learning_rate": 1e-9})
     lines = []
     train(config, RunFolder(tmp_path / "run"), report=lines.append)
     tied = RunFolder(tmp_path / "run").metrics()[0].get("val_tied", 0.0)
