@@ -9,7 +9,9 @@ import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.ties import ties_text
+from egt_tf.wording import accuracy_text
 
+from .paths import check_inputs, check_source
 from .progress import stage_progress
 
 
@@ -71,8 +73,12 @@ def evaluate(
         options["duplicates"] = False
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
+    check_inputs(run)
+    if source is not None:
+        check_source(source)
     from egt_tf.config import EpisodeConfig, WeightedSource
     from egt_tf.data.mixture import open_mixture
+    from egt_tf.data.sampling import narrow_lines
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
     from egt_tf.evaluation.transductive import Transduction
@@ -100,8 +106,10 @@ def evaluate(
     # Before the file is written: a full disk must not lose the result.
     click.echo(
         f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
-        f"queries a class, {episodes} episodes: {accuracy}"
+        f"queries a class, {episodes} episodes: {accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
     )
+    for line in narrow_lines(images, episode.ways):
+        click.echo(line)
     click.echo(accuracy.calibration)
     if accuracy.tied:
         click.echo(ties_text(accuracy.tied))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,19 +45,20 @@ def say_left_out(left_out: int, shots: int) -> None:
         )
 
 
-def picture_names(images: Sequence[Path], ending: str) -> list[Path]:
-    """A PNG file in the current folder for each image; a/01.png and b/01.png get different ones.
+def picture_names(images: Sequence[Path], ending: str, folder: Path = Path()) -> list[Path]:
+    """A PNG file for each image that is not there yet; a/01.png and b/01.png get different ones.
 
     Args:
         images: files.
         ending: goes between the name of the image and ".png".
+        folder: where the files are to be.
     """
     names: list[Path] = []
-    taken: Counter[str] = Counter()
     for image in images:
-        taken[image.stem] += 1
-        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
-        names.append(Path(f"{image.stem}-{ending}{number}.png"))
+        stem = f"{image.stem}-{ending}"
+        numbered = (folder / f"{stem}-{number}.png" for number in itertools.count(2))
+        candidates = itertools.chain([folder / f"{stem}.png"], numbered)
+        names.append(next(name for name in candidates if name not in names and not os.path.lexists(name)))
     return names
 
 

@@ -10,6 +10,7 @@ from egt_tf.errors import EgtError
 
 from .bundled import bundled_model, describe_bundled
 from .lines import prediction_line
+from .paths import check_images, check_inputs
 
 
 @click.command(short_help="Classify images by an exported model.")
@@ -35,10 +36,13 @@ def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) ->
     named and left out.
     """
     from egt_tf.data.walking import image_files
+
+    files = image_files(images)
+    check_images(image for image in images if not image.is_dir())
+    check_inputs(model=model)
     from egt_tf.serving.classification import classify_file, write_csv
     from egt_tf.serving.exported_model import ExportedModel
 
-    files = image_files(images)
     exported = ExportedModel(model or bundled_model())
     exported.check_classifier()
     if model is None:

@@ -219,6 +219,33 @@ def largest_episode(sets: Sequence[ImageSet], episode: EpisodeConfig) -> Episode
     return EpisodeConfig(ways, shots, min(episode.queries, smallest - shots))
 
 
+def narrow_lines(images: ImageSet, ways: int) -> list[str]:
+    """What is to be said beside an accuracy whose episodes are of the same few classes; mostly nothing.
+
+    The interval of such an accuracy is over images, and over episodes of these classes, not over classes.
+
+    Args:
+        images: what the episodes are drawn from.
+        ways: classes of an episode.
+
+    Returns:
+        A sentence for each domain with fewer than twice as many classes as ways.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> narrow_lines(open_source("synthetic:shapes").split("novel"), ways=20)
+        ['synthetic:shapes (split novel): every episode is of the same 20 classes; the interval says nothing about others']
+        >>> narrow_lines(open_source("synthetic:shapes").split("novel"), ways=5)
+        []
+    """
+    lines = []
+    for name, classes in domains(images):
+        if len(classes) < 2 * ways:
+            same = f"the same {ways}" if len(classes) == ways else f"{ways} of the same {len(classes)}"
+            lines.append(f"{name}: every episode is of {same} classes; the interval says nothing about others")
+    return lines
+
+
 def _check_class(domain: str, class_name: str, size: int, episode: EpisodeConfig) -> None:
     needed = episode.shots + episode.queries
     if size < needed:

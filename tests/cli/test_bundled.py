@@ -72,7 +72,7 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
 def test_explain_uses_the_newest_run_where_there_is_one(egt, run):
     result = egt("explain", SAMPLES[0])
     assert result.exit_code == 0
-    assert result.stdout.startswith("using the newest run runs/tiny and its stored")
+    assert result.stdout.startswith("using the newest run runs/tiny (2 of 2 epochs, validation ")
 
 
 def test_sample_uses_it_even_where_there_is_a_run(egt, run):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,11 @@ def test_the_newest_run_and_its_support_set_are_used_and_named(egt, run, query, 
     result = egt("explain", query)
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
-    assert first == "using the newest run runs/tiny and its stored support set: 3 classes, 2 images each"
+    assert re.fullmatch(
+        r"using the newest run runs/tiny \(2 of 2 epochs, validation \d+\.\d % \+- \d+\.\d, 33 % by chance; --run RUN takes "
+        r"another\) and its stored support set: 3 classes, 2 images each",
+        first,
+    )
     assert second.startswith(f"{query}: ")
     assert second.endswith(f"figure: {query.stem}-explained.png")
 
@@ -99,6 +104,39 @@ def test_images_of_one_name_get_different_figures(egt, run):
     assert not np.array_equal(one, other)
 
 
+def test_no_picture_is_replaced_unless_it_is_named(egt, query):
+    """A second explanation, and a comparison, replaced the first without a word."""
+    stem = query.stem
+    for method in ("fsc", "epsilon"):
+        assert egt("explain", query, "--method", method).exit_code == 0
+    assert egt("explain", query, "--compare", "fsc,gradient").exit_code == 0
+    assert outputs(f"{stem}-explained")[3]["method"] == "fsc"
+    assert outputs(f"{stem}-explained-2")[3]["method"] == "epsilon"
+    assert os.path.exists(f"{stem}-compared.png")
+    for method in ("fsc", "epsilon"):
+        assert egt("explain", query, "--method", method, "--out", "named.png").exit_code == 0
+    assert outputs("named")[3]["method"] == "epsilon"
+
+
+def test_a_folder_for_the_figures(egt, run):
+    images = sorted((run / "queries").iterdir())[:2]
+    result = egt("explain", *images, "--out", "figures")
+    assert result.exit_code == 0, result.output
+    assert {outputs(f"{image.stem}-explained", "figures")[3]["image"] for image in images} == {i.name for i in images}
+    assert not [name for name in os.listdir() if "explained" in name]
+
+
+def test_an_unfinished_run_is_not_the_default(egt, run, query):
+    """It is used when it is named, or where only a run can do what is asked."""
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 20"))
+    result = egt("explain", query)
+    assert result.exit_code == 0
+    assert "no run in runs/ is finished; --run runs/tiny takes the newest" in result.stdout
+    assert "using the run runs/tiny and" in egt("explain", query, "--run", "runs/tiny").stdout
+    assert "using the newest run runs/tiny (2 of 20 epochs, " in egt("explain", query, "--method", "fsc").stdout
+
+
 def test_targets(egt, run, query):
     classes = sorted(path.name for path in (run / "support").iterdir())
     for target in classes:
@@ -130,7 +168,7 @@ def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
     picture("wide query.jpeg", 30, 200, 3)
     result = egt("explain", folder / "wide query.jpeg", "--support", folder)
     assert result.exit_code == 0, result.output
-    assert "using the newest run runs/tiny and the support set" in result.stdout
+    assert "--run RUN takes another) and the support set" in result.stdout
     assert "3 classes, 2 images each" in result.stdout
     assert "2 support images are not used" in result.stdout
     _, relevance, support, numbers = outputs("wide query-explained")
@@ -222,9 +260,9 @@ def test_where_the_figure_cannot_go(fails, egt, run, query, tmp_path):
     fails("explain", query, "--out", "file/figure.png", says=["file"])
     content = query.read_bytes()
     for arguments, words in [
-        ((query, "--out", "figure.jpg"), "--out must end in .png. Received: figure.jpg"),
+        ((query, "--out", "figure.jpg"), "--out must end in .png, or be a folder. Received: figure.jpg"),
         ((query, "--out", query), "--out must not be the image itself"),
-        ((query, query, "--out", "a.png"), "--out names one figure"),
+        ((query, query, "--out", "a.png"), "--out must be a folder for several images. Received: a.png for 2 images"),
     ]:
         result = egt("explain", *arguments)
         assert result.exit_code == 2
