@@ -136,7 +136,7 @@ def check(source: str, ways: int, shots: int, queries: int) -> None:
 @data.command()
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
-@click.option("--split", default="novel", show_default=True, type=SPLITS)
+@click.option("--split", default="all", show_default=True, type=SPLITS)
 @click.option("--classes", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--images", type=click.IntRange(1), default=6, show_default=True, help="Of each class.")
 @click.option("--tile", type=click.IntRange(32), default=96, show_default=True, help="Pixels an image.")

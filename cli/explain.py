@@ -58,7 +58,9 @@ _RUNS = "runs"
 @click.option(
     "--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it."
 )
-@click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
+@click.option(
+    "--list-methods", is_flag=True, help="Show what each method is good for, the first to trust first, and exit."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -228,7 +230,9 @@ def _classes_text(support: SupportSet) -> str:
 
 
 def _list_methods() -> None:
-    from egt_tf.explain import all_methods
+    from egt_tf.explain.methods import PURPOSES, all_methods, purpose
 
-    for method in all_methods():
-        click.echo(f"{method.name:36s} {method.summary}")
+    first = list(PURPOSES)
+    methods = sorted(all_methods(), key=lambda method: first.index(method.name) if method.name in first else len(first))
+    for method in methods:
+        click.echo(f"{method.name:36s} {purpose(method)}")

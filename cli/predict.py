@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from egt_tf.errors import EgtError
 
 from .bundled import bundled_model, describe_bundled
-from .lines import prediction_line
+from .lines import prediction_line, say_left_out
 from .paths import check_images, check_inputs
 
+if TYPE_CHECKING:
+    from egt_tf.serving.classification import Classification
 
-@click.command(short_help="Classify images by an exported model.")
+
+@click.command(short_help="Classify images by an exported model or a run.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...", type=click.Path(path_type=Path))
 @click.option(
     "--model",
@@ -22,6 +28,13 @@ from .paths import check_images, check_inputs
     help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
     "by default.",
 )
+@click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="A run folder in place of a model.")
+@click.option(
+    "--support",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="One sub-folder of images a class; the stored support set by default.",
+)
 @click.option(
     "--csv",
     "table",
@@ -29,28 +42,28 @@ from .paths import check_images, check_inputs
     metavar="FILE",
     help="Write a table too: image, class (or none of these, or tie), nearest class, probability.",
 )
-def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) -> None:
-    """Classify images, and all those in folders, by the support set stored in an exported model.
+def predict(
+    images: tuple[Path, ...], model: Path | None, run: Path | None, support: Path | None, table: Path | None
+) -> None:
+    """Classify images, and all those in folders, by the support set of an exported model or of a run, or by another.
 
     A model of `egt-tf learn` says where an image shows none of its classes. In a folder, images that cannot be read are
     named and left out.
     """
     from egt_tf.data.walking import image_files
 
+    if run is not None and model is not None:
+        raise click.UsageError("--run and --model are two ways to say what classifies; give one of them")
     files = image_files(images)
     check_images(image for image in images if not image.is_dir())
-    check_inputs(model=model)
-    from egt_tf.serving.classification import classify_file, write_csv
-    from egt_tf.serving.exported_model import ExportedModel
+    check_inputs(run, model, support)
+    from egt_tf.serving.classification import write_csv
 
-    exported = ExportedModel(model or bundled_model())
-    exported.check_classifier()
-    if model is None:
-        click.echo(f"using {describe_bundled(exported.path)} and its stored support set")
+    classify = _classifier(model, run, support)
     found = []
     for file in files:
         try:
-            answer = classify_file(exported, file)
+            answer = classify(file)
         except (EgtError, OSError):
             if file in images:
                 raise
@@ -61,3 +74,25 @@ def predict(images: tuple[Path, ...], model: Path | None, table: Path | None) ->
     if table is not None:
         write_csv(found, table)
         click.echo(f"written: {table}")
+
+
+def _classifier(model: Path | None, run: Path | None, support: Path | None) -> Callable[[Path], Classification]:
+    """What classifies a file; says what is used where it was not named."""
+    from egt_tf.explain import RunExplainer, chosen_support
+    from egt_tf.runs import RunFolder
+    from egt_tf.serving import ExportedExplainer
+    from egt_tf.serving.classification import classify_by_support, classify_file
+    from egt_tf.serving.exported_model import ExportedModel
+
+    if run is None:
+        exported = ExportedModel(model or bundled_model())
+        if model is None:
+            stored = "its stored support set" if support is None else f"the support set {support}"
+            click.echo(f"using {describe_bundled(exported.path)} and {stored}")
+        if support is None:
+            exported.check_classifier()
+            return functools.partial(classify_file, exported)
+    explainer = ExportedExplainer(exported) if run is None else RunExplainer(RunFolder(run))
+    chosen = chosen_support(explainer, support)
+    say_left_out(chosen.left_out, chosen.shots)
+    return functools.partial(classify_by_support, explainer, chosen)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from egt_tf.data.images import as_jpeg_or_png
+from egt_tf.data.support import SupportSet
 from egt_tf.errors import ExportError
+from egt_tf.explain.explainer import Explainer
 from egt_tf.files import atomic_write
 from egt_tf.serving.exported_model import ExportedModel
 from egt_tf.ties import tie_text, tied_classes
@@ -72,21 +74,37 @@ def classify_file(model: ExportedModel, image: str | os.PathLike[str]) -> Classi
         raise ExportError(f"{path}: {error}") from error
     known = bool(answer["known"][0]) if "known" in answer else None
     probabilities = answer["probabilities"][0]
-    return Classification(
-        path, answer["top_class"][0].decode(), float(probabilities.max()), known, _tie(probabilities, answer)
-    )
-
-
-def _tie(probabilities: np.ndarray, answer: Mapping[str, np.ndarray]) -> str | None:
-    tied = tied_classes(probabilities)
-    if len(tied) == 1:
-        return None
-    ways = len(probabilities)
     # A model that was not exported by this package may not say its classes.
     names = (
-        [name.decode() for name in answer["class_names"][0]] if "class_names" in answer else list(map(str, range(ways)))
+        answer["class_names"][0]
+        if "class_names" in answer
+        else [str(index).encode() for index in range(len(probabilities))]
     )
-    return tie_text([names[index] for index in tied], ways)
+    tie = _tie(probabilities, [name.decode() for name in names])
+    return Classification(path, answer["top_class"][0].decode(), float(probabilities.max()), known, tie)
+
+
+def classify_by_support(explainer: Explainer, support: SupportSet, image: str | os.PathLike[str]) -> Classification:
+    """Asks a run or an exported model about one file, with a support set that need not be its stored one.
+
+    Args:
+        explainer: a run or an exported model.
+        support: the classes.
+        image: the file.
+
+    Raises:
+        DataError: it cannot be read, or is no image.
+        ExportError: the model refuses the support set.
+    """
+    probabilities = explainer.probabilities(image, support)
+    best = int(np.argmax(probabilities))
+    tie = _tie(probabilities, support.class_names)
+    return Classification(Path(image), support.class_names[best], float(probabilities[best]), None, tie)
+
+
+def _tie(probabilities: np.ndarray, class_names: Sequence[str]) -> str | None:
+    tied = tied_classes(probabilities)
+    return tie_text([class_names[index] for index in tied], len(class_names)) if len(tied) > 1 else None
 
 
 def write_csv(answers: Sequence[Classification], path: str | os.PathLike[str]) -> None:

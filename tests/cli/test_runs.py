@@ -15,7 +15,9 @@ def test_the_table(egt, run):
     assert row.split()[:6] == ["tiny", "relation", "conv4", "synthetic:shapes", "guided", "2/2"]
     assert re.search(r" \d+\.\d\d % \+- \d+\.\d\d \(33 % by chance\)  20\d\d-\d\d-\d\d \d\d:\d\d$", row)
     accuracy, calibration = evaluation.split(", calibration error ")
-    assert re.fullmatch(r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d", accuracy)
+    assert re.fullmatch(
+        r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d \(33 % by chance\)", accuracy
+    )
     (found,) = json.loads(egt("runs", "--json").stdout)[0]["evaluations"]
     error, likelihood = found["calibration_error"], found["negative_log_likelihood"]
     assert calibration == f"{100 * error:.2f} %, negative log-likelihood {likelihood:.4f}"
