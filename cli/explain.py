@@ -12,7 +12,7 @@ from egt_tf.ties import tie_text
 from egt_tf.wording import accuracy_text
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
-from .lines import counts_text, picture_names, prediction_line, say_left_out
+from .lines import counts_text, picture_names, prediction_line, say_left_out, warn_of_unlike
 from .paths import check_images, check_inputs
 from .progress import stage_progress
 
@@ -113,6 +113,7 @@ def explain(
         figures = [out]
     else:
         figures = picture_names(images, "compared" if compare else "explained", out or Path())
+    knows_strangers = False
     for image, query, figure in zip(images, queries, figures, strict=True):
         explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
         first = explanations[0]
@@ -121,6 +122,10 @@ def explain(
         else:
             save_figure(first, figure)
         click.echo(f"{_prediction(image, first)}  figure: {figure}")
+        knows_strangers = knows_strangers or first.known is not None
+    # A learnt model says itself where an image shows none of its classes.
+    if not knows_strangers:
+        warn_of_unlike(images, queries, explainer.support)
 
 
 def _check_options(

@@ -6,8 +6,13 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import numpy as np
+
+if TYPE_CHECKING:
+    from egt_tf.data.support import SupportSet
 
 
 def prediction_line(
@@ -42,6 +47,34 @@ def say_left_out(left_out: int, shots: int) -> None:
     if left_out:
         click.echo(
             f"{left_out} support images are not used: every class counts with {shots}, as many as the smallest has"
+        )
+
+
+def warn_of_unlike(paths: Sequence[Path], images: Sequence[np.ndarray], own: SupportSet | None) -> None:
+    """Warns, on stderr, of images that look unlike those that come with a model.
+
+    Args:
+        paths: their files.
+        images: uint8 `(size, size, 3)`, one a file.
+        own: the support set that comes with the model, of the kind that it was trained on; None: nothing is said.
+    """
+    from egt_tf.data.likeness import unlike
+
+    if own is None or not len(images):
+        return
+    strange = [
+        path for path, is_strange in zip(paths, unlike(np.stack(images), own.flat_images), strict=True) if is_strange
+    ]
+    if strange:
+        which = (
+            f"{strange[0]} looks"
+            if len(paths) == 1
+            else f"{len(strange)} of {len(paths)} images, such as {strange[0]}, look"
+        )
+        click.echo(
+            f"warning: {which} unlike the images that come with the model, as photographs and drawings do; what it says of "
+            "such images may mean nothing",
+            err=True,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ import click
 from egt_tf.errors import EgtError
 
 from .bundled import bundled_model, describe_bundled
-from .lines import prediction_line, say_left_out
+from .lines import prediction_line, say_left_out, warn_of_unlike
 from .paths import check_images, check_inputs
 
 if TYPE_CHECKING:
+    from egt_tf.explain import Explainer
     from egt_tf.serving.classification import Classification
 
 
@@ -57,9 +59,10 @@ def predict(
     files = image_files(images)
     check_images(image for image in images if not image.is_dir())
     check_inputs(run, model, support)
+    from egt_tf.data.support import load_image
     from egt_tf.serving.classification import write_csv
 
-    classify = _classifier(model, run, support)
+    classify, explainer = _classifier(model, run, support)
     found = []
     for file in files:
         try:
@@ -71,13 +74,18 @@ def predict(
             continue
         found.append(answer)
         click.echo(prediction_line(file, answer.class_name, answer.probability, answer.known, answer.tie))
+    if explainer is not None and not any(answer.known is not None for answer in found):
+        named = [answer.image for answer in found]
+        warn_of_unlike(named, [load_image(image, explainer.image_size) for image in named], explainer.support)
     if table is not None:
         write_csv(found, table)
         click.echo(f"written: {table}")
 
 
-def _classifier(model: Path | None, run: Path | None, support: Path | None) -> Callable[[Path], Classification]:
-    """What classifies a file; says what is used where it was not named."""
+def _classifier(
+    model: Path | None, run: Path | None, support: Path | None
+) -> tuple[Callable[[Path], Classification], Explainer | None]:
+    """What classifies a file, and the model as an explainer if it is one; says what is used where it was not named."""
     from egt_tf.explain import RunExplainer, chosen_support
     from egt_tf.runs import RunFolder
     from egt_tf.serving import ExportedExplainer
@@ -91,8 +99,10 @@ def _classifier(model: Path | None, run: Path | None, support: Path | None) -> C
             click.echo(f"using {describe_bundled(exported.path)} and {stored}")
         if support is None:
             exported.check_classifier()
-            return functools.partial(classify_file, exported)
-    explainer = ExportedExplainer(exported) if run is None else RunExplainer(RunFolder(run))
+            with contextlib.suppress(EgtError):
+                return functools.partial(classify_file, exported), ExportedExplainer(exported)
+            return functools.partial(classify_file, exported), None
+    explainer: Explainer = ExportedExplainer(exported) if run is None else RunExplainer(RunFolder(run))
     chosen = chosen_support(explainer, support)
     say_left_out(chosen.left_out, chosen.shots)
-    return functools.partial(classify_by_support, explainer, chosen)
+    return functools.partial(classify_by_support, explainer, chosen), explainer

@@ -44,6 +44,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.data.filelists",
     "egt_tf.data.image_set",
     "egt_tf.data.images",
+    "egt_tf.data.likeness",
     "egt_tf.data.mixture",
     "egt_tf.data.records",
     "egt_tf.data.sampling",
