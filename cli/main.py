@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from egt_tf import __version__
-from egt_tf.environment import LOG_LEVEL
 from egt_tf.errors import did_you_mean
+from egt_tf.lazy import LOG_LEVEL
 
 from .errors import one_line_errors
 

@@ -14,8 +14,7 @@ Example:
 
 from __future__ import annotations
 
-from egt_tf.environment import quiet_tensorflow
-from egt_tf.lazy import lazy_names
+from egt_tf.lazy import lazy_names, quiet_tensorflow
 
 __version__ = "0.1.0"
 

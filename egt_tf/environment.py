@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 import time
 from typing import Any
 
 PACKAGES = ("egt-tf", "tensorflow", "keras", "innvestigate", "tensorflow-datasets", "numpy", "click", "pillow")
-
-
-LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-
-
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow from logging lines about itself, unless a level was chosen or it is imported already.
-
-    TensorFlow reads the level, an environment variable, when it is imported. At 2, TensorFlow 2.14 still reports three
-    harmless registrations of CUDA as errors; real errors are raised too.
-    """
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault(LOG_LEVEL, "3")
 
 
 def environment() -> dict[str, Any]:
