@@ -16,6 +16,7 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.loading import Loader
 from egt_tf.data.map_files import Maps
 from egt_tf.data.pipeline import StepPart
+from egt_tf.data.sampling import narrow_lines
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
@@ -85,6 +86,8 @@ class FewShotTask(TrainingTask):
 
     def prepare(self, report: Callable[[str], None]) -> None:
         """Computes the maps of a frozen backbone, of the training and the validation images."""
+        for line in narrow_lines(self.data.validation, self.config.episode.ways):
+            report(f"validation on {line}")
         if not self._is_frozen:
             return
         self._bring_validation_model_up_to_date()

@@ -166,3 +166,17 @@ def test_many_ties_are_reported(tmp_path, head, many):
     tied = RunFolder(tmp_path / "run").metrics()[0].get("val_tied", 0.0)
     assert (tied >= 0.5) is many
     assert (f"warning: {100 * tied:.1f} % of the queries are ties" in " ".join(lines)) is many
+
+
+def test_validation_on_the_same_few_classes_is_said(tmp_path):
+    """20 classes to validate on: 11 at a time are mostly the same."""
+    for ways, said in (
+        (11, "validation on synthetic:shapes (split val): every episode is of 11 of the same 20"),
+        (2, ""),
+    ):
+        lines = []
+        config = small_config(episode={"ways": ways}, guidance={"mode": "none"}, training={"epochs": 1})
+        train(config, RunFolder(tmp_path / str(ways)), report=lines.append)
+        assert [line for line in lines if line.startswith("validation on")][:1] == [
+            f"{said} classes; the interval says nothing about others"
+        ] * bool(said)
