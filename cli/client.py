@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from egt_tf.errors import RequestRefusedError
+from egt_tf.ties import tie_text
 
 from .lines import picture_names, prediction_line, say_left_out
 
@@ -83,7 +84,9 @@ def client(
 
 
 def _line(image: Path, answer: Prediction, picture: Path | None) -> str:
-    line = prediction_line(image, answer.class_names[answer.predicted], answer.probabilities[answer.predicted])
+    best, tied = answer.predicted, [answer.class_names[index] for index in answer.tied]
+    tie = tie_text(tied, len(answer.class_names)) if len(tied) > 1 else None
+    line = prediction_line(image, answer.class_names[best], answer.probabilities[best], tie=tie)
     return line if picture is None else f"{line}  overlay: {picture}"
 
 
@@ -91,6 +94,7 @@ def _record(image: Path, answer: Prediction, picture: Path | None) -> str:
     record = {
         "image": str(image),
         "class": answer.class_names[answer.predicted],
+        "tied": [answer.class_names[index] for index in answer.tied],
         "probabilities": dict(zip(answer.class_names, answer.probabilities, strict=True)),
     }
     return json.dumps(record if picture is None else {**record, "overlay": str(picture)})

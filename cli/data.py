@@ -90,6 +90,13 @@ def prepare(name: str, manual_dir: Path | None) -> None:
 
 @data.command()
 @click.argument("source")
+@click.option(
+    "--ways",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="Classes an episode; a split should have as many.",
+)
 @click.option("--shots", type=click.IntRange(1), default=5, show_default=True, help="Support images of a class ...")
 @click.option(
     "--queries",
@@ -98,18 +105,20 @@ def prepare(name: str, manual_dir: Path | None) -> None:
     show_default=True,
     help="... and queries: a class should have as many images as both together.",
 )
-def check(source: str, shots: int, queries: int) -> None:
+def check(source: str, ways: int, shots: int, queries: int) -> None:
     """Find corrupt, duplicate and odd images.
 
     Every image is decoded. Listed are those that cannot be read, pictures that are in two splits or in two classes,
-    classes with too few images, and as notes what is odd but read all the same. The exit code is 2 if anything but notes is found, else 0.
+    splits with too few classes and classes with too few images for the episodes of a training, and as notes what is odd
+    but read all the same. The exit code is 2 if anything but notes is found, else 0.
     """
+    from egt_tf.config import EpisodeConfig
     from egt_tf.data.check import check_source
     from egt_tf.data.sources import open_source
     from egt_tf.errors import DataError
 
     with stage_progress("images") as show:
-        found = check_source(open_source(source), shots + queries, show)
+        found = check_source(open_source(source), EpisodeConfig(ways, shots, queries), show)
     for heading, remarks in (
         ("unreadable", found.unreadable),
         ("in two splits", found.duplicates),
@@ -121,17 +130,19 @@ def check(source: str, shots: int, queries: int) -> None:
             click.echo(f"{heading}: {remark}")
     click.echo(
         f"{found.name}: {found.classes} classes, {found.images} images, {len(found.unreadable)} unreadable, "
-        f"{len(found.duplicates)} in two splits, {len(found.contradictions)} in two classes, {len(found.few)} classes with too few, "
+        f"{len(found.duplicates)} in two splits, {len(found.contradictions)} in two classes, "
+        f"{len(found.few)} splits or classes with too few, "
         f"{len(found.notes)} notes"
     )
     if found.wrong:
-        raise DataError(f"{found.name} is not as it should be: see the list above")
+        hint = f"; to train on it all the same: {found.remedy}" if found.few and found.remedy else ""
+        raise DataError(f"{found.name} is not as it should be: see the list above{hint}")
 
 
 @data.command()
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
-@click.option("--split", default="novel", show_default=True, type=SPLITS)
+@click.option("--split", default="all", show_default=True, type=SPLITS)
 @click.option("--classes", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--images", type=click.IntRange(1), default=6, show_default=True, help="Of each class.")
 @click.option("--tile", type=click.IntRange(32), default=96, show_default=True, help="Pixels an image.")

@@ -8,12 +8,15 @@ from typing import Any
 import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
+from egt_tf.ties import ties_text
+from egt_tf.wording import accuracy_text
 
+from .paths import check_inputs, check_source
 from .progress import stage_progress
 
 
-@click.command(short_help="Measure a run's accuracy on unseen classes.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command(short_help="Measure the accuracy of a run or a model on unseen classes.")
+@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     "source",
@@ -44,7 +47,11 @@ from .progress import stage_progress
     help="Queries of an episode that join in the first round, twice as many in the second; 35 by default.",
 )
 @click.option("--without-duplicates", is_flag=True, help="A round replaces what the rounds before it added.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file; in the run folder by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="JSON file; by default in the run folder, of a model in the current one.",
+)
 def evaluate(
     run: Path,
     source: str | None,
@@ -60,7 +67,9 @@ def evaluate(
     without_duplicates: bool,
     out: Path | None,
 ) -> None:
-    """Measure a run's accuracy, with its 95 % interval, on episodes of unseen classes.
+    """Measure the accuracy of a run or an exported model, with its 95 % interval, on episodes of unseen classes.
+
+    A model answers each query by itself, and needs --data; episodes are 5-way 5-shot unless told otherwise.
 
     The calibration error says how far its probabilities are from the share that is right, over all queries.
     """
@@ -70,41 +79,64 @@ def evaluate(
         options["duplicates"] = False
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
-    from egt_tf.config import EpisodeConfig, WeightedSource
+    is_model = _is_model(run)
+    if is_model and (source is None or transductive):
+        raise click.UsageError("a model needs --data SOURCE, and cannot be --transductive; evaluate its run for that")
+    check_inputs(None if is_model else run)
+    if source is not None:
+        check_source(source)
+    from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource
     from egt_tf.data.mixture import open_mixture
+    from egt_tf.data.sampling import narrow_lines
     from egt_tf.evaluation.accuracy import evaluate as measure
     from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
     from egt_tf.evaluation.transductive import Transduction
     from egt_tf.runs import RunFolder
+    from egt_tf.serving.evaluation import evaluate_exported
+    from egt_tf.serving.exported_model import ExportedModel
 
     transduction = Transduction(**options) if transductive else None
     run_folder = RunFolder(run)
-    config = run_folder.config()
+    config = RunConfig() if is_model else run_folder.config()
     episode = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
     sources = (WeightedSource(source),) if source else config.data.train_sources
     images = open_mixture(sources, split)
-    model = run_folder.load_model()
     identity = episodes_identity(images, episode, episodes, seed)
     with stage_progress("episodes") as show_episodes, stage_progress("images") as show_images:
-        accuracy = measure(
-            model,
-            images,
-            episode,
-            episodes,
-            seed,
-            progress=show_episodes,
-            image_progress=show_images,
-            transduction=transduction,
-        )
+        if is_model:
+            accuracy = evaluate_exported(ExportedModel(run), images, episode, episodes, seed, show_episodes)
+        else:
+            accuracy = measure(
+                run_folder.load_model(),
+                images,
+                episode,
+                episodes,
+                seed,
+                progress=show_episodes,
+                image_progress=show_images,
+                transduction=transduction,
+            )
     # Before the file is written: a full disk must not lose the result.
     click.echo(
         f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
-        f"queries a class, {episodes} episodes: {accuracy}"
+        f"queries a class, {episodes} episodes: {accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
     )
+    for line in narrow_lines(images, episode.ways):
+        click.echo(line)
     click.echo(accuracy.calibration)
+    if accuracy.tied:
+        click.echo(ties_text(accuracy.tied))
     click.echo(f"identity of the episodes: {identity}")
     record = evaluation_record(
         run, ", ".join(each.source for each in sources), split, episode, seed, accuracy, transduction, identity
     )
-    path = save_evaluation(record, out or run_folder.evaluation_file(record["name"]))
+    default = Path(f"{record['name']}.json") if is_model else run_folder.evaluation_file(record["name"])
+    path = save_evaluation(record, out or default)
     click.echo(f"written: {path}")
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a folder is an exported model or a version of one, and no run."""
+    from egt_tf.serving.contract import GRAPH_FILE, versions
+
+    return not (path / "config.yaml").is_file() and bool((path / GRAPH_FILE).is_file() or versions(path))

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from egt_tf.ties import tie_text
+from egt_tf.wording import accuracy_text
+
 from .bundled import bundled_model, bundled_sample, describe_bundled
-from .lines import counts_text, picture_names, prediction_line, say_left_out
+from .lines import counts_text, picture_names, prediction_line, say_left_out, warn_of_unlike
+from .paths import check_images, check_inputs
 from .progress import stage_progress
 from .types import ClassName
 
 if TYPE_CHECKING:
     from egt_tf.data.support import SupportSet
-    from egt_tf.explain import Explainer
+    from egt_tf.explain import EpisodeExplanation, Explainer
+    from egt_tf.runs import RunFolder
 
 _RUNS = "runs"
 
@@ -26,7 +31,7 @@ _RUNS = "runs"
     "--run",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="A run folder; the newest in runs/ by default. Without any, the pre-trained embedding if there is --support, "
+    help="A run folder; the newest finished one in runs/ by default. Without any, the pre-trained embedding if there is --support, "
     "else the model that comes with egt-tf.",
 )
 @click.option(
@@ -57,12 +62,15 @@ _RUNS = "runs"
 @click.option(
     "--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it."
 )
-@click.option("--list-methods", is_flag=True, help="Show the methods, a line each, and exit.")
+@click.option(
+    "--list-methods", is_flag=True, help="Show what each method is good for, the first to trust first, and exit."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The figure (.png) of a single image; IMAGE-explained.png in the current folder by default.",
+    metavar="FILE|FOLDER",
+    help="The figure (.png) of a single image, or a folder for all figures; the current folder by default, where "
+    "IMAGE-explained.png, or IMAGE-compared.png, never replaces another picture.",
 )
 def explain(
     images: tuple[Path, ...],
@@ -86,24 +94,30 @@ def explain(
     if sample:
         images, model = (bundled_sample(),), bundled_model()
     _check_options(images, run, model, method, start, compare, out)
+    check_images(images)
+    check_inputs(run, model, support)
     from egt_tf.data.support import load_image
     from egt_tf.explain import chosen_support, get_method
     from egt_tf.figures import draw_comparison, save_figure
-    from egt_tf.runs import has_run
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
     methods = [get_method(name) if name else None for name in names]
-    if run is None and model is None and support is not None and not has_run(_RUNS):
+    by_run = run is None and model is None and _has_finished_run(bool(method or start or compare))
+    if run is None and model is None and support is not None and not by_run:
         explainer, description = _learn(support)
         support_set = chosen_support(explainer)
     else:
-        explainer, description = _open(sample, run, model, asked=bool(method or start or compare))
+        explainer, description = _open(sample, run, model, by_run)
         support_set = chosen_support(explainer, support)
     queries = [load_image(image, explainer.image_size) for image in images]
     where = "its stored support set" if support is None else f"the support set {support}"
     click.echo(f"using {description} and {where}: {_classes_text(support_set)}")
     say_left_out(support_set.left_out, support_set.shots)
-    figures = [out] if out is not None else picture_names(images, "explained")
+    if out is not None and out.suffix.lower() == ".png":
+        figures = [out]
+    else:
+        figures = picture_names(images, "compared" if compare else "explained", out or Path())
+    knows_strangers = False
     for image, query, figure in zip(images, queries, figures, strict=True):
         explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
         first = explanations[0]
@@ -111,9 +125,11 @@ def explain(
             draw_comparison(explanations, figure)
         else:
             save_figure(first, figure)
-        best = first.predicted
-        line = prediction_line(image, first.class_names[best], first.probabilities[best], first.known)
-        click.echo(f"{line}  figure: {figure}")
+        click.echo(f"{_prediction(image, first)}  figure: {figure}")
+        knows_strangers = knows_strangers or first.known is not None
+    # A learnt model says itself where an image shows none of its classes.
+    if not knows_strangers:
+        warn_of_unlike(images, queries, explainer.support)
 
 
 def _check_options(
@@ -133,25 +149,33 @@ def _check_options(
         raise click.UsageError(
             "--model brings its own weights and its own method; --run, --method, --start and --compare are for runs"
         )
-    if out is not None and len(images) > 1:
-        raise click.UsageError(f"--out names one figure. Received: {len(images)} images")
-    if out is not None and out.suffix.lower() != ".png":
-        raise click.UsageError(f"--out must end in .png. Received: {out}")
+    is_figure = out is not None and out.suffix.lower() == ".png"
+    if is_figure and len(images) > 1:
+        raise click.UsageError(f"--out must be a folder for several images. Received: {out} for {len(images)} images")
+    if out is not None and not is_figure and (out.suffix if not out.exists() else not out.is_dir()):
+        raise click.UsageError(f"--out must end in .png, or be a folder. Received: {out}")
     if out is not None and out.resolve() == images[0].resolve():
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
 
 
-def _open(sample: bool, run: Path | None, model: Path | None, asked: bool) -> tuple[Explainer, str]:
+def _has_finished_run(asked: bool) -> bool:
+    """Whether the newest run is used; `asked`: something only a run can do, which an unfinished one is used for too."""
+    from egt_tf.runs import has_run, newest_run
+
+    return asked or (has_run(_RUNS) and newest_run(_RUNS).is_finished())
+
+
+def _open(sample: bool, run: Path | None, model: Path | None, by_run: bool) -> tuple[Explainer, str]:
     """What explains, and what it is called.
 
     Args:
         sample: whether `model` is the bundled model, asked for as such.
         run: its folder, or None.
         model: an exported model, or None.
-        asked: whether a method was asked for, which takes a run.
+        by_run: whether the newest run is used where neither is given.
     """
     from egt_tf.explain import RunExplainer
-    from egt_tf.runs import RunFolder, has_run, newest_run
+    from egt_tf.runs import RunFolder, newest_run
     from egt_tf.serving import ExportedExplainer, ExportedModel
 
     if model is not None:
@@ -160,11 +184,30 @@ def _open(sample: bool, run: Path | None, model: Path | None, asked: bool) -> tu
     if run is not None:
         named = RunExplainer(RunFolder(run))
         return named, named.description
-    if asked or has_run(_RUNS):
+    if by_run:
         newest = newest_run(_RUNS)
-        return RunExplainer(newest), f"the newest run {newest.path}"
+        return RunExplainer(newest), f"the newest run {newest.path} ({_quality(newest)}; --run RUN takes another)"
     bundled = bundled_model()
-    return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, f"there is no run in {_RUNS}/")
+    return ExportedExplainer(ExportedModel(bundled)), describe_bundled(bundled, _why_no_run())
+
+
+def _why_no_run() -> str:
+    from egt_tf.runs import has_run, newest_run
+
+    if not has_run(_RUNS):
+        return f"there is no run in {_RUNS}/"
+    return f"no run in {_RUNS}/ is finished; --run {newest_run(_RUNS).path} takes the newest"
+
+
+def _quality(run: RunFolder) -> str:
+    """How far a run got and how good it is."""
+    epochs, config = run.metrics(), run.config()
+    if not epochs:
+        return "not trained here"
+    best = max(epochs, key=lambda epoch: epoch["val_accuracy"])
+    accuracy = accuracy_text(best["val_accuracy"], best.get("val_interval"), digits=1)
+    chance = f"{100 / config.episode.ways:.2g} % by chance"
+    return f"{len(epochs)} of {config.training.epochs} epochs, validation {accuracy}, {chance}"
 
 
 def _learn(support: Path) -> tuple[Explainer, str]:
@@ -175,7 +218,17 @@ def _learn(support: Path) -> tuple[Explainer, str]:
         classifier = FewShotClassifier().fit(support, progress=show)
     for remark in classifier.left_out_:
         click.echo(f"left out: {remark}")
-    return classifier, f"{classifier.description} (pre-trained, not trained here; there is no run in {_RUNS}/)"
+    return classifier, f"{classifier.description} (pre-trained, not trained here; {_why_no_run()})"
+
+
+def _prediction(image: Path, explanation: EpisodeExplanation) -> str:
+    """What the image was taken for, and whether relevance says anything about it."""
+    best, tied = explanation.predicted, [explanation.class_names[index] for index in explanation.tied]
+    tie = tie_text(tied, len(explanation.class_names)) if len(tied) > 1 else None
+    line = prediction_line(
+        image, explanation.class_names[best], explanation.probabilities[best], explanation.known, tie
+    )
+    return line if explanation.has_relevance else f"{line}; no relevance: no pixel counts"
 
 
 def _classes_text(support: SupportSet) -> str:
@@ -186,7 +239,9 @@ def _classes_text(support: SupportSet) -> str:
 
 
 def _list_methods() -> None:
-    from egt_tf.explain import all_methods
+    from egt_tf.explain.methods import PURPOSES, all_methods, purpose
 
-    for method in all_methods():
-        click.echo(f"{method.name:36s} {method.summary}")
+    first = list(PURPOSES)
+    methods = sorted(all_methods(), key=lambda method: first.index(method.name) if method.name in first else len(first))
+    for method in methods:
+        click.echo(f"{method.name:36s} {purpose(method)}")

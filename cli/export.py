@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .paths import check_inputs
 from .progress import stage_progress
 
 
@@ -76,6 +77,7 @@ def export(
     max_images: int | None,
 ) -> None:
     """Write a run as a SavedModel that TensorFlow Serving serves."""
+    check_inputs(run, support=support)
     from egt_tf.export import RequestLimits, check_version, prepare_export
     from egt_tf.export.warm_up import available
     from egt_tf.runs import RunFolder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from .paths import check_inputs
 from .progress import stage_progress
 from .types import ClassName
 
@@ -85,6 +86,7 @@ def learn(
 
 
 def _learn_folder(folder: Path, out: Path | None, arguments: dict[str, Any], photos: bool, lite: bool) -> None:
+    check_inputs(support=folder)
     from egt_tf.export import check_version
     from egt_tf.learning import FewShotClassifier
 
@@ -99,6 +101,7 @@ def _learn_folder(folder: Path, out: Path | None, arguments: dict[str, Any], pho
 def _change_model(
     model: Path, add: Path | None, remove: str | None, rename: str | None, photos: bool, lite: bool
 ) -> None:
+    check_inputs(model=model, support=add)
     from egt_tf.errors import DataError
     from egt_tf.learning import FewShotClassifier
     from egt_tf.learning.report import changed_lines

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import numpy as np
+
+if TYPE_CHECKING:
+    from egt_tf.data.support import SupportSet
 
 
-def prediction_line(image: Path, class_name: str, probability: float, known: bool | None = None) -> str:
+def prediction_line(
+    image: Path, class_name: str, probability: float, known: bool | None = None, tie: str | None = None
+) -> str:
     """What an image was taken for: "photo.jpg: bee (93.1 %)".
 
     Args:
@@ -17,7 +25,11 @@ def prediction_line(image: Path, class_name: str, probability: float, known: boo
         class_name: the most probable class.
         probability: of it.
         known: False: the image shows none of the classes; "photo.jpg: none of these (nearest: bee)".
+        tie: what `egt_tf.ties.tie_text` says where several classes are equally probable; "photo.jpg: a tie of ant and bee
+            (40.0 % each), no prediction".
     """
+    if tie is not None:
+        return f"{image}: {tie} ({100 * probability:.1f} % each), no prediction"
     if known is False:
         return f"{image}: none of these (nearest: {class_name})"
     return f"{image}: {class_name} ({100 * probability:.1f} %)"
@@ -38,19 +50,48 @@ def say_left_out(left_out: int, shots: int) -> None:
         )
 
 
-def picture_names(images: Sequence[Path], ending: str) -> list[Path]:
-    """A PNG file in the current folder for each image; a/01.png and b/01.png get different ones.
+def warn_of_unlike(paths: Sequence[Path], images: Sequence[np.ndarray], own: SupportSet | None) -> None:
+    """Warns, on stderr, of images that look unlike those that come with a model.
+
+    Args:
+        paths: their files.
+        images: uint8 `(size, size, 3)`, one a file.
+        own: the support set that comes with the model, of the kind that it was trained on; None: nothing is said.
+    """
+    from egt_tf.data.likeness import unlike
+
+    if own is None or not len(images):
+        return
+    strange = [
+        path for path, is_strange in zip(paths, unlike(np.stack(images), own.flat_images), strict=True) if is_strange
+    ]
+    if strange:
+        which = (
+            f"{strange[0]} looks"
+            if len(paths) == 1
+            else f"{len(strange)} of {len(paths)} images, such as {strange[0]}, look"
+        )
+        click.echo(
+            f"warning: {which} unlike the images that come with the model, as photographs and drawings do; what it says of "
+            "such images may mean nothing",
+            err=True,
+        )
+
+
+def picture_names(images: Sequence[Path], ending: str, folder: Path = Path()) -> list[Path]:
+    """A PNG file for each image that is not there yet; a/01.png and b/01.png get different ones.
 
     Args:
         images: files.
         ending: goes between the name of the image and ".png".
+        folder: where the files are to be.
     """
     names: list[Path] = []
-    taken: Counter[str] = Counter()
     for image in images:
-        taken[image.stem] += 1
-        number = f"-{taken[image.stem]}" if taken[image.stem] > 1 else ""
-        names.append(Path(f"{image.stem}-{ending}{number}.png"))
+        stem = f"{image.stem}-{ending}"
+        numbered = (folder / f"{stem}-{number}.png" for number in itertools.count(2))
+        candidates = itertools.chain([folder / f"{stem}.png"], numbered)
+        names.append(next(name for name in candidates if name not in names and not os.path.lexists(name)))
     return names
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from egt_tf import __version__
+from egt_tf.errors import did_you_mean
+from egt_tf.lazy import LOG_LEVEL
 
 from .errors import one_line_errors
 
@@ -36,6 +38,11 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, attribute = self.lazy_commands[cmd_name].split(":")
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if super().get_command(ctx, args[0]) is None and args[0] not in self.lazy_commands:
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx), otherwise='.')}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with one_line_errors(debug=ctx.params["debug"]):
@@ -66,8 +73,12 @@ class LazyGroup(click.Group):
 def cli(debug: bool) -> None:
     """Train, evaluate and explain few-shot classifiers across image domains."""
     _print_any_name()
-    if not debug:
-        _quiet_tensorflow()
+    if debug:
+        # Set when this package was imported.
+        if os.environ.get(LOG_LEVEL) == "3":
+            del os.environ[LOG_LEVEL]
+        return
+    _quiet_tensorflow()
 
 
 def _print_any_name() -> None:
@@ -78,11 +89,9 @@ def _print_any_name() -> None:
 
 
 def _quiet_tensorflow() -> None:
-    """Hides what TensorFlow logs about itself, unless the user has chosen a level."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Hides what TensorFlow's Python half logs about itself, unless the user has chosen a level."""
+    if os.environ.get(LOG_LEVEL) != "3":
         return
-    # At 2, TensorFlow 2.14 still reports three harmless CUDA registrations as errors; real ones are raised too.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # TensorFlow's Python half has a logger of its own, which does not ask for the level above.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # absl replaces the class of its logger when it is imported, so its level can only be set through itself.

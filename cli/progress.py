@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Seconds that the rate shown is of, so that it follows a machine that becomes busy.
 WINDOW = 30.0
+# Seconds between two lines of an epoch where nothing can be written over, as in a file.
+QUIET = 60.0
 
 
 class ProgressLine:
@@ -101,7 +103,15 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
-def epoch_line(epoch: int, epochs: int, logs: Mapping[str, float], count: int, unit: str, seconds: float) -> str:
+def epoch_line(
+    epoch: int,
+    epochs: int,
+    logs: Mapping[str, float],
+    count: int,
+    unit: str,
+    seconds: float,
+    chance: float | None = None,
+) -> str:
     """What an epoch measured.
 
     Args:
@@ -111,11 +121,12 @@ def epoch_line(epoch: int, epochs: int, logs: Mapping[str, float], count: int, u
         count: episodes or images of the epoch.
         unit: which of them, in the plural.
         seconds: that an epoch takes, with its validation.
+        chance: the accuracy of guessing, in [0, 1]; None where it is not known.
     """
     losses, left = "", ""
     if "guided_loss" in logs:
         losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f})"
-    validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1)
+    validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1, chance=chance)
     if epoch < epochs:
         left = f"  {duration((epochs - epoch) * seconds)} left"
     return (
@@ -131,14 +142,19 @@ def echo_over(line: str) -> None:
     click.echo(line)
 
 
-def training_progress(epochs: int, per_step: int, unit: str, echo: Callable[[str], None]) -> keras.callbacks.Callback:
+def training_progress(
+    epochs: int, per_step: int, unit: str, echo: Callable[[str], None], chance: float | None = None
+) -> keras.callbacks.Callback:
     """A Keras callback with a progress line inside an epoch and a line of results after it.
+
+    Where stderr is no terminal, the epoch says by a line a minute how far it is.
 
     Args:
         epochs: of the whole training.
         per_step: units of a step.
         unit: what is counted, in the plural.
         echo: prints the lines of results.
+        chance: see `epoch_line`.
     """
     from tensorflow import keras
 
@@ -148,6 +164,12 @@ def training_progress(epochs: int, per_step: int, unit: str, echo: Callable[[str
         def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
             self._began, self._epochs_done = time.monotonic(), 0
             self._steps = self.params["steps"]
+            self._said = self._began
+            if not sys.stderr.isatty():
+                each = self._steps * per_step
+                echo(
+                    f"training: {epochs} epochs of {each} {unit}; a line after each epoch, and after each minute in it"
+                )
             write_over("building the training step, which may take a minute")
 
         def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -157,19 +179,25 @@ def training_progress(epochs: int, per_step: int, unit: str, echo: Callable[[str
                 each = (self._last_epoch_ended - self._began) / done if done else self._steps * per_step / rate
                 return (epochs - epoch - 1) * each
 
+            self._epoch = epoch
             self.line = ProgressLine(self._steps * per_step, f"{unit} of epoch {epoch + 1}/{epochs}", later)
 
         def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
             # The last update stays while the model is validated.
             then = "  validating" if batch + 1 == self._steps else ""
             note = f"loss {logs['loss']:.3f}  accuracy {100 * logs['accuracy']:.0f} %{then}"
-            self.line.update((batch + 1) * per_step, note)
+            done = (batch + 1) * per_step
+            self.line.update(done, note)
+            if not sys.stderr.isatty() and time.monotonic() - self._said >= QUIET:
+                self._said = time.monotonic()
+                echo(f"epoch {self._epoch + 1}/{epochs}: {done} of {self._steps * per_step} {unit}  {note}")
 
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
             clear_line()
             self._epochs_done += 1
             self._last_epoch_ended = time.monotonic()
             seconds = (self._last_epoch_ended - self._began) / self._epochs_done
-            echo(epoch_line(epoch + 1, epochs, logs, self._steps * per_step, unit, seconds))
+            self._said = self._last_epoch_ended
+            echo(epoch_line(epoch + 1, epochs, logs, self._steps * per_step, unit, seconds, chance))
 
     return TrainingProgress()

@@ -13,8 +13,10 @@ import click
 from egt_tf.config import RunConfig, continued, load_config
 from egt_tf.errors import ConfigError, did_you_mean
 from egt_tf.runs import RunFolder
+from egt_tf.wording import accuracy_text
 
 from .errors import INTERRUPTED, CommandError
+from .paths import check_training
 from .progress import clear_line, echo_over
 
 if TYPE_CHECKING:
@@ -84,7 +86,9 @@ def resolve(
         return continued(run.config(), wanted, epochs)
     if name is None:
         raise click.UsageError(f"{run.path} holds no run yet, and a new training needs --config NAME|FILE")
-    return load_config(find_config(name), overrides)
+    config = load_config(find_config(name), overrides)
+    check_training(config)
+    return config
 
 
 def find_config(name_or_path: str, study: bool = False) -> Path:
@@ -134,6 +138,7 @@ def run_to_the_end(
     resume: bool,
     callback: keras.callbacks.Callback,
     command: str,
+    chance: float | None = None,
 ) -> None:
     """Trains, and prints where the result is.
 
@@ -142,6 +147,7 @@ def run_to_the_end(
         config, run, resume: its arguments.
         callback: shows progress.
         command: name of the command, for the hint that Ctrl-C prints.
+        chance: the accuracy of guessing, in [0, 1]; None where it is not known.
     """
     try:
         state = training(config, run, resume, [callback], echo_over)
@@ -149,7 +155,7 @@ def run_to_the_end(
         raise CommandError(resume_hint(run, command), INTERRUPTED) from None
     finally:
         clear_line()
-    click.echo(f"run folder: {run.path}  best validation accuracy: {100 * state.best_accuracy:.2f} %")
+    click.echo(f"run folder: {run.path}  best validation accuracy: {accuracy_text(state.best_accuracy, chance=chance)}")
 
 
 def resume_hint(run: RunFolder, command: str) -> str:

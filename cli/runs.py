@@ -54,7 +54,7 @@ def runs(root: Path, sort: str, as_json: bool) -> None:
 def _cells(row: RunRow) -> list[str]:
     data = None if row.data is None else ", ".join(map(_short, row.data))
     epochs = f"{_known(row.epochs_done)}/{_known(row.epochs_planned)}"
-    best = None if row.accuracy is None else accuracy_text(row.accuracy, row.interval)
+    best = None if row.accuracy is None else accuracy_text(row.accuracy, row.interval, chance=row.chance)
     written = None if row.written is None else row.written[:16].replace("T", " ")
     return [row.name, *map(_known, (row.head, row.backbone, data, row.guidance)), epochs, _known(best), _known(written)]
 
@@ -71,7 +71,7 @@ def _evaluation_line(row: EvaluationRow) -> str:
         calibration = f", {calibration_text(row.calibration_error, row.negative_log_likelihood)}"
     return (
         f"    {sources} ({row.split}), {row.ways}-way {row.shots}-shot{how}, {row.episodes} episodes: "
-        f"{accuracy_text(row.accuracy, row.interval)}{calibration}"
+        f"{accuracy_text(row.accuracy, row.interval, chance=1 / row.ways)}{calibration}"
     )
 
 

@@ -55,5 +55,6 @@ def train(
         config = dataclasses.replace(config, training=training)
     from egt_tf.training.loop import train as run_training
 
-    callback = training_progress(training.epochs, training.episodes_per_step, "episodes", click.echo)
-    run_to_the_end(run_training, config, run_folder, resume, callback, "train")
+    chance = 1 / config.episode.ways
+    callback = training_progress(training.epochs, training.episodes_per_step, "episodes", click.echo, chance)
+    run_to_the_end(run_training, config, run_folder, resume, callback, "train", chance)

@@ -1,6 +1,7 @@
 """Explanation-guided training of few-shot classifiers across image domains, in Keras/TensorFlow.
 
-The names below are imported when they are first used, so that `import egt_tf` does not import TensorFlow.
+The names below are imported when they are first used, so that `import egt_tf` does not import TensorFlow. TensorFlow
+then logs nothing about itself, unless TF_CPP_MIN_LOG_LEVEL is set or TensorFlow was imported first.
 
 Example:
     >>> import egt_tf
@@ -13,9 +14,11 @@ Example:
 
 from __future__ import annotations
 
-from egt_tf.lazy import lazy_names
+from egt_tf.lazy import lazy_names, quiet_tensorflow
 
 __version__ = "0.1.0"
+
+quiet_tensorflow()
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -55,6 +58,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "Rule",
             "Share",
             "ShareSum",
+            "SoftmaxShare",
             "WSquare",
             "Z",
             "ZPlus",

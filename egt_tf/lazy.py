@@ -1,11 +1,24 @@
-"""Public names that are imported when they are first used, so that importing a package stays fast."""
+"""What importing the package does: it hands out names that are imported when they are first used, and stays silent."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow from logging lines about itself, unless a level was chosen or it is imported already.
+
+    TensorFlow reads the level, an environment variable, when it is imported. At 2, TensorFlow 2.14 still reports three
+    harmless registrations of CUDA as errors; real errors are raised too.
+    """
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault(LOG_LEVEL, "3")
 
 
 def lazy_names(

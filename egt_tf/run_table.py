@@ -64,6 +64,7 @@ class RunRow:
         guidance: mode.
         epochs_done, epochs_planned: of the training; a converted run has done 0.
         accuracy, interval: the best validation accuracy in [0, 1] and half its 95 % interval.
+        chance: the accuracy of guessing in validation, in [0, 1]; None for a pre-training.
         evaluations: by source, split and shape.
         written: when the training last wrote, in local time, "2026-11-24T15:47:06+0000".
         problems: what is wrong, a sentence each.
@@ -79,6 +80,7 @@ class RunRow:
     epochs_planned: int | None
     accuracy: float | None
     interval: float | None
+    chance: float | None
     evaluations: tuple[EvaluationRow, ...]
     written: str | None
     problems: tuple[str, ...]
@@ -202,18 +204,19 @@ def _row(run: RunFolder, root: Path) -> RunRow:
 
 def _described(config: RunConfig | None, pretraining: bool) -> dict[str, Any]:
     if config is None:
-        return dict.fromkeys(("head", "backbone", "data", "guidance", "epochs_planned"))
+        return dict.fromkeys(("head", "backbone", "data", "guidance", "epochs_planned", "chance"))
     described = {
         "backbone": config.model.backbone["name"],
         "data": tuple(each.source for each in config.data.train_sources),
     }
     if pretraining:
-        return {**described, "head": None, "guidance": None, "epochs_planned": config.pretrain.epochs}
+        return {**described, "head": None, "guidance": None, "epochs_planned": config.pretrain.epochs, "chance": None}
     return {
         **described,
         "head": config.model.head["name"],
         "guidance": config.guidance.mode,
         "epochs_planned": config.training.epochs,
+        "chance": 1 / config.episode.ways,
     }
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egt_tf.config import RunConfig, config_to_yaml, load_config
-from egt_tf.errors import RunError
+from egt_tf.errors import EgtError, RunError
 from egt_tf.files import write_text
 
 if TYPE_CHECKING:
@@ -220,6 +220,16 @@ class RunFolder:
         assign_weights(model, load_arrays(self.best_file), str(self.best_file))
         return model
 
+    def is_finished(self) -> bool:
+        """Whether its training, or its pre-training, did all of its epochs; a converted run had none to do.
+
+        Raises:
+            RunError, ConfigError: its files are damaged.
+        """
+        config = self.config()
+        planned = config.pretrain.epochs if self.backbone_file.is_file() else config.training.epochs
+        return not self.metrics_file.is_file() or len(self.metrics()) >= planned
+
     def metrics(self) -> list[dict[str, Any]]:
         """What each finished epoch measured; empty before the first one.
 
@@ -262,7 +272,7 @@ def has_run(root: str | os.PathLike) -> bool:
 
 
 def newest_run(root: str | os.PathLike) -> RunFolder:
-    """The run below `root` whose weights were written last.
+    """The finished run below `root` whose weights were written last; if none is finished, the run of which that is true.
 
     Raises:
         RunError: there is none; the message says what to type.
@@ -282,7 +292,16 @@ def newest_run(root: str | os.PathLike) -> RunFolder:
             f"no trained run was found in {root}/; train one first: egt-tf train --config demo --run "
             f"{root}/demo (or name one with --run)"
         )
-    return RunFolder(max(files)[1].parent)
+    runs = [RunFolder(file.parent) for _, file in sorted(files, reverse=True)]
+    return next(filter(_seems_finished, runs), runs[0])
+
+
+def _seems_finished(run: RunFolder) -> bool:
+    # A damaged one is not passed over in silence: who uses it is told what is wrong.
+    try:
+        return run.is_finished()
+    except EgtError:
+        return True
 
 
 def _best_weights(root: str | os.PathLike) -> list[tuple[float, Path]]:

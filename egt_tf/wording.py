@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 
-def accuracy_text(share: float, interval: float | None = None, digits: int = 2) -> str:
-    """A share of 1 in per cent, with half the width of its interval if that is known.
+def accuracy_text(share: float, interval: float | None = None, digits: int = 2, *, chance: float | None = None) -> str:
+    """A share of 1 in per cent, with half the width of its interval and what guessing gives, as far as they are known.
 
     Example:
-        >>> accuracy_text(0.4321, 0.0123), accuracy_text(0.5, digits=1)
-        ('43.21 % +- 1.23', '50.0 %')
+        >>> accuracy_text(0.4321, 0.0123), accuracy_text(0.5, digits=1, chance=1 / 3)
+        ('43.21 % +- 1.23', '50.0 % (33 % by chance)')
     """
     spread = "" if interval is None else f" +- {100 * interval:.{digits}f}"
-    return f"{100 * share:.{digits}f} %{spread}"
+    guessed = "" if chance is None else f" ({100 * chance:.2g} % by chance)"
+    return f"{100 * share:.{digits}f} %{spread}{guessed}"
 
 
 def calibration_text(error: float, negative_log_likelihood: float, bins: int | None = None) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "environment", "lazy", "tensors", "wording", "__version__"),
+    ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
     ("files",),
     ("registry", "config", "weight_files"),
     ("data", "lrp"),
@@ -44,6 +44,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.data.filelists",
     "egt_tf.data.image_set",
     "egt_tf.data.images",
+    "egt_tf.data.likeness",
     "egt_tf.data.mixture",
     "egt_tf.data.records",
     "egt_tf.data.sampling",

@@ -137,6 +137,21 @@ def test_newest_run_is_the_one_whose_weights_were_written_last(tmp_path):
     assert newest_run(tmp_path).path == tmp_path / "a"
 
 
+def test_a_finished_run_is_preferred_to_a_newer_one_that_is_not(tmp_path):
+    """One without metrics, as a converted one, has nothing left to do."""
+    newer, done = finished(tmp_path / "newer", 3000), finished(tmp_path / "done", 2000)
+    epochs = done.config().training.epochs
+    for run, count in ((newer, epochs - 1), (done, epochs)):
+        run.metrics_file.write_text('{"val_accuracy": 0.5}\n' * count)
+    assert (newer.is_finished(), done.is_finished()) == (False, True)
+    assert newest_run(tmp_path) == done
+    converted = finished(tmp_path / "converted", 2500)
+    assert newest_run(tmp_path) == converted
+    for run in (done, converted):
+        run.best_file.unlink()
+    assert newest_run(tmp_path) == newer
+
+
 @pytest.mark.parametrize("root", ["", "gone"])
 def test_no_run_says_what_to_type(tmp_path, root):
     with pytest.raises(RunError, match=r"no trained run was found .* egt-tf train --config demo --run .*/demo"):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from egt_tf.data.image_set import OnProgress, Source
+from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet, OnProgress, Source
 from egt_tf.data.images import IMAGE_SUFFIXES, oddities
+from egt_tf.data.sampling import settings_that_do
 from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError, check_integer
 
@@ -42,7 +44,9 @@ class SourceCheck:
         unreadable: images that cannot be decoded.
         duplicates: images whose pixels occur in another split too.
         contradictions: images whose pixels occur in another class of the same split too, so that one label is wrong.
-        few: classes with fewer images than an episode takes.
+        few: classes with fewer images than an episode takes, and splits with fewer classes.
+        remedy: the settings of a training with which the splits suffice, such as "--set episode.ways=3"; empty if they
+            suffice as they are, or in no way.
         notes: what does no harm: odd images (see `egt_tf.data.images.oddities`), images that occur twice in a class,
             and files that are passed over.
     """
@@ -55,6 +59,7 @@ class SourceCheck:
     contradictions: tuple[Remark, ...]
     few: tuple[Remark, ...]
     notes: tuple[Remark, ...]
+    remedy: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -102,16 +107,17 @@ def find_unreadable(
     return unreadable
 
 
-def check_source(source: Source, images_per_class: int, progress: OnProgress | None = None) -> SourceCheck:
+def check_source(
+    source: Source, episode: EpisodeConfig | None = None, progress: OnProgress | None = None
+) -> SourceCheck:
     """Decodes every image of a source and looks for what would spoil a training or a measurement.
 
     Args:
         source: what to check.
-        images_per_class: shots + queries of an episode; a class with fewer readable images is found wanting.
+        episode: what is to be drawn from each split; a split with fewer classes than ways is found wanting, and so is a
+            class with fewer readable images than shots and queries together. A split without any class is noted. None: a
+            class must have one readable image, and no more is asked.
         progress: see `find_unreadable`.
-
-    Raises:
-        ConfigError: `images_per_class` is below 1.
 
     Example:
         >>> import tempfile
@@ -121,11 +127,10 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("cat", "dog"):
         ...     write_png(folder / name / "1.png", np.zeros((20, 20, 3), np.uint8))
-        >>> found = check_source(open_source(f"folder:{folder}"), images_per_class=1)
+        >>> found = check_source(open_source(f"folder:{folder}"), EpisodeConfig(ways=2, shots=1, queries=1))
         >>> found.images, found.unreadable, len(found.duplicates)
         (2, (), 1)
     """
-    check_integer("images_per_class", images_per_class, 1)
     same: dict[bytes, list[int]] = defaultdict(list)
     unreadable = find_unreadable(
         source, on_image=lambda index, image: same[pixel_digest(image)].append(index), progress=progress
@@ -148,12 +153,14 @@ def check_source(source: Source, images_per_class: int, progress: OnProgress | N
         ),
         duplicates=tuple(_duplicate(source, group, split_of) for group in across),
         contradictions=tuple(_duplicate(source, group, split_of) for group in labelled_twice),
-        few=tuple(_classes_with_few(source, unreadable, images_per_class)),
+        few=(*_splits_with_few(source, episode), *_classes_with_few(source, unreadable, episode)),
         notes=(
             *_odd_images(source, unreadable),
             *(_duplicate(source, group, split_of) for group in within if group not in labelled_twice),
             *(Remark(path, f"passed over, not named {', '.join(IMAGE_SUFFIXES)}") for path in source.ignored),
+            *(Remark(f"split '{split}'", "has no classes") for split in SPLIT_NAMES if not source.splits.get(split)),
         ),
+        remedy=_remedy(source, unreadable, episode),
     )
 
 
@@ -170,7 +177,32 @@ def _duplicate(source: Source, group: Sequence[int], split_of: Sequence[str]) ->
     return Remark(source.describe(group[0]), f"of {places[0]}, has the same pixels as {copies}")
 
 
-def _classes_with_few(source: Source, unreadable: Iterable[int], needed: int) -> Iterable[Remark]:
+def _remedy(source: Source, unreadable: Iterable[int], episode: EpisodeConfig | None) -> str:
+    sets = [_readable(source, split, unreadable) for split in _used_splits(source)]
+    return "" if episode is None or not sets else settings_that_do(sets, episode)
+
+
+def _used_splits(source: Source) -> list[str]:
+    return [split for split in SPLIT_NAMES if source.splits.get(split)]
+
+
+def _readable(source: Source, split: str, unreadable: Iterable[int]) -> ImageSet:
+    images, left_out = source.split(split), list(unreadable)
+    return replace(images, members=tuple(members[~np.isin(members, left_out)] for members in images.members))
+
+
+def _splits_with_few(source: Source, episode: EpisodeConfig | None) -> Iterable[Remark]:
+    ways = 1 if episode is None else episode.ways
+    for split in _used_splits(source):
+        count = len(source.splits[split])
+        if count < ways:
+            yield Remark(
+                f"split '{split}'", f"has {count} class{'' if count == 1 else 'es'}, a {ways}-way episode takes {ways}"
+            )
+
+
+def _classes_with_few(source: Source, unreadable: Iterable[int], episode: EpisodeConfig | None) -> Iterable[Remark]:
+    needed = 1 if episode is None else episode.shots + episode.queries
     readable = np.delete(source.labels, list(unreadable))
     counts = np.bincount(readable, minlength=len(source.class_names))
     for name, count in zip(source.class_names, counts.tolist(), strict=True):

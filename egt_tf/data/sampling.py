@@ -163,6 +163,89 @@ def check_feasible(images: ImageSet, episode: EpisodeConfig) -> None:
             _check_class(name, images.class_names[position], len(images.members[position]), episode)
 
 
+def check_all_feasible(sets: Sequence[ImageSet], episode: EpisodeConfig) -> None:
+    """As `check_feasible` for several image sets; the message names the settings that all of them allow, if any do.
+
+    Raises:
+        DataError: see `check_feasible`.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> source = open_source("synthetic:shapes")
+        >>> check_all_feasible([source.split("base"), source.split("val")], EpisodeConfig(ways=30))
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: a 30-way episode needs 30 classes. ... this would do: --set episode.ways=20
+    """
+    try:
+        for images in sets:
+            check_feasible(images, episode)
+    except DataError as error:
+        settings = settings_that_do(sets, episode)
+        raise DataError(f"{error}; this would do: {settings}" if settings else str(error)) from error
+
+
+def settings_that_do(sets: Sequence[ImageSet], episode: EpisodeConfig) -> str:
+    """The settings by which an episode fits all image sets, "--set episode.ways=3"; empty if it does, or if none do."""
+    possible = largest_episode(sets, episode)
+    if possible is None:
+        return ""
+    changed = [key for key in ("ways", "shots", "queries") if getattr(possible, key) != getattr(episode, key)]
+    return " ".join(f"--set episode.{key}={getattr(possible, key)}" for key in changed)
+
+
+def largest_episode(sets: Sequence[ImageSet], episode: EpisodeConfig) -> EpisodeConfig | None:
+    """The episode nearest to a given one that every class of every image set allows.
+
+    Ways, shots and queries never become more; queries give way before shots do.
+
+    Args:
+        sets: what it is drawn from, each by itself.
+        episode: what is wanted.
+
+    Returns:
+        It, or None if a set has fewer than two classes, or a class fewer than two images.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> largest_episode([open_source("synthetic:shapes").split("val")], EpisodeConfig(30, 5, 16)).ways
+        20
+    """
+    parts = [(images, classes) for images in sets for _, classes in domains(images)]
+    ways = min(episode.ways, *(len(classes) for _, classes in parts))
+    smallest = min((len(images.members[c]) for images, classes in parts for c in classes), default=0)
+    if ways < 2 or smallest < 2:
+        return None
+    shots = min(episode.shots, smallest - 1)
+    return EpisodeConfig(ways, shots, min(episode.queries, smallest - shots))
+
+
+def narrow_lines(images: ImageSet, ways: int) -> list[str]:
+    """What is to be said beside an accuracy whose episodes are of the same few classes; mostly nothing.
+
+    The interval of such an accuracy is over images, and over episodes of these classes, not over classes.
+
+    Args:
+        images: what the episodes are drawn from.
+        ways: classes of an episode.
+
+    Returns:
+        A sentence for each domain with fewer than twice as many classes as ways.
+
+    Example:
+        >>> from egt_tf.data import open_source
+        >>> narrow_lines(open_source("synthetic:shapes").split("novel"), ways=20)
+        ['synthetic:shapes (split novel): every episode is of the same 20 classes; the interval says nothing about others']
+        >>> narrow_lines(open_source("synthetic:shapes").split("novel"), ways=5)
+        []
+    """
+    lines = []
+    for name, classes in domains(images):
+        if len(classes) < 2 * ways:
+            same = f"the same {ways}" if len(classes) == ways else f"{ways} of the same {len(classes)}"
+            lines.append(f"{name}: every episode is of {same} classes; the interval says nothing about others")
+    return lines
+
+
 def _check_class(domain: str, class_name: str, size: int, episode: EpisodeConfig) -> None:
     needed = episode.shots + episode.queries
     if size < needed:

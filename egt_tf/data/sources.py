@@ -65,6 +65,28 @@ def open_source(specification: str) -> Source:
     return _OPENERS[scheme](specification, location)
 
 
+def check_present(specification: str) -> None:
+    """Checks that the folder or the file list of a source is there, without going through it; others are left alone.
+
+    Raises:
+        DataError: it is not, as `open_source` says it.
+
+    Example:
+        >>> check_present("folder:no/such/folder")
+        Traceback (most recent call last):
+        egt_tf.errors.DataError: cannot read the folder no/such/folder: No such file or directory
+    """
+    scheme, _, location = specification.partition(":")
+    if scheme == "folder" and location:
+        _visible_names(Path(location).expanduser())
+    if scheme == "filelist" and location:
+        path = Path(location).expanduser()
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _likely_meaning(specification: str) -> str:
     """What may have been meant by a specification of no known scheme."""
     scheme, _, location = specification.partition(":")

@@ -30,6 +30,8 @@ EPISODES_PER_BATCH = 4
 Batches = Callable[[ImageSet, np.ndarray], Iterable[tf.Tensor]]
 
 INDUCTIVE = Transduction(rounds=0)
+# Scores that differ by less are equal; as probabilities, see `egt_tf.ties`.
+TIE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class Accuracy:
         episodes: accuracy of each episode in [0, 1], `(episodes,)`.
         calibration: of the model's own probabilities (`Head.probabilities`) over all queries of all episodes; None: not
             measured.
+        tied: share of the queries whose highest score several classes have (to 1e-5), of which the first counts as
+            predicted, in [0, 1]; None: not measured.
 
     Notes:
         The probabilities are the softmax of the raw scores, by which models are explained and served, whatever the loss
@@ -53,6 +57,7 @@ class Accuracy:
 
     episodes: np.ndarray
     calibration: Calibration | None = None
+    tied: float | None = None
 
     @property
     def mean(self) -> float:
@@ -128,7 +133,7 @@ class Evaluator:
             table.take(step, functools.partial(self._embed, images, count=image_count))
             results += self._score(table, step.episodes, episode, transduction or INDUCTIVE, episode_count)
         scored = _Scored(*map(np.concatenate, zip(*results, strict=True)))
-        return Accuracy(scored.accuracies, scored.calibration())
+        return Accuracy(scored.accuracies, scored.calibration(), float(scored.tied.mean()))
 
     def embed(self, images: ImageSet, indices: np.ndarray, progress: OnProgress | None = None) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
@@ -193,6 +198,7 @@ class Evaluator:
             right=right,
             confidences=tf.gather(self.model.head.probabilities(wide), predicted, batch_dims=2),
             log_likelihoods=tf.gather(self.model.head.log_probabilities(wide), truth, batch_dims=2),
+            tied=tf.reduce_sum(tf.cast(wide >= tf.reduce_max(wide, -1, keepdims=True) - TIE, tf.int32), -1) > 1,
             finite=tf.reduce_all(tf.math.is_finite(scores), axis=[1, 2]),
         )
 
@@ -270,6 +276,7 @@ class _Scored(NamedTuple):
     right: whether the predicted class is the true one, `(episodes, queries)`.
     confidences: probability of the predicted class, `(episodes, queries)`.
     log_likelihoods: logarithm of the probability of the true class, `(episodes, queries)`.
+    tied: whether several classes have the highest score, `(episodes, queries)`.
     finite: whether all scores of an episode are, `(episodes,)`.
     """
 
@@ -277,6 +284,7 @@ class _Scored(NamedTuple):
     right: np.ndarray
     confidences: np.ndarray
     log_likelihoods: np.ndarray
+    tied: np.ndarray
     finite: np.ndarray
 
     def check_finite(self, first: int) -> None:

@@ -40,7 +40,7 @@ def evaluation_record(
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
         in [0, 1], the interval null for a single episode; `calibration_error` in [0, 1] and `negative_log_likelihood`
         in nats, see `egt_tf.evaluation.calibration`, null where they were not measured, the second also where it is
-        infinite; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be compared
+        infinite; `tied`, the share of queries without a single best class; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be compared
         pair by pair.
 
     Example:
@@ -70,6 +70,7 @@ def evaluation_record(
         "accuracy": accuracy.mean,
         "interval": accuracy.interval,
         **_calibration(accuracy.calibration),
+        "tied": accuracy.tied,
         "episode_accuracies": [float(a) for a in accuracy.episodes],
     }
 

@@ -6,12 +6,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from egt_tf.data.support import ImageOrPath, SupportOrPath, SupportSet, as_support, load_support
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method, get_method
-from egt_tf.explain.query import explain_image
+from egt_tf.explain.query import class_probabilities, explain_image
 from egt_tf.runs import RunFolder
 
 
@@ -38,6 +40,17 @@ class Explainer(Protocol):
     @property
     def support(self) -> SupportSet | None:
         """The stored support set, or None."""
+
+    def probabilities(self, image: ImageOrPath, support: SupportOrPath | None = None) -> np.ndarray:
+        """How probable each class of a support set is, `(ways,)`; without an explanation.
+
+        Args:
+            image: a file, or uint8 pixels `(image_size, image_size, 3)`.
+            support: see `explain`.
+
+        Raises:
+            DataError, ExplainError: see `explain`.
+        """
 
     def explain(
         self,
@@ -105,6 +118,10 @@ class RunExplainer:
         """
         folder = self.run.support_folder
         return load_support(folder, self.image_size) if folder.is_dir() else None
+
+    def probabilities(self, image: ImageOrPath, support: SupportOrPath | None = None) -> np.ndarray:
+        """See `Explainer`."""
+        return class_probabilities(self._models[False], chosen_support(self, support), image)
 
     def explain(
         self,

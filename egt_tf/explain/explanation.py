@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from egt_tf.errors import ExplainError
+from egt_tf.ties import tie_text, tied_classes
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,28 @@ class EpisodeExplanation:
         return self.ranking[1]
 
     @property
+    def tied(self) -> tuple[int, ...]:
+        """The classes that are as probable as `predicted`, which is among them; more than one is no prediction."""
+        return tied_classes(self.probabilities)
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether the class explained first got any relevance; without, nothing in the images spoke for it or against."""
+        return bool(np.any(self.query_relevance[0]) or np.any(self.support_relevance[0]))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the explanation must not be taken for one of a prediction, a phrase each; mostly none."""
+        found = []
+        if len(self.tied) > 1:
+            found.append(
+                f"no prediction: {tie_text([self.class_names[index] for index in self.tied], len(self.class_names))}"
+            )
+        if not self.has_relevance:
+            found.append("no relevance: no pixel counts")
+        return tuple(found)
+
+    @property
     def query_sums(self) -> np.ndarray:
         """The summed relevance of the query for each explained class: `(E,)`."""
         return _sums(self.query_relevance)
@@ -140,7 +163,8 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
 
     Returns:
         `image`, `run`, `method`; `class_names` and `probabilities` (K); `known`; `predicted` and `runner_up` with
-        `index`, `name` and `probability`; `explained`, the E class indices; `query_relevance_sums` (E);
+        `index`, `name` and `probability`; `tied`, the indices of all classes as probable as the predicted one, which is
+        a prediction only where it is alone; `explained`, the E class indices; `query_relevance_sums` (E);
         `support_relevance_sums` (E, K, S), without what is blank.
 
     Example:
@@ -168,6 +192,7 @@ def to_json(explanation: EpisodeExplanation) -> dict[str, Any]:
         "known": explanation.known,
         "predicted": entry(explanation.predicted),
         "runner_up": entry(explanation.runner_up),
+        "tied": list(explanation.tied),
         "explained": [int(index) for index in explanation.explained],
         "query_relevance_sums": explanation.query_sums.tolist(),
         "support_relevance_sums": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,6 +91,42 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
         return [reverse(trace, select(trace.outputs[0]), composite) for select in selects]
 
     return Method(composite.name, summary, maps, distributes=True, canonize=canonize)
+
+
+# What each method is good for, in the order in which to try them. What is said of quality was measured on photographs
+# (docs/explaining.md).
+PURPOSES = types.MappingProxyType(
+    {
+        "epsilon_plus": "the first to trust: relevance lies on what is recognised; with --start margin above all",
+        "epsilon_gamma_box": "a second opinion at twice the cost: finds best which pixels the score breaks down without",
+        "fsc": "what guided training of RelationNet and graph networks uses: what the model was taught with",
+        "fsc_can": "the same for cross attention (CAN)",
+        "fsc_gamma": "fsc with another rule for convolutions, to see what hangs on the rule",
+        "epsilon_alpha2_beta1_flat": "for comparison: evidence against a class counts half as much as evidence for it",
+        "epsilon": "for shallow networks; in deep ones relevance grows from layer to layer and says little",
+        "lrp.sequential_preset_a": "for comparison: innvestigate's own choice for image classifiers, by our engine",
+        "grad_cam": "where the query was looked at, coarsely: regions, not pixels",
+        "integrated_gradients": "for comparison with gradient methods: the mean change on the way from zero to the image",
+        "smoothgrad": "for comparison with gradient methods: the gradient with less noise",
+        "gradient": "which pixels would change the score most, not what it came from; finds them no better than chance",
+        "input_times_gradient": "as gradient, and no better than chance either",
+        "guided_backprop": "for comparison only: sharp edges that have little to do with the prediction",
+    }
+)
+
+
+def purpose(method: Method) -> str:
+    """What a method is good for, in one line.
+
+    Example:
+        >>> purpose(get_method("grad_cam"))
+        'where the query was looked at, coarsely: regions, not pixels'
+    """
+    if method.name in PURPOSES:
+        return PURPOSES[method.name]
+    if method.name.startswith(INNVESTIGATE):
+        return "to compare with innvestigate itself: its own code, on the backbone, slow"
+    return f"to compare with innvestigate, by our engine: {method.summary}"
 
 
 # Composites that were made for networks without batch normalisation.

@@ -80,9 +80,7 @@ def explain_image(
     support, image = as_support(support, model.image_size), as_image(image, model.image_size)
     model = method.prepared(model)
     inputs = query_inputs(model, support, image)
-    with original_error():
-        scores = model(dict(zip(model.input_names, inputs, strict=True)), training=False)
-    probabilities = model.head.probabilities(scores)[0, 0].numpy()
+    probabilities = _probabilities(model, inputs)
     explained = classes_to_explain(probabilities, support.class_names, target)
     relevance = relevance_of_query(model, support, inputs, explained, method)
     return EpisodeExplanation(
@@ -98,6 +96,31 @@ def explain_image(
         run_name=run_name,
         method_name=method.name,
     )
+
+
+def class_probabilities(model: EpisodicModel, support: SupportOrPath, image: ImageOrPath) -> np.ndarray:
+    """How probable each class of a support set is for one image, `(ways,)`, as `explain_image` has it.
+
+    Args:
+        model, support, image: see `explain_image`.
+
+    Raises:
+        DataError: see `explain_image`.
+
+    Example:
+        >>> model = EpisodicModel.build_from("conv4", "cosine", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> class_probabilities(model, support, np.full((16, 16, 3), 200, np.uint8)).round(3).tolist()
+        [0.5, 0.5]
+    """
+    support, image = as_support(support, model.image_size), as_image(image, model.image_size)
+    return _probabilities(model, query_inputs(model, support, image))
+
+
+def _probabilities(model: EpisodicModel, inputs: Sequence[tf.Tensor]) -> np.ndarray:
+    with original_error():
+        scores = model(dict(zip(model.input_names, inputs, strict=True)), training=False)
+    return model.head.probabilities(scores)[0, 0].numpy()
 
 
 def name_of(image: ImageOrPath) -> str:

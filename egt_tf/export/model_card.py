@@ -141,7 +141,7 @@ def _accuracy(source: ModelSource) -> list[str]:
         ]
         lines += [
             f"| `{row.source}` | {row.split} | {row.episodes} of {row.ways}-way {row.shots}-shot | "
-            f"{row.inference} | {accuracy_text(row.accuracy, row.interval)} |"
+            f"{row.inference} | {accuracy_text(row.accuracy, row.interval, chance=1 / row.ways)} |"
             for row in rows
         ]
     return [*lines, "", *_one_by_one(source.calibration)]

@@ -70,7 +70,8 @@ def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
         "red: for the class, blue: against it (of a gradient: what would raise or lower the score); each on its "
         "own scale"
     )
-    canvas.text(MARGIN, 0.82, legend, 10, color=MUTED)
+    doubts = f"{'; '.join(explanation.doubts)}. " if explanation.doubts else ""
+    canvas.text(MARGIN, 0.82, canvas.fit(doubts + legend, WIDTH - 2 * MARGIN, 10), 10, color=MUTED)
     model = canvas.fit(f"model: {explanation.run_name}", 3.2, 8) if explanation.run_name else ""
     canvas.text(WIDTH - MARGIN, 0.56, model, 8, color=MUTED, align="right")
 

@@ -180,6 +180,8 @@ def _extra_top(count: int) -> float:
 def _role(explanation: EpisodeExplanation, index: int) -> str:
     """How the class came out: "predicted, 62 %", or only the number from the third on."""
     roles = {explanation.predicted: "predicted, ", explanation.runner_up: "runner-up, "}
+    if len(explanation.tied) > 1:
+        roles = dict.fromkeys(explanation.tied, "tied, ")
     return roles.get(index, "") + percent(explanation.probabilities[index])
 
 
@@ -193,12 +195,16 @@ def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:
     sure = percent(probabilities[first])
     room = 7.0 - canvas.width_of("  " + sure, 20)
     winner = canvas.fit_names(names, room, 20, bold=True)[first][0]
+    if len(explanation.tied) > 1:
+        winner = f"tie of {len(explanation.tied)} classes"
     canvas.text(MARGIN, 0.56, winner, 20, bold=True)
     canvas.text(MARGIN + canvas.width_of(winner + "  ", 20, bold=True), 0.56, sure, 20, color=MUTED)
     other = canvas.fit_names(names, 4.5, 10)[second][0]
     line = f"runner-up: {other}, {percent(probabilities[second])}"
     if explanation.known is False:
         line = f"probably none of these classes; {line}"
+    # In the place of the runner-up, which a tie does not have.
+    line = canvas.fit("; ".join(explanation.doubts), _CONTENT - 3.4, 10) if explanation.doubts else line
     canvas.text(MARGIN, 0.82, line, 10, color=MUTED)
     sources = (("model", explanation.run_name), ("method", explanation.method_name))
     for row, (label, value) in enumerate((label, value) for label, value in sources if value):
@@ -268,7 +274,7 @@ def _draw_probabilities(canvas: Canvas, explanation: EpisodeExplanation, box: Bo
     names = canvas.fit_names(explanation.class_names, name_width, size, bold=True)
     for row, index in enumerate(shown):
         probability = float(explanation.probabilities[index])
-        top, first = box.y + row * step, index == explanation.predicted
+        top, first = box.y + row * step, index in explanation.tied
         baseline = top + (0.155 if stacked else 0.5 * step + 0.36 * size / 72)
         canvas.text(box.x, baseline, names[index][0], size, bold=first)
         canvas.text(box.x + box.width, baseline, percent(probability), size, bold=first, align="right")
@@ -292,11 +298,7 @@ def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layo
     """
     top = layout.support_top + 0.1
     canvas.rectangle(Box(MARGIN, top, _CONTENT, 0.006), fill=PALE)
-    names = canvas.fit_names(explanation.class_names, 2.2, 9.5, bold=True)
-    heading = "Support images: relevance of each class explained for itself, of the others for "
-    canvas.text(MARGIN, top + 0.26, heading, 9.5)
-    name = names[explanation.explained[0]][0]
-    canvas.text(MARGIN + canvas.width_of(heading, 9.5), top + 0.26, name, 9.5, bold=True)
+    _draw_support_heading(canvas, explanation, top + 0.26)
     note = "bar: summed relevance; own colour scale"
     canvas.text(WIDTH - MARGIN, top + 0.26, note, 8, color=MUTED, align="right")
     labels = canvas.fit_names(explanation.class_names, _LABEL - 0.15, 9, bold=True, lines=2)
@@ -320,6 +322,22 @@ def _draw_support(canvas: Canvas, explanation: EpisodeExplanation, layout: _Layo
         shown = slice(explanation.support_sizes[index])
         images = explanation.support_images[index, shown]
         _draw_shots(canvas, images, maps[index, shown], sums[index, shown], box, layout.unit)
+
+
+def _draw_support_heading(canvas: Canvas, explanation: EpisodeExplanation, baseline: float) -> None:
+    """For which class the red pixels of the support images spoke."""
+    count, left = len(explanation.explained), MARGIN
+    name = canvas.fit_names(explanation.class_names, 1.6, 9.5, bold=True)[explanation.explained[0]][0]
+    if count == len(explanation.class_names):
+        parts = [("Support images: red spoke for the class of the row, blue against it", False)]
+    elif count == 1:
+        parts = [("Support images: red spoke for ", False), (name, True), (", blue against it", False)]
+    else:
+        rest = "; in the rows of other classes explained, for these"
+        parts = [("Support images: red spoke for ", False), (name, True), (rest, False)]
+    for text, bold in parts:
+        canvas.text(left, baseline, text, 9.5, bold=bold)
+        left += canvas.width_of(text, 9.5, bold=bold)
 
 
 def _draw_support_label(

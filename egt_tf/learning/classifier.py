@@ -19,7 +19,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import OVERFLOW, DataError, NotFiniteError, RunError, did_you_mean
 from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.explain.methods import Method, get_method
-from egt_tf.explain.query import explain_image, name_of
+from egt_tf.explain.query import class_probabilities, explain_image, name_of
 from egt_tf.explain.stored_photos import StoredAnswer, StoredRelevance, explain_by_stored_photos
 from egt_tf.export.one_by_one import OneByOne
 from egt_tf.export.requests import RequestLimits
@@ -263,6 +263,20 @@ class FewShotClassifier:
         """
         found = self._read(images, labels, {})
         return float(np.mean(self.predict(list(found.pixels)) == np.array(found.class_names)[found.labels]))
+
+    def probabilities(self, image: ImageOrPath, support: SupportOrPath | None = None) -> np.ndarray:
+        """How probable each class is for one image, `(ways,)`; see `egt_tf.Explainer`.
+
+        Args:
+            image: see `predict`.
+            support: other classes; None: those that were learnt.
+
+        Raises:
+            DataError, RunError: see `predict`.
+        """
+        if support is None:
+            return self.predict_proba([image])[0]
+        return class_probabilities(self._answers.model, support, image)
 
     def explain(
         self,

@@ -35,6 +35,7 @@ from egt_tf.lrp.rules import (
     Rule,
     Share,
     ShareSum,
+    SoftmaxShare,
 )
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Rule",
     "Share",
     "ShareSum",
+    "SoftmaxShare",
     "Start",
     "WSquare",
     "Z",

@@ -19,6 +19,7 @@ from egt_tf.data.images import as_jpeg_or_png
 from egt_tf.data.sources import open_source
 from egt_tf.errors import OVERFLOW, RequestRefusedError, ServerError
 from egt_tf.serving.contract import refusal
+from egt_tf.ties import tied_classes
 
 _STORED_SUPPORT = ("serving_default", "explain")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -44,8 +45,13 @@ class Prediction:
 
     @property
     def predicted(self) -> int:
-        """Index of the most probable class."""
+        """Index of the most probable class; the first of them where `tied` are several."""
         return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
+    @property
+    def tied(self) -> tuple[int, ...]:
+        """Indices of the classes that are as probable as the predicted one, which is among them."""
+        return tied_classes(self.probabilities)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,6 +88,14 @@ class ExportedExplainer:
         """What explains, for a person."""
         return f"the model {self.model.path}"
 
+    def probabilities(self, image: ImageOrPath, support: SupportOrPath | None = None) -> np.ndarray:
+        """See `Explainer`."""
+        return self._probabilities(as_image(image, self.image_size), chosen_support(self, support))
+
+    def _probabilities(self, image: np.ndarray, support: SupportSet) -> np.ndarray:
+        query = image[None].astype(np.float32)
+        return self.model.ask(_SIGNATURES[0], {**_episode(support), "query_images": query})["probabilities"][0]
+
     def explain(
         self,
         image: ImageOrPath,
@@ -120,12 +128,8 @@ class ExportedExplainer:
             return explain_by_stored_photos(
                 self._stored, image, support, target, image_name, run_name, self.method_name
             )
-        episode = {
-            "support_images": support.flat_images.astype(np.float32),
-            "support_labels": support.flat_labels,
-        }
-        query = image[None].astype(np.float32)
-        probabilities = self.model.ask(_SIGNATURES[0], {**episode, "query_images": query})["probabilities"][0]
+        probabilities = self._probabilities(image, support)
+        episode, query = _episode(support), image[None].astype(np.float32)
         explained = classes_to_explain(probabilities, support.class_names, target)
         answer = self.model.ask(
             _SIGNATURES[1],
@@ -144,6 +148,10 @@ class ExportedExplainer:
             method_name=self.method_name,
             support_counts=support.counts,
         )
+
+
+def _episode(support: SupportSet) -> dict[str, np.ndarray]:
+    return {"support_images": support.flat_images.astype(np.float32), "support_labels": support.flat_labels}
 
 
 class ExportedPhotos:

@@ -16,6 +16,7 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.loading import Loader
 from egt_tf.data.map_files import Maps
 from egt_tf.data.pipeline import StepPart
+from egt_tf.data.sampling import narrow_lines
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
@@ -40,6 +41,7 @@ from egt_tf.training.seeds import seed_everything
 from egt_tf.training.strategy import set_statistics
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
+from egt_tf.training.tie_warning import TieWarning
 from egt_tf.weights import assign_weights, weight_arrays
 
 
@@ -88,6 +90,8 @@ class FewShotTask(TrainingTask):
 
     def prepare(self, report: Callable[[str], None]) -> None:
         """Computes the maps of a frozen backbone, of the training and the validation images."""
+        for line in narrow_lines(self.data.validation, self.config.episode.ways):
+            report(f"validation on {line}")
         if not self._is_frozen:
             return
         self._bring_validation_model_up_to_date()
@@ -130,13 +134,17 @@ class FewShotTask(TrainingTask):
             assign_weights(self.validation_model, weight_arrays(self.model.stored), "the training")
 
     def validate(self) -> dict[str, float]:
-        """The accuracy over validation episodes, the same in every epoch, and half of its 95 % interval if it has one."""
+        """The accuracy over validation episodes, the same in every epoch.
+
+        With half of its 95 % interval if it has one, and the share of queries that are ties if there are any.
+        """
         self._bring_validation_model_up_to_date()
         training = self.config.training
         seed = training.seed + VALIDATION_STREAM
         accuracy = self._evaluate(self.data.validation, self.config.episode, training.validation_episodes, seed)
         interval = {} if accuracy.interval is None else {"val_interval": accuracy.interval}
-        return {"val_accuracy": accuracy.mean, **interval}
+        tied = {"val_tied": accuracy.tied} if accuracy.tied else {}
+        return {"val_accuracy": accuracy.mean, **interval, **tied}
 
     def write_examples(self) -> None:
         """Stores a support set and queries, see `store_examples`."""
@@ -145,11 +153,12 @@ class FewShotTask(TrainingTask):
     def more_callbacks(
         self, tensorboard: TensorBoardScalars, report: Callable[[str], None]
     ) -> list[keras.callbacks.Callback]:
-        """Pictures of explained validation queries, if they are asked for."""
+        """A warning of ties, and pictures of explained validation queries, if they are asked for."""
         training = self.config.training
         if not training.figure_every:
-            return []
+            return [TieWarning(report)]
         return [
+            TieWarning(report),
             ExplanationPictures(
                 self.run,
                 self.data.validation,
@@ -160,7 +169,7 @@ class FewShotTask(TrainingTask):
                 tensorboard.show_picture,
                 report,
                 self.validation_model,
-            )
+            ),
         ]
 
 

@@ -31,6 +31,7 @@ from egt_tf.training.strategy import (
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
 from egt_tf.weights import assign_backbone, load_arrays
+from egt_tf.wording import accuracy_text
 
 
 def train(
@@ -102,7 +103,9 @@ def run_task(
     state = _resume(task, checkpoints, report) if resume else _start(task, checkpoints)
     check_agreement(strategy, task.finished_steps(state))
     if state.epochs >= task.epochs:
-        report(f"already complete: {state.epochs} epochs, best validation accuracy {100 * state.best_accuracy:.2f} %")
+        report(
+            f"already complete: {state.epochs} epochs, best validation accuracy {accuracy_text(state.best_accuracy)}"
+        )
         return state
     try:
         task.prepare(report)

@@ -14,7 +14,7 @@ from egt_tf.data.image_set import ImageSet, Source
 from egt_tf.data.loading import ImageCache, Loader
 from egt_tf.data.mixture import counterpart, mix, open_mixture
 from egt_tf.data.pipeline import StepPart, episode_dataset, episode_pairs
-from egt_tf.data.sampling import check_feasible, draw_episode
+from egt_tf.data.sampling import check_all_feasible, check_feasible, draw_episode
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError
 from egt_tf.files import name_of_text, write_png
@@ -55,8 +55,7 @@ def open_data(config: RunConfig) -> RunData:
         validation = mix([source.split("val") for source in sources], weights)
     else:
         validation = open_mixture(config.data.validation_sources, "val")
-    for images in (training, validation):
-        check_feasible(images, config.episode)
+    check_all_feasible((training, validation), config.episode)
     if config.training.learn_transformation:
         # Pairs of domains need at least two; found out before anything is written.
         counterpart(training, config.training.seed)

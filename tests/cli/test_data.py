@@ -111,10 +111,11 @@ def test_a_failed_prepare_leaves_no_files(fails, mini, data_folder):
 
 
 def test_check_of_good_images(egt, photos):
-    result = egt("data", "check", "folder:photos", "--shots", 3, "--queries", 3)
+    result = egt("data", "check", "folder:photos", "--ways", 3, "--shots", 3, "--queries", 3)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        "folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, 0 in two classes, 0 classes with too few, 0 notes\n"
+        "folder:photos: 12 classes, 72 images, 0 unreadable, 0 in two splits, 0 in two classes, "
+        "0 splits or classes with too few, 0 notes\n"
     )
 
 
@@ -123,7 +124,7 @@ def test_check_lists_what_is_wrong(egt, photos):
     shutil.copy(photos / "class04" / "0.png", photos / "class03" / "again.png")
     (photos / "class05" / "0.png").unlink()
     Image.new("CMYK", (30, 30)).save(photos / "class06" / "print.jpg")
-    result = egt("data", "check", "folder:photos", "--shots", 3, "--queries", 3)
+    result = egt("data", "check", "folder:photos", "--ways", 3, "--shots", 3, "--queries", 3)
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     lines = result.stdout.splitlines()
@@ -134,7 +135,7 @@ def test_check_lists_what_is_wrong(egt, photos):
     assert "'class01': has 5" in few[0]
     assert "'class05': has 5" in few[1]
     assert "note: photos/class06/print.jpg: CMYK, converted to RGB" in lines
-    assert "1 unreadable, 1 in two splits, 0 in two classes, 2 classes with too few, 1 notes" in lines[-1]
+    assert "1 unreadable, 1 in two splits, 0 in two classes, 2 splits or classes with too few, 1 notes" in lines[-1]
 
 
 def test_check_wants_enough_images_for_the_usual_episode(egt, photos):
@@ -143,9 +144,23 @@ def test_check_wants_enough_images_for_the_usual_episode(egt, photos):
     assert "an episode takes 21 of a class" in result.stdout
 
 
+def test_check_and_train_want_the_same_and_name_what_would_do(egt, fails, photos, tiny):
+    """12 classes: base has 6, val and novel 3; 6 images each. The check was content with them, the training was not."""
+    result = egt("data", "check", "folder:photos")
+    remedy = "--set episode.ways=3 --set episode.queries=1"
+    assert result.stderr.endswith(f"to train on it all the same: {remedy}\n")
+    assert "too few: split 'val': has 3 classes, a 5-way episode takes 5" in result.stdout
+    assert "split 'base'" not in result.stdout
+    arguments = ("train", "--config", tiny, "--set", "data.train=folder:photos", "--run", "runs/new")
+    wanted = [each for key in ("ways=5", "shots=5", "queries=16") for each in ("--set", f"episode.{key}")]
+    fails(*arguments, *wanted, says=["5 shots + 16 queries need 21 images a class", f"this would do: {remedy}"])
+    assert egt("data", "check", "folder:photos", "--ways", 3, "--queries", 1).exit_code == 0
+    assert egt(*arguments, *wanted, *remedy.split()).exit_code == 0
+
+
 def test_notes_alone_are_no_failure(egt, photos):
     Image.new("CMYK", (30, 30)).save(photos / "class06" / "print.jpg")
-    assert egt("data", "check", "folder:photos", "--shots", 1, "--queries", 1).exit_code == 0
+    assert egt("data", "check", "folder:photos", "--ways", 3, "--shots", 1, "--queries", 1).exit_code == 0
 
 
 # === show, stats, export-filelist ===
@@ -209,7 +224,7 @@ def test_export_and_read_back(egt, photos):
     assert result.exit_code == 0
     assert "written: lists/novel.json  18 images" in result.stdout
     assert open_source("filelist:lists/base.json").split("novel").class_names == ("class03", "class07", "class11")
-    assert egt("data", "check", "filelist:lists/base.json", "--shots", 1, "--queries", 5).exit_code == 0
+    assert egt("data", "check", "filelist:lists/base.json", "--ways", 3, "--shots", 1, "--queries", 5).exit_code == 0
 
 
 def test_export_errors(fails, photos):

@@ -26,7 +26,9 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     assert len(accuracies) == record["episodes"] == 6
     assert record["accuracy"] == pytest.approx(np.mean(accuracies))
     assert record["interval"] == pytest.approx(1.96 * np.std(accuracies) / 6**0.5)
-    mean, interval = map(float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+)\n", result.stdout).groups())
+    mean, interval = map(
+        float, re.search(r"6 episodes: ([\d.]+) % \+- ([\d.]+) \(33 % by chance\)\n", result.stdout).groups()
+    )
     assert (mean, interval) == (round(100 * record["accuracy"], 2), round(100 * record["interval"], 2))
     error, bins, likelihood = re.search(
         r"^calibration error ([\d.]+) % \((\d+) bins\), negative log-likelihood ([\d.]+)$", result.stdout, re.M
@@ -38,9 +40,30 @@ def test_the_printed_numbers_are_those_of_the_file(egt, run):
     assert re.search(r"^identity of the episodes: ([0-9a-f]{12})$", result.stdout, re.M)[1] == record["episodes_id"]
 
 
+def test_an_exported_model_is_measured_on_the_same_episodes(egt, exported, run):
+    arguments = ("--data", "synthetic:fog", "--ways", 3, "--shots", 2, *SMALL)
+    for name, path in (("model", exported), ("run", run)):
+        result = egt("evaluate", path, *arguments, "--out", f"{name}.json")
+        assert result.exit_code == 0, result.output
+    by_model, by_run = (json.loads(Path(f"{name}.json").read_text()) for name in ("model", "run"))
+    assert by_model["episodes_id"] == by_run["episodes_id"]
+    # The head normalises over the queries of an episode, which a server answers one by one.
+    assert by_model["accuracy"] == pytest.approx(by_run["accuracy"], abs=0.25)
+    assert len(by_model["episode_accuracies"]) == 6
+    assert "needs --data SOURCE" in egt("evaluate", exported).stderr
+
+
+def test_an_accuracy_of_the_same_few_classes_says_so(egt, run):
+    """The interval of 20 classes taken 20 at a time is none over classes."""
+    few = egt("evaluate", "runs/tiny", "--episodes", 2, "--queries", 1, "--shots", 1, "--ways", 20)
+    assert "every episode is of the same 20 classes; the interval says nothing about others" in few.stdout
+    assert "(5 % by chance)" in few.stdout
+    assert "every episode is of" not in egt("evaluate", "runs/tiny", *SMALL).stdout
+
+
 def test_one_episode_has_no_interval(egt, run):
     result = egt("evaluate", "runs/tiny", "--episodes", 1, "--queries", 2)
-    assert re.search(r"1 episodes: \d+\.\d\d %$", result.stdout, re.M)
+    assert re.search(r"1 episodes: \d+\.\d\d % \(33 % by chance\)$", result.stdout, re.M)
     assert result_file(run)["interval"] is None
 
 

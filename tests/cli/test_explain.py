@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,11 @@ def test_the_newest_run_and_its_support_set_are_used_and_named(egt, run, query, 
     result = egt("explain", query)
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
-    assert first == "using the newest run runs/tiny and its stored support set: 3 classes, 2 images each"
+    assert re.fullmatch(
+        r"using the newest run runs/tiny \(2 of 2 epochs, validation \d+\.\d % \+- \d+\.\d, 33 % by chance; --run RUN takes "
+        r"another\) and its stored support set: 3 classes, 2 images each",
+        first,
+    )
     assert second.startswith(f"{query}: ")
     assert second.endswith(f"figure: {query.stem}-explained.png")
 
@@ -45,6 +51,32 @@ def test_what_is_written(egt, query):
     assert numbers["predicted"]["probability"] == max(numbers["probabilities"])
     assert np.allclose(numbers["query_relevance_sums"], relevance.sum((1, 2)), rtol=1e-3, atol=1e-6)
     assert len(os.listdir()) == 5  # the four and runs/
+
+
+@pytest.fixture
+def silent(run, arrays):
+    """The run with a head whose last layer has no weights but its bias: every score is the same."""
+    weights = arrays(run / "best.npz")
+    weights["score/fc2/kernel"] = np.zeros_like(weights["score/fc2/kernel"])
+    np.savez(run / "best.npz", **weights)
+    return run
+
+
+def test_a_tie_is_no_prediction(egt, silent, query):
+    """The first class of the alphabet was named, with 33.3 %."""
+    result = egt("explain", query)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1] == (
+        f"{query}: a tie of all 3 classes (33.3 % each), no prediction; no relevance: no pixel counts  "
+        f"figure: {query.stem}-explained.png"
+    )
+    assert outputs(f"{query.stem}-explained")[3]["tied"] == [0, 1, 2]
+
+
+def test_ties_are_counted_where_accuracy_is_measured(egt, silent):
+    result = egt("evaluate", silent, "--episodes", 2, "--queries", 2, "--out", "found.json")
+    assert "100.0 % of the queries are ties: several classes have the same highest score" in result.stdout
+    assert json.loads(Path("found.json").read_text())["tied"] == 1.0
 
 
 def test_the_run_folder_stays_as_it_was(egt, run, query, snapshot):
@@ -70,6 +102,39 @@ def test_images_of_one_name_get_different_figures(egt, run):
     assert "01-explained-2.png" in result.stdout
     one, other = outputs("01-explained")[1], outputs("01-explained-2")[1]
     assert not np.array_equal(one, other)
+
+
+def test_no_picture_is_replaced_unless_it_is_named(egt, query):
+    """A second explanation, and a comparison, replaced the first without a word."""
+    stem = query.stem
+    for method in ("fsc", "epsilon"):
+        assert egt("explain", query, "--method", method).exit_code == 0
+    assert egt("explain", query, "--compare", "fsc,gradient").exit_code == 0
+    assert outputs(f"{stem}-explained")[3]["method"] == "fsc"
+    assert outputs(f"{stem}-explained-2")[3]["method"] == "epsilon"
+    assert os.path.exists(f"{stem}-compared.png")
+    for method in ("fsc", "epsilon"):
+        assert egt("explain", query, "--method", method, "--out", "named.png").exit_code == 0
+    assert outputs("named")[3]["method"] == "epsilon"
+
+
+def test_a_folder_for_the_figures(egt, run):
+    images = sorted((run / "queries").iterdir())[:2]
+    result = egt("explain", *images, "--out", "figures")
+    assert result.exit_code == 0, result.output
+    assert {outputs(f"{image.stem}-explained", "figures")[3]["image"] for image in images} == {i.name for i in images}
+    assert not [name for name in os.listdir() if "explained" in name]
+
+
+def test_an_unfinished_run_is_not_the_default(egt, run, query):
+    """It is used when it is named, or where only a run can do what is asked."""
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 20"))
+    result = egt("explain", query)
+    assert result.exit_code == 0
+    assert "no run in runs/ is finished; --run runs/tiny takes the newest" in result.stdout
+    assert "using the run runs/tiny and" in egt("explain", query, "--run", "runs/tiny").stdout
+    assert "using the newest run runs/tiny (2 of 20 epochs, " in egt("explain", query, "--method", "fsc").stdout
 
 
 def test_targets(egt, run, query):
@@ -112,7 +177,7 @@ def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
     picture("wide query.jpeg", 30, 200, 3)
     result = egt("explain", folder / "wide query.jpeg", "--support", folder)
     assert result.exit_code == 0, result.output
-    assert "using the newest run runs/tiny and the support set" in result.stdout
+    assert "--run RUN takes another) and the support set" in result.stdout
     assert "3 classes, 2 images each" in result.stdout
     assert "2 support images are not used" in result.stdout
     _, relevance, support, numbers = outputs("wide query-explained")
@@ -131,6 +196,8 @@ def test_the_same_image_gives_the_same_explanation(egt, query):
 def test_a_method_and_several_side_by_side(egt, run, query):
     listed = [line.split()[0] for line in egt("explain", "--list-methods").stdout.splitlines()]
     assert {"fsc", "gradient"} <= set(listed)
+    assert listed[0] == "epsilon_plus"
+    assert len(listed) == len(set(listed)) > 40
     assert egt("explain", query, "--method", "gradient", "--out", "one.png").exit_code == 0
     assert outputs("one")[3]["method"] == "gradient"
     assert egt("explain", query, "--compare", "fsc,gradient", "--out", "both.png").exit_code == 0
@@ -204,9 +271,9 @@ def test_where_the_figure_cannot_go(fails, egt, run, query, tmp_path):
     fails("explain", query, "--out", "file/figure.png", says=["file"])
     content = query.read_bytes()
     for arguments, words in [
-        ((query, "--out", "figure.jpg"), "--out must end in .png. Received: figure.jpg"),
+        ((query, "--out", "figure.jpg"), "--out must end in .png, or be a folder. Received: figure.jpg"),
         ((query, "--out", query), "--out must not be the image itself"),
-        ((query, query, "--out", "a.png"), "--out names one figure"),
+        ((query, query, "--out", "a.png"), "--out must be a folder for several images. Received: a.png for 2 images"),
     ]:
         result = egt("explain", *arguments)
         assert result.exit_code == 2

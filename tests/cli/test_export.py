@@ -83,6 +83,23 @@ def test_predict_names_the_class_that_the_run_would(egt, exported, trained, quer
     assert egt("predict", queries[0], "--model", exported / "1").output == result.output.splitlines()[0] + "\n"
 
 
+def test_predict_by_a_run_and_by_another_support_set(egt, fails, exported, trained, query, run):
+    """What `explain` says, which could do both alone."""
+    classes = sorted(path.name for path in (trained / "support").iterdir())
+    for name in classes[:2]:
+        shutil.copytree(trained / "support" / name, f"two/{name}")
+    for more in ((), ("--support", "two")):
+        by_run = egt("predict", query, "--run", "runs/tiny", *more)
+        assert by_run.exit_code == 0, by_run.output
+        (line,) = by_run.stdout.splitlines()
+        said = egt("explain", query, "--run", "runs/tiny", "--out", "figure.png", *more).stdout.splitlines()[1]
+        assert said == f"{line}  figure: figure.png"
+        by_model = egt("predict", query, "--model", exported, *more).stdout
+        assert by_model.splitlines()[-1].rsplit(" (", 1)[0] == line.rsplit(" (", 1)[0]
+    result = egt("predict", query, "--run", "runs/tiny", "--model", exported)
+    assert "--run and --model are two ways" in result.stderr
+
+
 def test_photos_of_every_format_are_predicted_and_explained(egt, exported, trained, tmp_path):
     query = sorted((trained / "queries").glob("*.png"))[0]
     with Image.open(query) as image:

@@ -29,6 +29,24 @@ def run(failure: BaseException | None = None, arguments: tuple[str, ...] = ("wor
     return CliRunner().invoke(group, arguments)
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"), [("trian", "did you mean 'train'?"), ("predikt", "did you mean 'predict'?"), ("zzz", "'zzz'.")]
+)
+def test_the_nearest_command_is_suggested(typed, said):
+    result = CliRunner().invoke(cli, [typed])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(f"Error: No such command '{typed}'")
+    assert result.stderr.endswith(f"{said}\n")
+
+
+def test_the_python_interface_is_silent():
+    """TensorFlow logged eight lines about itself with the first model."""
+    code = "import egt_tf; egt_tf.EpisodicModel.build_from({'name': 'conv4', 'width': 2}, 'prototype', image_size=16)"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_command_that_works():
     result = run()
     assert (result.exit_code, result.stdout, result.stderr) == (0, "worked\n", "")

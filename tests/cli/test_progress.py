@@ -101,6 +101,24 @@ def test_a_training_shows_the_time_left_for_all_epochs(monkeypatch):
     assert "2/20 episodes of epoch 2/3  1.0/s  1 min 18 s left" in shown()
 
 
+def test_a_training_into_a_file_says_each_minute_how_far_it_is(monkeypatch):
+    """It said nothing before the first epoch was over."""
+    seconds = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: seconds[0])
+    lines = []
+    callback = training_progress(3, 2, "episodes", lines.append, chance=0.2)
+    callback.set_params({"steps": 100})
+    callback.on_train_begin()
+    assert lines == ["training: 3 epochs of 200 episodes; a line after each epoch, and after each minute in it"]
+    callback.on_epoch_begin(0)
+    for batch in range(15):
+        seconds[0] += 10.0
+        callback.on_train_batch_end(batch, LOGS)
+    assert lines[1:] == [f"epoch 1/3: {done} of 200 episodes  loss 0.250  accuracy 50 %" for done in (12, 24)]
+    callback.on_epoch_end(0, LOGS)
+    assert "validation 40.0 % +- 1.1 (20 % by chance)  " in lines[3]
+
+
 def test_the_line_can_be_removed(monkeypatch):
     terminal = as_terminal(monkeypatch)
     clear_line()

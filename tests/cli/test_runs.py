@@ -13,9 +13,11 @@ def test_the_table(egt, run):
     header, row, evaluation = result.stdout.splitlines()
     assert header.split()[:6] == ["run", "head", "backbone", "data", "guidance", "epochs"]
     assert row.split()[:6] == ["tiny", "relation", "conv4", "synthetic:shapes", "guided", "2/2"]
-    assert re.search(r" \d+\.\d\d % \+- \d+\.\d\d  20\d\d-\d\d-\d\d \d\d:\d\d$", row)
+    assert re.search(r" \d+\.\d\d % \+- \d+\.\d\d \(33 % by chance\)  20\d\d-\d\d-\d\d \d\d:\d\d$", row)
     accuracy, calibration = evaluation.split(", calibration error ")
-    assert re.fullmatch(r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d", accuracy)
+    assert re.fullmatch(
+        r"    synthetic:fog \(novel\), 3-way 2-shot, 4 episodes: \d+\.\d\d % \+- \d+\.\d\d \(33 % by chance\)", accuracy
+    )
     (found,) = json.loads(egt("runs", "--json").stdout)[0]["evaluations"]
     error, likelihood = found["calibration_error"], found["negative_log_likelihood"]
     assert calibration == f"{100 * error:.2f} %, negative log-likelihood {likelihood:.4f}"
@@ -29,7 +31,8 @@ def test_an_evaluation_of_an_older_version_is_shown_without_what_it_lacks(egt, r
     path.write_text(json.dumps(record))
     result = egt("runs")
     assert re.fullmatch(
-        r"    synthetic:fog \(novel\), 3-way 2-shot, 1 episodes: \d+\.\d\d %", result.stdout.splitlines()[2]
+        r"    synthetic:fog \(novel\), 3-way 2-shot, 1 episodes: \d+\.\d\d % \(33 % by chance\)",
+        result.stdout.splitlines()[2],
     )
     (found,) = json.loads(egt("runs", "--json").stdout)[0]["evaluations"]
     assert (found["interval"], found["calibration_error"], found["negative_log_likelihood"]) == (None, None, None)

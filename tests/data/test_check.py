@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from egt_tf.config import EpisodeConfig
 from egt_tf.data.check import check_source, find_unreadable, pixel_digest
 from egt_tf.data.sources import open_source
-from egt_tf.errors import ConfigError
 
 
 @pytest.fixture
@@ -21,8 +23,12 @@ def folder(tmp_path):
     return tmp_path / "things"
 
 
+def episode_of(images_per_class):
+    return EpisodeConfig(ways=2, shots=1, queries=images_per_class - 1)
+
+
 def check(folder, images_per_class=3):
-    return check_source(open_source(f"folder:{folder}"), images_per_class)
+    return check_source(open_source(f"folder:{folder}"), episode_of(images_per_class))
 
 
 def test_nothing_wrong(folder):
@@ -39,7 +45,7 @@ def test_unreadable_images_are_found_with_path_and_reason(folder):
     found = find_unreadable(source)
     assert sorted(found) == [7, 15]
     assert all(source.describe(index) in reason for index, reason in found.items())
-    assert [str(one) for one in check_source(source, 2).unreadable] == [
+    assert [str(one) for one in check_source(source, episode_of(2)).unreadable] == [
         f"{folder}/class2/1.png: not a PNG, JPEG, BMP, GIF, WebP or HEIC image",
         f"{folder}/class5/0.png: not a PNG, JPEG, BMP, GIF, WebP or HEIC image",
     ]
@@ -122,13 +128,48 @@ def test_the_digest_is_of_size_and_pixels():
     assert pixel_digest(flat) != pixel_digest(flat + 1)
 
 
-def test_images_per_class_must_be_positive(folder):
-    with pytest.raises(ConfigError, match="images_per_class"):
-        check(folder, 0)
+def test_without_an_episode_one_readable_image_of_a_class_is_enough(folder):
+    for name in ("0.png", "1.png"):
+        (folder / "class2" / name).write_bytes(b"")
+    assert check_source(open_source(f"folder:{folder}")).few == ()
+    (folder / "class2" / "2.png").write_bytes(b"")
+    assert [one.where for one in check_source(open_source(f"folder:{folder}")).few] == ["class 'class2'"]
 
 
 @pytest.mark.parametrize("domain", ["cub", "cars"])
 def test_real_photographs(benchmark_dir, domain):
-    report = check_source(open_source(f"folder:{benchmark_dir}/{domain}"), 21)
+    report = check_source(open_source(f"folder:{benchmark_dir}/{domain}"), episode_of(21))
     assert not report.wrong
     assert report.images > 3000
+
+
+@pytest.mark.parametrize(
+    ("ways", "shots", "queries", "remedy"),
+    [
+        (2, 1, 2, ""),
+        (3, 1, 2, "--set episode.ways=2"),
+        (2, 2, 5, "--set episode.queries=1"),
+        (5, 5, 16, "--set episode.ways=2 --set episode.shots=2 --set episode.queries=1"),
+    ],
+)
+def test_every_split_is_checked_against_the_episode(folder, ways, shots, queries, remedy):
+    """8 classes of 3 images: 4 in base, 2 in val and 2 in novel."""
+    found = check_source(open_source(f"folder:{folder}"), EpisodeConfig(ways, shots, queries))
+    splits = [one.where for one in found.few if one.where.startswith("split")]
+    sizes = {"split 'base'": 4, "split 'val'": 2, "split 'novel'": 2}
+    assert splits == [where for where, size in sizes.items() if size < ways]
+    assert found.wrong is bool(remedy)
+    assert found.remedy == remedy
+
+
+def test_an_unreadable_image_is_not_counted_by_the_remedy(folder):
+    (folder / "class1" / "0.png").write_bytes(b"")
+    found = check_source(open_source(f"folder:{folder}"), EpisodeConfig(2, 1, 2))
+    assert found.remedy == "--set episode.queries=1"
+
+
+def test_a_split_without_classes_is_noted(folder):
+    (folder / "splits.json").write_text(json.dumps({"novel": [f"class{c}" for c in range(8)]}))
+    found = check_source(open_source(f"folder:{folder}"), EpisodeConfig(5, 1, 2))
+    assert not found.wrong
+    assert [str(one) for one in found.notes] == ["split 'base': has no classes", "split 'val': has no classes"]

@@ -265,6 +265,16 @@ def test_the_first_episode_with_scores_that_are_no_numbers_is_named():
         Evaluator(model, batches)(images, EPISODE, episodes=9, seed=0)
 
 
+@pytest.mark.parametrize(("factor", "tied"), [(0.0, 1.0), (1.0, 0.0)])
+def test_queries_whose_classes_have_the_same_score_are_counted(factor, tied):
+    model = colour_model()
+    model.head.score_model = scaled(factor)
+    found = evaluate(model, COLOURS, EPISODE, episodes=6, seed=0)
+    assert found.tied == tied
+    # The first class counts as predicted.
+    assert found.mean == (1.0 if factor else 0.25)
+
+
 # === episodes ===
 
 

@@ -186,6 +186,28 @@ def test_the_figure_says_what_was_predicted_and_how_sure():
     assert any("against" in text and "for" in text for text in words)
 
 
+def test_the_figure_says_that_a_tie_is_no_prediction():
+    explanation = dataclasses.replace(make(), probabilities=np.full(5, 0.2))
+    assert explanation.tied == (0, 1, 2, 3, 4)
+    words = [text.get_text() for text in draw_explanation(explanation).axes.texts]
+    assert words[:2] == ["tie of 5 classes", "20 %"]
+    assert "no prediction: a tie of all 5 classes" in words
+    assert [word for word in words if "predicted" in word or "runner-up" in word] == []
+    assert words.count("tied, 20 %") == 2 + 5
+    assert to_json(explanation)["tied"] == [0, 1, 2, 3, 4]
+
+
+def test_the_figure_says_that_there_is_no_relevance():
+    some = make()
+    nothing = [np.zeros_like(each) for each in (some.query_relevance, some.support_relevance)]
+    none = dataclasses.replace(some, query_relevance=nothing[0], support_relevance=nothing[1])
+    # The class that is explained first has none, whatever the others have.
+    others = dataclasses.replace(none, query_relevance=nothing[0] + [[[0.0]], [[1.0]]])
+    for explanation, said in ((some, False), (none, True), (others, True)):
+        words = [text.get_text() for text in draw_explanation(explanation).axes.texts]
+        assert ("no relevance: no pixel counts" in words) is said
+
+
 def test_predicted_and_runner_up_share_one_symmetric_scale(drawn_maps):
     explanation = make()
     half = np.stack([explanation.query_relevance[0], -0.5 * explanation.query_relevance[0]])

@@ -30,7 +30,8 @@ def small_config(head="prototype", **changes) -> RunConfig:
             "learning_rate": 0.01,
         },
     }
-    return config_from_dict({name: {**values, **changes.get(name, {})} for name, values in parts.items()}, "the test")
+    names = {**parts, **changes}
+    return config_from_dict({name: {**parts.get(name, {}), **changes.get(name, {})} for name in names}, "the test")
 
 
 def checkpoints(run: RunFolder) -> list[int]:
@@ -154,3 +155,28 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
         train(small_config(), run, callbacks=[Spoil()])
     train(run.config(), run, resume=True)
     expect_equal(run, alone)
+
+
+@pytest.mark.parametrize(("head", "many"), [({"name": "relation", "hidden": 1}, True), ("prototype", False)])
+def test_many_ties_are_reported(tmp_path, head, many):
+    """A single hidden unit that is silent leaves the bias of the last layer as the score of every class."""
+    config = small_config(head, guidance={"mode": "none"}, training={"epochs": 1, "learning_rate": 1e-9})
+    lines = []
+    train(config, RunFolder(tmp_path / "run"), report=lines.append)
+    tied = RunFolder(tmp_path / "run").metrics()[0].get("val_tied", 0.0)
+    assert (tied >= 0.5) is many
+    assert (f"warning: {100 * tied:.1f} % of the queries are ties" in " ".join(lines)) is many
+
+
+def test_validation_on_the_same_few_classes_is_said(tmp_path):
+    """20 classes to validate on: 11 at a time are mostly the same."""
+    for ways, said in (
+        (11, "validation on synthetic:shapes (split val): every episode is of 11 of the same 20"),
+        (2, ""),
+    ):
+        lines = []
+        config = small_config(episode={"ways": ways}, guidance={"mode": "none"}, training={"epochs": 1})
+        train(config, RunFolder(tmp_path / str(ways)), report=lines.append)
+        assert [line for line in lines if line.startswith("validation on")][:1] == [
+            f"{said} classes; the interval says nothing about others"
+        ] * bool(said)

@@ -107,7 +107,7 @@ def prepare_domain(
             _build(domain, manual)
     source = open_source(f"domain:{name}")
     counts = tuple(_count(source, domain, split) for split in SPLIT_NAMES)
-    return Prepared(prepared_folder(domain), made, counts, domain.images, check_source(source, 1, progress))
+    return Prepared(prepared_folder(domain), made, counts, domain.images, check_source(source, progress=progress))
 
 
 def _manual_folder(domain: Domain, manual_dir: str | os.PathLike | None) -> Path:
