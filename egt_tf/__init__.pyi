@@ -37,6 +37,7 @@ from egt_tf.lrp import RouteWithout as RouteWithout
 from egt_tf.lrp import Rule as Rule
 from egt_tf.lrp import Share as Share
 from egt_tf.lrp import ShareSum as ShareSum
+from egt_tf.lrp import SoftmaxShare as SoftmaxShare
 from egt_tf.lrp import WSquare as WSquare
 from egt_tf.lrp import Z as Z
 from egt_tf.lrp import ZPlus as ZPlus
