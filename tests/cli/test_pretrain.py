@@ -15,9 +15,10 @@ def test_pretrain_then_train_from_it(egt, tiny, drawn, tmp_path):
     result = egt("pretrain", "--config", "own.yaml")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("epoch 1/2  loss ")
-    assert lines[0].endswith(" left")
-    assert "images/s" in lines[1]
+    assert lines[0].startswith("training: 2 epochs of ")
+    assert lines[1].startswith("epoch 1/2  loss ")
+    assert lines[1].endswith(" left")
+    assert "images/s" in lines[2]
     assert lines[-1] == "train from it with: egt-tf train --config NAME --warm-start runs/own_pretrained"
     result = egt("train", "--config", "own.yaml", "--warm-start", "runs/own_pretrained", "--set", "training.epochs=1")
     assert result.exit_code == 0, result.output
@@ -65,6 +66,7 @@ def test_ctrl_c(process, tiny, tmp_path):
         "--run",
         tmp_path / "run",
     )
+    assert started.stdout.readline().startswith("training: 50 epochs")
     assert started.stdout.readline().startswith("epoch  1/50")
     started.send_signal(signal.SIGINT)
     _, stderr = started.communicate(timeout=60)

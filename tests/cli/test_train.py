@@ -167,6 +167,7 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_undisturbed_run(process, t
     longer = ("train", "--config", tiny, "--set", "training.epochs=6", "--set", "training.episodes_per_epoch=10")
     undisturbed = process(*longer, "--run", tmp_path / "undisturbed")
     first = process(*longer, "--run", tmp_path / "a run")
+    assert first.stdout.readline().startswith("training: 6 epochs")
     assert first.stdout.readline().startswith("epoch 1/6")
     first.send_signal(signal.SIGINT)
     _, stderr = first.communicate(timeout=60)
