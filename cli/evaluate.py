@@ -119,7 +119,8 @@ def evaluate(
     # Before the file is written: a full disk must not lose the result.
     click.echo(
         f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
-        f"queries a class, {episodes} episodes: {accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
+        f"queries a class, {episodes} episodes: "
+        f"{accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
     )
     for line in narrow_lines(images, episode.ways):
         click.echo(line)

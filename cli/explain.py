@@ -31,8 +31,8 @@ _RUNS = "runs"
     "--run",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="A run folder; the newest finished one in runs/ by default. Without any, the pre-trained embedding if there is --support, "
-    "else the model that comes with egt-tf.",
+    help="A run folder; the newest finished one in runs/ by default. Without any, the pre-trained embedding if there is "
+    "--support, else the model that comes with egt-tf.",
 )
 @click.option(
     "--model",

@@ -25,8 +25,8 @@ def prediction_line(
         class_name: the most probable class.
         probability: of it.
         known: False: the image shows none of the classes; "photo.jpg: none of these (nearest: bee)".
-        tie: what `egt_tf.ties.tie_text` says where several classes are equally probable; "photo.jpg: a tie of ant and bee
-            (40.0 % each), no prediction".
+        tie: what `egt_tf.ties.tie_text` says where several classes are equally probable; "photo.jpg: a tie of ant and
+            bee (40.0 % each), no prediction".
     """
     if tie is not None:
         return f"{image}: {tie} ({100 * probability:.1f} % each), no prediction"
@@ -72,8 +72,8 @@ def warn_of_unlike(paths: Sequence[Path], images: Sequence[np.ndarray], own: Sup
             else f"{len(strange)} of {len(paths)} images, such as {strange[0]}, look"
         )
         click.echo(
-            f"warning: {which} unlike the images that come with the model, as photographs and drawings do; what it says of "
-            "such images may mean nothing",
+            f"warning: {which} unlike the images that come with the model, as photographs and drawings do; what it says "
+            "of such images may mean nothing",
             err=True,
         )
 

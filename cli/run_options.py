@@ -42,8 +42,8 @@ set_option = click.option(
 resume_option = click.option(
     "--resume",
     is_flag=True,
-    help="Go on after the newest state that was kept, if the run folder holds a run. The same line may be given again, or "
-    "with more epochs.",
+    help="Go on after the newest state that was kept, if the run folder holds a run. The same line may be given again, "
+    "or with more epochs.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Whether images look like others, by two numbers of each: drawn ones and photographs are told apart, content is not."""
+"""Whether images look like others, by two numbers of each: tells drawn ones from photographs, and no contents."""
 
 from __future__ import annotations
 

@@ -44,8 +44,9 @@ def open_source(specification: str) -> Source:
       novel.json in one folder are the splits of one source; any other list takes splits.json beside it, else
       the rule. Relative image names are looked for beside the list, with / for \\ where there is no such file.
     - "tfds:NAME", "tfds:NAME:CONFIG", "tfds:NAME:VERSION" or "tfds:NAME:CONFIG:VERSION" (or as they write it,
-      NAME/CONFIG:VERSION): a prepared data set of TensorFlow Datasets that has images and labels, looked for in TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once,
-      and images are read from them when asked for. Its own splits are pooled; classes are split by the rule.
+      NAME/CONFIG:VERSION): a prepared data set of TensorFlow Datasets that has images and labels, looked for in
+      TFDS_DATA_DIR or the default folder; nothing is downloaded. Its files are gone through once, and images are read
+      from them when asked for. Its own splits are pooled; classes are split by the rule.
     - "domain:NAME": a prepared domain of `egt_tf.data.domains`, with its own splits; "tfds:NAME" is the same.
     - "synthetic:NAME": a domain of `egt_tf.data.synthetic`. Splits by the rule.
 

@@ -40,8 +40,8 @@ def evaluation_record(
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
         in [0, 1], the interval null for a single episode; `calibration_error` in [0, 1] and `negative_log_likelihood`
         in nats, see `egt_tf.evaluation.calibration`, null where they were not measured, the second also where it is
-        infinite; `tied`, the share of queries without a single best class; `episode_accuracies`, one number an episode, so that runs evaluated with the same seed can be compared
-        pair by pair.
+        infinite; `tied`, the share of queries without a single best class; `episode_accuracies`, one number an
+        episode, so that runs evaluated with the same seed can be compared pair by pair.
 
     Example:
         >>> accuracy = Accuracy(np.array([0.5, 0.7]))

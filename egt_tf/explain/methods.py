@@ -106,7 +106,7 @@ PURPOSES = types.MappingProxyType(
         "epsilon": "for shallow networks; in deep ones relevance grows from layer to layer and says little",
         "lrp.sequential_preset_a": "for comparison: innvestigate's own choice for image classifiers, by our engine",
         "grad_cam": "where the query was looked at, coarsely: regions, not pixels",
-        "integrated_gradients": "for comparison with gradient methods: the mean change on the way from zero to the image",
+        "integrated_gradients": "for comparison with gradient methods: the mean change from zero to the image",
         "smoothgrad": "for comparison with gradient methods: the gradient with less noise",
         "gradient": "which pixels would change the score most, not what it came from; finds them no better than chance",
         "input_times_gradient": "as gradient, and no better than chance either",

@@ -63,8 +63,8 @@ def accuracy_lines(class_names: Sequence[str], counts: Sequence[int], found: Fit
         low, high = report.interval
         lines.append(
             f"leave-one-out (each photo classified by all others): {report.right} of {report.count} right, "
-            f"{100 * report.right / report.count:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %; {100 / len(counts):.2g} % by chance) by the head "
-            f"{found.head}{_alternatives(found)}"
+            f"{100 * report.right / report.count:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
+            f"{100 / len(counts):.2g} % by chance) by the head {found.head}{_alternatives(found)}"
         )
     if single:
         which = "every class" if len(single) == len(counts) else ", ".join(single)

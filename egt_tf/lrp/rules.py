@@ -59,7 +59,7 @@ def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float, one_sign: bool
 
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
-    """The layer's derivative, transposed, applied to `Rs`; inputs without influence get zeros, as sizes and indices do."""
+    """The layer's derivative, transposed, applied to `Rs`; inputs without influence, such as indices, get zeros."""
     # A layer may be given one tensor twice; each of the two has a relevance of its own.
     Xs = [tf.identity(x) for x in Xs]
     with tf.GradientTape(persistent=len(Xs) > 1, watch_accessed_variables=False) as tape:

@@ -32,8 +32,8 @@ class Classification:
         class_name: the most probable class.
         probability: of that class, in [0, 1].
         known: whether the image shows one of the classes; None if the model cannot tell.
-        tie: what `egt_tf.ties.tie_text` says if other classes are as probable, of which `class_name` is the first; None:
-            there is no tie.
+        tie: what `egt_tf.ties.tie_text` says if other classes are as probable, of which `class_name` is the first;
+            None: there is no tie.
 
     Example:
         >>> Classification(Path("a.jpg"), "bee", 0.9, known=False).answer

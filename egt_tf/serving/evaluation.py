@@ -44,7 +44,8 @@ def evaluate_exported(
     Example:
         >>> from egt_tf.data import open_source
         >>> images = open_source("synthetic:shapes").split("novel")
-        >>> evaluate_exported(ExportedModel("saved_models/shapes"), images, EpisodeConfig(2, 1, 1), 2, seed=0).episodes.shape
+        >>> model = ExportedModel("saved_models/shapes")
+        >>> evaluate_exported(model, images, EpisodeConfig(2, 1, 1), episodes=2, seed=0).episodes.shape
         (2,)
     """
     if episodes < 1:
