@@ -156,7 +156,7 @@ def test_the_single_state_of_an_older_version_is_gone_on_from(finished, source, 
     shutil.rmtree(run.checkpoints_folder)
     lines = []
     pretrain(small_config(source), run, resume=True, report=lines.append)
-    assert lines == ["resuming after epoch 1"]
+    assert lines == ["resuming after epoch 1", "3 epochs in place of 1"]
     expect_equal(run, finished)
 
 

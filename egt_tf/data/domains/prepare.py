@@ -140,7 +140,7 @@ def _quiet(tfds: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_one(domain: Domain) -> Iterator[None]:
-    """Keeps a second process out, and removes what a killed one has left."""
+    """Keeps a second process out, and removes what a killed one or an interruption has left."""
     parent = prepared_folder(domain).parent
     parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(parent, os.O_RDONLY)
@@ -150,14 +150,20 @@ def _only_one(domain: Domain) -> Iterator[None]:
         os.close(descriptor)
         raise DataError(f"{domain.name} is being prepared by another process in {parent}") from error
     try:
-        for leftover in parent.glob("incomplete.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _remove_incomplete(parent)
         yield
     finally:
+        # TensorFlow Datasets leaves it if it is interrupted before it has begun to write.
+        _remove_incomplete(parent)
         os.close(descriptor)
         # An empty folder is all that a failure leaves.
         with contextlib.suppress(OSError):
             parent.rmdir()
+
+
+def _remove_incomplete(parent: Path) -> None:
+    for leftover in parent.glob("incomplete.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _count(source: Source, domain: Domain, split: str) -> SplitCount:
