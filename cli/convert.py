@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from egt_tf.weight_files import check_present
+
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -34,6 +36,8 @@ def convert(
     CHECKPOINT is a file of torch.save (.tar, .pth), a .safetensors file or an .npz archive of its arrays. PyTorch is not
     needed, and no code in the file is run.
     """
+    # Before TensorFlow is imported.
+    check_present(checkpoint)
     from egt_tf.published.convert import Choices, convert_checkpoint
     from egt_tf.runs import RunFolder
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from egt_tf.errors import RunError
 from egt_tf.weight_files.objects import printable
+from egt_tf.weight_files.reading import check_present
 from egt_tf.weight_files.safetensors import read_safetensors
 from egt_tf.weight_files.torch import read_torch
 
-__all__ = ["STATE_KEYS", "read_safetensors", "read_torch", "read_weights"]
+__all__ = ["STATE_KEYS", "check_present", "read_safetensors", "read_torch", "read_weights"]
 
 # The published trainers write `state`, `state_dict` (cross attention) or `model_state` (learned transformations), others
 # `model`.

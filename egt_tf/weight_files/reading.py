@@ -17,6 +17,21 @@ from egt_tf.weight_files.objects import ContentError
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, OverflowError, LookupError, zipfile.BadZipFile, struct.error)
 
 
+def check_present(path: Path) -> None:
+    """Checks that a weight file is there.
+
+    Raises:
+        RunError: it is not.
+
+    Example:
+        >>> check_present(Path("gone.pth"))
+        Traceback (most recent call last):
+        egt_tf.errors.RunError: the weight file gone.pth must be a file. Received: no such file
+    """
+    if not path.is_file():
+        raise RunError(f"the weight file {path} must be a file. Received: no such file")
+
+
 @contextlib.contextmanager
 def reading(path: Path, rule: str) -> Iterator[bytes]:
     """The content of a weight file; what goes wrong with it inside the block becomes a `RunError`.
@@ -34,8 +49,7 @@ def reading(path: Path, rule: str) -> Iterator[bytes]:
         Traceback (most recent call last):
         egt_tf.errors.RunError: the weight file gone.pth must be a file. Received: no such file
     """
-    if not path.is_file():
-        raise RunError(f"the weight file {path} must be a file. Received: no such file")
+    check_present(path)
     try:
         yield path.read_bytes()
     except ContentError as error:

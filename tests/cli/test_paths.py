@@ -25,6 +25,7 @@ except SystemExit as end:
         ["predict", "gone.jpg"],
         ["predict", "here.jpg", "--model", "gone"],
         ["evaluate", "gone"],
+        ["convert", "gone.pth", "--to", "run"],
         ["export", "gone"],
         ["learn", "gone"],
         ["train", "--config", "demo", "--set", "data.train=folder:gone"],
