@@ -94,8 +94,7 @@ def bare_step(model):
 
 def compare(config, folder: Path) -> dict[str, list[float]]:
     """Milliseconds of a step of the loop and of the bare step, after each epoch but the first."""
-    from tensorflow import keras
-
+    from egt_tf.keras_api import keras
     from egt_tf.runs import RunFolder
     from egt_tf.training.loop import train
     from egt_tf_cli.progress import training_progress

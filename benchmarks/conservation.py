@@ -19,11 +19,11 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import resnet10
 from egt_tf.data.loading import image_batches
 from egt_tf.data.sources import open_source
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.runs import RunFolder

@@ -30,7 +30,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 from object_relevance import prepared_mask
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.config import EpisodeConfig
@@ -52,6 +51,7 @@ from egt_tf.explain import composite_method, get_method
 from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import Method
 from egt_tf.heads import HEADS
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, STARTS
 
 COMPOSITE_NAMES = (

@@ -28,7 +28,6 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.config import EpisodeConfig
@@ -39,6 +38,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.evaluation.features import FeatureTable
 from egt_tf.heads import HEADS
+from egt_tf.keras_api import keras
 
 QUERIES = 15
 

@@ -141,10 +141,9 @@ def straightforward_step(case: Case, guided: bool, eager: bool) -> Callable[[], 
 
 
 def _model(case: Case, guided: bool, classes: str):
-    from tensorflow import keras
-
     from egt_tf.backbones.base import is_frozen
     from egt_tf.episodic_model import EpisodicModel
+    from egt_tf.keras_api import keras
     from egt_tf.training.cached_maps import classifier_of_maps
     from egt_tf.training.guided_model import GuidedModel
 
@@ -220,7 +219,7 @@ def counted(case: Case) -> dict[str, float]:
 
 def _multiply_adds(layer) -> float:
     """Of one map through a convolution; 0 for other layers."""
-    from tensorflow import keras
+    from egt_tf.keras_api import keras
 
     if not isinstance(layer, keras.layers.Conv2D):
         return 0.0

@@ -15,7 +15,7 @@ import click
 from egt_tf.wording import accuracy_text
 
 if TYPE_CHECKING:
-    from tensorflow import keras
+    from egt_tf.keras_api import keras
 
 # Seconds that the rate shown is of, so that it follows a machine that becomes busy.
 WINDOW = 30.0
@@ -156,7 +156,7 @@ def training_progress(
         echo: prints the lines of results.
         chance: see `epoch_line`.
     """
-    from tensorflow import keras
+    from egt_tf.keras_api import keras
 
     class TrainingProgress(keras.callbacks.Callback):
         """Shows the units of an epoch, the time left for all epochs, and behind it what the epoch measured."""

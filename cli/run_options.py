@@ -20,8 +20,7 @@ from .paths import check_training
 from .progress import clear_line, echo_over
 
 if TYPE_CHECKING:
-    from tensorflow import keras
-
+    from egt_tf.keras_api import keras
     from egt_tf.training.state import TrainingState
 
 _STUDIES = "studies/"

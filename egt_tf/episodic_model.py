@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import build_backbone
 from egt_tf.backbones.base import seed_beside
 from egt_tf.heads import HEADS, Head
+from egt_tf.keras_api import keras
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable

@@ -141,6 +141,22 @@ def name_of_text(text: str) -> str:
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
+def lock(file: int | IO) -> None:
+    """Keeps other processes out of an open file or folder, until it is closed or this process ends.
+
+    Raises:
+        BlockingIOError: another process has it.
+
+    Notes:
+        Windows has no such locks: there, nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def set_ordinary_permissions(path: str | os.PathLike) -> None:
     """Gives a file or a folder the permissions that it would have had if it had not been made as a temporary one."""
     # The mask can only be read by setting it.

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tensorflow import keras
-
 from egt_tf.errors import ConfigError, did_you_mean
+from egt_tf.keras_api import keras
 
 serializable = keras.utils.register_keras_serializable("egt_tf")
 """Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.backbones.neck import embedding_of, has_neck
 from egt_tf.errors import RunError
 from egt_tf.files import atomic_write
+from egt_tf.keras_api import keras
 
 
 class Partitioned(Protocol):

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items):
 def seeded():
     """Seeds TensorFlow, NumPy and Python, but does not import TensorFlow for tests that do without."""
     if "tensorflow" in sys.modules:
-        from tensorflow import keras
+        from egt_tf.keras_api import keras
 
         keras.utils.set_random_seed(1)
 
@@ -118,7 +118,7 @@ def no_network(monkeypatch):
 @pytest.fixture
 def float64():
     """Keras in double precision for one test."""
-    from tensorflow import keras
+    from egt_tf.keras_api import keras
 
     before = keras.backend.floatx()
     keras.backend.set_floatx("float64")

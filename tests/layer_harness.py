@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 MIXED_TOLERANCE = 2e-2
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel, JoinEpisodes, SplitEpisodes
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer, close
 
 SIZE = 32

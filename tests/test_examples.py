@@ -9,9 +9,9 @@ import pkgutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 import egt_tf
+from egt_tf.keras_api import keras
 
 MODULES = ["egt_tf", *sorted(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
+    ("errors", "environment", "keras_api", "lazy", "tensors", "ties", "wording", "__version__"),
     ("files",),
     ("registry", "config", "weight_files"),
     ("data", "lrp"),
@@ -161,7 +161,7 @@ def test_an_allowed_import_passes(source, module):
 
 
 # What the engine of relevance knows of the project.
-BELOW_THE_ENGINE = ("errors", "registry", "tensors")
+BELOW_THE_ENGINE = ("errors", "keras_api", "registry", "tensors")
 # What the rooms with layers of their own need, to tell the engine about them.
 EXTENSION_POINTS = {
     "canonizers": ("fold_batch_norm", "register_foldable"),

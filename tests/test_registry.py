@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.registry import Registry
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.layers import ReverseChannels, from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
+from egt_tf.keras_api import keras
 from egt_tf.registry import family_layer, serializable
 
 WEIGHTS = ("imagenet", "none")

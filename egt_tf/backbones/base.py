@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.backbones.neck import with_neck
 from egt_tf.errors import ConfigError, check_integer
+from egt_tf.keras_api import keras
 from egt_tf.registry import Registry
 
 BACKBONES = Registry("backbone")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tensorflow import keras
-
 from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.feature_transformation import Transformations
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.errors import check_integer
+from egt_tf.keras_api import keras
 
 
 @BACKBONES.register("conv4")

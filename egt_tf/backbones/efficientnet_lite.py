@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.layers import BatchNormalization, Power, from_normalized
 from egt_tf.backbones.pretrained import WeightPackage
 from egt_tf.errors import ConfigError, check_integer, check_positive
+from egt_tf.keras_api import keras
 from egt_tf.weight_files import read_weights
 
 WEIGHTS = ("imagenet", "none")

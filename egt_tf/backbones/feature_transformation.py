@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError, did_you_mean
+from egt_tf.keras_api import keras
 
 L = keras.layers
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.hdf5 import member, shape_of
 from egt_tf.backbones.keras_config import Description, model_from
 from egt_tf.backbones.layers import from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
+from egt_tf.keras_api import keras
 
 # What the model takes: the mean and the standard deviation that grey levels 0..255 are normalised by; None: as here.
 SCALES: dict[str, tuple[float, float] | None] = {

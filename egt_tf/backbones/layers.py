@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import check_positive
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import register_rule
 from egt_tf.registry import serializable
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD, widen

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorflow import keras
-
 from egt_tf.backbones.layers import batch_normalization
+from egt_tf.keras_api import keras
 
 if TYPE_CHECKING:
     from egt_tf.backbones.base import InitialWeights

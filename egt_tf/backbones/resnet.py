@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import BACKBONES, InitialWeights
 from egt_tf.backbones.feature_transformation import Transformations
 from egt_tf.backbones.layers import batch_normalization
 from egt_tf.errors import ConfigError, check_integer
+from egt_tf.keras_api import keras
 
 STEMS = ("imagenet", "small")
 WIDTHS = (64, 128, 256, 512)

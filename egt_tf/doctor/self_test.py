@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.doctor.findings import MachineFinding, State
 from egt_tf.doctor.machine import Gpu
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.keras_api import keras
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.data.sampling import EpisodeIndices
 from egt_tf.errors import check_positive
+from egt_tf.keras_api import keras
 
 LIMIT_MB = 2048
 

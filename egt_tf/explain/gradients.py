@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.propagation import Trace, record, reverse

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.gradients import DERIVATIVE, Select, images_and_features
+from egt_tf.keras_api import keras
 from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800

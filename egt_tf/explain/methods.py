@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError, did_you_mean
 from egt_tf.explain import gradients
 from egt_tf.explain.gradients import Select
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
+from egt_tf.keras_api import keras
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.output_relevance import LOG_ODDS, Start, get_start

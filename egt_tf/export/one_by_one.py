@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.heads.base import Head
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.output_relevance import LOG_ODDS, Start
 from egt_tf.lrp.propagation import record, reverse

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.similarity import unit
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 from egt_tf.tensors import widen
 

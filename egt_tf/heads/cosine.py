@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import check_positive
 from egt_tf.heads.base import HEADS, Head
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, cross_entropy, pair_model, pooled_pairs
+from egt_tf.keras_api import keras
 
 
 @HEADS.register("cosine")

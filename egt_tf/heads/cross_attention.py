@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import InitialWeights
 from egt_tf.backbones.layers import batch_normalization
@@ -15,6 +14,7 @@ from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAt
 from egt_tf.heads.base import HEADS, Head, relate_inputs, take_classes
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
+from egt_tf.keras_api import keras
 from egt_tf.tensors import widen
 
 # Weight of the loss of the scores beside that of the base classes.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer, original_error
@@ -15,6 +14,7 @@ from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, NeighbourSoftma
 from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
 from egt_tf.heads.similarity import cross_entropy
+from egt_tf.keras_api import keras
 
 QUERIES_PER_GRAPH = ("ways", "one")
 LEVELS = ("graph1", "graph2", "graph3")

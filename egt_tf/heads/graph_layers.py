@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 
 # Taken from the weight of a node for itself, which the softmax then makes exactly 0.

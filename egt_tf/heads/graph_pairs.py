@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 
 Blocks = Sequence[tf.Tensor]

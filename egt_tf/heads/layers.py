@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
@@ -25,6 +24,7 @@ from egt_tf.heads.layers import (
 )
 from egt_tf.heads.ridge_layers import CentredMaps, MapCombination, UnitVector
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
+from egt_tf.keras_api import keras
 from egt_tf.lrp.canonizers import register_foldable
 from egt_tf.lrp.composites import register_rule
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts, normalization_part

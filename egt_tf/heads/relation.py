@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import InitialWeights
 from egt_tf.errors import ConfigError, check_integer
@@ -22,6 +21,7 @@ from egt_tf.heads.layers import (
     PrototypeMean,
 )
 from egt_tf.heads.similarity import cross_entropy
+from egt_tf.keras_api import keras
 
 LOSSES = ("mse", "cross_entropy")
 # The published relation module pads its convolutions for maps below this side.

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError, check_positive
 from egt_tf.heads.base import HEADS, Head, relate_inputs
 from egt_tf.heads.layers import PairConcat
 from egt_tf.heads.ridge_layers import CentredMaps, MapCombination, RidgeCoefficients, UnitVector
 from egt_tf.heads.similarity import AxisSum, PairProduct, Scale, cross_entropy, pooled_pairs
+from egt_tf.keras_api import keras
 
 # Below, rounding in float32 shows in the scores of a few hundred support images; above, every score is 0.
 PENALTIES = (1e-3, 1e6)

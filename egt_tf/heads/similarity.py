@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.base import relate_inputs
 from egt_tf.heads.layers import PairConcat, PrototypeMean
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 from egt_tf.tensors import widen
 

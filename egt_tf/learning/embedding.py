@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import build_backbone
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import OVERFLOW, NotFiniteError, RunError
 from egt_tf.explain.methods import get_method
+from egt_tf.keras_api import keras
 
 _BATCH = 16
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from innvestigate.analyzer.base import AnalyzerBase
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError, original_error
+from egt_tf.keras_api import AnalyzerBase, keras
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.neurons import check_range, chosen, largest, named_by

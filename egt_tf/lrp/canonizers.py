@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.layer_types import declared_like, is_layer_type
 from egt_tf.lrp.propagation import nodes_in_order, training_of
 

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorflow import keras
-
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.layer_types import check_layer_type, is_layer_type, treat_like
 from egt_tf.lrp.rules import RULES, Rule
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tensorflow import keras
-
 from egt_tf.errors import ExplainError
-from egt_tf.lrp.operations import RELU, SOFTMAX, is_affine_operation, operation_type
+from egt_tf.keras_api import keras
+from egt_tf.lrp.operations import RELU, SOFTMAX, is_affine_operation, operation_type, plain
 from egt_tf.lrp.resizing import resize_type
 from egt_tf.registry import family_layer
 
@@ -52,7 +51,7 @@ def is_relu_function(function: Any) -> bool:
         >>> [is_relu_function(f) for f in (tf.nn.relu, keras.layers.ReLU(6.0), keras.activations.get("relu"), tf.nn.elu)]
         [True, True, True, False]
     """
-    return _is_relu(function) if isinstance(function, L.Layer) else function in RELU
+    return _is_relu(function) if isinstance(function, L.Layer) else plain(function) in RELU
 
 
 def _is_relu(layer: keras.layers.Layer) -> bool:
@@ -62,7 +61,7 @@ def _is_relu(layer: keras.layers.Layer) -> bool:
 
 
 def _is_softmax(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, L.Softmax) or (isinstance(layer, L.Activation) and layer.activation in SOFTMAX)
+    return isinstance(layer, L.Softmax) or (isinstance(layer, L.Activation) and plain(layer.activation) in SOFTMAX)
 
 
 def _is_rescaling(layer: keras.layers.Layer) -> bool:

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.tensors import widen
 
 L = keras.layers

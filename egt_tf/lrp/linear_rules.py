@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
 from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, guarded_division, stabilize
 

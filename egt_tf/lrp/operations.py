@@ -11,41 +11,60 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 
 Function = Callable[..., Any]
 
 A = keras.activations
 V1 = tf.compat.v1
 
-RELU = (A.relu, tf.nn.relu, tf.nn.relu6)
-SOFTMAX = (A.softmax, tf.nn.softmax, V1.nn.softmax)
-SIGMOID = (A.sigmoid, tf.math.sigmoid, A.hard_sigmoid)
-ADD = (tf.math.add, tf.__operators__.add)
-SUBTRACT = (tf.math.subtract,)
-MULTIPLY = (tf.math.multiply,)
-DIVIDE = (tf.math.truediv, tf.math.divide, tf.realdiv, tf.math.divide_no_nan)
+
+def plain(function: Any) -> Any:
+    """A function without what TensorFlow wraps it in, by which one function has several objects.
+
+    Example:
+        >>> plain(tf.nn.relu) is plain(keras.layers.Activation(tf.nn.relu).activation)
+        True
+    """
+    return inspect.unwrap(function) if callable(function) else function
+
+
+def _plain(*functions: Function) -> tuple[Function, ...]:
+    return tuple(map(plain, functions))
+
+
+RELU = _plain(A.relu, tf.nn.relu, tf.nn.relu6)
+SOFTMAX = _plain(A.softmax, tf.nn.softmax, V1.nn.softmax)
+SIGMOID = _plain(A.sigmoid, tf.math.sigmoid, A.hard_sigmoid)
+ADD = _plain(tf.math.add, tf.__operators__.add)
+SUBTRACT = _plain(tf.math.subtract)
+MULTIPLY = _plain(tf.math.multiply)
+DIVIDE = _plain(tf.math.truediv, tf.math.divide, tf.realdiv, tf.math.divide_no_nan)
 AFFINE = (*ADD, *SUBTRACT, *MULTIPLY, *DIVIDE)
-EXTREMUM = (tf.math.maximum, tf.math.minimum)
-NEGATIVE = (tf.math.negative,)
+EXTREMUM = _plain(tf.math.maximum, tf.math.minimum)
+NEGATIVE = _plain(tf.math.negative)
+
+CLIP = _plain(tf.clip_by_value)
+REDUCE_SUM = _plain(tf.math.reduce_sum)
+RESIZE = _plain(tf.image.resize)
 
 # One value in, one value out.
-VALUE_BY_VALUE = (
+VALUE_BY_VALUE = _plain(
     *SIGMOID,
     A.linear,
     *(A.elu, A.exponential, A.gelu, A.mish, A.selu, A.softplus, A.softsign, A.swish, A.tanh),
     *(tf.nn.elu, tf.nn.gelu, tf.nn.leaky_relu, tf.nn.selu, tf.nn.silu),
     *(tf.math.softplus, tf.math.softsign, tf.math.tanh),
     *(tf.math.abs, tf.math.exp, tf.math.log, tf.math.log1p, tf.math.pow, tf.math.rsqrt, tf.math.sqrt, tf.math.square),
-    tf.clip_by_value,
+    *CLIP,
     # The norm is a constant: what is left scales value by value.
     *(tf.math.l2_normalize, V1.math.l2_normalize),
 )
 
 # Each output value is a copy of one input value.
-COPIES = (
+COPIES = _plain(
     tf.__operators__.getitem,
     *(tf.broadcast_to, tf.cast, tf.concat, tf.expand_dims, tf.gather, tf.identity, tf.pad, tf.repeat, tf.reshape),
     *(tf.reverse, tf.slice, tf.split, tf.squeeze, tf.stack, tf.stop_gradient, tf.tile, tf.transpose, tf.unstack),
@@ -62,11 +81,11 @@ _OF_TENSORS: dict[Function, str] = {
         "softmax": SOFTMAX,
         "activation": VALUE_BY_VALUE,
         "route": COPIES,
-        "add": (*ADD, tf.math.add_n),
+        "add": (*ADD, *_plain(tf.math.add_n)),
         "linear": (*SUBTRACT, *NEGATIVE),
         "gate": (*MULTIPLY, *DIVIDE),
-        "mean": (tf.math.reduce_mean, tf.math.reduce_sum),
-        "max_pool": (*EXTREMUM, tf.math.reduce_max, tf.math.reduce_min),
+        "mean": (*_plain(tf.math.reduce_mean), *REDUCE_SUM),
+        "max_pool": (*EXTREMUM, *_plain(tf.math.reduce_max, tf.math.reduce_min)),
     }.items()
     for function in functions
 }
@@ -78,14 +97,14 @@ _WITH_A_CONSTANT: dict[Function, str] = {
 
 
 def operation(layer: keras.layers.Layer) -> Function | None:
-    """The function that Keras wrapped as this layer when it was called on Keras tensors; None for all other layers.
+    """The function (see `plain`) that Keras made this layer of when it was called on Keras tensors; None: another layer.
 
     Example:
-        >>> operation(tf.nn.relu(keras.Input((2,)))._keras_history.layer) is tf.nn.relu, operation(keras.layers.ReLU())
+        >>> operation(tf.nn.relu(keras.Input((2,)))._keras_history.layer) in RELU, operation(keras.layers.ReLU())
         (True, None)
     """
     # The class of these layers is no public name.
-    return getattr(layer, "function", None) if isinstance(getattr(layer, "symbol", None), str) else None
+    return plain(getattr(layer, "function", None)) if isinstance(getattr(layer, "symbol", None), str) else None
 
 
 def operation_type(layer: keras.layers.Layer) -> str | None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.rules import RULES, Derivative, LayerState, Mask, Rule, Share, Tensors
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.resizing import differentiable, resize_type

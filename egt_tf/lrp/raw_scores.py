@@ -10,10 +10,10 @@ import copy
 import dataclasses
 
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp.layer_types import is_layer_type
-from egt_tf.lrp.operations import SOFTMAX
+from egt_tf.lrp.operations import SOFTMAX, plain
 from egt_tf.lrp.propagation import Trace, in_wide, nodes_in_order
 
 L = keras.layers
@@ -78,7 +78,7 @@ def before_softmax(trace: Trace, position: int) -> tuple[Trace, tf.Tensor]:
 
 
 def _is_softmax(layer: keras.layers.Layer) -> bool:
-    return is_layer_type(layer, "softmax") or (isinstance(layer, L.Lambda) and layer.function in SOFTMAX)
+    return is_layer_type(layer, "softmax") or (isinstance(layer, L.Lambda) and plain(layer.function) in SOFTMAX)
 
 
 def _is_linear(layer: keras.layers.Layer) -> bool:
@@ -87,4 +87,4 @@ def _is_linear(layer: keras.layers.Layer) -> bool:
 
 
 def _computes_softmax(activation: object) -> bool:
-    return activation in SOFTMAX or isinstance(activation, L.Softmax)
+    return plain(activation) in SOFTMAX or isinstance(activation, L.Softmax)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
-from egt_tf.lrp.operations import arguments, operation
+from egt_tf.keras_api import keras
+from egt_tf.lrp.operations import RESIZE, arguments, operation
 
 L = keras.layers
 
@@ -24,7 +24,7 @@ def resize_method(layer: keras.layers.Layer) -> str | None:
         >>> resize_method(keras.layers.UpSampling2D(interpolation="bicubic")), resize_method(keras.layers.Flatten())
         ('bicubic', None)
     """
-    if operation(layer) is tf.image.resize:
+    if operation(layer) in RESIZE:
         return arguments(layer)["method"]
     return layer.interpolation if isinstance(layer, (L.UpSampling2D, L.Resizing)) else None
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from innvestigate.backend.graph import ReverseMappingBase
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import RuleBase, keras
 from egt_tf.lrp.operations import DIVIDE, arguments, operation
 from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, ends_in_relu, output_range
 from egt_tf.registry import Registry
@@ -108,7 +107,7 @@ class LayerState:
         return all(self.nonnegative) and output_range(self.layer, inputs).nonnegative
 
 
-class Rule(ReverseMappingBase):
+class Rule(RuleBase):
     """Base of all rules. Two rules with the same parameters are equal.
 
     Example:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp.layer_types import treat_like
 
 

@@ -12,18 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp.layer_types import AUGMENTATIONS, is_layer_type, is_relu_function, like_of
 from egt_tf.lrp.operations import (
     ADD,
+    CLIP,
     DIVIDE,
+    REDUCE_SUM,
     SIGMOID,
     SOFTMAX,
     SUBTRACT,
     arguments,
     is_affine_operation,
     operation,
+    plain,
 )
 
 L = keras.layers
@@ -58,13 +61,15 @@ ANYTHING = Interval()
 NONNEGATIVE = Interval(low=0.0)
 
 _RANGES: dict[Any, Interval] = {
-    **dict.fromkeys((*SIGMOID, *SOFTMAX), Interval(0.0, 1.0)),
-    **dict.fromkeys((keras.activations.tanh, tf.math.tanh, tf.math.softsign), Interval(-1.0, 1.0)),
-    **dict.fromkeys(
-        (keras.activations.softplus, tf.math.softplus, tf.math.exp, tf.math.abs, tf.math.sqrt), NONNEGATIVE
-    ),
-    **dict.fromkeys((keras.activations.exponential, tf.math.square, tf.math.rsqrt), NONNEGATIVE),
-    tf.nn.relu6: Interval(0.0, 6.0),
+    plain(function): interval
+    for interval, functions in (
+        (Interval(0.0, 1.0), (*SIGMOID, *SOFTMAX)),
+        (Interval(-1.0, 1.0), (keras.activations.tanh, tf.math.tanh, tf.math.softsign)),
+        (NONNEGATIVE, (keras.activations.softplus, tf.math.softplus, keras.activations.exponential, tf.math.exp)),
+        (NONNEGATIVE, (tf.math.abs, tf.math.sqrt, tf.math.rsqrt, tf.math.square)),
+        (Interval(0.0, 6.0), (tf.nn.relu6,)),
+    )
+    for function in functions
 }
 
 # The classes of `keras.layers` and their bases: whose `call` is known to do what the class says.
@@ -131,13 +136,13 @@ def output_range(layer: keras.layers.Layer, inputs: Sequence[Interval]) -> Inter
 
 def _of_several(layer: keras.layers.Layer, inputs: Sequence[Interval]) -> Interval:
     low, high = min(each.low for each in inputs), max(each.high for each in inputs)
-    if any(is_layer_type(layer, each) for each in ("mean", "max_pool")) and operation(layer) is not tf.math.reduce_sum:
+    if any(is_layer_type(layer, each) for each in ("mean", "max_pool")) and operation(layer) not in REDUCE_SUM:
         return Interval(low, high)
     if is_layer_type(layer, "route"):
         # Padding and dropout bring zeros in.
         return Interval(min(low, 0.0), max(high, 0.0))
     nonnegative = low >= 0.0
-    if is_layer_type(layer, "add") or operation(layer) is tf.math.reduce_sum:
+    if is_layer_type(layer, "add") or operation(layer) in REDUCE_SUM:
         return NONNEGATIVE if nonnegative else ANYTHING
     if is_layer_type(layer, "gate") and nonnegative:
         return Interval(0.0, math.prod(each.high for each in inputs) if operation(layer) not in DIVIDE else math.inf)
@@ -155,11 +160,11 @@ def _of_function(function: Any, values: Interval) -> Interval:
         return Interval(0.0, 1.0)
     if isinstance(function, L.Layer):
         function, layer = operation(function), function
-        if function is tf.clip_by_value:
+        if function in CLIP:
             return _bounds(arguments(layer))
-    if is_relu_function(function) and function not in _RANGES:
+    if is_relu_function(function) and plain(function) not in _RANGES:
         return Interval(0.0, max(0.0, values.high))
-    return _RANGES.get(function, ANYTHING)
+    return _RANGES.get(plain(function), ANYTHING)
 
 
 def _bounds(of_clip: dict[str, Any]) -> Interval:

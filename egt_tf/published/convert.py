@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig, RunConfig, config_from_dict
 from egt_tf.environment import environment
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
 from egt_tf.files import write_json
+from egt_tf.keras_api import keras
 from egt_tf.published import detect
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.layouts import PublishedArray, published_arrays

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import is_frozen, without_pretrained
 from egt_tf.config import RunConfig
@@ -23,6 +22,7 @@ from egt_tf.errors import RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator
 from egt_tf.evaluation.report import episodes_identity
 from egt_tf.files import write_json
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.study.folders import StudyFolders
 from egt_tf.study.plan import Cell, Study, with_root

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from egt_tf.errors import RunError
-from egt_tf.files import remove_partial_files, write_text
+from egt_tf.files import lock, remove_partial_files, write_text
 from egt_tf.study.folders import StudyFolders
 from egt_tf.study.images import check_images
 from egt_tf.study.plan import Cell, Study
@@ -117,7 +116,7 @@ def _alone(folders: StudyFolders) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(folder / ".lock", "w", encoding="utf-8"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
             except BlockingIOError:
                 raise RunError(
                     f"a study must have its folder to itself. Received: {folder}, where one is running"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import InitialWeights
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 from egt_tf.training.checked_model import CheckedModel, StepLosses
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.neck import behind_embedding, embedding_of
 from egt_tf.config import ImagePreparation, RunConfig, find_augmentation
@@ -23,6 +22,7 @@ from egt_tf.data.map_files import DTYPE, Maps, read_maps, written_maps
 from egt_tf.data.views import Views
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, original_error
+from egt_tf.keras_api import keras
 from egt_tf.lrp.value_ranges import outputs_nonnegative
 
 DEFAULT_VIEWS = 4

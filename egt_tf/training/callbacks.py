@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tensorflow import keras
-
 from egt_tf.errors import RunError
 from egt_tf.files import write_text
+from egt_tf.keras_api import keras
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.state import TrainingState
 from egt_tf.training.task import TrainingTask

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.training.health import Health, Statistics, apply_if, may_overflow
 from egt_tf.weights import named_weights
 

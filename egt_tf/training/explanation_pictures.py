@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.image_set import ImageSet
@@ -19,6 +18,7 @@ from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import explain_image
 from egt_tf.figures.explanation import draw_explanation
 from egt_tf.files import write_png
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 
 # Queries on one picture, each of another episode and of another class of it.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.base import is_frozen
 from egt_tf.config import ImagePreparation, RunConfig
@@ -21,6 +20,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.heads import HEADS, Head
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.cached_maps import (
     MapCache,

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import GUIDED_CLASSES, NORMALIZATIONS
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, check_integer
+from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.value_ranges import outputs_nonnegative

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 
 class Health(tf.Module):

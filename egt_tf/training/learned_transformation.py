@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, check_positive
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.health import Statistics, apply_if

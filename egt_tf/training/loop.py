@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import RunConfig
 from egt_tf.environment import environment
 from egt_tf.errors import DataError, RunError, original_error, release_frames
 from egt_tf.files import remove_partial_files, write_json
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.callbacks import EpochEnd, StepCheckpoint
 from egt_tf.training.checkpoints import Checkpoints

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import TrainingConfig
+from egt_tf.keras_api import keras
 from egt_tf.registry import Registry, serializable
 from egt_tf.training.schedules import schedule_of
 

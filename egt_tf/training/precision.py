@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 import tensorflow as tf
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import build_backbone
 from egt_tf.backbones.base import is_frozen, seed_beside
@@ -18,6 +17,7 @@ from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingModel
 from egt_tf.training.few_shot import check_model

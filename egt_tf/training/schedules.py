@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import TrainingConfig
 from egt_tf.errors import ConfigError, as_number, check_integer
+from egt_tf.keras_api import keras
 from egt_tf.registry import Registry
 
 SCHEDULES = Registry("schedule")

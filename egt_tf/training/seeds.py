@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 
 def seed_of_bits(seed: int, bits: int) -> int:

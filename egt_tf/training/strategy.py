@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.layers import BatchNormalization
 from egt_tf.config import RunConfig
 from egt_tf.data.pipeline import StepPart
 from egt_tf.errors import ConfigError, RunError, release_frames
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.cluster import read_cluster
 

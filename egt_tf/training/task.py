@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import RunConfig
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.pipeline import StepPart
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.checked_model import CheckedModel
 from egt_tf.training.state import TrainingState

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import RunError
+from egt_tf.keras_api import keras
 
 
 class TensorBoardScalars(keras.callbacks.Callback):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tensorflow import keras
-
+from egt_tf.keras_api import keras
 from egt_tf.ties import ties_text
 
 # From this share of the validation queries on.

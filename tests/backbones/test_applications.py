@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.backbones.applications import _draw_weights, _with_fixed_names, application_names
@@ -15,6 +14,7 @@ from egt_tf.config import config_from_dict
 from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP
 from egt_tf.lrp.linear_rules import Bounded
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST

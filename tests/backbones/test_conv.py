@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, conv4, conv4np
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from tests.helpers.networks import random_inputs
 
 

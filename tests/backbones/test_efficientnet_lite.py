@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.backbones import efficientnet_lite as lite
@@ -19,6 +18,7 @@ from egt_tf.backbones.layers import Power
 from egt_tf.backbones.pretrained import WeightPackage
 from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.weight_files import read_weights
 from tests.helpers.networks import random_inputs
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, conv4, resnet10
 from egt_tf.backbones.feature_transformation import (
@@ -14,6 +13,7 @@ from egt_tf.backbones.feature_transformation import (
     without_transformations,
 )
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm
 from tests.layer_harness import check_layer

@@ -9,11 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones.hdf5 import member, shape_of
 from egt_tf.backbones.keras_file import read_keras_model
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 
 SIZE = 8
 KERNEL = (3, 3, 3, 4)

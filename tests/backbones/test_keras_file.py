@@ -10,12 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, keras_file
 from egt_tf.backbones.keras_file import read_keras_model
 from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 
 L = keras.layers
 DATA = Path(__file__).parent / "data"

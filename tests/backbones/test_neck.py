@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, build_backbone
 from egt_tf.backbones.base import is_frozen, without_pretrained
 from egt_tf.backbones.neck import behind_embedding, embedding_of, has_neck
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import LRP, fold_batch_norm
 from egt_tf.weights import assign_backbone, named_weights, weight_arrays
 from tests.layer_harness import close

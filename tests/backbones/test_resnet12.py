@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import BACKBONES, resnet12
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from tests.helpers.networks import layers_of, random_inputs
 

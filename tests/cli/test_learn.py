@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tensorflow import keras
 
 from egt_tf.errors import NotFiniteError
 from egt_tf.export import saved_model
+from egt_tf.keras_api import keras
 from egt_tf_cli.bundled import bundled_model
 from tests.helpers.commands import draw_classes
 from tests.helpers.learnt_models import learnt as learn_animals

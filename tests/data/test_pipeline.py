@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig, ImagePreparation
 from egt_tf.data.image_set import ImageSet
@@ -18,6 +17,7 @@ from egt_tf.data.preprocessing import denormalize, draw_augmentation, evaluation
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, original_error
+from egt_tf.keras_api import keras
 
 PER_CLASS = 6
 

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.image_set import ImageSet
@@ -19,6 +18,7 @@ from egt_tf.evaluation.features import FeatureTable
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import Head
 from egt_tf.heads.layers import PairConcat, PrototypeMean
+from egt_tf.keras_api import keras
 
 SIZE = 16
 PER_CLASS = 7

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.data.sampling import EpisodeIndices
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.features import FeatureTable, plan_steps
+from egt_tf.keras_api import keras
 
 NOTHING = np.zeros(0, np.int64)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm
 

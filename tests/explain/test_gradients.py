@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.explain import gradients as methods
+from egt_tf.keras_api import keras
 
 L = keras.layers
 

@@ -7,10 +7,10 @@ import importlib.util
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.explain.query import query_inputs
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, fold_batch_norm, is_layer_type, linear_parts, record, reverse
 from tests.helpers.random_images import random_image, random_support
 

@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.data import synthetic
 from egt_tf.episodic_model import EpisodicModel
@@ -17,6 +16,7 @@ from egt_tf.export import lite
 from egt_tf.export.lite import LiteModel, lite_files
 from egt_tf.export.saved_model import ServableModel, make_servable, servable, write_version
 from egt_tf.export.signatures import KnownRule, StoredSupport
+from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 from egt_tf.serving.exported_model import ExportedModel
 

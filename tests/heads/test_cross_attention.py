@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.heads import HEADS, CrossAttentionHead
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.training.guidance import guided_scores

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError, original_error
 from egt_tf.heads.graph_layers import (
@@ -13,6 +12,7 @@ from egt_tf.heads.graph_layers import (
     QueryScores,
     SkipConcatenate,
 )
+from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(3)

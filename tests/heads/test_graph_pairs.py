@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
 from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(3)

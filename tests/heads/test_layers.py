@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.layers import (
     DropLastAxis,
@@ -15,6 +14,7 @@ from egt_tf.heads.layers import (
     PairConvolution2D,
     PrototypeMean,
 )
+from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer, close
 
 RNG = np.random.default_rng(3)

@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.data.preprocessing import normalize
 from egt_tf.data.support import SupportSet
@@ -20,6 +19,7 @@ from egt_tf.explain.query import explain_image, query_inputs, relevance_of_query
 from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, QueryScores, SkipConcatenate
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
 from egt_tf.heads.lrp_rules import NeighbourhoodShare
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, record, reverse
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.linear_rules import Epsilon

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
@@ -17,6 +16,7 @@ from egt_tf.heads import HEADS
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.lrp_rules import AttendedFraction, AttentionGate, Fraction, ShareProduct
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, Square
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.rules import RULES, LayerState, Pass, Rule, Share

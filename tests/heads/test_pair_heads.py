@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.heads import HEADS
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from tensorflow import keras
 
 from egt_tf.backbones.feature_transformation import FeatureTransformation
 from egt_tf.backbones.layers import BatchNormalization, ChannelScale, Power, ReverseChannels
@@ -42,6 +41,7 @@ from egt_tf.heads.lrp_rules import (
 )
 from egt_tf.heads.ridge_layers import CentredMaps, MapCombination, RidgeCoefficients, UnitVector
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, PairSplit, Scale, Square
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Pass, RouteWithout
 
 L = keras.layers

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads import RelationHead
+from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer, close
 
 

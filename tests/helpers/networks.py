@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 
 def random_inputs(size: int, count: int = 2) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.weights import load_arrays
 

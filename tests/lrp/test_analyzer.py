@@ -8,11 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from innvestigate.analyzer.base import AnalyzerBase
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, ExplainError
+from egt_tf.keras_api import AnalyzerBase, keras
 from egt_tf.lrp import COMPOSITES, LRP
 
 L = keras.layers

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, record, reverse
 from egt_tf.lrp.linear_rules import Flat
 

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tensorflow import keras
 
 from egt_tf.backbones import conv4, resnet10
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.layer_types import is_layer_type

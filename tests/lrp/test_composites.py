@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMaxPooling2D
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, Entry
 from egt_tf.lrp.layer_types import LAYER_TYPES, is_layer_type
 from egt_tf.lrp.linear_rules import AlphaBeta, Epsilon

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
 from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, AlphaBetaX, Epsilon, Flat, Magnitude, WSquare, Z, ZPlus
 from egt_tf.lrp.rules import Derivative, Gate, LayerState, Mask, Pass, Rule, Share, ShareSum

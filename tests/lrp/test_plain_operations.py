@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.heads.layers import MapMaxPooling2D, PairConcat, PrototypeMean
+from egt_tf.keras_api import keras
 from egt_tf.lrp import Composite, Entry, record, reverse
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask, with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES

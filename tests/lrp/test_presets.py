@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError, ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, ZPlus
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST

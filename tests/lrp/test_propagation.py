@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import conv4
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import Epsilon, ZPlus
 from egt_tf.lrp.presets import structural_entries

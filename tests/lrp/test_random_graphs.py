@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 
 L = keras.layers

@@ -151,7 +151,7 @@ def test_conv1d_matrix_is_keras(padding, strides, dilation):
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("strides", "kernel_size"), [(1, 3), (2, 3), (3, 2), (2, 2)])
 def test_conv2d_transpose_matrix_is_keras(padding, strides, kernel_size):
-    from tensorflow import keras
+    from egt_tf.keras_api import keras
 
     rng = np.random.default_rng(3)
     x, kernel = rng.normal(size=(2, 4, 3, 2)), rng.normal(size=(kernel_size, kernel_size, 3, 2))
@@ -388,7 +388,7 @@ class _ReferenceWalk:
     """
 
     def __init__(self, model, rules, example):
-        from tensorflow import keras
+        from egt_tf.keras_api import keras
 
         self.rules = rules
         self.model = model

@@ -7,9 +7,9 @@ import doctest
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, LinearPart, linear_parts, record, register_rule, reverse
 from egt_tf.lrp.composites import registered_rule
 from egt_tf.lrp.linear_rules import Epsilon

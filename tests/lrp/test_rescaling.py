@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones.layers import ChannelScale, from_normalized
 from egt_tf.data.preprocessing import normalize
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry
 from egt_tf.lrp.linear_rules import Bounded
 from egt_tf.lrp.presets import structural_entries

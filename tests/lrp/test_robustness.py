@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorflow import keras
 
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery
 from egt_tf.heads.graph_layers import Neighbourhood, SkipConcatenate
@@ -24,6 +23,7 @@ from egt_tf.heads.lrp_rules import (
 )
 from egt_tf.heads.ridge_layers import MapCombination
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import (
     AlphaBeta,

@@ -8,9 +8,9 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ExplainError
+from egt_tf.keras_api import keras
 from egt_tf.lrp import LRP, Composite, Entry, linear_parts, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, Bounded, Epsilon, Flat, Gamma, WSquare, Z, ZPlus
 from egt_tf.lrp.presets import structural_entries

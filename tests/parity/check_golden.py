@@ -24,7 +24,8 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from tensorflow import keras
+
+from egt_tf.keras_api import keras
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from tensorflow import keras
 
 from egt_tf.heads import GraphHead, Head
+from egt_tf.keras_api import keras
 from egt_tf.published import names
 from egt_tf.published.convert import flattened_maps
 from egt_tf.published.layouts import published_arrays

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
+from egt_tf.keras_api import keras
 from tests.parity import check_golden
 
 HERE = Path(__file__).parent / "data"

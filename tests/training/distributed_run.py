@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.config import config_from_dict
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training import few_shot
 from egt_tf.training.loop import train

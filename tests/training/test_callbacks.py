@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import Evaluator
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.loop import train
 from tests.helpers.trainings import Interrupt, expect_equal_states, without_seconds

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
+from egt_tf.keras_api import keras
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.state import TrainingState, state_arrays

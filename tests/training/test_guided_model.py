@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 import egt_tf.training.guided_model as module
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.lrp.analyzer import LRP
 from egt_tf.training.guided_model import GuidedModel
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 import egt_tf.training.guided_model as module
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.keras_api import keras
 from egt_tf.training.guidance import LossWeights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.health import Health

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 import egt_tf.training.guided_model as guided_module
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.training.guidance import GuidedScores, guided_scores
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tensorflow import keras
 
 from egt_tf.config import EpisodeConfig, RunConfig, WeightedSource, config_from_dict
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, RunError
 from egt_tf.evaluation.accuracy import Accuracy, Evaluator, evaluate
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.loop import train
 from egt_tf.training.run_data import VALIDATION_STREAM, store_support_set

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.training.optimizers import OPTIMIZERS, DecayingSGD
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.config import RunConfig, config_from_dict
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.loop import train

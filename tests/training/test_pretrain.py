@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.backbones import conv4
 from egt_tf.config import RunConfig, config_from_dict
 from egt_tf.errors import ConfigError, DataError, RunError
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder, newest_run
 from egt_tf.training.backbone_classifier import BackboneClassifier
 from egt_tf.training.loop import train

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from egt_tf.errors import ConfigError
+from egt_tf.keras_api import keras
 from egt_tf.training.optimizers import OPTIMIZERS
 from egt_tf.training.schedules import SCHEDULES
 

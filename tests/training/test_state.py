@@ -5,10 +5,10 @@ import os
 
 import numpy as np
 import pytest
-from tensorflow import keras
 
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import RunError
+from egt_tf.keras_api import keras
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.state import TrainingState, load_state, state_arrays
 from egt_tf.weights import load_arrays, save_arrays, weight_arrays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import shutil
@@ -21,6 +20,7 @@ from egt_tf.data.image_set import OnProgress, Source
 from egt_tf.data.sources import open_source
 from egt_tf.data.splits import SPLIT_NAMES
 from egt_tf.errors import DataError, original_error
+from egt_tf.files import lock
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _only_one(domain: Domain) -> Iterator[None]:
     parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(parent, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
     except OSError as error:
         os.close(descriptor)
         raise DataError(f"{domain.name} is being prepared by another process in {parent}") from error

@@ -1,0 +1,82 @@
+"""The Keras that everything here is written for, and what is derived from innvestigate: the one place that decides.
+
+There are two lanes. The classic one is TensorFlow 2.14 and 2.15, whose `tensorflow.keras` is Keras 2. From TensorFlow 2.16
+on that name is Keras 3; Keras 2 is released beside every TensorFlow as the package `tf_keras`, which is the current lane.
+No environment variable chooses between them, and Keras 3 may be installed beside either.
+
+innvestigate 2.1 needs the classic lane. Where it is not there, equal base classes of our own stand in for its.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+# From this version on, TensorFlow's own Keras is Keras 3.
+_KERAS_3_FROM = (2, 16)
+
+
+def _is_classic() -> bool:
+    return tuple(int(part) for part in tf.__version__.split(".")[:2]) < _KERAS_3_FROM
+
+
+LANE = "classic" if _is_classic() else "current"
+"""The lane of this process: "classic" or "current"."""
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+    RuleBase = Any
+    AnalyzerBase = Any
+else:
+    keras = importlib.import_module("tensorflow.keras" if LANE == "classic" else "tf_keras")
+
+
+class _RuleBase(abc.ABC):
+    """What innvestigate calls a reverse mapping: `apply` takes the relevance of outputs to the inputs."""
+
+    @abc.abstractmethod
+    def apply(self, Xs: Any, Ys: Any, Rs: Any, reverse_state: Any) -> Any:
+        """Relevance of the inputs."""
+
+
+class _AnalyzerBase(abc.ABC):
+    """The part of innvestigate's interface of analyzers that does not need its own graphs.
+
+    Args:
+        model: a Keras model.
+        neuron_selection_mode: "max_activation", "index" or "all".
+
+    Raises:
+        ValueError: another mode.
+    """
+
+    def __init__(self, model: keras.Model, neuron_selection_mode: str = "max_activation"):
+        if neuron_selection_mode not in ("max_activation", "index", "all"):
+            raise ValueError(
+                "`neuron_selection_mode` must be max_activation, index or all. "
+                f"Received: neuron_selection_mode={neuron_selection_mode!r}"
+            )
+        self._model = model
+        self._neuron_selection_mode = neuron_selection_mode
+
+    @abc.abstractmethod
+    def analyze(self, X: Any, *args: Any, **kwargs: Any) -> Any:
+        """Relevance of the model's input."""
+
+
+_BASES: dict[str, tuple[str, str, type]] = {
+    "RuleBase": ("innvestigate.backend.graph", "ReverseMappingBase", _RuleBase),
+    "AnalyzerBase": ("innvestigate.analyzer.base", "AnalyzerBase", _AnalyzerBase),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """`RuleBase` and `AnalyzerBase`: innvestigate's on the classic lane, else our own; imported when asked for."""
+    if name not in _BASES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, of_innvestigate, own = _BASES[name]
+    return getattr(importlib.import_module(module), of_innvestigate) if LANE == "classic" else own
