@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from egt_tf.wording import accuracy_text
 
 from .paths import check_inputs, check_source
 from .progress import stage_progress
+
+if TYPE_CHECKING:
+    from egt_tf.config import EpisodeConfig
+    from egt_tf.evaluation.accuracy import Accuracy
 
 
 @click.command(short_help="Measure the accuracy of a run or a model on unseen classes.")
@@ -73,10 +77,7 @@ def evaluate(
 
     The calibration error says how far its probabilities are from the share that is right, over all queries.
     """
-    options: dict[str, Any] = {"rounds": rounds, "candidates": candidates}
-    options = {key: value for key, value in options.items() if value is not None}
-    if without_duplicates:
-        options["duplicates"] = False
+    options = _transduction_options(rounds, candidates, without_duplicates)
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
     is_model = _is_model(run)
@@ -117,11 +118,7 @@ def evaluate(
                 transduction=transduction,
             )
     # Before the file is written: a full disk must not lose the result.
-    click.echo(
-        f"{images.name}, {transduction or 'inductive'}, {episode.ways}-way {episode.shots}-shot, {episode.queries} "
-        f"queries a class, {episodes} episodes: "
-        f"{accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
-    )
+    click.echo(f"{images.name}, {transduction or 'inductive'}, {_result(accuracy, episode, episodes)}")
     for line in narrow_lines(images, episode.ways):
         click.echo(line)
     click.echo(accuracy.calibration)
@@ -134,6 +131,19 @@ def evaluate(
     default = Path(f"{record['name']}.json") if is_model else run_folder.evaluation_file(record["name"])
     path = save_evaluation(record, out or default)
     click.echo(f"written: {path}")
+
+
+def _transduction_options(rounds: int | None, candidates: int | None, without_duplicates: bool) -> dict[str, Any]:
+    """What was said of how transduction works; the rest is left to its defaults."""
+    said = {"rounds": rounds, "candidates": candidates, "duplicates": False if without_duplicates else None}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _result(accuracy: Accuracy, episode: EpisodeConfig, episodes: int) -> str:
+    return (
+        f"{episode.ways}-way {episode.shots}-shot, {episode.queries} queries a class, {episodes} episodes: "
+        f"{accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
+    )
 
 
 def _is_model(path: Path) -> bool:

@@ -42,9 +42,10 @@ def unlike(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
         bool `(n,)`.
 
     Notes:
-        With 25 images at 84 px as the reference, 0 to 2 % of others of the same set look unlike them; of photographs 97
-        to 100 % beside the drawn shapes, and of the drawn shapes 100 % beside flowers, 93 % beside birds, 87 % beside
-        cars, 73 % beside places and 44 % beside miniImageNet. Photographs do not look unlike other photographs, so
+        Printed by `benchmarks/likeness.py` for 25 images at 84 px as the reference, means of ten draws: 0 to 1 % of
+        others of the same set look unlike them; of photographs 94 to 100 % beside drawn shapes; of drawn shapes 100 %
+        beside flowers, 99 % beside birds, 63 % beside places, 55 % beside cars and 54 % beside miniImageNet. Of other
+        photographs 0 to 2 % look unlike photographs, beside flowers 10 to 20 %: contents are not told apart, so
         nothing is said of a model for birds that is asked about cars.
 
     Example:

@@ -10,7 +10,7 @@ from egt_tf.ties import ties_text
 # From this share of the validation queries on.
 MANY = 0.05
 REMEDY = (
-    "It mostly passes with further epochs; units of a relation head that fall silent stay awake with "
+    "If further epochs do not help, a relation head whose units fell silent may do better with "
     "model.head.hidden=64 or model.head.loss=cross_entropy"
 )
 
