@@ -1,7 +1,7 @@
 # make demo | make test | make test-slow | make lint | make coverage | make bundled-model | make clean
 
-PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))
-PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3,\
+PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3.12 python3.13 python3,\
 	$(shell $(python) -c '$(PYTHON_OK)' 2>/dev/null && echo $(python))))
 
 VENV := .venv
@@ -55,7 +55,7 @@ box: bundled-model
 # The stamp is written last: an interrupted installation is repeated, a finished one is kept until setup.cfg changes.
 $(READY): setup.cfg pyproject.toml
 	@"$(PYTHON)" -c '$(PYTHON_OK)' 2>/dev/null || \
-		{ echo "egt-tf needs Python 3.10 or 3.11; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+		{ echo "egt-tf needs Python 3.10 to 3.13, for which there are releases of TensorFlow; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
