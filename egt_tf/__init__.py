@@ -1,7 +1,8 @@
 """Explanation-guided training of few-shot classifiers across image domains, in Keras/TensorFlow.
 
 The names below are imported when they are first used, so that `import egt_tf` does not import TensorFlow. TensorFlow
-then logs nothing about itself, unless TF_CPP_MIN_LOG_LEVEL is set or TensorFlow was imported first.
+then logs nothing about itself, unless TF_CPP_MIN_LOG_LEVEL is set or TensorFlow was imported first. Packages whose
+versions do not fit each other are an ImportError that says what mends it.
 
 Example:
     >>> import egt_tf
@@ -14,10 +15,12 @@ Example:
 
 from __future__ import annotations
 
+from egt_tf.environment import check_environment
 from egt_tf.lazy import lazy_names, quiet_tensorflow
 
 __version__ = "0.1.0"
 
+check_environment()
 quiet_tensorflow()
 
 __getattr__, __dir__, __all__ = lazy_names(

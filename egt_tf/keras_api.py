@@ -15,15 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-# From this version on, TensorFlow's own Keras is Keras 3.
-_KERAS_3_FROM = (2, 16)
+from egt_tf.environment import lane
 
-
-def _is_classic() -> bool:
-    return tuple(int(part) for part in tf.__version__.split(".")[:2]) < _KERAS_3_FROM
-
-
-LANE = "classic" if _is_classic() else "current"
+LANE = lane(tf.__version__)
 """The lane of this process: "classic" or "current"."""
 
 if TYPE_CHECKING:

@@ -16,10 +16,13 @@ from egt_tf.doctor.machine import (
     examine_room,
     installed_gpus,
 )
-from egt_tf.doctor.versions import examine_versions
+from egt_tf.doctor.versions import examine_versions, installed_lane
 
 # Installed in the right version, they can still fail to be imported: a library that does not fit beneath them.
-IMPORTED = ("tensorflow", "innvestigate", "tensorflow_datasets")
+IMPORTED = {
+    "classic": ("tensorflow", "innvestigate", "tensorflow_datasets"),
+    "current": ("tensorflow", "tf_keras", "tensorflow_datasets"),
+}
 
 
 def examine() -> list[MachineFinding]:
@@ -30,7 +33,7 @@ def examine() -> list[MachineFinding]:
         True
     """
     findings = examine_versions()
-    failures = [finding for finding in map(_import_failure, IMPORTED) if finding]
+    failures = [finding for finding in map(_import_failure, IMPORTED[installed_lane()]) if finding]
     installed = installed_gpus()
     around = [*examine_room(Path.cwd(), available_memory()), *examine_cluster(os.environ)]
     if failures:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from egt_tf.doctor.findings import MachineFinding, State
+from egt_tf.environment import tensorflow_version
 from egt_tf.errors import ConfigError
 from egt_tf.training.cluster import VARIABLE, read_cluster
 
@@ -79,7 +80,7 @@ def examine_devices(visible: Sequence[Gpu], installed: Sequence[Gpu]) -> list[Ma
                 "GPU",
                 f"the driver knows {len(installed)}, TensorFlow can use {len(visible)}",
                 State.WRONG,
-                "pip install 'tensorflow[and-cuda]>=2.14,<2.15', or set CUDA_VISIBLE_DEVICES to do without",
+                f"pip install 'tensorflow[and-cuda]=={tensorflow_version()}', or set CUDA_VISIBLE_DEVICES to do without",
             )
         )
     elif not visible:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from egt_tf import __version__
 from egt_tf.doctor.findings import MachineFinding, State
-from egt_tf.environment import installed_version
+from egt_tf.environment import VersionOf, installed_version, lane, tensorflow_version
 
 DISTRIBUTION = "egt-tf"
 # What a marker such as `extra == "test"` is compared with where no extra is asked for.
 WITHOUT_EXTRA = ""
+# The oldest Python whose requirements are those of the current lane; older ones may have that lane too.
+CURRENT_PYTHON = "3.12"
+LANES = {
+    "classic": "TensorFlow's own Keras, and innvestigate",
+    "current": "tf-keras beside TensorFlow; innvestigate's own analyzers need TensorFlow 2.14",
+}
 
-InstalledVersion = Callable[[str], str | None]
+
+def installed_lane() -> str:
+    """The lane of the TensorFlow that is installed, or of the one that this Python would get."""
+    version = tensorflow_version()
+    if version is None:
+        return "current" if SpecifierSet(f">={CURRENT_PYTHON}").contains(platform.python_version()) else "classic"
+    return lane(version)
 
 
 def examine_versions() -> list[MachineFinding]:
-    """Python, this package, what it requires, and its extras."""
+    """Python, this package, the lane, what it requires, and its extras."""
     try:
         metadata = importlib.metadata.metadata(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
@@ -38,6 +50,7 @@ def examine_versions() -> list[MachineFinding]:
     return [
         MachineFinding("versions", DISTRIBUTION, __version__),
         python_finding(platform.python_version(), metadata["Requires-Python"] or ""),
+        MachineFinding("versions", "lane", f"{installed_lane()}: {LANES[installed_lane()]}"),
         *version_findings(requirements, installed_version),
         *extra_findings(metadata.get_all("Provides-Extra") or (), requirements, installed_version),
     ]
@@ -57,7 +70,7 @@ def python_finding(version: str, needed: str) -> MachineFinding:
     )
 
 
-def version_findings(requirements: Iterable[Requirement], version_of: InstalledVersion) -> list[MachineFinding]:
+def version_findings(requirements: Iterable[Requirement], version_of: VersionOf) -> list[MachineFinding]:
     """One finding for each requirement that counts without any extra."""
     return [
         _requirement_finding("versions", each, version_of, State.WRONG)
@@ -66,7 +79,7 @@ def version_findings(requirements: Iterable[Requirement], version_of: InstalledV
 
 
 def extra_findings(
-    extras: Iterable[str], requirements: Iterable[Requirement], version_of: InstalledVersion
+    extras: Iterable[str], requirements: Iterable[Requirement], version_of: VersionOf
 ) -> list[MachineFinding]:
     """One finding for each extra; a missing one is no fault."""
     requirements = list(requirements)
@@ -89,12 +102,13 @@ def extra_findings(
 
 
 def _applying(requirements: Iterable[Requirement], extra: str) -> list[Requirement]:
-    return [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": extra})]
+    around = {"extra": extra}
+    if installed_lane() == "current" and SpecifierSet(f"<{CURRENT_PYTHON}").contains(platform.python_version()):
+        around["python_version"] = CURRENT_PYTHON
+    return [each for each in requirements if each.marker is None or each.marker.evaluate(around)]
 
 
-def _requirement_finding(
-    topic: str, requirement: Requirement, version_of: InstalledVersion, fault: State
-) -> MachineFinding:
+def _requirement_finding(topic: str, requirement: Requirement, version_of: VersionOf, fault: State) -> MachineFinding:
     version, needed = version_of(requirement.name), str(requirement.specifier)
     advice = f"pip install '{requirement.name}{needed}'"
     if version is None:

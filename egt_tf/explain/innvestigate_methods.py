@@ -21,14 +21,29 @@ from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.gradients import DERIVATIVE, Select, images_and_features
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import LANE, keras
 from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800
 
 
+def require_innvestigate() -> None:
+    """Refuses what needs innvestigate itself where it is not.
+
+    Raises:
+        ExplainError: this is the current lane, for which there is no innvestigate.
+    """
+    if LANE != "classic":
+        raise ExplainError(
+            f"innvestigate's own analyzers need TensorFlow 2.14, on Python 3.10 or 3.11. Received: TensorFlow "
+            f"{tf.__version__}; take another method (--list-methods), or an environment with that Python"
+        )
+
+
 def innvestigate_names() -> tuple[str, ...]:
-    """Names of innvestigate's analyzers."""
+    """Names of innvestigate's analyzers; none on the current lane, for which there is no innvestigate."""
+    if LANE != "classic":
+        return ()
     from innvestigate.analyzer import analyzers
 
     return tuple(sorted(analyzers))

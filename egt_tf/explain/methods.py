@@ -14,7 +14,7 @@ import tensorflow as tf
 from egt_tf.errors import ExplainError, did_you_mean
 from egt_tf.explain import gradients
 from egt_tf.explain.gradients import Select
-from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names
+from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names, require_innvestigate
 from egt_tf.keras_api import keras
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.composites import Composite
@@ -172,7 +172,7 @@ def _named(name: str | Mapping[str, Any] | Method) -> Method:
 
 
 def all_methods() -> list[Method]:
-    """Every method, innvestigate's among them.
+    """Every method, innvestigate's among them where it is there.
 
     Example:
         >>> [method.name for method in all_methods()][:2]
@@ -184,6 +184,7 @@ def all_methods() -> list[Method]:
 
 def _innvestigate_method(name: str) -> Method:
     analyzer = name.removeprefix(INNVESTIGATE)
+    require_innvestigate()
     if analyzer not in innvestigate_names():
         known = [INNVESTIGATE + each for each in innvestigate_names()]
         hint = did_you_mean(INNVESTIGATE + analyzer, known, otherwise=".")
