@@ -44,6 +44,22 @@ def environment() -> dict[str, Any]:
     }
 
 
+def made_by() -> str:
+    """This package, TensorFlow and the Keras in use with their versions, for the cards of models.
+
+    Example:
+        >>> made_by().split(" ")[0]
+        'egt-tf'
+    """
+    keras = "keras" if lane(tensorflow_version() or "0.0") == "classic" else "tf-keras"
+    versions = {
+        "egt-tf": installed_version("egt-tf"),
+        "tensorflow": tensorflow_version(),
+        keras: installed_version(keras),
+    }
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
 def installed_version(package: str) -> str | None:
     """The version of an installed distribution, or None."""
     try:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "environment", "keras_api", "lazy", "tensors", "ties", "wording", "__version__"),
-    ("files",),
-    ("registry", "config", "weight_files"),
+    ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
+    ("files", "keras_api"),
+    ("registry", "config", "keras_config", "weight_files"),
     ("data", "lrp"),
     ("backbones",),
     ("heads",),
@@ -93,7 +93,7 @@ def _allowed(name: str, room: str | None) -> bool:
     if top != "egt_tf" or (rest and rest[0] == room):
         return True
     if room is None:
-        return rest[0] == "lazy"
+        return rest[0] in ("environment", "lazy")
     return bool(rest) and FLOOR_OF.get(rest[0], len(FLOORS)) < FLOOR_OF[room]
 
 
@@ -161,7 +161,7 @@ def test_an_allowed_import_passes(source, module):
 
 
 # What the engine of relevance knows of the project.
-BELOW_THE_ENGINE = ("errors", "keras_api", "registry", "tensors")
+BELOW_THE_ENGINE = ("environment", "errors", "keras_api", "keras_config", "registry", "tensors")
 # What the rooms with layers of their own need, to tell the engine about them.
 EXTENSION_POINTS = {
     "canonizers": ("fold_batch_norm", "register_foldable"),

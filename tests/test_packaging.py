@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import resource
 import shutil
 import subprocess
@@ -122,3 +123,13 @@ def _seconds(command: list) -> float:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_file_for_the_current_lane_is_what_newer_pythons_get(settings):
+    newer = {
+        line.split(";")[0].strip() if "python_version >=" in line else line
+        for line in settings["options"]["install_requires"].strip().splitlines()
+        if not re.search(r'python_version < "3.12"', line)
+    }
+    file = (ROOT / "requirements" / "current.txt").read_text(encoding="utf-8").splitlines()
+    assert {line for line in file if line and not line.startswith("#")} == newer

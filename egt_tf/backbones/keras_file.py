@@ -16,10 +16,10 @@ import numpy as np
 
 from egt_tf.backbones.base import BACKBONES
 from egt_tf.backbones.hdf5 import member, shape_of
-from egt_tf.backbones.keras_config import Description, model_from
 from egt_tf.backbones.layers import from_normalized
 from egt_tf.errors import ConfigError, check_integer, did_you_mean
 from egt_tf.keras_api import keras
+from egt_tf.keras_config import Description, model_from
 
 # What the model takes: the mean and the standard deviation that grey levels 0..255 are normalised by; None: as here.
 SCALES: dict[str, tuple[float, float] | None] = {
@@ -57,7 +57,7 @@ def keras_file(
     """A Keras model from a file: "keras:FILE.keras", or "keras:FILE.h5:LAYER" for the map of one layer.
 
     No code in the file is run: its description is checked against tables of known layers and made anew from them, see
-    `keras_config`, and its weights are read as arrays.
+    `egt_tf.keras_config`, and its weights are read as arrays.
 
     Args:
         location: the file, and behind a colon the name of a layer.

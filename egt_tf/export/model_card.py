@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from egt_tf.config import RunConfig
-from egt_tf.environment import environment
+from egt_tf.environment import made_by
 from egt_tf.errors import RunError
 from egt_tf.export.calibration import Calibration
 from egt_tf.export.saved_model import ServableModel
@@ -77,8 +77,6 @@ def table_lines(rows: Mapping[str, str]) -> list[str]:
 
 
 def _summary(config: RunConfig, source: ModelSource) -> list[str]:
-    packages = environment()["packages"]
-    made_by = ", ".join(f"{name} {packages[name]}" for name in ("egt-tf", "tensorflow", "keras") if packages[name])
     conversion = _conversion(source.run)
     rows = {
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
@@ -88,7 +86,7 @@ def _summary(config: RunConfig, source: ModelSource) -> list[str]:
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
         "composite of relevance": named_part(config.guidance.composite),
         "stored support set": source.support or "none: `serving_default` and `explain` are left out",
-        "made by": made_by,
+        "made by": made_by(),
         "run": f"`{source.run.path.resolve().name}`",
     }
     return table_lines(rows)

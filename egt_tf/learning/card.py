@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from egt_tf.environment import environment
+from egt_tf.environment import made_by
 from egt_tf.export.model_card import card_text, named_part, signature_lines, table_lines
 from egt_tf.export.saved_model import ServableModel
 from egt_tf.learning.fitting import Fit
@@ -38,8 +38,6 @@ def learned_card(name: str, ready: ServableModel, learned: LearnedModel, found: 
 
 
 def _summary(learned: LearnedModel, found: Fit) -> list[str]:
-    packages = environment()["packages"]
-    made_by = ", ".join(f"{name} {packages[name]}" for name in ("egt-tf", "tensorflow", "keras") if packages[name])
     size = learned.image_size
     return table_lines(
         {
@@ -49,7 +47,7 @@ def _summary(learned: LearnedModel, found: Fit) -> list[str]:
             "images": f"{size} x {size} pixels, RGB",
             "composite of relevance": named_part(learned.settings["composite"]),
             "photos inside": photos_inside(learned),
-            "made by": made_by,
+            "made by": made_by(),
         }
     )
 

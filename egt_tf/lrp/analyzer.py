@@ -14,6 +14,7 @@ from egt_tf.errors import ExplainError, original_error
 from egt_tf.keras_api import AnalyzerBase, keras
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.keras_3 import Keras3Copy, is_keras_3
 from egt_tf.lrp.neurons import check_range, chosen, largest, named_by
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.propagation import Trace, nodes_in_order, record, reverse
@@ -27,7 +28,8 @@ class LRP(AnalyzerBase):
 
     Args:
         model: any number of inputs and outputs. It should end in raw scores; of one that ends in a softmax the scores
-            before it are explained, after a warning.
+            before it are explained, after a warning. A model of Keras 3, which is what `keras` means beside TensorFlow
+            2.16 and later, is explained by a copy of it, if it is made of Keras's own layers.
         composite: a name of `COMPOSITES`, or a `Composite`.
         neuron_selection_mode: "max_activation" (the largest of all neurons of each example), "index" (what is given to
             `analyze`) or "all" (every neuron starts with its own value), as in innvestigate.
@@ -55,6 +57,8 @@ class LRP(AnalyzerBase):
         canonize: bool = False,
         output: str | int | None = None,
     ):
+        self._copy = Keras3Copy(model) if is_keras_3(model) else None
+        model = model if self._copy is None else self._copy.model
         super().__init__(model, neuron_selection_mode=neuron_selection_mode)
         # Refuses what cannot be explained before anything is made of it.
         nodes_in_order(model)
@@ -130,6 +134,8 @@ class LRP(AnalyzerBase):
     def relevance(self, features: tf.Tensor, output_relevance: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Relevance of the model's single input for a given relevance of its output, as a tensor.
 
+        The copy of a model of Keras 3 has the weights here that it had at the last `analyze`, or when it was made.
+
         Args:
             features: the model's input.
             output_relevance: relevance of the output, of its shape.
@@ -162,6 +168,8 @@ class LRP(AnalyzerBase):
 
     def _inputs(self, X: np.ndarray | Sequence[np.ndarray]) -> tuple[list[tf.Tensor], int]:
         """What the model is given, and how many examples it is of."""
+        if self._copy is not None:
+            self._copy.follow()
         arrays = X if isinstance(X, (list, tuple)) else [X]
         if len(arrays) != len(self.model.inputs):
             raise ExplainError(f"the model takes {len(self.model.inputs)} inputs. Received: {len(arrays)}")

@@ -16,6 +16,7 @@ import tensorflow as tf
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
+from egt_tf.lrp.keras_3 import is_keras_3
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.resizing import differentiable, resize_type
 from egt_tf.lrp.rules import LayerState, Tensors
@@ -219,6 +220,11 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
     Raises:
         ExplainError: the model is no graph of layers, or not built yet.
     """
+    if is_keras_3(model):
+        raise ExplainError(
+            "a model of Keras 3 is explained by `LRP(model)`, which makes a copy of it; everywhere else it must be of "
+            f"Keras 2: build it with tf_keras. Received: {model.name!r} of Keras 3"
+        )
     if not isinstance(model, keras.Model) or type(model).call not in _CALLS_OF_GRAPHS:
         raise ExplainError(
             "only Functional and Sequential models can be explained. "

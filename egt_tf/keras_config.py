@@ -1,4 +1,4 @@
-"""Makes a Keras model from the description in a model file, by layers that are known; nothing that it names is looked up.
+"""Makes a Keras model from a description, of a model file above all, by layers that are known; no name is looked up.
 
 Keras itself makes whatever class or function a file names, and its safe mode has been by-passed (CVE-2025-1550 for
 .keras files, CVE-2025-9905 for .h5 files). Here a description is data: a table of our own says which layers there are,
@@ -24,38 +24,72 @@ LAYERS: Mapping[str, type[keras.layers.Layer]] = {
     layer.__name__: layer
     for layer in (
         L.Activation,
+        L.ActivityRegularization,
         L.Add,
+        L.AlphaDropout,
         L.Average,
+        L.AveragePooling1D,
         L.AveragePooling2D,
+        L.AveragePooling3D,
         L.BatchNormalization,
+        L.CenterCrop,
         L.Concatenate,
+        L.Conv1D,
+        L.Conv1DTranspose,
         L.Conv2D,
         L.Conv2DTranspose,
+        L.Conv3D,
+        L.Conv3DTranspose,
+        L.Cropping1D,
         L.Cropping2D,
+        L.Cropping3D,
         L.Dense,
+        L.DepthwiseConv1D,
         L.DepthwiseConv2D,
         L.Dropout,
         L.ELU,
+        L.EinsumDense,
         L.Flatten,
         L.GaussianDropout,
         L.GaussianNoise,
+        L.GlobalAveragePooling1D,
         L.GlobalAveragePooling2D,
+        L.GlobalAveragePooling3D,
+        L.GlobalMaxPooling1D,
         L.GlobalMaxPooling2D,
+        L.GlobalMaxPooling3D,
+        L.GroupNormalization,
+        L.Identity,
         L.LayerNormalization,
         L.LeakyReLU,
+        L.Masking,
+        L.MaxPooling1D,
         L.MaxPooling2D,
+        L.MaxPooling3D,
+        L.Maximum,
+        L.Minimum,
         L.Multiply,
         L.PReLU,
         L.Permute,
         L.ReLU,
+        L.RepeatVector,
         L.Rescaling,
         L.Reshape,
+        L.Resizing,
+        L.SeparableConv1D,
         L.SeparableConv2D,
         L.Softmax,
+        L.SpatialDropout1D,
         L.SpatialDropout2D,
+        L.SpatialDropout3D,
         L.Subtract,
+        L.UnitNormalization,
+        L.UpSampling1D,
         L.UpSampling2D,
+        L.UpSampling3D,
+        L.ZeroPadding1D,
         L.ZeroPadding2D,
+        L.ZeroPadding3D,
     )
 }
 # They do nothing but in training.
@@ -97,13 +131,14 @@ _LARGEST_MAP = 2**27
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A model as a file describes it.
+    """A model as a file, or another model, describes it.
 
     Attributes:
         class_name: "Functional" or "Sequential".
         config: its layers, and how they are connected.
-        origin: the file, for messages.
+        origin: the file, or whatever else the description is of, for messages.
         most_weights: how many weights its file may hold, which a description of a few bytes must not ask more of.
+        of_images: whether its inputs must be colour images.
 
     Raises:
         ConfigError: it is no such description.
@@ -113,12 +148,13 @@ class Description:
     config: Mapping[str, Any]
     origin: str
     most_weights: int
+    of_images: bool = True
 
     def __post_init__(self) -> None:
         if self.class_name not in MODELS:
             raise ConfigError(
                 f"{self.origin} must hold a Functional or Sequential model. Received: {_shown(self.class_name)}, which "
-                "is not made from a file"
+                "is not known here"
             )
         if not isinstance(self.config, Mapping) or not isinstance(self.config.get("layers"), list):
             raise ConfigError(f"{self.origin} must list the layers of its model. Received: no list of layers")
@@ -213,7 +249,7 @@ class _Builder:
                 f"{len(entries)}"
             )
         if not entries or _class_name(entries[0], self.description.origin) != "InputLayer":
-            shape = self.description.config.get("build_input_shape") or _input_shape(entries[0]["config"])
+            shape = self.description.config.get("build_input_shape") or self.input_shape(entries[0]["config"])
             entries = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "images"}}, *entries]
         # Of its own class, by which the files call its weights.
         return keras.Sequential([self.input(entries[0]), *map(self.layer, entries[1:])], name=self.name)
@@ -255,10 +291,19 @@ class _Builder:
 
     def input(self, entry: Mapping[str, Any]) -> tf.Tensor:
         """The symbol of an input layer."""
-        shape = list(_input_shape(entry["config"]))[1:]
+        shape = list(self.input_shape(entry["config"]))[1:]
         if self.image_size:
             shape[:2] = 2 * [self.image_size]
         return keras.Input(shape, name=entry["config"].get("name"))
+
+    def input_shape(self, config: Mapping[str, Any]) -> Sequence[int | None]:
+        """The shape of an input layer, the batch first."""
+        shape = config.get("batch_shape") or config.get("batch_input_shape")
+        images = self.description.of_images
+        if not isinstance(shape, (list, tuple)) or (images and (len(shape) != 4 or shape[-1] != 3)):
+            wanted = "colour images, (batch, height, width, 3)" if images else "inputs of known shapes, (batch, ...)"
+            raise ConfigError(f"a model must take {wanted}. Received: {_shown(shape)}")
+        return shape
 
     def layer(self, entry: Mapping[str, Any]) -> keras.layers.Layer:
         """Makes a layer, or a nested model."""
@@ -276,8 +321,8 @@ class _Builder:
         else:
             hint = did_you_mean(class_name, LAYERS)
             raise ConfigError(
-                f"{origin} must be made of layers that are known. Received: a layer {_shown(class_name)}{hint}, which is "
-                "not made from a file; known are " + ", ".join(sorted(LAYERS))
+                f"{origin} must be made of layers that are known, Keras's ordinary ones. Received: a layer "
+                f"{_shown(class_name)}{hint}"
             )
         if config.get("trainable") is False:
             layer.trainable = False
@@ -295,15 +340,21 @@ def _class_name(entry: Any, origin: str) -> str:
         raise ConfigError(f"each layer in {origin} must have a class and a configuration. Received: {_shown(entry)}")
     class_name, module = entry.get("class_name"), entry.get("module")
     registered = entry.get("registered_name")
-    own = module is None or (
-        isinstance(module, str) and any(module == m or module.startswith(f"{m}.") for m in _MODULES)
-    )
-    if not own or registered not in (None, class_name):
+    if not _is_of_keras(module, class_name) or registered not in (None, class_name):
         raise ConfigError(
             f"{origin} must be made of Keras's own layers. Received: {_shown(registered or class_name)} of "
             f"{_shown(module)}, which is not loaded"
         )
     return class_name if isinstance(class_name, str) else repr(class_name)
+
+
+def _is_of_keras(module: Any, class_name: Any) -> bool:
+    """Whether a module is one of Keras, and of its layers: operations of Keras 3 are called as layers are, "Add"."""
+    if module is None:
+        return True
+    if not isinstance(module, str) or not any(module == m or module.startswith(f"{m}.") for m in _MODULES):
+        return False
+    return class_name in MODELS or "layers" in module.split(".")
 
 
 def _made(
@@ -374,13 +425,6 @@ def _plain(value: Any, name: str, origin: str) -> Any:
 def _end_list(listed: Any) -> list[tuple[str, int, int]]:
     """Layer, call and output of each input or output of a model; one alone may be listed by itself."""
     return [tuple(end) for end in ([listed] if listed and isinstance(listed[0], str) else listed)]
-
-
-def _input_shape(config: Mapping[str, Any]) -> Sequence[int | None]:
-    shape = config.get("batch_shape") or config.get("batch_input_shape")
-    if not isinstance(shape, (list, tuple)) or len(shape) != 4 or shape[-1] != 3:
-        raise ConfigError(f"a model must take colour images, (batch, height, width, 3). Received: {_shown(shape)}")
-    return shape
 
 
 def _sources(node: Any) -> list[tuple[str, int, int]]:

@@ -1,0 +1,119 @@
+"""Packages that do not fit each other are refused by their versions, in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from egt_tf.environment import check_environment, environment, lane, made_by
+from egt_tf.keras_api import LANE
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSIC = {"tensorflow": "2.14.1", "keras": "2.14.0", "numpy": "1.26.4"}
+CURRENT = {"tensorflow": "2.21.0", "keras": "3.15.1", "tf-keras": "2.21.0", "numpy": "2.5.5"}
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        CLASSIC,
+        {**CLASSIC, "tf-keras": "2.14.1"},
+        CURRENT,
+        {**CURRENT, "tensorflow": "2.16.2", "tf-keras": "2.16.0", "numpy": "1.26.4"},
+        {"tensorflow-cpu": "2.21.0", "tf-keras": "2.21.0"},
+        {"tensorflow": "2.21.0rc1", "tf-keras": "2.21.0rc0"},
+        {"numpy": "2.5.5"},
+        {},
+    ],
+)
+def test_what_fits_passes(versions):
+    check_environment(versions.get)
+
+
+MISFITS = [
+    (
+        {**CURRENT, "tensorflow": "2.18.1", "tf-keras": "2.16.0"},
+        "tf-keras 2.16.0 with tensorflow 2.18.1; pip install 'tf-keras>=2.18,<2.19'",
+    ),
+    (
+        {"tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.5.5"},
+        "tensorflow 2.21.0, whose Keras is Keras 3, without tf-keras; pip install 'tf-keras>=2.21,<2.22'",
+    ),
+    (
+        {**CLASSIC, "numpy": "2.0.2"},
+        "numpy 2.0.2 with tensorflow 2.14.1, which is built for NumPy 1; pip install 'numpy<2'",
+    ),
+    (
+        {**CURRENT, "tensorflow": "2.17.0", "tf-keras": "2.17.0"},
+        "numpy 2.5.5 with tensorflow 2.17.0, which is built for NumPy 1; pip install 'numpy<2'",
+    ),
+    (
+        {**CLASSIC, "keras": "3.3.0", "numpy": "2.0.2"},
+        "keras 3.3.0 with tensorflow 2.14.1, numpy 2.0.2 with tensorflow 2.14.1, which is built for NumPy 1; "
+        "pip install 'keras>=2.14,<2.15' 'numpy<2'",
+    ),
+    ({"tensorflow": "2.13.0"}, "tensorflow 2.13.0, older than 2.14; pip install 'tensorflow>=2.14,<2.15'"),
+]
+
+
+@pytest.mark.parametrize(("versions", "told"), MISFITS)
+def test_what_does_not_fit_says_what_mends_it(versions, told):
+    with pytest.raises(ImportError) as caught:
+        check_environment(versions.get)
+    assert str(caught.value).endswith(f"Received: {told}")
+    assert "\n" not in str(caught.value)
+    assert caught.value.name == "egt_tf"
+
+
+@pytest.fixture(params=MISFITS[:3], ids=["tf-keras", "no tf-keras", "numpy"])
+def misfit(request, tmp_path):
+    """Installed versions, as pip leaves them, that come before the real ones; and what is told of them."""
+    versions, told = request.param
+    if "tf-keras" not in versions and LANE == "current" and "2.14" not in versions["tensorflow"]:
+        pytest.skip("tf-keras is installed")
+    for name, version in versions.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path}, told
+
+
+@pytest.mark.parametrize("command", [["--help"], ["doctor"], ["train", "--config", "demo"]])
+def test_a_command_says_it_in_one_line(misfit, command, tmp_path):
+    variables, told = misfit
+    done = subprocess.run(
+        [sys.executable, "-m", "egt_tf_cli", *command], capture_output=True, text=True, env=variables, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: TensorFlow, Keras and NumPy must be of versions that fit each other.")
+    assert done.stderr.strip().endswith(told)
+
+
+def test_an_import_says_it_at_its_end(misfit, tmp_path):
+    variables, told = misfit
+    done = subprocess.run(
+        [sys.executable, "-c", "import egt_tf"], capture_output=True, text=True, env=variables, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: TensorFlow, Keras and NumPy must be")
+    assert last.endswith(told)
+    assert "tensorflow/" not in done.stderr, "TensorFlow was imported"
+
+
+def test_the_lane_is_that_of_the_version():
+    assert [lane(version) for version in ("2.14.1", "2.15.0", "2.16.1", "2.21.0")] == 2 * ["classic"] + 2 * ["current"]
+
+
+def test_a_run_and_a_card_name_the_keras_in_use():
+    packages = environment()["packages"]
+    used = "keras" if LANE == "classic" else "tf-keras"
+    assert packages[used]
+    assert made_by() == f"egt-tf {packages['egt-tf']}, tensorflow {packages['tensorflow']}, {used} {packages[used]}"
