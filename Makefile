@@ -1,19 +1,32 @@
-# make demo | make test | make test-slow | make lint | make coverage | make bundled-model | make clean
+# make demo | make test | make test-slow | make test-current | make lint | make coverage | make bundled-model | make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3.12 python3.13 python3,\
 	$(shell $(python) -c '$(PYTHON_OK)' 2>/dev/null && echo $(python))))
 
+CURRENT_OK := import sys; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 14))
+# pyenv's commands refuse until one of its versions is chosen, which need not be this one.
+PYENV := $(shell pyenv root 2>/dev/null)/versions
+CURRENT_PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3 \
+	$(wildcard $(PYENV)/3.13.*/bin/python $(PYENV)/3.12.*/bin/python),\
+	$(shell $(python) -c '$(CURRENT_OK)' 2>/dev/null && echo $(python))))
+
 VENV := .venv
 READY := $(VENV)/.installed
+CURRENT := .venv-current
+CURRENT_READY := $(CURRENT)/.installed
 EGT_TF := $(VENV)/bin/egt-tf
 DEMO := runs/demo
 BUNDLED := runs/bundled
 # Test files are handed out to so many processes of one TensorFlow thread each (see tests/conftest.py).
 WORKERS ?= 2
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
+PYTEST_OPTIONS := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
+PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+# Where the numbers come from, and a round of the command line.
+CURRENT_TESTS := tests/parity tests/lrp tests/heads tests/cli/test_bundled.py tests/integration/test_lanes.py \
+	tests/test_environment.py
 
-.PHONY: demo test test-slow coverage lint bundled-model box clean
+.PHONY: demo test test-slow test-current has-current coverage lint bundled-model box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -29,6 +42,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+# The other set of packages, in an environment of its own: see docs/installing.md.
+test-current: $(READY) $(CURRENT_READY)
+	EGT_TF_OTHER_PYTHON="$(abspath $(VENV))/bin/python" $(CURRENT)/bin/python -m pytest $(PYTEST_OPTIONS) $(CURRENT_TESTS)
+
+# Whether there is a Python for it.
+has-current:
+	@"$(CURRENT_PYTHON)" -c '$(CURRENT_OK)' 2>/dev/null
 
 # Lines of the package that no test runs, in htmlcov/index.html. What runs in a process of its own is not seen.
 coverage: $(READY)
@@ -52,16 +73,25 @@ bundled-model: $(READY)
 # Its name of before.
 box: bundled-model
 
-# The stamp is written last: an interrupted installation is repeated, a finished one is kept until setup.cfg changes.
-$(READY): setup.cfg pyproject.toml
-	@"$(PYTHON)" -c '$(PYTHON_OK)' 2>/dev/null || \
-		{ echo "egt-tf needs Python 3.10 to 3.13, for which there are releases of TensorFlow; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -e '.[test,lint]'
+# $(call install,PYTHON,its check,what it must be,VENV). The stamp is written last: an interrupted installation is
+# repeated, a finished one is kept until setup.cfg changes.
+define install
+	@"$(1)" -c '$(2)' 2>/dev/null || \
+		{ echo "egt-tf needs $(3), for which there are releases of TensorFlow; name one with: make $(4)=/path/to/python" >&2; \
+		exit 1; }
+	@"$(1)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(1) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	"$(1)" -m venv $(@D)
+	$(@D)/bin/pip install --quiet -e '.[test,lint]'
 	@touch $@
+endef
+
+$(READY): setup.cfg pyproject.toml
+	$(call install,$(PYTHON),$(PYTHON_OK),Python 3.10 to 3.13,PYTHON)
+
+$(CURRENT_READY): setup.cfg pyproject.toml
+	$(call install,$(CURRENT_PYTHON),$(CURRENT_OK),Python 3.12 or 3.13,CURRENT_PYTHON)
 
 clean:
-	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
+	rm -rf $(VENV) $(CURRENT) build dist runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
