@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from egt_tf.backbones import BACKBONES, resnet10
 from egt_tf.explain import get_method
+from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, linear_parts, record, reverse
 
 COMPOSITE_NAMES = (
@@ -66,7 +67,7 @@ def convolutions_alone(backbone):
         trace = record(backbone, [images])
         sums = [tf.reduce_sum(trace.outputs[0])]
         for call in trace.calls:
-            if isinstance(call.layer, tf.keras.layers.Conv2D):
+            if isinstance(call.layer, keras.layers.Conv2D):
                 (part,) = linear_parts(call.layer, *call.inputs)
                 kernel = tf.maximum(part.kernel, 0)
                 share = part.forward(call.inputs[0], kernel)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from egt_tf import __version__
+from egt_tf.environment import lane, tensorflow_version
 from egt_tf.errors import did_you_mean
 from egt_tf.lazy import LOG_LEVEL
 
@@ -73,6 +74,7 @@ class LazyGroup(click.Group):
 def cli(debug: bool) -> None:
     """Train, evaluate and explain few-shot classifiers across image domains."""
     _print_any_name()
+    _leave_keras_3_out()
     if debug:
         # Set when this package was imported.
         if os.environ.get(LOG_LEVEL) == "3":
@@ -86,6 +88,15 @@ def _print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_keras_3_out() -> None:
+    """Keeps TensorFlow from importing Keras 3, which no command uses.
+
+    It takes a second, and imports matplotlib, which fails in a shell that was started from a notebook.
+    """
+    if lane(tensorflow_version() or "0.0") == "current":
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 def _quiet_tensorflow() -> None:

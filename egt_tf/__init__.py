@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "egt_tf.config": ["EpisodeConfig", "RunConfig", "load_config"],
+        "egt_tf.keras_api": ["keras"],
         "egt_tf.runs": ["RunFolder", "load_model"],
         "egt_tf.data.sources": ["open_source"],
         "egt_tf.data.support": ["SupportSet", "load_image", "load_support"],

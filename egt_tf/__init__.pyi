@@ -15,6 +15,7 @@ from egt_tf.export import RequestLimits as RequestLimits
 from egt_tf.export import export_model as export_model
 from egt_tf.figures import draw_comparison as draw_comparison
 from egt_tf.figures import save_figure as save_figure
+from egt_tf.keras_api import keras as keras
 from egt_tf.learning import FewShotClassifier as FewShotClassifier
 from egt_tf.lrp import COMPOSITES as COMPOSITES
 from egt_tf.lrp import LRP as LRP

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# At 2, TensorFlow 2.14 still reports three harmless registrations of CUDA as errors; real errors are raised too.
+_QUIET = "3"
+# Lines of the log, and the one that says where they go.
+_LOGGED = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
+_STDERR = 2
 
 
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow from logging lines about itself, unless a level was chosen or it is imported already.
 
-    TensorFlow reads the level, an environment variable, when it is imported. At 2, TensorFlow 2.14 still reports three
-    harmless registrations of CUDA as errors; real errors are raised too.
+    TensorFlow reads the level, an environment variable, when it is imported; later versions write some lines before
+    that, which are taken from what its import writes.
     """
     if "tensorflow" not in sys.modules:
-        os.environ.setdefault(LOG_LEVEL, "3")
+        os.environ.setdefault(LOG_LEVEL, _QUIET)
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(MetaPathFinder):
+    """Finds TensorFlow as all others do, and has its import leave out what it logs about itself."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != "tensorflow" or os.environ.get(LOG_LEVEL) != _QUIET:
+            return None
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, found), None)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                with _without_logged_lines():
+                    run(module)
+
+            # Of this loader alone, which is made for this import.
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+@contextlib.contextmanager
+def _without_logged_lines() -> Iterator[None]:
+    """Holds back what libraries write to the standard error meanwhile, and then writes all but the lines of a log."""
+    try:
+        real = os.dup(_STDERR)
+    except OSError:
+        # There is none, as in a service.
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(real, _STDERR)
+            os.close(real)
+            held.seek(0)
+            kept = b"".join(line for line in held if not _LOGGED.match(line))
+            if kept:
+                os.write(_STDERR, kept)
 
 
 def lazy_names(

@@ -62,7 +62,9 @@ def constructor_arguments(cls: type) -> set[str]:
             continue
         parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
         names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        if parent.__module__.startswith("keras.") or all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        if parent.__module__.startswith(("keras.", "tf_keras.")) or all(
+            p.kind is not p.VAR_KEYWORD for p in parameters
+        ):
             break
     return names
 

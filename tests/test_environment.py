@@ -117,3 +117,38 @@ def test_a_run_and_a_card_name_the_keras_in_use():
     used = "keras" if LANE == "classic" else "tf-keras"
     assert packages[used]
     assert made_by() == f"egt-tf {packages['egt-tf']}, tensorflow {packages['tensorflow']}, {used} {packages[used]}"
+
+
+# What TensorFlow 2.21 writes before it knows of any level, and what must not be lost.
+LOGGING = """
+import os
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
+os.write(2, b"I0000 00:00:1795740992.913723   30799 port.cc:153] oneDNN custom operations are on.\\n")
+os.write(2, b"a plain line\\n")
+if os.environ.get("BROKEN"):
+    raise RuntimeError("a broken library")
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({}, ["a plain line"]),
+        ({"BROKEN": "1"}, ["a plain line", "RuntimeError: a broken library"]),
+        ({"TF_CPP_MIN_LOG_LEVEL": "0"}, ["WARNING: All", "I0000 00:00", "a plain line"]),
+    ],
+)
+def test_tensorflows_import_leaves_out_what_it_logs(variables, kept, tmp_path):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(LOGGING)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import egt_tf, tensorflow"],
+        capture_output=True,
+        text=True,
+        env={**inherited, **variables, "PYTHONPATH": path},
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("Traceback", "  "))]
+    assert len(lines) == len(kept)
+    assert all(line.startswith(begin) for line, begin in zip(lines, kept, strict=True)), lines

@@ -87,7 +87,7 @@ class ImageSet:
         ...     read=lambda index: np.full((4, 4, 3), 40 * index, np.uint8),
         ...     describe=lambda index: f"grey/{index}",
         ... )
-        >>> grey.read(5).max(), grey.describe(5)
+        >>> int(grey.read(5).max()), grey.describe(5)
         (200, 'grey/5')
     """
 

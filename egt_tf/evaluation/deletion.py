@@ -82,7 +82,7 @@ def blurred(images: np.ndarray, share: float = 0.1) -> np.ndarray:
         uint8, of the same shape.
 
     Example:
-        >>> blurred(np.full((1, 8, 8, 3), 7, np.uint8)).max()
+        >>> int(blurred(np.full((1, 8, 8, 3), 7, np.uint8)).max())
         7
     """
     channels = smooth(np.moveaxis(images, -1, 1), share * images.shape[1])

@@ -19,7 +19,7 @@ def share_inside(relevance: np.ndarray, mask: np.ndarray) -> np.ndarray:
         the picture that the mask covers.
 
     Example:
-        >>> share_inside(np.array([[3.0, 1.0], [-9.0, 0.0]]), np.array([[True, False], [True, False]]))
+        >>> float(share_inside(np.array([[3.0, 1.0], [-9.0, 0.0]]), np.array([[True, False], [True, False]])))
         0.75
     """
     positive = np.maximum(np.asarray(relevance, np.float64), 0.0)

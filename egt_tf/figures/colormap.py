@@ -125,7 +125,7 @@ def overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
 
     Example:
         >>> picture = overlay(np.full((1, 2, 3), 128, np.uint8), np.array([[-1.0, 1.0]]))
-        >>> picture[0, 0].argmax(), picture[0, 1].argmax()  # blue against, red for
+        >>> int(picture[0, 0].argmax()), int(picture[0, 1].argmax())  # blue against, red for
         (2, 0)
     """
     image, relevance = np.asarray(image), np.asarray(relevance, np.float64)

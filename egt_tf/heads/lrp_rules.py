@@ -177,7 +177,7 @@ class ShareProduct(Rule):
         >>> layer = PairProduct()
         >>> xs = [tf.constant([[2.0]]), tf.constant([[3.0]])]
         >>> state = LayerState(layer, lambda xs: [layer(xs)])
-        >>> [float(r) for r in ShareProduct().apply(xs, state.call(xs), [layer(xs)], state)]
+        >>> [r.numpy().item() for r in ShareProduct().apply(xs, state.call(xs), [layer(xs)], state)]
         [3.0, 3.0]
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,7 +180,8 @@ def register_rule(
             composites that have no rule of their own convention.
 
     Raises:
-        ExplainError: both or none of `rule` and `like`, an unknown type or convention, or a convention with `like`.
+        ExplainError: the class is none of Keras 2's layers; both or none of `rule` and `like`, an unknown type or
+            convention, or a convention with `like`.
 
     Example:
         >>> class SwapHalves(keras.layers.Layer):
@@ -195,6 +197,8 @@ def register_rule(
         >>> registered_rule(Double(), "zennit")
         Pass()
     """
+    if not (inspect.isclass(layer_class) and issubclass(layer_class, keras.layers.Layer)):
+        raise ExplainError(f"`layer_class` must be a class of layers of egt_tf.keras. Received: {layer_class!r}")
     if (rule is None) == (like is None):
         raise ExplainError(f"either `rule` or `like` must be given. Received: rule={rule!r}, like={like!r}")
     if like is not None:

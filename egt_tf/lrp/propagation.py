@@ -152,7 +152,7 @@ def reverse(
         >>> add = keras.layers.Add()
         >>> a, b = keras.Input((1,)), keras.Input((1,))
         >>> trace = record(keras.Model([a, b], add([a, b])), [tf.constant([[1.0]]), tf.constant([[3.0]])])
-        >>> [float(r) for r in reverse(trace, tf.constant([[8.0]]), COMPOSITES.get("lrp.z"))]
+        >>> [r.numpy().item() for r in reverse(trace, tf.constant([[8.0]]), COMPOSITES.get("lrp.z"))]
         [2.0, 6.0]
     """
     targets = trace.inputs if targets is None else targets

@@ -252,9 +252,9 @@ class Gate(Rule):
     Example:
         >>> layer, xs, r = keras.layers.Multiply(), [tf.ones((1, 1)), 2 * tf.ones((1, 1))], tf.constant([[5.0]])
         >>> state = LayerState(layer, lambda xs: [layer(xs)], gates=(False, False))
-        >>> [None if x is None else float(x) for x in Gate().apply(xs, state.call(xs), [r], state)]
+        >>> [None if x is None else x.numpy().item() for x in Gate().apply(xs, state.call(xs), [r], state)]
         [2.5, 2.5]
-        >>> [None if x is None else float(x) for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
+        >>> [None if x is None else x.numpy().item() for x in Gate(signal=0).apply(xs, state.call(xs), [r], state)]
         [5.0, None]
     """
 

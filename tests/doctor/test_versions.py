@@ -8,6 +8,9 @@ from packaging.requirements import Requirement
 from egt_tf.doctor import versions
 from egt_tf.doctor.findings import State
 from egt_tf.doctor.versions import examine_versions, extra_findings, python_finding, version_findings
+from egt_tf.keras_api import LANE
+
+OF_THE_LANE = {"classic": ("keras", "innvestigate"), "current": ("tf-keras",)}
 
 REQUIREMENTS = [
     Requirement(line)
@@ -61,7 +64,7 @@ def test_python(version, state):
 
 def test_this_installation_is_sound():
     found = examine_versions()
-    assert {"egt-tf", "python", "tensorflow", "keras", "numpy", "tensorflow-datasets", "innvestigate"} <= {
+    assert {"egt-tf", "python", "lane", "tensorflow", "numpy", "tensorflow-datasets", *OF_THE_LANE[LANE]} <= {
         each.subject for each in found
     }
     assert [each for each in found if each.state is State.WRONG] == []

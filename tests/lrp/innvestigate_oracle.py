@@ -195,8 +195,8 @@ class OracleError(RuntimeError):
     """innvestigate refused, or its process failed."""
 
 
-def skip_without_innvestigate() -> None:
-    """Skips a test on the lane that innvestigate does not exist for."""
+def _skip_without_innvestigate() -> None:
+    # Here, since the oracle's process has neither.
     import pytest
 
     from egt_tf.keras_api import LANE
@@ -215,7 +215,7 @@ def run_oracle(jobs: Sequence[Job]) -> list[Answer]:
 
     Skips the test that asks on the current lane, for which there is no innvestigate.
     """
-    skip_without_innvestigate()
+    _skip_without_innvestigate()
     with tempfile.TemporaryDirectory() as folder:
         request, response = pathlib.Path(folder, "request.npz"), pathlib.Path(folder, "response.npz")
         _write_request(request, jobs)

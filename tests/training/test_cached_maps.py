@@ -15,6 +15,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import evaluate
 from egt_tf.files import write_png
+from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder, load_model
 from egt_tf.training.cached_maps import classifier_of_maps, fingerprint_of, map_loader, number_of_views
 from egt_tf.training.guided_model import GuidedModel
@@ -117,7 +118,7 @@ def test_a_step_on_maps_is_a_step_on_images(head, neck, guided):
     elements = data, (as_maps(same, data[0]), *data[1:])
     losses = []
     for model, element in zip(models, elements, strict=True):
-        model.compile(optimizer=tf.keras.optimizers.SGD(0.1))
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
         losses.append({name: float(value) for name, value in model.train_step(element).items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for one, other in zip(whole.weights, same.weights, strict=True):
@@ -230,9 +231,9 @@ def test_the_fingerprint_knows_what_layers_do_beside_their_weights(photos):
     preparation = config(photos).image_preparation
 
     def fingerprint(activation, seed=1):
-        kernel = tf.keras.initializers.GlorotUniform(seed)
-        layer = tf.keras.layers.Conv2D(2, 3, activation=activation, kernel_initializer=kernel)
-        model = tf.keras.Sequential([tf.keras.Input((SIZE, SIZE, 3)), layer])
+        kernel = keras.initializers.GlorotUniform(seed)
+        layer = keras.layers.Conv2D(2, 3, activation=activation, kernel_initializer=kernel)
+        model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layer])
         layer.set_weights([np.ones((3, 3, 3, 2)), np.zeros(2)])
         return fingerprint_of(model, {}, images, preparation, 1)
 
