@@ -238,3 +238,26 @@ def test_light_modules_do_not_import_tensorflow():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr.splitlines()[-1]
+
+
+def test_no_module_needs_posix_to_be_imported():
+    # Of Python itself those that Windows lacks may be asked for, by modules that can do without.
+    code = (
+        "import importlib, sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class Missing(MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('fcntl', 'grp', 'pwd', 'resource', 'termios'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "for name in ('fcntl', 'grp', 'pwd', 'resource', 'termios'):\n"
+        "    sys.modules.pop(name, None)\n"
+        f"for name in {[name for name in (*LIBRARY, *COMMANDS) if name != 'egt_tf_cli.__main__']!r}:\n"
+        "    importlib.import_module(name)\n"
+        "import egt_tf, numpy as np\n"
+        "keras = egt_tf.keras\n"
+        "model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+        "assert egt_tf.LRP(model).analyze(np.ones((1, 3))).shape == (1, 3)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr.splitlines()[-1]
