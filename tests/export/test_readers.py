@@ -19,7 +19,7 @@ from egt_tf.errors import ExportError
 from egt_tf.export.saved_model import make_portable
 
 NEWER_TENSORFLOW, OPENVINO = "tensorflow-cpu==2.21.0", "openvino==2026.4.0"
-SERVING_API = "tensorflow-serving-api==2.14.1"
+SERVING_API = "tensorflow-serving-api=={}.{}.*".format(*tf.__version__.split("."))
 TARGETS = [-1, 2, 0]
 
 
