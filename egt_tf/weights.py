@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -171,7 +171,7 @@ def _assign(weights: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray]
         weight.assign(arrays[name])
 
 
-def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
     """Writes an .npz archive, whole or not at all.
 
     Example:

@@ -208,7 +208,7 @@ def shown_file(support: SupportSet | None, composite: str) -> bytes:
         support: the stored support set, or None.
         composite: name of the one in the graph.
     """
-    arrays = {"composite": np.array(composite)}
+    arrays: dict[str, Any] = {"composite": np.array(composite)}
     if support is not None:
         arrays.update(images=support.images, class_names=np.array(support.class_names))
     file = io.BytesIO()

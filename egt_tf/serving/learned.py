@@ -96,7 +96,7 @@ class LearnedModel:
             "sha256": list(self.digests),
             "photos_inside": self.pixels is not None,
         }
-        arrays = {"features": np.asarray(self.features, np.float32)}
+        arrays: dict[str, Any] = {"features": np.asarray(self.features, np.float32)}
         if self.pixels is not None:
             encoded = [_png(pixels) for pixels in self.pixels]
             arrays["photos"] = np.frombuffer(b"".join(encoded), np.uint8)

@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def _steps(file: Path) -> int:
     return int(file.stem)
 
 
-def _sealed(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _sealed(arrays: Mapping[str, Any]) -> bytes:
     """An .npz archive whose comment is the SHA-256 of all that is before it."""
     archive = io.BytesIO()
     np.savez(archive, **arrays)

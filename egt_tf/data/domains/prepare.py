@@ -167,7 +167,7 @@ def _remove_incomplete(parent: Path) -> None:
 
 
 def _count(source: Source, domain: Domain, split: str) -> SplitCount:
-    sizes = np.bincount(source.labels)[list(source.splits[split])]
+    sizes: np.ndarray = np.bincount(source.labels)[list(source.splits[split])]
     expected = dict(zip(SPLIT_NAMES, domain.classes, strict=True))[split]
     fewest, most = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
     return SplitCount(split, len(sizes), int(sizes.sum()), expected, fewest, most)

@@ -140,7 +140,7 @@ def _shapes(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image
     picture = _gradient(canvas.size, pale, paler, rng)
     for _ in range(2):
         colour = _hsv(rng.uniform(), rng.uniform(0.3, 0.8), rng.uniform(0.5, 0.9))
-        picture.paste(colour, mask=canvas.clutter(rng, rng.integers(2, 5)))
+        picture.paste(colour, mask=canvas.clutter(rng, int(rng.integers(2, 5))))
     main_hue = rng.uniform()
     values = rng.permutation([rng.uniform(0.50, 0.65), rng.uniform(0.85, 1.0)])
     picture.paste(_hsv(main_hue, rng.uniform(0.6, 0.95), values[0]), mask=canvas.main)
@@ -174,7 +174,7 @@ def _sketch(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Image
     picture = _noisy(np.array(paper, np.float32), grain)
     hue, value = rng.uniform(), rng.uniform(0.1, 0.35)
     dark, light = _hsv(hue, rng.uniform(0, 0.5), value), _hsv(hue, 0.1, value + 0.3)
-    picture.paste(light, mask=canvas.clutter(rng, rng.integers(3, 8)))
+    picture.paste(light, mask=canvas.clutter(rng, int(rng.integers(3, 8))))
     covered = canvas.filled()
     for pencil in (light, dark):
         stroke = canvas.unsteady_outline(rng.uniform(0.8, 1.5), rng)
@@ -193,7 +193,7 @@ def _texture(canvas: ObjectCanvas, rng: np.random.Generator) -> tuple[Image.Imag
         for hue, value, pattern in zip(hues, values, patterns, strict=True)
     )
     clutter_colour = _hsv(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.9))
-    picture.paste(clutter_colour, mask=canvas.clutter(rng, rng.integers(4, 8)))
+    picture.paste(clutter_colour, mask=canvas.clutter(rng, int(rng.integers(4, 8))))
     picture.paste(main, mask=canvas.main)
     picture.paste(small, mask=canvas.small)
     outline = canvas.outline(rng.uniform(0.8, 1.6))
