@@ -47,6 +47,17 @@ def pytest_collection_modifyitems(items):
         items.sort(key=lambda item: place.get(item.path, len(LONG_FILES)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def settled():
+    """What a file leaves behind, traced functions above all, is not gone through again.
+
+    A command that fails collects all garbage, which took seconds of a process that had run many files.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Seeds TensorFlow, NumPy and Python, but does not import TensorFlow for tests that do without."""
