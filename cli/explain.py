@@ -54,6 +54,13 @@ _RUNS = "runs"
 )
 @click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
 @click.option(
+    "--set",
+    "arguments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An argument of the --method, as in sigma=0.3; may be given several times.",
+)
+@click.option(
     "--start",
     type=click.Choice(["log_odds", "margin"]),
     help="Begin at the log-odds of the class, or at the margin between its score and its strongest rival's.",
@@ -79,6 +86,7 @@ def explain(
     support: Path | None,
     target: str | None,
     method: str | None,
+    arguments: tuple[str, ...],
     start: str | None,
     compare: str | None,
     sample: bool,
@@ -93,15 +101,18 @@ def explain(
         raise click.UsageError("--sample brings an image and a model; leave IMAGE, --run and --model out")
     if sample:
         images, model = (bundled_sample(),), bundled_model()
+    if arguments and not method:
+        raise click.UsageError("--set gives an argument to the --method; name one")
     _check_options(images, run, model, method, start, compare, out)
     check_images(images)
     check_inputs(run, model, support)
+    from egt_tf.config import apply_overrides
     from egt_tf.data.support import load_image
     from egt_tf.explain import chosen_support, get_method
     from egt_tf.figures import draw_comparison, save_figure
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
-    methods = [get_method(name) if name else None for name in names]
+    methods = [get_method(apply_overrides({"name": name}, arguments)) if name else None for name in names]
     by_run = run is None and model is None and _has_finished_run(bool(method or start or compare))
     if run is None and model is None and support is not None and not by_run:
         explainer, description = _learn(support)

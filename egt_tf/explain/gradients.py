@@ -65,41 +65,6 @@ def integrated_gradients(
     return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights), strict=True)]
 
 
-def smoothgrad(
-    model: keras.Model,
-    inputs: Sequence[tf.Tensor],
-    select: Select,
-    samples: int = 16,
-    noise: float = 0.1,
-    seed: int = 0,
-    fixed: Collection[str] = (),
-) -> list[tf.Tensor]:
-    """The mean gradient over noisy copies of the input (Smilkov et al., 2017).
-
-    Args:
-        model, inputs, select: see the head of this file; what is selected at x is selected in every copy.
-        samples: copies, >= 1.
-        noise: standard deviation as a share of the input's range.
-        seed: of the noise.
-        fixed: names of inputs that stay as they are, such as labels.
-    """
-    _check_count("samples", samples)
-    weights = select(record(model, inputs).outputs[0])
-
-    def noisy(x: tf.Tensor, seeds: tuple[int, int]) -> tf.Tensor:
-        deviation = noise * (tf.reduce_max(x) - tf.reduce_min(x))
-        return x + deviation * tf.random.stateless_normal(tf.shape(x), seeds, dtype=x.dtype)
-
-    points = (
-        [
-            x if name in fixed else noisy(x, (seed + number, sample))
-            for number, (name, x) in enumerate(zip(model.input_names, inputs, strict=True))
-        ]
-        for sample in range(samples)
-    )
-    return _mean_gradient(model, points, weights)
-
-
 def grad_cam(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
     """The last feature map weighted by its mean derivatives, scaled up: `relu(sum_c a_c mean_position d s / d a_c)`.
 

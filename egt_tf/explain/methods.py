@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError, did_you_mean
-from egt_tf.explain import gradients
+from egt_tf.explain import gradients, noisy_gradients
 from egt_tf.explain.gradients import Select
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names, require_innvestigate
 from egt_tf.keras_api import keras
@@ -108,6 +108,7 @@ PURPOSES = types.MappingProxyType(
         "grad_cam": "where the query was looked at, coarsely: regions, not pixels",
         "integrated_gradients": "for comparison with gradient methods: the mean change from zero to the image",
         "smoothgrad": "for comparison with gradient methods: the gradient with less noise",
+        "smooth_taylor": "for comparison with gradient methods: what the score gains from noisy images to this one",
         "gradient": "which pixels would change the score most, not what it came from; finds them no better than chance",
         "input_times_gradient": "as gradient, and no better than chance either",
         "guided_backprop": "for comparison only: sharp edges that have little to do with the prediction",
@@ -134,14 +135,14 @@ CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_bet
 
 
 def get_method(name: str | Mapping[str, Any] | Method, start: str | Start | None = None) -> Method:
-    """The method called `name`; a composite may have arguments, `{"name": ..., <arguments>}`.
+    """The method called `name`; it may have arguments, `{"name": ..., <arguments>}`.
 
     Args:
         name: of a composite or a method, or a method itself.
         start: what it begins with at the scores, "log_odds" or "margin"; None: the method's own.
 
     Raises:
-        ExplainError: there is no such method or start; the nearest is suggested.
+        ExplainError: there is no such method, argument or start; the nearest is suggested.
 
     Example:
         >>> get_method("grad_cam").distributes
@@ -156,14 +157,15 @@ def get_method(name: str | Mapping[str, Any] | Method, start: str | Start | None
 def _named(name: str | Mapping[str, Any] | Method) -> Method:
     if isinstance(name, Method):
         return name
-    if isinstance(name, Mapping):
-        return composite_method(COMPOSITES.get(name), COMPOSITES.summary(name["name"]), name["name"] in CANONIZED)
-    if name.startswith(INNVESTIGATE):
-        return _innvestigate_method(name)
+    arguments = {} if isinstance(name, str) else {key: value for key, value in name.items() if key != "name"}
+    name = name if isinstance(name, str) else str(name.get("name"))
     if name in _GRADIENTS:
-        return _GRADIENTS[name]
+        return _gradient_method(_GRADIENTS[name], **arguments)
     if name in COMPOSITES.names():
-        return _named({"name": name})
+        composite = COMPOSITES.get({"name": name, **arguments})
+        return composite_method(composite, COMPOSITES.summary(name), name in CANONIZED)
+    if name.startswith(INNVESTIGATE):
+        return _innvestigate_method(name, arguments)
     hint = did_you_mean(name, [*COMPOSITES.names(), *_GRADIENTS], otherwise=".")
     raise ExplainError(
         f"unknown method {name!r}{hint} Known: {', '.join(COMPOSITES.names())}, "
@@ -182,9 +184,11 @@ def all_methods() -> list[Method]:
     return [get_method(name) for name in names]
 
 
-def _innvestigate_method(name: str) -> Method:
+def _innvestigate_method(name: str, arguments: Mapping[str, Any]) -> Method:
     analyzer = name.removeprefix(INNVESTIGATE)
     require_innvestigate()
+    if arguments:
+        raise ExplainError(f"innvestigate's analyzers are run as they are. Received: {', '.join(arguments)} for {name}")
     if analyzer not in innvestigate_names():
         known = [INNVESTIGATE + each for each in innvestigate_names()]
         hint = did_you_mean(INNVESTIGATE + analyzer, known, otherwise=".")
@@ -197,10 +201,19 @@ def _innvestigate_method(name: str) -> Method:
     )
 
 
-def _gradient_method(function: Callable[..., list[tf.Tensor]]) -> Method:
-    fixed = {"fixed": (LABELS,)} if "fixed" in inspect.signature(function).parameters else {}
+def _gradient_method(function: Callable[..., list[tf.Tensor]], **arguments: Any) -> Method:
+    """A method by a function of `gradients` or `noisy_gradients`, with arguments of its own."""
+    # Behind the model, its inputs and what is selected.
+    _, _, _, *known = inspect.signature(function).parameters
+    fixed = {"fixed": (LABELS,)} if "fixed" in known else {}
+    for argument in arguments:
+        if argument not in known or argument in fixed:
+            of_user = [name for name in known if name not in fixed]
+            hint = did_you_mean(argument, of_user, otherwise=f"; it has {', '.join(of_user) or 'none'}")
+            raise ExplainError(f"the method {function.__name__} has no argument {argument!r}{hint}")
     summary = (inspect.getdoc(function) or "").splitlines()[0].replace("`", "")
-    return Method(function.__name__, summary, _one_by_one(functools.partial(function, **fixed)), distributes=False)
+    maps = _one_by_one(functools.partial(function, **fixed, **arguments))
+    return Method(function.__name__, summary, maps, distributes=False)
 
 
 def _one_by_one(function: Callable[..., list[tf.Tensor]]) -> Maps:
@@ -208,13 +221,14 @@ def _one_by_one(function: Callable[..., list[tf.Tensor]]) -> Maps:
 
 
 _GRADIENTS = {
-    function.__name__: _gradient_method(function)
+    function.__name__: function
     for function in (
         gradients.gradient,
         gradients.input_times_gradient,
         gradients.guided_backprop,
         gradients.integrated_gradients,
-        gradients.smoothgrad,
+        noisy_gradients.smoothgrad,
+        noisy_gradients.smooth_taylor,
         gradients.grad_cam,
     )
 }

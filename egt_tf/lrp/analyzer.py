@@ -21,7 +21,88 @@ from egt_tf.lrp.propagation import Trace, nodes_in_order, record, reverse
 from egt_tf.lrp.raw_scores import before_softmax, ends_in_softmax, output_layer
 
 
-class LRP(AnalyzerBase):
+class NeuronAnalyzer(AnalyzerBase):
+    """What analyzers of neurons have in common: a model, its inputs as tensors, and which neurons are explained.
+
+    Args:
+        model: see `LRP`.
+        neuron_selection_mode: see `LRP`.
+        output: see `LRP`.
+
+    Raises:
+        ExplainError, ValueError: see `LRP`.
+    """
+
+    def __init__(self, model: keras.Model, neuron_selection_mode: str, output: str | int | None):
+        self._copy = Keras3Copy(model) if is_keras_3(model) else None
+        model = model if self._copy is None else self._copy.model
+        super().__init__(model, neuron_selection_mode=neuron_selection_mode)
+        # Refuses what cannot be explained before anything is made of it.
+        nodes_in_order(model)
+        self.model = model
+        self.output = output
+        self._position = _position(output, model)
+        last = output_layer(self.model, self._position)
+        self._has_softmax = ends_in_softmax(last)
+        if self._has_softmax:
+            warnings.warn(
+                f"the model ends in a softmax (layer {last.name!r}): the scores before it are explained", stacklevel=3
+            )
+
+    def _inputs(self, X: np.ndarray | Sequence[np.ndarray]) -> tuple[list[tf.Tensor], int]:
+        """What the model is given, and how many examples it is of."""
+        if self._copy is not None:
+            self._copy.follow()
+        arrays = X if isinstance(X, (list, tuple)) else [X]
+        if len(arrays) != len(self.model.inputs):
+            raise ExplainError(f"the model takes {len(self.model.inputs)} inputs. Received: {len(arrays)}")
+        named = zip(arrays, self.model.inputs, self.model.input_names, strict=True)
+        tensors = [_as_input(x, symbol, name) for x, symbol, name in named]
+        batches = {int(x.shape[0]) for x in tensors}
+        if len(batches - {1}) > 1:
+            raise ExplainError(f"the inputs must have one batch size. Received: {sorted(batches)}")
+        if 0 in batches:
+            # TensorFlow gives outputs of wrong shapes for no examples at all.
+            return [tf.zeros((1, *x.shape[1:]), x.dtype) for x in tensors], 0
+        return tensors, max(batches)
+
+    def _recorded(self, inputs: list[tf.Tensor]) -> tuple[Trace, tf.Tensor]:
+        """A recorded pass and the scores that are explained."""
+        trace = record(self.model, inputs)
+        return before_softmax(trace, self._position) if self._has_softmax else (trace, trace.outputs[self._position])
+
+    def _arrays(self, relevance: Sequence[tf.Tensor], layer: str | None) -> np.ndarray | list[np.ndarray]:
+        arrays = [r.numpy() for r in relevance]
+        return arrays[0] if layer is not None or len(self.model.inputs) == 1 else arrays
+
+    def _selected(self, scores: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        if self._neuron_selection_mode == "all":
+            return tf.ones_like(scores)
+        return largest(scores) if self._neuron_selection_mode == "max_activation" else chosen(scores, indices)
+
+    def _indices(self, neuron_selection: Any, batch: int) -> np.ndarray:
+        by_index = self._neuron_selection_mode == "index"
+        if by_index == (neuron_selection is None):
+            raise ExplainError(
+                "`neuron_selection` must be given in the mode 'index' and in no other. Received: "
+                f"neuron_selection={neuron_selection} in the mode {self._neuron_selection_mode!r}"
+            )
+        indices = self._named(0 if neuron_selection is None else neuron_selection, "neuron_selection")
+        if len(indices) not in (1, batch):
+            raise ExplainError(f"`neuron_selection` must hold 1 or {batch} indices. Received: {len(indices)}")
+        # Of one shape, so that a graph for all examples is not traced again for each.
+        return np.broadcast_to(indices, (batch, indices.shape[1])) if batch else np.zeros((1, indices.shape[1]), int)
+
+    def _named(self, selection: Any, argument: str, several: bool = False) -> np.ndarray:
+        shape = self.model.outputs[self._position].shape
+        if not shape.rank:
+            raise ExplainError(f"the output must be (batch, ...) with known axes. Received: {shape}")
+        indices = named_by(selection, shape.rank - 1, argument, several)
+        check_range(indices, list(shape[1:]), argument)
+        return indices
+
+
+class LRP(NeuronAnalyzer):
     """Layer-wise relevance propagation through a Functional or Sequential Keras model.
 
     Every call reads the weights the model has then; the model is not changed and gets no new variables.
@@ -57,22 +138,11 @@ class LRP(AnalyzerBase):
         canonize: bool = False,
         output: str | int | None = None,
     ):
-        self._copy = Keras3Copy(model) if is_keras_3(model) else None
-        model = model if self._copy is None else self._copy.model
-        super().__init__(model, neuron_selection_mode=neuron_selection_mode)
-        # Refuses what cannot be explained before anything is made of it.
-        nodes_in_order(model)
-        self.output = output
-        self._position = _position(output, model)
-        self.model = fold_batch_norm(model) if canonize else model
+        super().__init__(model, neuron_selection_mode, output)
+        if canonize:
+            self.model = fold_batch_norm(self.model)
         self.composite: Composite = COMPOSITES.get(composite)
         self.canonize = canonize
-        last = output_layer(self.model, self._position)
-        self._has_softmax = ends_in_softmax(last)
-        if self._has_softmax:
-            warnings.warn(
-                f"the model ends in a softmax (layer {last.name!r}): the scores before it are explained", stacklevel=2
-            )
         self._analyze = tf.function(self._analyze_in_graph, reduce_retracing=True)
         self._analyze_each = tf.function(self._analyze_each_in_graph, reduce_retracing=True)
 
@@ -166,27 +236,6 @@ class LRP(AnalyzerBase):
         """Makes an analyzer of `model` from `get_config`."""
         return cls(model, **{**config, "composite": Composite.from_json(config["composite"])})
 
-    def _inputs(self, X: np.ndarray | Sequence[np.ndarray]) -> tuple[list[tf.Tensor], int]:
-        """What the model is given, and how many examples it is of."""
-        if self._copy is not None:
-            self._copy.follow()
-        arrays = X if isinstance(X, (list, tuple)) else [X]
-        if len(arrays) != len(self.model.inputs):
-            raise ExplainError(f"the model takes {len(self.model.inputs)} inputs. Received: {len(arrays)}")
-        named = zip(arrays, self.model.inputs, self.model.input_names, strict=True)
-        tensors = [_as_input(x, symbol, name) for x, symbol, name in named]
-        batches = {int(x.shape[0]) for x in tensors}
-        if len(batches - {1}) > 1:
-            raise ExplainError(f"the inputs must have one batch size. Received: {sorted(batches)}")
-        if 0 in batches:
-            # TensorFlow gives outputs of wrong shapes for no examples at all.
-            return [tf.zeros((1, *x.shape[1:]), x.dtype) for x in tensors], 0
-        return tensors, max(batches)
-
-    def _arrays(self, relevance: Sequence[tf.Tensor], layer: str | None) -> np.ndarray | list[np.ndarray]:
-        arrays = [r.numpy() for r in relevance]
-        return arrays[0] if layer is not None or len(self.model.inputs) == 1 else arrays
-
     def _analyze_in_graph(
         self, inputs: list[tf.Tensor], indices: tf.Tensor, layer: str | None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -202,40 +251,9 @@ class LRP(AnalyzerBase):
         relevance = tf.vectorized_map(lambda r: reverse(trace, r, self.composite, wanted, scores), starts)
         return relevance, tf.shape(scores)
 
-    def _recorded(self, inputs: list[tf.Tensor]) -> tuple[Trace, tf.Tensor]:
-        """A recorded pass and the scores that are explained."""
-        trace = record(self.model, inputs)
-        return before_softmax(trace, self._position) if self._has_softmax else (trace, trace.outputs[self._position])
-
     @staticmethod
     def _wanted(trace: Trace, layer: str | None) -> list[tf.Tensor] | None:
         return None if layer is None else [trace.output_of(layer)]
-
-    def _selected(self, scores: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        if self._neuron_selection_mode == "all":
-            return tf.ones_like(scores)
-        return largest(scores) if self._neuron_selection_mode == "max_activation" else chosen(scores, indices)
-
-    def _indices(self, neuron_selection: Any, batch: int) -> np.ndarray:
-        by_index = self._neuron_selection_mode == "index"
-        if by_index == (neuron_selection is None):
-            raise ExplainError(
-                "`neuron_selection` must be given in the mode 'index' and in no other. Received: "
-                f"neuron_selection={neuron_selection} in the mode {self._neuron_selection_mode!r}"
-            )
-        indices = self._named(0 if neuron_selection is None else neuron_selection, "neuron_selection")
-        if len(indices) not in (1, batch):
-            raise ExplainError(f"`neuron_selection` must hold 1 or {batch} indices. Received: {len(indices)}")
-        # Of one shape, so that a graph for all examples is not traced again for each.
-        return np.broadcast_to(indices, (batch, indices.shape[1])) if batch else np.zeros((1, indices.shape[1]), int)
-
-    def _named(self, selection: Any, argument: str, several: bool = False) -> np.ndarray:
-        shape = self.model.outputs[self._position].shape
-        if not shape.rank:
-            raise ExplainError(f"the output must be (batch, ...) with known axes. Received: {shape}")
-        indices = named_by(selection, shape.rank - 1, argument, several)
-        check_range(indices, list(shape[1:]), argument)
-        return indices
 
 
 def _position(output: str | int | None, model: keras.Model) -> int:
