@@ -112,7 +112,11 @@ def explain(
     from egt_tf.figures import draw_comparison, save_figure
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
-    methods = [get_method(apply_overrides({"name": name}, arguments)) if name else None for name in names]
+    named = [apply_overrides({"name": name}, arguments) if name else None for name in names]
+    # A misspelt one is told before anything is read.
+    for name in named:
+        if name is not None:
+            get_method(name)
     by_run = run is None and model is None and _has_finished_run(bool(method or start or compare))
     if run is None and model is None and support is not None and not by_run:
         explainer, description = _learn(support)
@@ -130,7 +134,9 @@ def explain(
         figures = picture_names(images, "compared" if compare else "explained", out or Path())
     knows_strangers = False
     for image, query, figure in zip(images, queries, figures, strict=True):
-        explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
+        with stage_progress("levels of noise") as show:
+            methods = [None if each is None else get_method(each, report=show) for each in named]
+            explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
         first = explanations[0]
         if compare:
             draw_comparison(explanations, figure)

@@ -17,7 +17,7 @@ FLOORS = (
     ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
     ("files", "keras_api"),
     ("registry", "config", "keras_config", "weight_files"),
-    ("data", "lrp"),
+    ("data", "lrp", "measures"),
     ("backbones",),
     ("heads",),
     ("episodic_model",),

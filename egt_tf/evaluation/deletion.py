@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from egt_tf.errors import ExplainError
-from egt_tf.figures.colormap import smooth
+from egt_tf.measures.smoothing import smooth
 
 Probability = Callable[[np.ndarray], np.ndarray]
 

@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError, did_you_mean
-from egt_tf.explain import gradients, noisy_gradients
+from egt_tf.explain import adaptive_noise, gradients, noisy_gradients
+from egt_tf.explain.adaptive_noise import Report
 from egt_tf.explain.gradients import Select
 from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvestigate_names, require_innvestigate
 from egt_tf.keras_api import keras
@@ -109,6 +110,8 @@ PURPOSES = types.MappingProxyType(
         "integrated_gradients": "for comparison with gradient methods: the mean change from zero to the image",
         "smoothgrad": "for comparison with gradient methods: the gradient with less noise",
         "smooth_taylor": "for comparison with gradient methods: what the score gains from noisy images to this one",
+        "smooth_taylor_adaptive": "smooth_taylor with the noise that suits the image; takes minutes",
+        "smoothgrad_adaptive": "smoothgrad with the noise that suits the image; takes minutes",
         "gradient": "which pixels would change the score most, not what it came from; finds them no better than chance",
         "input_times_gradient": "as gradient, and no better than chance either",
         "guided_backprop": "for comparison only: sharp edges that have little to do with the prediction",
@@ -134,12 +137,15 @@ def purpose(method: Method) -> str:
 CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
 
 
-def get_method(name: str | Mapping[str, Any] | Method, start: str | Start | None = None) -> Method:
+def get_method(
+    name: str | Mapping[str, Any] | Method, start: str | Start | None = None, report: Report | None = None
+) -> Method:
     """The method called `name`; it may have arguments, `{"name": ..., <arguments>}`.
 
     Args:
         name: of a composite or a method, or a method itself.
         start: what it begins with at the scores, "log_odds" or "margin"; None: the method's own.
+        report: gets how many steps are done, and of how many, of a method that takes minutes.
 
     Raises:
         ExplainError: there is no such method, argument or start; the nearest is suggested.
@@ -150,17 +156,17 @@ def get_method(name: str | Mapping[str, Any] | Method, start: str | Start | None
         >>> get_method({"name": "fsc_gamma", "gamma": 0.5}).name
         'fsc_gamma'
     """
-    method = _named(name)
+    method = _named(name, report)
     return method if start is None else dataclasses.replace(method, start=get_start(start))
 
 
-def _named(name: str | Mapping[str, Any] | Method) -> Method:
+def _named(name: str | Mapping[str, Any] | Method, report: Report | None) -> Method:
     if isinstance(name, Method):
         return name
     arguments = {} if isinstance(name, str) else {key: value for key, value in name.items() if key != "name"}
     name = name if isinstance(name, str) else str(name.get("name"))
     if name in _GRADIENTS:
-        return _gradient_method(_GRADIENTS[name], **arguments)
+        return _gradient_method(_GRADIENTS[name], arguments, report)
     if name in COMPOSITES.names():
         composite = COMPOSITES.get({"name": name, **arguments})
         return composite_method(composite, COMPOSITES.summary(name), name in CANONIZED)
@@ -201,18 +207,21 @@ def _innvestigate_method(name: str, arguments: Mapping[str, Any]) -> Method:
     )
 
 
-def _gradient_method(function: Callable[..., list[tf.Tensor]], **arguments: Any) -> Method:
-    """A method by a function of `gradients` or `noisy_gradients`, with arguments of its own."""
+def _gradient_method(
+    function: Callable[..., list[tf.Tensor]], arguments: Mapping[str, Any], report: Report | None
+) -> Method:
+    """A method by a function of `gradients`, `noisy_gradients` or `adaptive_noise`, with arguments of its own."""
     # Behind the model, its inputs and what is selected.
-    _, _, _, *known = inspect.signature(function).parameters
-    fixed = {"fixed": (LABELS,)} if "fixed" in known else {}
+    _, _, _, *taken = inspect.signature(function).parameters
+    ours = {"fixed": (LABELS,), **({} if report is None else {"report": report})}
+    known = [name for name in taken if name not in ("fixed", "report")]
     for argument in arguments:
-        if argument not in known or argument in fixed:
-            of_user = [name for name in known if name not in fixed]
-            hint = did_you_mean(argument, of_user, otherwise=f"; it has {', '.join(of_user) or 'none'}")
+        if argument not in known:
+            hint = did_you_mean(argument, known, otherwise=f"; it has {', '.join(known) or 'none'}")
             raise ExplainError(f"the method {function.__name__} has no argument {argument!r}{hint}")
+    given = {**arguments, **{name: value for name, value in ours.items() if name in taken}}
     summary = (inspect.getdoc(function) or "").splitlines()[0].replace("`", "")
-    maps = _one_by_one(functools.partial(function, **fixed, **arguments))
+    maps = _one_by_one(functools.partial(function, **given))
     return Method(function.__name__, summary, maps, distributes=False)
 
 
@@ -229,6 +238,8 @@ _GRADIENTS = {
         gradients.integrated_gradients,
         noisy_gradients.smoothgrad,
         noisy_gradients.smooth_taylor,
+        adaptive_noise.smoothgrad_adaptive,
+        adaptive_noise.smooth_taylor_adaptive,
         gradients.grad_cam,
     )
 }

@@ -43,8 +43,15 @@ def smoothgrad(
     Raises:
         ExplainError: `samples` or `noise` is out of range.
     """
+    return mean_slope(model, inputs, select, Noise(noise, samples, True, seed), fixed)
+
+
+def mean_slope(
+    model: keras.Model, inputs: Sequence[tf.Tensor], select: Select, noise: Noise, fixed: Collection[str] = ()
+) -> list[tf.Tensor]:
+    """As `smoothgrad`, with any noise."""
     noisy = [_noisy(model, name, x, name not in fixed) for name, x in zip(model.input_names, inputs, strict=True)]
-    return _over_copies(model, noisy, select, Noise(noise, samples, True, seed), lambda x, z, slope: slope)
+    return _over_copies(model, noisy, select, noise, lambda x, z, slope: slope)
 
 
 def smooth_taylor(

@@ -46,7 +46,7 @@ def overlay_picture(image: tf.Tensor, relevance: tf.Tensor) -> tf.Tensor:
 
 
 def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
-    """As `colormap.smooth`: a square map `(size, size)`, Gaussian over both axes with mirrored borders."""
+    """As `egt_tf.measures.smooth`: a square map `(size, size)`, Gaussian over both axes with mirrored borders."""
     matrix = tf.constant(_smoothing_matrix(int(maps.shape[-1]), sigma), maps.dtype)
     return tf.matmul(tf.matmul(matrix, maps), matrix, transpose_b=True)
 

@@ -1,7 +1,7 @@
 """Pictures of explanations: colour maps, the canvas, the figures."""
 
 from egt_tf.figures.canvas import Canvas
-from egt_tf.figures.colormap import overlay, scaled, shared_scale, smooth
+from egt_tf.figures.colormap import overlay, scaled, shared_scale
 from egt_tf.figures.comparison import draw_comparison
 from egt_tf.figures.explanation import draw_explanation, save_figure
 
@@ -13,5 +13,4 @@ __all__ = [
     "save_figure",
     "scaled",
     "shared_scale",
-    "smooth",
 ]

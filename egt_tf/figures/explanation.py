@@ -29,6 +29,7 @@ from egt_tf.figures.canvas import (
     Canvas,
 )
 from egt_tf.files import write_array, write_json
+from egt_tf.measures.smoothing import smooth
 
 # Gaussian sigma over the shorter side of the image: one pixel at 84 px, about 2.7 at 224 px.
 SMOOTHING = 1.0 / 84
@@ -128,7 +129,7 @@ def checked_png_path(path: str | os.PathLike) -> Path:
 
 def display_maps(maps: np.ndarray) -> np.ndarray:
     """Smoothed maps on one signed symmetric scale, in [-1, 1]."""
-    smoothed = colormap.smooth(maps, SMOOTHING * min(maps.shape[-2:]))
+    smoothed = smooth(maps, SMOOTHING * min(maps.shape[-2:]))
     return colormap.scaled(smoothed, colormap.shared_scale([smoothed]))
 
 

@@ -135,7 +135,7 @@ SIZE = 16
 
 @pytest.fixture(scope="module")
 def support():
-    return random_support(SIZE)
+    return random_support(3, 2, SIZE)
 
 
 def episodic(head) -> EpisodicModel:
@@ -167,7 +167,7 @@ def test_copies_of_the_query_share_the_support(support):
     assert not np.any(found[classifier.input_names.index("support_images")])
 
 
-@pytest.mark.parametrize("head", ["prototype", "graph"])
+@pytest.mark.parametrize("head", ["prototype", {"name": "graph", "ways": 3}], ids=["prototype", "graph"])
 def test_it_explains_a_query(support, head):
     explanation = explain_image(
         episodic(head), support, random_image(SIZE), method={"name": "smooth_taylor", "samples": 4}

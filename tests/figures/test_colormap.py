@@ -27,34 +27,6 @@ def test_relevance_that_is_not_finite_is_refused(value):
         colormap.shared_scale([np.array([1.0, value])])
 
 
-@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
-def test_smooth_keeps_the_sum_and_the_mirror_symmetry(rng, sigma):
-    maps = rng.normal(size=(2, 9, 6))
-    smoothed = colormap.smooth(maps, sigma)
-    assert smoothed.shape == maps.shape
-    np.testing.assert_allclose(smoothed.sum(axis=(-2, -1)), maps.sum(axis=(-2, -1)))
-    np.testing.assert_allclose(colormap.smooth(maps[..., ::-1], sigma), smoothed[..., ::-1])
-    assert np.abs(smoothed).max() < np.abs(maps).max()
-
-
-def test_smooth_spreads_a_point_as_a_gaussian():
-    point = np.zeros((31, 31))
-    point[15, 15] = 1.0
-    smoothed = colormap.smooth(point, 2.0)
-    np.testing.assert_allclose(smoothed[15, 17] / smoothed[15, 15], np.exp(-0.5), rtol=1e-12)
-    np.testing.assert_allclose(smoothed[17, 17] / smoothed[15, 15], np.exp(-1.0), rtol=1e-12)
-
-
-def test_smooth_with_zero_sigma_changes_nothing(rng):
-    maps = rng.normal(size=(4, 4))
-    np.testing.assert_array_equal(colormap.smooth(maps, 0.0), maps)
-
-
-def test_smooth_refuses_a_negative_sigma():
-    with pytest.raises(ExplainError, match="`sigma` must be >= 0"):
-        colormap.smooth(np.zeros((2, 2)), -1.0)
-
-
 def test_shared_scale_is_one_for_all_maps_and_blind_to_sign(rng):
     strong, weak = rng.normal(size=(40, 40)), 0.1 * rng.normal(size=(40, 40))
     scale = colormap.shared_scale([strong, weak])
