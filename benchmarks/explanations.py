@@ -37,7 +37,13 @@ from egt_tf.data.preprocessing import normalize, resized_centre
 from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.evaluation import (
+from egt_tf.explain import composite_method, get_method
+from egt_tf.explain.explanation import pool_channels
+from egt_tf.explain.methods import Method
+from egt_tf.heads import HEADS
+from egt_tf.keras_api import keras
+from egt_tf.lrp import COMPOSITES, STARTS
+from egt_tf.measures import (
     area_under,
     blurred,
     deletion_curve,
@@ -47,12 +53,6 @@ from egt_tf.evaluation import (
     random_order,
     share_inside,
 )
-from egt_tf.explain import composite_method, get_method
-from egt_tf.explain.explanation import pool_channels
-from egt_tf.explain.methods import Method
-from egt_tf.heads import HEADS
-from egt_tf.keras_api import keras
-from egt_tf.lrp import COMPOSITES, STARTS
 
 COMPOSITE_NAMES = (
     "fsc",

@@ -27,10 +27,10 @@ from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet
 from egt_tf.data.synthetic import DRAWN_DOMAINS
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.evaluation import share_inside
 from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import query_inputs, select_first_query
+from egt_tf.measures import share_inside
 from egt_tf.runs import RunFolder
 
 METHODS = (

@@ -148,6 +148,37 @@ def deletion_curve(
     return np.stack([np.asarray(probability(without(images, replacement, order, k))) for k in counts], axis=1)
 
 
+def insertion_curve(
+    probability: Probability,
+    images: np.ndarray,
+    replacement: np.ndarray,
+    order: np.ndarray,
+    shares: Sequence[float],
+) -> np.ndarray:
+    """The probability of each image's class while more and more of its patches are put into a picture without contents.
+
+    Args:
+        probability, images, replacement, order: see `deletion_curve`.
+        shares: of the patches that are put in, each in 0..1, ascending.
+
+    Returns:
+        `(n, len(shares))`; the higher the area under it, the better the map knew what suffices for the prediction.
+
+    Notes:
+        Source: Petsiuk, Das and Saenko, "RISE", BMVC 2018.
+
+    Example:
+        >>> def brightness(images):
+        ...     return images.mean(axis=(1, 2, 3)) / 255
+        >>> image = np.full((1, 4, 4, 3), 255, np.uint8)
+        >>> order = most_relevant_first(np.ones((1, 4, 4)), grid=4)
+        >>> insertion_curve(brightness, image, np.zeros_like(image), order, [0, 0.5, 1])
+        array([[0. , 0.5, 1. ]])
+    """
+    # What is put in is what is not taken away from the other picture.
+    return deletion_curve(probability, replacement, images, order, shares)
+
+
 def area_under(curves: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """The mean height of curves between the first and the last share, by the trapezoidal rule.
 

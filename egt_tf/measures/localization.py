@@ -27,6 +27,58 @@ def share_inside(relevance: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.divide(inside, everything, out=np.full_like(everything, np.nan), where=everything > 0)[()]
 
 
+def rank_inside(relevance: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Relevance rank: how many of the K most relevant pixels lie in a mask of K pixels, as a share; higher is better.
+
+    Args:
+        relevance: signed `(..., size, size)`; of equally relevant pixels the first count, row by row.
+        mask: bool `(..., size, size)`, true on the object.
+
+    Returns:
+        `(...)` in 0..1; not a number where the mask is empty. Relevance at random has the share of the picture that the
+        mask covers.
+
+    Notes:
+        Source: Arras, Osman and Samek, "CLEVR-XAI", Information Fusion 2022.
+
+    Example:
+        >>> float(rank_inside(np.array([[3.0, 1.0], [2.0, 0.0]]), np.array([[True, True], [False, False]])))
+        0.5
+    """
+    flat, inside = (np.asarray(each).reshape(*each.shape[:-2], -1) for each in (relevance, mask))
+    order = np.argsort(-np.asarray(flat, np.float64), axis=-1, kind="stable")
+    ranked = np.take_along_axis(np.broadcast_to(inside, flat.shape), order, axis=-1)
+    size = ranked.sum(axis=-1, keepdims=True)
+    found = (ranked & (np.arange(flat.shape[-1]) < size)).sum(axis=-1)
+    return np.divide(found, size[..., 0], out=np.full(found.shape, np.nan), where=size[..., 0] > 0)[()]
+
+
+def points_inside(relevance: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The pointing game: whether the most relevant pixel lies in a mask; higher is better.
+
+    Args:
+        relevance: signed `(..., size, size)`; of equally relevant pixels the first counts.
+        mask: bool `(..., size, size)`, true on the object.
+
+    Returns:
+        1.0 or 0.0, `(...)`; not a number where no pixel has positive relevance. By chance, the share of the picture that
+        the mask covers.
+
+    Notes:
+        Source: Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016; without their tolerance of 15
+        pixels around the object.
+
+    Example:
+        >>> float(points_inside(np.array([[3.0, 1.0], [2.0, 0.0]]), np.array([[True, True], [False, False]])))
+        1.0
+    """
+    flat, inside = (np.asarray(each).reshape(*each.shape[:-2], -1) for each in (relevance, mask))
+    flat = np.asarray(flat, np.float64)
+    best = flat.argmax(axis=-1)[..., None]
+    hit = np.take_along_axis(np.broadcast_to(inside, flat.shape), best, axis=-1)[..., 0].astype(np.float64)
+    return np.where(flat.max(axis=-1) > 0, hit, np.nan)[()]
+
+
 def mosaic(quarters: np.ndarray) -> np.ndarray:
     """Four photographs side by side: the first above on the left, the last below on the right.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from egt_tf.errors import ExplainError
-from egt_tf.evaluation.deletion import (
+from egt_tf.measures.deletion import (
     area_under,
     blurred,
     deletion_curve,
