@@ -55,6 +55,7 @@ class LazyGroup(click.Group):
     lazy_commands={
         "train": "train:train",
         "evaluate": "evaluate:evaluate",
+        "evaluate-explanations": "evaluate_explanations:evaluate_explanations",
         "explain": "explain:explain",
         "convert": "convert:convert",
         "data": "data:data",

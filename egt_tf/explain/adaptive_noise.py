@@ -196,12 +196,12 @@ def _perturbation(
     model: EpisodicModel, inputs: Sequence[tf.Tensor], select: Select, how: Perturbation
 ) -> Callable[[np.ndarray], float]:
     """AUPC of the score that is explained."""
-    scores, query = QueryScores(model, inputs), inputs[model.input_names.index(QUERY)][:1, :1]
+    scores, query = QueryScores(model), inputs[model.input_names.index(QUERY)][:1, :1]
     image = denormalize(query[0]).numpy()
     weights = select(model(dict(zip(model.input_names, inputs, strict=True)), training=False))[0, 0].numpy()
 
     def explained(images: np.ndarray) -> np.ndarray:
-        return (scores(images.reshape(-1, *images.shape[2:])) @ weights).reshape(images.shape[:2])
+        return (scores(inputs, images.reshape(-1, *images.shape[2:])) @ weights).reshape(images.shape[:2])
 
     def judge(relevance: np.ndarray) -> float:
         return float(aupc(perturbation_curves(explained, image, relevance[None], how))[0])

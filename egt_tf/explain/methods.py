@@ -41,6 +41,7 @@ class Method:
             derivatives of the value they give.
         canonize: whether batch normalisation is folded away first.
         start: what it begins with at the scores.
+        in_graph: whether `maps` can be compiled by a `tf.function`.
 
     Example:
         >>> method = get_method("epsilon_plus", start="margin")
@@ -54,6 +55,7 @@ class Method:
     distributes: bool
     canonize: bool = False
     start: Start = LOG_ODDS
+    in_graph: bool = True
 
     def prepared(self, model: keras.Model) -> keras.Model:
         """The model that `maps` takes: the given one, or if the method wants it, a copy with folded normalisations.
@@ -204,6 +206,7 @@ def _innvestigate_method(name: str, arguments: Mapping[str, Any]) -> Method:
         "innvestigate's own analyzer, on the backbone, in a process of its own",
         _one_by_one(functools.partial(explain_by_innvestigate, analyzer=analyzer)),
         distributes=False,
+        in_graph=False,
     )
 
 
@@ -222,7 +225,8 @@ def _gradient_method(
     given = {**arguments, **{name: value for name, value in ours.items() if name in taken}}
     summary = (inspect.getdoc(function) or "").splitlines()[0].replace("`", "")
     maps = _one_by_one(functools.partial(function, **given))
-    return Method(function.__name__, summary, maps, distributes=False)
+    # What reports its steps looks at numbers between them.
+    return Method(function.__name__, summary, maps, distributes=False, in_graph="report" not in taken)
 
 
 def _one_by_one(function: Callable[..., list[tf.Tensor]]) -> Maps:

@@ -91,7 +91,7 @@ def test_scores_of_other_images_in_the_place_of_the_query(support, head):
     model = episodic(head)
     inputs = query_inputs(model, support, random_image(SIZE))
     images = np.random.default_rng(5).integers(0, 256, (7, SIZE, SIZE, 3), np.uint8)
-    found = QueryScores(model, inputs, batch=36)(images)
+    found = QueryScores(model, batch=36)(inputs, images)
     for image, scores in zip(images, found, strict=True):
         alone = model(dict(zip(model.input_names, query_inputs(model, support, image), strict=True)), training=False)
         np.testing.assert_allclose(scores, alone[0, 0], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,263 @@
+"""Judges several ways to explain by the same queries, the same perturbations and the same model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from egt_tf.config import EpisodeConfig
+from egt_tf.data.image_set import ImageSet, OnProgress
+from egt_tf.data.preprocessing import resized_centre
+from egt_tf.data.sampling import check_feasible, draw_episode
+from egt_tf.data.support import SupportSet
+from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError, ExplainError, did_you_mean
+from egt_tf.evaluation.explanation_measures import MEASURES, Effort, Judged, Measure
+from egt_tf.explain.explanation import pool_channels
+from egt_tf.explain.methods import Method
+from egt_tf.explain.query import query_inputs, select_first_query
+from egt_tf.explain.query_scores import QUERY, QueryScores
+
+RANDOM = "random"
+"""The control: maps of random numbers, which know nothing of the image or the model."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JudgedQuery:
+    """A query of an episode, as the model sees it.
+
+    Attributes:
+        support: the classes of its episode.
+        image: uint8 `(size, size, 3)`.
+        mask: bool `(size, size)`, true on the object; None where the source has no masks.
+
+    Example:
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 4, 4, 3), np.uint8))
+        >>> JudgedQuery(support, np.zeros((4, 4, 3), np.uint8), None).mask is None
+        True
+    """
+
+    support: SupportSet
+    image: np.ndarray
+    mask: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExplanationQuality:
+    """What methods are worth, query by query.
+
+    Attributes:
+        methods: M names, the control last.
+        measures: what was measured, by name.
+        values: name of a measure -> `(M, queries)`; not a number where it is not defined.
+        curves: perturbation curves over the score of the whole image, `(M, queries, 1 + visits)`; None: not measured.
+
+    Example:
+        >>> found = ExplanationQuality(("fsc",), ("autvc",), {"autvc": np.array([[1.0, 3.0, np.nan]])}, None)
+        >>> found.mean("autvc"), found.counts("autvc")
+        (array([2.]), array([2]))
+    """
+
+    methods: tuple[str, ...]
+    measures: tuple[str, ...]
+    values: dict[str, np.ndarray]
+    curves: np.ndarray | None
+
+    def mean(self, measure: str) -> np.ndarray:
+        """Means over the queries where the measure is defined, `(M,)`; not a number where there is none."""
+        values, counts = self.values[measure], self.counts(measure)
+        return np.divide(np.nansum(values, axis=1), counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+    def interval(self, measure: str) -> np.ndarray:
+        """Half of the 95 % interval of the mean over queries, `1.96 std / sqrt(n)`; not a number for less than two."""
+        values, counts = self.values[measure], self.counts(measure)
+        deviations = np.nansum((values - self.mean(measure)[:, None]) ** 2, axis=1)
+        spread = np.full(len(values), np.nan)
+        several = counts > 1
+        spread[several] = 1.96 * np.sqrt(deviations[several] / (counts[several] - 1) / counts[several])
+        return spread
+
+    def counts(self, measure: str) -> np.ndarray:
+        """Queries for which the measure is defined, `(M,)`."""
+        return np.isfinite(self.values[measure]).sum(axis=1)
+
+
+def draw_queries(images: ImageSet, episode: EpisodeConfig, count: int, seed: int, size: int) -> Iterator[JudgedQuery]:
+    """Queries of seeded episodes, one of each class of an episode in turn.
+
+    Args:
+        images: the classes and images to draw from.
+        episode: ways and shots; one query a class is taken.
+        count: how many queries, >= 1.
+        seed: of the episodes.
+        size: side that the model takes.
+
+    Raises:
+        DataError: too few classes or images, or an image that cannot be read.
+    """
+    episode = EpisodeConfig(episode.ways, episode.shots, 1)
+    check_feasible(images, episode)
+
+    def prepared(index: int) -> np.ndarray:
+        return resized_centre(images.read(int(index)), size).numpy()
+
+    for number in range(-(-count // episode.ways)):
+        drawn, _ = draw_episode(images, episode, seed, number)
+        names = tuple(images.class_names[c] for c in drawn.classes)
+        support = SupportSet(names, np.stack([np.stack([prepared(i) for i in row]) for row in drawn.support]))
+        for index in drawn.query[: count - number * episode.ways, 0]:
+            mask = None if images.mask is None else _prepared_mask(images.mask(int(index)), size)
+            yield JudgedQuery(support, prepared(index), mask)
+
+
+def _prepared_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """Resized and cropped as the image is."""
+    grey = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
+    return resized_centre(grey, size).numpy()[..., 0] > 127
+
+
+def chosen_measures(names: Sequence[str] | None, has_masks: bool) -> list[Measure]:
+    """The measures that are asked for; None: all that the source allows.
+
+    Raises:
+        ConfigError: an unknown name, or one that needs masks where there are none.
+
+    Example:
+        >>> [measure.name for measure in chosen_measures(["autvc"], has_masks=False)]
+        ['autvc']
+    """
+    if names is None:
+        return [measure for measure in MEASURES.values() if has_masks or not measure.needs_mask]
+    for name in names:
+        if name not in MEASURES:
+            hint = did_you_mean(name, MEASURES, otherwise=".")
+            raise ConfigError(f"unknown measure {name!r}{hint} Known: {', '.join(MEASURES)}")
+        if MEASURES[name].needs_mask and not has_masks:
+            raise ConfigError(
+                f"the measure {name!r} needs a source whose images have masks of their objects, as synthetic:NAME has. "
+                "Received: a source without"
+            )
+    return [MEASURES[name] for name in names]
+
+
+class ExplanationJudge:
+    """Judges methods by the queries of one model; what TensorFlow traces is kept from one query to the next.
+
+    Args:
+        model: the classifier.
+        methods: at least one, of different names.
+        measures: see `chosen_measures`.
+        effort: how thoroughly.
+        seed: of the control.
+
+    Raises:
+        ExplainError: no method, or two of one name.
+
+    Example:
+        >>> from egt_tf.explain.methods import get_method
+        >>> from egt_tf.evaluation.explanation_measures import QUICK
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
+        >>> judge = ExplanationJudge(model, [get_method("gradient")], chosen_measures(["autvc"], False), QUICK)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> judge([JudgedQuery(support, np.full((16, 16, 3), 200, np.uint8), None)]).methods
+        ('gradient', 'random')
+    """
+
+    def __init__(
+        self,
+        model: EpisodicModel,
+        methods: Sequence[Method],
+        measures: Sequence[Measure],
+        effort: Effort,
+        seed: int = 0,
+    ):
+        names = [method.name for method in methods]
+        if not methods or len(set(names)) < len(names):
+            raise ExplainError(f"there must be methods of different names. Received: {', '.join(names) or 'none'}")
+        self.model, self.measures, self.effort, self.seed = model, list(measures), effort, seed
+        self.names = (*names, RANDOM)
+        self._scores = QueryScores(model)
+        self._explainers = [self._explainer(method) for method in methods]
+
+    def __call__(self, queries: Sequence[JudgedQuery], progress: OnProgress | None = None) -> ExplanationQuality:
+        """Judges every method by every query; the class is that which the model predicts.
+
+        Args:
+            queries: at least one.
+            progress: called with (queries done, queries).
+        """
+        values: dict[str, list[np.ndarray]] = {measure.name: [] for measure in self.measures}
+        curves = []
+        for number, query in enumerate(queries):
+            judged = self._judged(query, number)
+            for measure in self.measures:
+                values[measure.name].append(np.asarray(measure.of(judged), np.float64))
+            if "aupc" in values:
+                curves.append(judged.curves)
+            if progress is not None:
+                progress(number + 1, len(queries))
+        found = {name: np.stack(of_queries, axis=1) for name, of_queries in values.items()}
+        return ExplanationQuality(self.names, tuple(values), found, _relative(curves) if curves else None)
+
+    def seconds(self, query: JudgedQuery, queries: int) -> float:
+        """About how long so many queries take, by one explanation of each method and one batch of scores."""
+        judged = self._judged(query, 0)
+        images = np.repeat(query.image[None], 64, axis=0)
+        judged.score(images)
+        explaining, scoring = _timed(lambda: judged.explain(query.image)), _timed(lambda: judged.score(images)) / 64
+        of_maps = len(self.names) * self.effort.scores() * scoring
+        return queries * (self.effort.explanations() * explaining + of_maps)
+
+    def _judged(self, query: JudgedQuery, number: int) -> Judged:
+        inputs = query_inputs(self.model, query.support, query.image)
+        scores, head = functools.partial(self._scores, inputs), self.model.head
+        target = int(scores(query.image[None])[0].argmax())
+
+        def probability(images: np.ndarray) -> np.ndarray:
+            return head.probabilities(tf.constant(scores(images))).numpy()[:, target]
+
+        def explain(image: np.ndarray) -> np.ndarray:
+            changed = query_inputs(self.model, query.support, image)
+            found = [explainer(changed, target) for explainer in self._explainers]
+            random = np.random.default_rng([self.seed, number]).normal(size=image.shape[:2])
+            return np.stack([*found, random])
+
+        return Judged(
+            query.image,
+            explain(query.image),
+            query.mask,
+            lambda images: scores(images)[:, target],
+            probability,
+            explain,
+            self.effort,
+        )
+
+    def _explainer(self, method: Method) -> Callable[[Sequence[tf.Tensor], int], np.ndarray]:
+        """From the inputs of one query and a class to the map of the query."""
+        model = method.prepared(self.model)
+        place = model.input_names.index(QUERY)
+
+        def maps(inputs: Sequence[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
+            ((*found,),) = method.maps(model, inputs, [select_first_query(model.head, target, method)])
+            return found[place][0, 0]
+
+        call = tf.function(maps) if method.in_graph else maps
+        return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))
+
+
+def _relative(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Curves over the score of the whole image, `(M, queries, 1 + visits)`."""
+    stacked = np.stack(curves, axis=1)
+    whole = np.abs(stacked[..., :1])
+    return np.divide(stacked, whole, out=np.full_like(stacked, np.nan), where=whole > 0)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
