@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "egt_tf.data.support": ["SupportSet", "load_image", "load_support"],
         "egt_tf.episodic_model": ["EpisodicModel"],
         "egt_tf.explain": ["EpisodeExplanation", "Explainer", "explain_image"],
+        "egt_tf.explain.smooth_taylor": ["SmoothTaylor"],
         "egt_tf.serving": ["ExportedModel", "open_explainer"],
         "egt_tf.figures": ["draw_comparison", "save_figure"],
         "egt_tf.evaluation.accuracy": ["evaluate"],

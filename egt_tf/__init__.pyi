@@ -11,6 +11,7 @@ from egt_tf.evaluation.accuracy import evaluate as evaluate
 from egt_tf.explain import EpisodeExplanation as EpisodeExplanation
 from egt_tf.explain import Explainer as Explainer
 from egt_tf.explain import explain_image as explain_image
+from egt_tf.explain.smooth_taylor import SmoothTaylor as SmoothTaylor
 from egt_tf.export import RequestLimits as RequestLimits
 from egt_tf.export import export_model as export_model
 from egt_tf.figures import draw_comparison as draw_comparison

@@ -1,0 +1,73 @@
+"""egt-tf evaluate-explanations"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+from PIL import Image
+
+METHODS = ("epsilon_plus", "gradient", "smooth_taylor")
+
+
+def test_methods_side_by_side(egt, run, tmp_path):
+    arguments = ("evaluate-explanations", run, "--data", "synthetic:sketch", "--methods", ",".join(METHODS[:2]))
+    result = egt(*arguments, "--queries", 4, "--quick", "--out", "judged")
+    assert result.exit_code == 0, result.output
+    assert "4 queries, 2 methods: about" in result.stdout
+    found = json.loads((tmp_path / "judged" / "explanations.json").read_text())
+    assert (found["quick"], found["ways"], found["shots"]) == (True, 3, 2)
+    assert set(found["measures"]) == {
+        "aupc",
+        "deletion",
+        "insertion",
+        "faithfulness",
+        "relevance_mass",
+        "relevance_rank",
+        "pointing_game",
+        "autvc",
+        "sensitivity",
+    }
+    for measure in found["measures"].values():
+        assert set(measure["queries"]) == {"epsilon_plus", "gradient", "random"}
+        assert {len(values) for values in measure["queries"].values()} == {4}
+    rows = list(csv.DictReader((tmp_path / "judged" / "explanations.csv").read_text().splitlines()))
+    assert len(rows) == 9 * 3
+    mean = next(float(row["mean"]) for row in rows if (row["method"], row["measure"]) == ("gradient", "autvc"))
+    values = found["measures"]["autvc"]["queries"]["gradient"]
+    assert math.isclose(mean, sum(values) / 4, abs_tol=1e-5)
+    with Image.open(tmp_path / "judged" / "perturbation.png") as picture:
+        picture.load()
+    # The same line again gives the same numbers.
+    assert egt(*arguments, "--queries", 4, "--quick", "--out", "again").exit_code == 0
+    again = json.loads((tmp_path / "again" / "explanations.json").read_text())
+    assert again["measures"] == found["measures"]
+
+
+def test_some_measures_of_images_without_masks(egt, run, drawn, tmp_path):
+    result = egt(
+        "evaluate-explanations",
+        run,
+        "--data",
+        f"folder:{drawn}",
+        "--methods",
+        "gradient",
+        "--measures",
+        "autvc",
+        "--queries",
+        2,
+    )
+    assert result.exit_code == 0, result.output
+    assert not (run / "explanations" / "perturbation.png").exists()
+    assert list(json.loads((run / "explanations" / "explanations.json").read_text())["measures"]) == ["autvc"]
+
+
+def test_one_line_says_what_is_wrong(fails, run, drawn):
+    line = ("evaluate-explanations", run, "--data")
+    fails(*line, f"folder:{drawn}", "--measures", "pointing_game", says=["'pointing_game' needs", "synthetic:NAME"])
+    fails(*line, "synthetic:sketch", "--measures", "aucp", says=["unknown measure 'aucp'", "did you mean 'aupc'"])
+    fails(*line, "synthetic:sketch", "--methods", "gradeint", says=["gradeint", "did you mean 'gradient'"])
+    fails(*line, "synthetic:sketch", "--methods", "fsc,fsc", says=["different names"])
+    fails(*line, "synthetic:sktch", says=["sktch"])
+    fails("evaluate-explanations", "nowhere", "--data", "synthetic:sketch", says=["nowhere"])
