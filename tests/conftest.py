@@ -20,6 +20,8 @@ for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_TH
 # Files that take half a minute and more of one process. Handed out first, and in this order: one that is left for the
 # end keeps the other processes waiting.
 LONG_FILES = (
+    "integration/test_lanes.py",
+    "heads/test_graph.py",
     "cli/test_train.py",
     "training/test_loop.py",
     "training/test_strategy.py",
@@ -29,7 +31,8 @@ LONG_FILES = (
     "export/test_requests.py",
     "lrp/test_presets.py",
     "training/test_callbacks.py",
-    "heads/test_graph.py",
+    "heads/test_lrp_rules_graph.py",
+    "heads/test_combinations.py",
     "cli/test_evaluate.py",
 )
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _PROGRAM = """
 import sys
 from tests.helpers.commands import invoke
@@ -27,6 +29,7 @@ for command in (
 """
 
 
+@pytest.mark.slow
 def test_no_command_needs_a_display(run, tiny, query, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, run, tiny, query],

@@ -293,6 +293,7 @@ def test_the_same_line_goes_on_again_and_again(egt, fails, tiny, tmp_path):
     assert egt("train", "--run", "again", "--resume", "--set", "training.seed=1").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_line_that_leaves_out_what_the_training_fills_in(egt, tiny):
     line = ("train", "--config", tiny, "--set", "model.head=graph", "--run", "again", "--resume")
     assert egt(*line).exit_code == 0

@@ -173,10 +173,18 @@ def test_cross_entropy_loss():
 # === independence ===
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("batch_statistics", [False, True])
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
-def test_several_episodes_at_once_equal_each_alone(batch_statistics, training, per_graph):
+# Two of all pairs at once; the others are slow.
+QUICKEST = {("ways", False, True), ("one", True, False)}
+
+
+@pytest.mark.parametrize(
+    ("per_graph", "batch_statistics", "training"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] * (each not in QUICKEST))
+        for each in itertools.product(("ways", "one"), (False, True), (False, True))
+    ],
+)
+def test_several_episodes_at_once_equal_each_alone(per_graph, batch_statistics, training):
     inputs = episodes(count=3)
     head = warmed(small(batch_statistics=batch_statistics, queries_per_graph=per_graph), inputs)
     together = head(inputs, training=training)
