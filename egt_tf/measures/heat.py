@@ -22,8 +22,8 @@ def heat(maps: np.ndarray) -> np.ndarray:
 
     Example:
         >>> heat(np.array([[0.0, -2.0], [1.0, 2.0]])).round(2)
-        array([[0.  , 1.  ],
-               [0.5 , 1.  ]])
+        array([[0. , 1. ],
+               [0.5, 1. ]])
     """
     magnitudes = np.abs(np.asarray(maps, np.float64))
     least = magnitudes.min(axis=(-2, -1), keepdims=True)

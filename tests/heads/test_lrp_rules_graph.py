@@ -227,7 +227,10 @@ def image():
     return random_image(SIZE)
 
 
-@pytest.mark.parametrize("method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("fsc_can", "lrp.sequential_preset_a", "gradient")]
+
+
+@pytest.mark.parametrize("method", ["fsc", "epsilon_plus", *SLOW])
 def test_query_and_support_images_have_maps(method, support, image):
     model = _model()
     method = get_method(method)

@@ -17,6 +17,8 @@ from egt_tf.training.learned_transformation import TransformationLearner
 
 SIZE, WAYS, RATE = 16, 2, 0.05
 HEADS = {"relation": {}, "graph": {"ways": WAYS}, "cross_attention": {}}
+# A graph takes as long as all others.
+HEADS_FIRST = [pytest.param(head, marks=[pytest.mark.slow] * (head == "graph")) for head in HEADS]
 
 
 def classifier(head: str = "relation", transformation=True) -> EpisodicModel:
@@ -84,7 +86,7 @@ def check_by_differences(shell: TransformationLearner) -> None:
         assert -slope == pytest.approx((ahead - behind) / 2e-8, rel=1e-4, abs=1e-7)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEADS_FIRST)
 def test_the_gradient_of_the_thetas_is_that_of_the_unseen_loss(float64, head):
     check_by_differences(learner(classifier(head), guided_weight=0.0))
 
@@ -125,7 +127,11 @@ def test_single_precision_gives_the_gradient_of_double_precision():
 
 
 @pytest.mark.parametrize(
-    ("head", "eagerly"), [pytest.param("relation", False, marks=pytest.mark.slow), *((head, True) for head in HEADS)]
+    ("head", "eagerly"),
+    [
+        pytest.param("relation", False, marks=pytest.mark.slow),
+        *(pytest.param(head, True, marks=[pytest.mark.slow] * (head == "graph")) for head in HEADS),
+    ],
 )
 def test_one_step_with_guidance(head, eagerly):
     """The weights move as a guided model's do, the thetas move too, and the step of the derivative is taken back."""
