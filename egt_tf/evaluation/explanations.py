@@ -182,7 +182,7 @@ class ExplanationJudge:
         self.model, self.measures, self.effort, self.seed = model, list(measures), effort, seed
         self.names = (*names, RANDOM)
         self._scores = QueryScores(model)
-        self._explainers = [self._explainer(method) for method in methods]
+        self._explainers = [explainer_of(model, method) for method in methods]
 
     def __call__(self, queries: Sequence[JudgedQuery], progress: OnProgress | None = None) -> ExplanationQuality:
         """Judges every method by every query; the class is that which the model predicts.
@@ -237,17 +237,27 @@ class ExplanationJudge:
             self.effort,
         )
 
-    def _explainer(self, method: Method) -> Callable[[Sequence[tf.Tensor], int], np.ndarray]:
-        """From the inputs of one query and a class to the map of the query."""
-        model = method.prepared(self.model)
-        place = model.input_names.index(QUERY)
 
-        def maps(inputs: Sequence[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
-            ((*found,),) = method.maps(model, inputs, [select_first_query(model.head, target, method)])
-            return found[place][0, 0]
+def explainer_of(model: EpisodicModel, method: Method) -> Callable[[Sequence[tf.Tensor], int], np.ndarray]:
+    """From the inputs of one query (see `query_inputs`) and a class to the map of the query, `(size, size)`.
 
-        call = tf.function(maps) if method.in_graph else maps
-        return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))
+    Example:
+        >>> from egt_tf.explain.methods import get_method
+        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
+        >>> inputs = query_inputs(model, support, np.full((16, 16, 3), 200, np.uint8))
+        >>> explainer_of(model, get_method("gradient"))(inputs, 1).shape
+        (16, 16)
+    """
+    prepared = method.prepared(model)
+    place = prepared.input_names.index(QUERY)
+
+    def maps(inputs: Sequence[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
+        ((*found,),) = method.maps(prepared, inputs, [select_first_query(prepared.head, target, method)])
+        return found[place][0, 0]
+
+    call = tf.function(maps) if method.in_graph else maps
+    return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))
 
 
 def _relative(curves: Sequence[np.ndarray]) -> np.ndarray:
