@@ -72,17 +72,19 @@ def evaluate_explanations(
     chosen = [get_method(name) for name in _names(methods)]
     images = open_source(source).split(split)
     wanted = chosen_measures(_names(measures) if measures else None, images.mask is not None)
-    effort = QUICK if quick else EXACT
+    effort = (QUICK if quick else EXACT).seeded(seed)
+    target = out or run / "explanations"
+    # A folder that cannot be written is told now.
+    target.mkdir(parents=True, exist_ok=True)
     model = folder.load_model()
     drawn = list(draw_queries(images, episode, queries, seed, model.image_size))
     judge = ExplanationJudge(model, chosen, wanted, effort, seed)
+    click.echo("one query of every method is timed")
     click.echo(f"{queries} queries, {len(chosen)} methods: about {duration(judge.seconds(drawn[0], queries))}")
     with stage_progress("queries") as show:
         found = judge(drawn, show)
     rows = [(name, *cells) for name, *cells in table_rows(found)]
     click.echo(table(("method", *(f"{each.name} ({each.better})" for each in wanted)), rows))
-    target = out or run / "explanations"
-    target.mkdir(parents=True, exist_ok=True)
     circumstances = {
         "run": str(run),
         "data": source,

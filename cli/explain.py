@@ -103,6 +103,11 @@ def explain(
         images, model = (bundled_sample(),), bundled_model()
     if arguments and not method:
         raise click.UsageError("--set gives an argument to the --method; name one")
+    for argument in arguments:
+        if "=" not in argument or argument.startswith("name="):
+            raise click.UsageError(
+                f"--set must be written KEY=VALUE, with an argument of the method. Received: {argument}"
+            )
     _check_options(images, run, model, method, start, compare, out)
     check_images(images)
     check_inputs(run, model, support)

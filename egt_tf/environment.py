@@ -30,6 +30,9 @@ _KERAS_3_FROM = (2, 16)
 # The first that is built for NumPy 2.
 _NUMPY_2_FROM = (2, 18)
 
+# The last that TensorFlow is released for.
+_NEWEST_PYTHON = (3, 13)
+
 VersionOf = Callable[[str], str | None]
 
 
@@ -89,21 +92,30 @@ def lane(tensorflow: str) -> str:
     return "classic" if _minor(tensorflow) < _KERAS_3_FROM else "current"
 
 
-def check_environment(version_of: VersionOf = installed_version) -> None:
+def check_environment(
+    version_of: VersionOf = installed_version, python: tuple[int, int] = sys.version_info[:2]
+) -> None:
     """Refuses packages that do not fit each other, by their versions alone: nothing is imported for it.
 
     What is not installed at all is no misfit, except Keras 2 beside a TensorFlow that has Keras 3.
 
     Args:
         version_of: name of a distribution -> its version, or None.
+        python: its version.
 
     Raises:
-        ImportError: TensorFlow, Keras and NumPy do not belong together; one line that ends with what mends it. Its
-            `name` is "egt_tf".
+        ImportError: TensorFlow, Keras and NumPy do not belong together, or there is no TensorFlow for this Python; one
+            line that ends with what mends it. Its `name` is "egt_tf".
 
     Example:
         >>> check_environment({"tensorflow": "2.21.0", "tf-keras": "2.21.0", "numpy": "2.5.0"}.get)
     """
+    if python > _NEWEST_PYTHON and tensorflow_version(version_of) is None:
+        raise ImportError(
+            "egt-tf needs Python 3.10 to 3.13, for which there are releases of TensorFlow. Received: Python "
+            f"{'.'.join(map(str, python))}; make an environment with one of those",
+            name="egt_tf",
+        )
     misfits = _misfits(version_of)
     if misfits:
         needed = " ".join(f"'{requirement}'" for _, requirement in misfits)

@@ -97,6 +97,12 @@ def check_integer(name: str, value: object, smallest: int) -> None:
         raise ConfigError(f"`{name}` must be an integer >= {smallest}. Received: {name}={value!r}")
 
 
+def check_boolean(name: str, value: object) -> None:
+    """As `check_integer`, for true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"`{name}` must be true or false. Received: {name}={value!r}")
+
+
 def check_positive(name: str, value: object) -> None:
     """As `check_integer`, for a finite number > 0."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):

@@ -4,13 +4,14 @@ There are two lanes. The classic one is TensorFlow 2.14 and 2.15, whose `tensorf
 on that name is Keras 3; Keras 2 is released beside every TensorFlow as the package `tf_keras`, which is the current lane.
 No environment variable chooses between them, and Keras 3 may be installed beside either.
 
-innvestigate 2.1 needs the classic lane. Where it is not there, equal base classes of our own stand in for its.
+innvestigate 2.1 needs TensorFlow 2.14. Where it is not installed, equal base classes of our own stand in for its.
 """
 
 from __future__ import annotations
 
 import abc
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -69,8 +70,18 @@ _BASES: dict[str, tuple[str, str, type]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """`RuleBase` and `AnalyzerBase`: innvestigate's on the classic lane, else our own; imported when asked for."""
+    """`RuleBase` and `AnalyzerBase`: innvestigate's where it is and works, else our own; imported when asked for."""
     if name not in _BASES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, of_innvestigate, own = _BASES[name]
-    return getattr(importlib.import_module(module), of_innvestigate) if LANE == "classic" else own
+    return getattr(importlib.import_module(module), of_innvestigate) if has_innvestigate() else own
+
+
+def has_innvestigate() -> bool:
+    """Whether innvestigate is installed on the lane that it works on.
+
+    Example:
+        >>> has_innvestigate() and LANE == "current"
+        False
+    """
+    return LANE == "classic" and importlib.util.find_spec("innvestigate") is not None

@@ -424,6 +424,8 @@ def _plain(value: Any, name: str, origin: str) -> Any:
 
 def _end_list(listed: Any) -> list[tuple[str, int, int]]:
     """Layer, call and output of each input or output of a model; one alone may be listed by itself."""
+    if isinstance(listed, Mapping):
+        raise ValueError("inputs or outputs in a dictionary; they must be one, or a list")
     return [tuple(end) for end in ([listed] if listed and isinstance(listed[0], str) else listed)]
 
 

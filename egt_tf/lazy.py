@@ -56,13 +56,14 @@ class _QuietImport(MetaPathFinder):
 @contextlib.contextmanager
 def _without_logged_lines() -> Iterator[None]:
     """Holds back what libraries write to the standard error meanwhile, and then writes all but the lines of a log."""
-    try:
-        real = os.dup(_STDERR)
-    except OSError:
-        # There is none, as in a service.
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
+    with contextlib.ExitStack() as opened:
+        try:
+            held = opened.enter_context(tempfile.TemporaryFile())
+            real = os.dup(_STDERR)
+        except OSError:
+            # There is no standard error, as in a service, or no room to hold anything back.
+            yield
+            return
         os.dup2(held.fileno(), _STDERR)
         try:
             yield

@@ -69,6 +69,14 @@ def test_what_does_not_fit_says_what_mends_it(versions, told):
     assert caught.value.name == "egt_tf"
 
 
+def test_a_python_without_tensorflow():
+    with pytest.raises(ImportError, match=r"Python 3.10 to 3.13, for which .* Received: Python 3.14; make") as caught:
+        check_environment({}.get, python=(3, 14))
+    assert caught.value.name == "egt_tf"
+    check_environment({"tensorflow": "2.30.0", "tf-keras": "2.30.0"}.get, python=(3, 14))
+    check_environment({}.get, python=(3, 13))
+
+
 @pytest.fixture(params=MISFITS[:3], ids=["tf-keras", "no tf-keras", "numpy"])
 def misfit(request, tmp_path):
     """Installed versions, as pip leaves them, that come before the real ones; and what is told of them."""
@@ -152,3 +160,36 @@ def test_tensorflows_import_leaves_out_what_it_logs(variables, kept, tmp_path):
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("Traceback", "  "))]
     assert len(lines) == len(kept)
     assert all(line.startswith(begin) for line, begin in zip(lines, kept, strict=True)), lines
+
+
+def test_without_room_for_temporary_files_nothing_is_left_out(tmp_path):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(LOGGING)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    code = "import tempfile, egt_tf; tempfile.tempdir = '/no/such/folder'; import tensorflow; print('imported')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**inherited, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )
+    assert (done.returncode, done.stdout) == (0, "imported\n")
+    assert done.stderr.count("\n") == 3
+
+
+@pytest.mark.parametrize("legacy", [None, "0", "1"])
+def test_the_choice_of_tensorflows_keras_does_no_harm(legacy):
+    variables = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    code = (
+        "import egt_tf, numpy as np\n"
+        "keras = egt_tf.keras\n"
+        "dense = keras.layers.Dense(1, kernel_initializer='ones')\n"
+        "print(egt_tf.LRP(keras.Sequential([keras.Input((2,)), dense]), 'lrp.z').analyze(np.array([[1.0, 2.0]])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**variables, **({} if legacy is None else {"TF_USE_LEGACY_KERAS": legacy}), "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[[1. 2.]]"), done.stderr

@@ -38,6 +38,7 @@ class Effort:
         perturbation: of AUPC.
         sets: random sets of pixels, of the faithfulness correlation.
         changes: changed images, of the maximal sensitivity.
+        seed: of the random sets and changes; that of the fills is the perturbation's.
 
     Example:
         >>> QUICK.perturbation.fills
@@ -47,15 +48,16 @@ class Effort:
     perturbation: Perturbation = dataclasses.field(default_factory=Perturbation)
     sets: int = 100
     changes: int = 10
+    seed: int = 0
 
-    def scores(self) -> int:
-        """Images that are scored for one map, about."""
-        of_curves = self.perturbation.windows * self.perturbation.fills + 2 * len(_SHARES)
-        return of_curves + self.sets
+    def seeded(self, seed: int) -> Effort:
+        """The same with another seed for everything.
 
-    def explanations(self) -> int:
-        """Images that are explained for one map."""
-        return 1 + self.changes
+        Example:
+            >>> QUICK.seeded(3).perturbation.seed
+            3
+        """
+        return dataclasses.replace(self, seed=seed, perturbation=dataclasses.replace(self.perturbation, seed=seed))
 
 
 EXACT = Effort()
@@ -116,6 +118,8 @@ class Measure:
         title: a few words.
         of: a judged query -> one number for each method, `(M,)`; not a number where it is not defined.
         needs_mask: whether the object's mask must be known.
+        scored: how many images are scored for one map.
+        explained: how many images are explained for one map.
 
     Example:
         >>> MEASURES["aupc"].better
@@ -127,6 +131,8 @@ class Measure:
     title: str
     of: Callable[[Judged], np.ndarray]
     needs_mask: bool = False
+    scored: Callable[[Effort], int] = lambda effort: 0
+    explained: Callable[[Effort], int] = lambda effort: 0
 
 
 def _aupc(judged: Judged) -> np.ndarray:
@@ -148,31 +154,51 @@ def _patches(curve: Callable[..., np.ndarray]) -> Callable[[Judged], np.ndarray]
 
 
 def _correlation(judged: Judged) -> np.ndarray:
-    images = judged.images
-    return faithfulness_correlation(judged.scores, images, judged.maps, blurred(images), runs=judged.effort.sets)
+    # Scored once for all methods, which are of the same image.
+    image, effort = judged.image[None], judged.effort
+    return faithfulness_correlation(
+        judged.scores, image, judged.maps, blurred(image), runs=effort.sets, seed=effort.seed
+    )
 
 
 def _sensitivity(judged: Judged) -> np.ndarray:
-    return max_sensitivity(
-        lambda images: judged.explain(images[0]), judged.images, judged.maps, samples=judged.effort.changes
-    )
+    effort = judged.effort
+
+    def explain(images: np.ndarray) -> np.ndarray:
+        return judged.explain(images[0])
+
+    return max_sensitivity(explain, judged.images, judged.maps, samples=effort.changes, seed=effort.seed)
 
 
 def _on_object(measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Judged], np.ndarray]:
     return lambda judged: np.asarray(measure(judged.maps, np.asarray(judged.mask)))
 
 
+def _filled(effort: Effort) -> int:
+    return effort.perturbation.windows * effort.perturbation.fills
+
+
+def _shares(effort: Effort) -> int:
+    return len(_SHARES)
+
+
 MEASURES = {
     measure.name: measure
     for measure in (
-        Measure("aupc", LOWER, "area under the perturbation curve", _aupc),
-        Measure("deletion", LOWER, "area under the deletion curve", _patches(deletion_curve)),
-        Measure("insertion", HIGHER, "area under the insertion curve", _patches(insertion_curve)),
+        Measure("aupc", LOWER, "area under the perturbation curve", _aupc, scored=_filled),
+        Measure("deletion", LOWER, "area under the deletion curve", _patches(deletion_curve), scored=_shares),
+        Measure("insertion", HIGHER, "area under the insertion curve", _patches(insertion_curve), scored=_shares),
         Measure("faithfulness", HIGHER, "faithfulness correlation", _correlation),
         Measure("relevance_mass", HIGHER, "positive relevance on the object", _on_object(share_inside), True),
         Measure("relevance_rank", HIGHER, "most relevant pixels on the object", _on_object(rank_inside), True),
         Measure("pointing_game", HIGHER, "most relevant pixel on the object", _on_object(points_inside), True),
         Measure("autvc", LOWER, "area under the total variation curve", _autvc),
-        Measure("sensitivity", LOWER, "maximal sensitivity to small changes", _sensitivity),
+        Measure(
+            "sensitivity",
+            LOWER,
+            "maximal sensitivity to small changes",
+            _sensitivity,
+            explained=lambda effort: effort.changes,
+        ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -125,7 +126,7 @@ def chosen_measures(names: Sequence[str] | None, has_masks: bool) -> list[Measur
     """The measures that are asked for; None: all that the source allows.
 
     Raises:
-        ConfigError: an unknown name, or one that needs masks where there are none.
+        ConfigError: no name, one twice, an unknown one, or one that needs masks where there are none.
 
     Example:
         >>> [measure.name for measure in chosen_measures(["autvc"], has_masks=False)]
@@ -133,6 +134,8 @@ def chosen_measures(names: Sequence[str] | None, has_masks: bool) -> list[Measur
     """
     if names is None:
         return [measure for measure in MEASURES.values() if has_masks or not measure.needs_mask]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"measures must be named, each once. Received: {', '.join(names) or 'none'}")
     for name in names:
         if name not in MEASURES:
             hint = did_you_mean(name, MEASURES, otherwise=".")
@@ -210,8 +213,9 @@ class ExplanationJudge:
         images = np.repeat(query.image[None], 64, axis=0)
         judged.score(images)
         explaining, scoring = _timed(lambda: judged.explain(query.image)), _timed(lambda: judged.score(images)) / 64
-        of_maps = len(self.names) * self.effort.scores() * scoring
-        return queries * (self.effort.explanations() * explaining + of_maps)
+        scored = sum(measure.scored(self.effort) for measure in self.measures)
+        explained = 1 + sum(measure.explained(self.effort) for measure in self.measures)
+        return queries * (explained * explaining + len(self.names) * scored * scoring)
 
     def _judged(self, query: JudgedQuery, number: int) -> Judged:
         inputs = query_inputs(self.model, query.support, query.image)
@@ -224,8 +228,9 @@ class ExplanationJudge:
         def explain(image: np.ndarray) -> np.ndarray:
             changed = query_inputs(self.model, query.support, image)
             found = [explainer(changed, target) for explainer in self._explainers]
-            random = np.random.default_rng([self.seed, number]).normal(size=image.shape[:2])
-            return np.stack([*found, random])
+            # Of this very image: a map that stayed the same would be the most stable one.
+            rng = np.random.default_rng([self.seed, number, zlib.crc32(image.tobytes())])
+            return np.stack([*found, rng.normal(size=image.shape[:2])])
 
         return Judged(
             query.image,

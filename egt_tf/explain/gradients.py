@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import tensorflow as tf
 
-from egt_tf.errors import ExplainError
+from egt_tf.errors import ConfigError, ExplainError, check_integer
 from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.layer_types import is_layer_type
@@ -126,5 +126,7 @@ def _mean_gradient(model: keras.Model, points: Iterable[list[tf.Tensor]], weight
 
 
 def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise ExplainError(f"`{name}` must be >= 1. Received: {name}={value}")
+    try:
+        check_integer(name, value, 1)
+    except ConfigError as error:
+        raise ExplainError(str(error)) from None

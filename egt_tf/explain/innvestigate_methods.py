@@ -21,7 +21,7 @@ from egt_tf.backbones.feature_transformation import without_transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.explain.gradients import DERIVATIVE, Select, images_and_features
-from egt_tf.keras_api import LANE, keras
+from egt_tf.keras_api import has_innvestigate, keras
 from egt_tf.lrp.propagation import record, reverse
 
 TIMEOUT = 1800
@@ -31,18 +31,18 @@ def require_innvestigate() -> None:
     """Refuses what needs innvestigate itself where it is not.
 
     Raises:
-        ExplainError: this is the current lane, for which there is no innvestigate.
+        ExplainError: it is not installed, or this is the current lane, for which there is none.
     """
-    if LANE != "classic":
+    if not has_innvestigate():
         raise ExplainError(
-            f"innvestigate's own analyzers need TensorFlow 2.14, on Python 3.10 or 3.11. Received: TensorFlow "
-            f"{tf.__version__}; take another method (--list-methods), or an environment with that Python"
+            f"innvestigate's own analyzers need innvestigate and TensorFlow 2.14, on Python 3.10 or 3.11. Received: TensorFlow "
+            f"{tf.__version__} without it; take another method (--list-methods), or an environment with that Python"
         )
 
 
 def innvestigate_names() -> tuple[str, ...]:
-    """Names of innvestigate's analyzers; none on the current lane, for which there is no innvestigate."""
-    if LANE != "classic":
+    """Names of innvestigate's analyzers; none where it is not."""
+    if not has_innvestigate():
         return ()
     from innvestigate.analyzer import analyzers
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from egt_tf.errors import ConfigError, ExplainError, check_integer, check_positive
+from egt_tf.errors import ConfigError, ExplainError, check_boolean, check_integer, check_positive
 from egt_tf.lrp.propagation import Trace
 
 # Bytes that the layers of all copies of one pass may put out.
@@ -44,6 +44,8 @@ class Noise:
         try:
             check_positive("sigma", self.sigma)
             check_integer("samples", self.samples, 1)
+            check_integer("seed", self.seed, 0)
+            check_boolean("percent", self.percent)
         except ConfigError as error:
             raise ExplainError(str(error)) from None
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import tensorflow as tf
 
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.errors import ConfigError, ExplainError, check_boolean, check_positive
 from egt_tf.explain.gradients import Select, gradient
 from egt_tf.explain.noise import Noise, NoisyInput, Term, copies_at_once, mean_over_copies, merged
 from egt_tf.explain.smooth_taylor import taylor_term
@@ -43,6 +44,10 @@ def smoothgrad(
     Raises:
         ExplainError: `samples` or `noise` is out of range.
     """
+    try:
+        check_positive("noise", noise)
+    except ConfigError as error:
+        raise ExplainError(str(error)) from None
     return mean_slope(model, inputs, select, Noise(noise, samples, True, seed), fixed)
 
 
@@ -81,10 +86,14 @@ def smooth_taylor(
     Raises:
         ExplainError: `sigma` or `samples` is out of range.
     """
+    try:
+        check_boolean("support", support)
+    except ConfigError as error:
+        raise ExplainError(str(error)) from None
     still = {*fixed} if support or not isinstance(model, EpisodicModel) else {*fixed, SUPPORT}
     noisy = [_noisy(model, name, x, name not in still) for name, x in zip(model.input_names, inputs, strict=True)]
     noise = Noise(sigma, samples, percent, seed)
-    if isinstance(model, EpisodicModel) and not support and inputs[model.input_names.index(QUERY)].shape[1] == 1:
+    if isinstance(model, EpisodicModel) and not support and inputs[model.input_names.index(QUERY)].shape[:2] == (1, 1):
         return _over_queries(model, noisy, select, noise, taylor_term)
     return _over_copies(model, noisy, select, noise, taylor_term)
 
@@ -92,7 +101,13 @@ def smooth_taylor(
 def _noisy(model: keras.Model, name: str, x: tf.Tensor, moves: bool) -> NoisyInput:
     if not moves:
         return NoisyInput(x, None)
-    return NoisyInput(x, examples=_EPISODIC if isinstance(model, EpisodicModel) else 1)
+    if not isinstance(model, EpisodicModel):
+        return NoisyInput(x)
+    if name != QUERY:
+        return NoisyInput(x, examples=_EPISODIC)
+    # Queries behind the first one only keep it company.
+    first = tf.reshape(tf.one_hot(0, tf.shape(x)[1], dtype=x.dtype), [1, -1, *[1] * (len(x.shape) - _EPISODIC)])
+    return NoisyInput(x, first, _EPISODIC)
 
 
 def _over_copies(

@@ -33,7 +33,8 @@ class SmoothTaylor(NeuronAnalyzer):
     raw score of the explained neuron.
 
     Args:
-        model: Functional or Sequential, with any number of inputs; see `LRP`.
+        model: Functional or Sequential, with any number of inputs; see `LRP`. Inputs of integers get no noise, and have no
+            attribution. Queries of a few-shot model are explained by the method "smooth_taylor" of `explain_image`.
         sigma: deviation of the noise, > 0, in units of the model's input.
         samples: R, copies of the input, >= 1.
         percent: whether `sigma` is a share of the range of each example, `max(x) - min(x)`.
@@ -116,5 +117,6 @@ class SmoothTaylor(NeuronAnalyzer):
             there, its_scores = self._recorded(points)
             return reverse(there, of_copies, DERIVATIVE, source=its_scores)
 
-        noisy = [NoisyInput(x) for x in inputs]
+        # What counts or chooses has no noise.
+        noisy = [NoisyInput(x) if x.dtype.is_floating else NoisyInput(x, None) for x in inputs]
         return mean_over_copies(noisy, self.noise, slopes, taylor_term, together), tf.shape(scores)

@@ -27,7 +27,7 @@ def faithfulness_correlation(
 
     Args:
         score: of `(n, runs, H, W, 3)` to `(n, runs)`; the class of each of the n stays the same.
-        images: `(n, H, W, 3)`.
+        images: `(n, H, W, 3)`; or one, `(1, H, W, 3)`, that all maps are of.
         maps: signed relevance, summed over the channels, `(n, H, W)`.
         replacement: what pixels are replaced by, shaped as the images; see `blurred`.
         share: of the pixels that are in a set, in (0, 1).
@@ -67,6 +67,12 @@ def faithfulness_correlation(
         score(np.where(gone[None, ..., None], replacement[:, None], images[:, None])), np.float64
     )
     relevance = np.einsum("nhw,rhw->nr", np.asarray(maps, np.float64), gone.astype(np.float64))
+    varies = _varies(relevance) & _varies(lost)
     first, second = (each - each.mean(axis=1, keepdims=True) for each in (relevance, lost))
     scale = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    return np.divide((first * second).sum(1), scale, out=np.full(count, np.nan), where=scale > 0)
+    return np.divide((first * second).sum(1), scale, out=np.full(count, np.nan), where=varies)
+
+
+def _varies(values: np.ndarray) -> np.ndarray:
+    """Whether the values of each row differ by more than rounding."""
+    return np.ptp(values, axis=1) > 1e-9 * np.abs(values).max(axis=1)

@@ -49,6 +49,8 @@ cli()
 def egt(monkeypatch, tmp_path):
     """Runs `egt-tf` in an empty current folder."""
     monkeypatch.chdir(tmp_path)
+    # A command sets it, and the tests behind this one are to be as they would be alone.
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     return invoke
 
 

@@ -111,7 +111,7 @@ def test_grad_cam_is_the_weighted_map_scaled_up(model, images):
 
 
 def test_wrong_counts_and_models_are_refused(model, images):
-    with pytest.raises(ExplainError, match="`steps` must be >= 1"):
+    with pytest.raises(ExplainError, match="`steps` must be an integer >= 1"):
         methods.integrated_gradients(model, [images], _first, steps=0)
     with pytest.raises(ExplainError, match="`samples` must be an integer >= 1"):
         noisy_gradients.smoothgrad(model, [images], _first, samples=0)

@@ -78,7 +78,9 @@ def test_unknown_methods_are_refused(name, message):
 @pytest.mark.skipif(LANE == "classic", reason="innvestigate is there")
 @pytest.mark.parametrize("name", ["innvestigate:lrp.z", "innvestigate:lrp.zz"])
 def test_without_innvestigate_its_methods_say_what_they_need(name):
-    with pytest.raises(ExplainError, match=r"need TensorFlow 2.14, on Python 3.10 or 3.11. Received: TensorFlow 2"):
+    with pytest.raises(
+        ExplainError, match=r"need innvestigate and TensorFlow 2.14, on Python 3.10 or 3.11. Received: TensorFlow 2"
+    ):
         get_method(name)
 
 

@@ -44,7 +44,8 @@ def other() -> str:
     ours, theirs = (
         _output(each, "-c", "import egt_tf.keras_api as k; print(k.LANE)") for each in (sys.executable, python)
     )
-    assert {ours, theirs} == {"classic", "current"}, f"EGT_TF_OTHER_PYTHON is of the same lane, {theirs}"
+    if ours == theirs:
+        pytest.skip(f"EGT_TF_OTHER_PYTHON is of the same lane, {theirs}")
     return python
 
 
