@@ -205,7 +205,23 @@ def test_a_method_and_several_side_by_side(egt, run, query):
         figure.load()
 
 
+def test_a_method_with_an_argument(egt, run, query):
+    for noise in ("0.1", "2.0"):
+        line = ("explain", query, "--method", "smooth_taylor", "--set", f"sigma={noise}", "--set", "samples=3")
+        assert egt(*line, "--out", f"{noise}.png").exit_code == 0
+    assert not np.allclose(np.load("0.1.npy"), np.load("2.0.npy"))
+
+
 # === Bad input ===
+
+
+def test_arguments_that_a_method_has_not(fails, run, query):
+    line = ("explain", query, "--method", "smooth_taylor", "--set")
+    fails(*line, "sgima=1", says=["smooth_taylor has no argument 'sgima'", "did you mean 'sigma'"])
+    fails(*line, "sigma=0", says=["`sigma` must be a number > 0. Received: sigma=0"])
+    fails(*line, "seed=abc", says=["`seed` must be an integer"])
+    fails("explain", query, "--method", "integrated_gradients", "--set", "steps=x", says=["`steps` must be an integer"])
+    fails("explain", query, "--method", "smoothgrad", "--set", "noise=0", says=["`noise` must be a number > 0"])
 
 
 def test_an_unknown_method_suggests_the_nearest(fails, run, query):

@@ -109,8 +109,6 @@ def test_the_noise_hangs_on_its_seed_alone(model, images):
     one = analyzer(model).analyze(images)
     np.testing.assert_array_equal(analyzer(model).analyze(images), one)
     assert not np.allclose(analyzer(model, seed=4).analyze(images), one)
-    # An example is explained as it is alone, but for the noise, which is that of its place.
-    np.testing.assert_allclose(analyzer(model).analyze(images[:1]).shape, one[:1].shape)
 
 
 def test_in_a_function_of_tensorflow(images):
@@ -167,6 +165,47 @@ def test_copies_of_the_query_share_the_support(support):
     assert not np.any(found[classifier.input_names.index("support_images")])
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_queries_beside_the_first_one_get_no_noise(copies):
+    """Of a head whose queries see each other: the others are the same in every copy."""
+    classifier = episodic("relation")
+    ways, shots = 2, 1
+    rng = np.random.default_rng(2)
+    images = tf.constant(rng.normal(size=(copies, ways * shots, SIZE, SIZE, 3)).astype(np.float32))
+    by_name = {"support_images": images, "support_labels": tf.one_hot(copies * [[0, 1]], ways)}
+    query = rng.normal(size=(copies, 3, SIZE, SIZE, 3)).astype(np.float32)
+    expected = np.zeros_like(query)
+    place = classifier.input_names.index("query_images")
+    for sample in range(SAMPLES):
+        noise = tf.random.stateless_normal(query.shape, (SEED + place, sample)).numpy()
+        noise[:, 1:] = 0
+        z = tf.constant(query + SIGMA * noise)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            score = tf.reduce_sum(classifier({**by_name, "query_images": z})[:, 0, 1])
+        expected += (query - z.numpy()) * tape.gradient(score, z).numpy() / SAMPLES
+    inputs = [{**by_name, "query_images": tf.constant(query)}[name] for name in classifier.input_names]
+
+    def select(scores):
+        return tf.one_hot(copies * [[1, -1, -1]], ways)
+
+    found = smooth_taylor(classifier, inputs, select, SIGMA, SAMPLES, seed=SEED, fixed=("support_labels",))[place]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_inputs_of_integers_have_no_noise():
+    codes, values = keras.Input((1,), dtype="int32"), keras.Input((2,))
+    looked_up = L.Flatten()(L.Embedding(3, 2)(codes))
+    mixed = keras.Model([codes, values], L.Dense(1)(L.Concatenate()([looked_up, values])))
+    try:
+        found = analyzer(mixed).analyze([np.array([[1]]), np.ones((1, 2), np.float32)])
+    except ExplainError as error:
+        assert "Embedding" in str(error)
+    else:
+        assert not np.any(found[0])
+        assert np.any(found[1])
+
+
 @pytest.mark.parametrize("head", ["prototype", {"name": "graph", "ways": 3}], ids=["prototype", "graph"])
 def test_it_explains_a_query(support, head):
     explanation = explain_image(
@@ -190,6 +229,8 @@ def test_the_support_gets_noise_when_asked(support):
         ({"sigma": float("nan")}, "`sigma` must be"),
         ({"samples": 0}, "`samples` must be an integer >= 1. Received: samples=0"),
         ({"samples": 2.5}, "`samples` must be an integer"),
+        ({"seed": "abc"}, "`seed` must be an integer >= 0. Received: seed='abc'"),
+        ({"percent": "maybe"}, "`percent` must be true or false. Received: percent='maybe'"),
     ],
 )
 def test_what_cannot_be(model, support, arguments, message):

@@ -109,6 +109,18 @@ def test_a_pyramid_keeps_what_is_linear(rng):
     # Away from the border, where mirroring bends it: the same ramp at the centres of larger pixels.
     places = (np.arange(40) + 0.5) * 1.5 - 0.5
     np.testing.assert_allclose(coarse[5:-5, 5:-5], np.add.outer(2 * places, -places)[5:-5, 5:-5], atol=1e-9)
+    # A point spreads with the deviation that scikit-image has, 2 * 1.5 / 6.
+    point = np.zeros((61, 61))
+    point[30, 30] = 1.0
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / 0.5) ** 2)
+    kernel = kernel[1:-1] / kernel[1:-1].sum()
+    spread = np.zeros((61, 61))
+    spread[28:33, 28:33] = np.outer(kernel, kernel)
+    centres = np.clip((np.arange(41) + 0.5) * 61 / 41 - 0.5, 0, 60)
+    rows = np.stack([np.interp(centres, np.arange(61), column) for column in spread.T], axis=1)
+    np.testing.assert_allclose(
+        levels(point)[1], np.stack([np.interp(centres, np.arange(61), row) for row in rows]), atol=1e-12
+    )
     flat = rng.uniform() * np.ones((40, 40))
     np.testing.assert_allclose(levels(flat)[-1], flat[0, 0])
 
