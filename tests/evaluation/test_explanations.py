@@ -113,7 +113,7 @@ def test_masks_are_cropped_as_the_images_are(images):
     side = resized_side(SIZE)
     grey = Image.fromarray(255 * mask.astype(np.uint8))
     resized = np.asarray(grey.resize((side, side), Image.Resampling.BILINEAR)) > 127
-    begin = (side - SIZE) // 2
+    begin = round((side - SIZE) / 2)
     expected = resized[begin : begin + SIZE, begin : begin + SIZE]
     assert (query.mask & expected).sum() / (query.mask | expected).sum() > 0.95
 
