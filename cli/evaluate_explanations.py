@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,11 @@ from egt_tf.data.splits import SPLIT_CHOICES
 from .lines import table
 from .paths import check_inputs, check_source
 from .progress import duration, stage_progress
+
+if TYPE_CHECKING:
+    from egt_tf.episodic_model import EpisodicModel
+    from egt_tf.evaluation.explanations import JudgedQuery
+    from egt_tf.explain import Method
 
 # Of one family each, the first to trust first; without those that take minutes an image.
 _METHODS = (
@@ -36,6 +42,12 @@ _METHODS = (
 @click.option("--queries", type=click.IntRange(1), default=30, show_default=True, help="Query images altogether.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the episodes and the changes.")
 @click.option("--quick", is_flag=True, help="Fewer windows, fills and changes: see docs/metrics.md.")
+@click.option(
+    "--randomize",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also explain N of the queries while layers get random weights, from the scores down.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="A folder; by default in the run folder.")
 def evaluate_explanations(
     run: Path,
@@ -48,6 +60,7 @@ def evaluate_explanations(
     queries: int,
     seed: int,
     quick: bool,
+    randomize: int | None,
     out: Path | None,
 ) -> None:
     """Judge explanations of a run's predictions by the same queries and the same changes for all methods.
@@ -109,7 +122,34 @@ def evaluate_explanations(
         with atomic_write(target / "perturbation.png") as file:
             file.write(picture)
         written.append(target / "perturbation.png")
+    if randomize:
+        written += _randomize(model, chosen, drawn[:randomize], seed, target)
     click.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _randomize(
+    model: EpisodicModel, methods: list[Method], queries: list[JudgedQuery], seed: int, target: Path
+) -> list[Path]:
+    """How much of the maps is left while layers lose their weights; the files that say so."""
+    from egt_tf.evaluation.explanation_report import randomization_csv
+    from egt_tf.evaluation.randomization import randomize
+    from egt_tf.figures.curves import curves_figure
+    from egt_tf.files import atomic_write
+
+    with stage_progress("layers") as show:
+        found = randomize(model, methods, queries, seed, show)
+    picture = curves_figure(
+        {name: rows.T for name, rows in zip(found.methods, found.correlations, strict=True)},
+        "",
+        f"what is left of the maps while {len(found.layers)} layers lose their weights",
+        f"layers with random weights, from {found.layers[0]} to {found.layers[-1]}",
+        "rank correlation with the trained model's map",
+    )
+    files = {"randomization.csv": randomization_csv(found).encode(), "randomization.png": picture}
+    for name, content in files.items():
+        with atomic_write(target / name) as file:
+            file.write(content)
+    return [target / name for name in files]
 
 
 def _names(listed: str) -> list[str]:

@@ -207,11 +207,12 @@ def source_of_files(
     splits: Mapping[str, Sequence[int]],
     paths: Sequence[str],
     ignored: Sequence[str] = (),
+    mask: Callable[[int], np.ndarray] | None = None,
 ) -> Source:
     """Makes a source of image files.
 
     Args:
-        name, labels, ignored: see `Source`.
+        name, labels, ignored, mask: see `Source`.
         class_names, splits: see `source_of_used_classes`.
         paths: the file of every image.
     """
@@ -229,6 +230,7 @@ def source_of_files(
         encoded=lambda index: Path(path(index)).read_bytes(),
         path=path,
         ignored=tuple(ignored),
+        mask=mask,
     )
 
 
@@ -243,13 +245,14 @@ def source_of_used_classes(
     encoded: Callable[[int], bytes],
     path: Callable[[int], str] | None = None,
     ignored: tuple[str, ...] = (),
+    mask: Callable[[int], np.ndarray] | None = None,
 ) -> Source:
     """Makes a source of the classes that have images.
 
     Args:
         name: of the source.
         class_names, labels, splits: of all classes: a list that lacks some keeps the published split of the rest.
-        read, describe, encoded, path, ignored: the other attributes of the source.
+        read, describe, encoded, path, ignored, mask: the other attributes of the source.
     """
     used = np.unique(labels)
     position = {int(c): i for i, c in enumerate(used)}
@@ -259,6 +262,7 @@ def source_of_used_classes(
         labels=np.searchsorted(used, labels),
         splits={s: tuple(position[c] for c in classes if c in position) for s, classes in splits.items()},
         read=read,
+        mask=mask,
         describe=describe,
         encoded=encoded,
         path=path,

@@ -20,6 +20,8 @@ from egt_tf.files import expanded, text_of_name
 
 # Numbers with dots, any of them *; configurations are not such.
 _TFDS_VERSION = re.compile(r"[\d*]+(\.[\d*]+)+")
+# Behind the name of a folder of images, that of the masks of their objects; grey levels above this are on the object.
+_MASKS, _ON_OBJECT = ".masks", 127
 _SPLIT_OF_PART = {
     "train": "base",
     "training": "base",
@@ -126,7 +128,29 @@ def _open_folder(specification: str, location: str) -> Source:
     splits = splits_beside([folder / "splits.json", Path(f"{folder}.splits.json")], class_names, otherwise)
     paths = [path for images in files for path in images]
     ignored = [path for name in class_names for path in _other_files(folders_of_class[name])]
-    return source_of_files(specification, class_names, labels, splits, paths, ignored)
+    return source_of_files(specification, class_names, labels, splits, paths, ignored, _masks(folder, paths))
+
+
+def _masks(folder: Path, paths: Sequence[str]) -> Callable[[int], np.ndarray] | None:
+    """From an image to the mask of its object, if there is a folder of masks beside that of the images."""
+    beside = Path(f"{folder}{_MASKS}")
+    if not beside.is_dir():
+        return None
+
+    def mask(index: int) -> np.ndarray:
+        image = Path(paths[int(index)])
+        file = beside / image.relative_to(folder).with_suffix(".png")
+        if not file.is_file():
+            raise DataError(f"every image must have a mask where there are any. Received: no file {file} for {image}")
+        found, expected = decode_image(file).max(axis=-1) > _ON_OBJECT, decode_image(image).shape[:2]
+        if found.shape != expected:
+            raise DataError(
+                f"a mask must be as large as its image, {expected[1]} x {expected[0]} pixels. Received: {file}, "
+                f"{found.shape[1]} x {found.shape[0]}"
+            )
+        return found
+
+    return mask
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:

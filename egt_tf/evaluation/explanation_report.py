@@ -10,6 +10,7 @@ import numpy as np
 
 from egt_tf.evaluation.explanation_measures import MEASURES
 from egt_tf.evaluation.explanations import ExplanationQuality
+from egt_tf.evaluation.randomization import Randomization
 
 _COLUMNS = ("method", "measure", "better", "mean", "interval", "queries")
 
@@ -42,6 +43,24 @@ def to_csv(found: ExplanationQuality) -> str:
             numbers = [_number(each[number]) for each in (mean, interval)]
             words = ["" if value is None else value for value in numbers]
             lines.writerow([name, measure, MEASURES[measure].better, *words, int(counts[number])])
+    return text.getvalue()
+
+
+def randomization_csv(found: Randomization) -> str:
+    """A line for each method and layer: the mean correlation over the queries where it is defined.
+
+    Example:
+        >>> left = Randomization(("fsc",), ("scores",), np.array([[[0.5, 0.25]]]))
+        >>> randomization_csv(left).splitlines()
+        ['method,layers,last,correlation', 'fsc,1,scores,0.375']
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("method", "layers", "last", "correlation"))
+    for name, of_layers in zip(found.methods, found.correlations, strict=True):
+        for number, (layer, values) in enumerate(zip(found.layers, of_layers, strict=True), 1):
+            defined = values[np.isfinite(values)]
+            lines.writerow([name, number, layer, _number(defined.mean()) if len(defined) else ""])
     return text.getvalue()
 
 

@@ -22,7 +22,7 @@ def curves_figure(curves: Mapping[str, np.ndarray], control: str, title: str, x_
 
     Args:
         curves: name -> `(queries, points)`, all of as many points; rows that are not numbers are left out.
-        control: the name that is drawn grey and broad.
+        control: the name that is drawn grey and broad; empty for none.
         title, x_label, y_label: words.
 
     Returns:

@@ -57,9 +57,16 @@ def test_some_measures_of_images_without_masks(egt, run, drawn, tmp_path):
         "autvc",
         "--queries",
         2,
+        "--randomize",
+        1,
     )
     assert result.exit_code == 0, result.output
     assert not (run / "explanations" / "perturbation.png").exists()
+    rows = list(csv.DictReader((run / "explanations" / "randomization.csv").read_text().splitlines()))
+    assert {row["method"] for row in rows} == {"gradient"}
+    assert rows[-1]["last"] == "block1_conv"
+    with Image.open(run / "explanations" / "randomization.png") as picture:
+        picture.load()
     assert list(json.loads((run / "explanations" / "explanations.json").read_text())["measures"]) == ["autvc"]
 
 

@@ -436,3 +436,27 @@ def test_benchmark_domains(benchmark_dir):
     image = source.read(int(source.split("novel").members[0][0]))
     assert image.shape == (84, 84, 3)
     assert image.std() > 5
+
+
+# === Masks ===
+
+
+def test_a_folder_of_masks_beside_the_images(animals):
+    assert open_source(f"folder:{animals}").split("all").mask is None
+    for file in animals.rglob("*.png"):
+        mask = np.zeros((4, 5), np.uint8)
+        mask[int(file.stem) :, 1:3] = 255
+        target = Path(f"{animals}.masks") / file.relative_to(animals)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(target)
+    images = open_source(f"folder:{animals}").split("all")
+    for index in (0, 1, 9):
+        expected = np.zeros((4, 5), bool)
+        expected[int(Path(images.describe(index)).stem) :, 1:3] = True
+        np.testing.assert_array_equal(images.mask(index), expected)
+    Image.new("L", (9, 9)).save(Path(f"{animals}.masks") / "ant" / "0.png")
+    with pytest.raises(DataError, match=r"as large as its image, 5 x 4 pixels. Received: .*0.png, 9 x 9"):
+        images.mask(0)
+    (Path(f"{animals}.masks") / "ant" / "0.png").unlink()
+    with pytest.raises(DataError, match="every image must have a mask where there are any"):
+        images.mask(0)
