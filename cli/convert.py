@@ -10,7 +10,7 @@ import click
 from egt_tf.weight_files import check_present
 
 
-@click.command()
+@click.command(short_help="Turn a published PyTorch checkpoint into a run.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "--to", "run", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder to write."

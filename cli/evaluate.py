@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from egt_tf.evaluation.accuracy import Accuracy
 
 
-@click.command(short_help="Measure the accuracy of a run or a model on unseen classes.")
+@click.command(short_help="Measure accuracy on classes that were never seen.")
 @click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",

@@ -71,6 +71,7 @@ def evaluate_explanations(
     check_source(source)
     from egt_tf.config import EpisodeConfig
     from egt_tf.data.sources import open_source
+    from egt_tf.errors import ConfigError
     from egt_tf.evaluation.explanation_measures import EXACT, QUICK
     from egt_tf.evaluation.explanation_report import table_rows, to_csv, to_json
     from egt_tf.evaluation.explanations import RANDOM, ExplanationJudge, chosen_measures, draw_queries
@@ -87,8 +88,8 @@ def evaluate_explanations(
     wanted = chosen_measures(_names(measures) if measures else None, images.mask is not None)
     effort = (QUICK if quick else EXACT).seeded(seed)
     target = out or run / "explanations"
-    # A folder that cannot be written is told now.
-    target.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"--out must be a folder. Received: the file {target}")
     model = folder.load_model()
     drawn = list(draw_queries(images, episode, queries, seed, model.image_size))
     judge = ExplanationJudge(model, chosen, wanted, effort, seed)
@@ -98,6 +99,7 @@ def evaluate_explanations(
         found = judge(drawn, show)
     rows = [(name, *cells) for name, *cells in table_rows(found)]
     click.echo(table(("method", *(f"{each.name} ({each.better})" for each in wanted)), rows))
+    target.mkdir(parents=True, exist_ok=True)
     circumstances = {
         "run": str(run),
         "data": source,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RUNS = "runs"
 
 
-@click.command(short_help="Draw which pixels spoke for a prediction and against it.")
+@click.command(short_help="Draw which pixels spoke for a prediction.")
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--run",

@@ -10,7 +10,7 @@ from .paths import check_inputs
 from .progress import stage_progress
 
 
-@click.command()
+@click.command(short_help="Write a run as a SavedModel for TensorFlow Serving.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--out",

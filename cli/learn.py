@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egt_tf.learning import FewShotClassifier
 
 
-@click.command(short_help="Learn a classifier from a few photos of each class, without training.")
+@click.command(short_help="Make a classifier from a few photos of each class.")
 @click.argument("path", metavar="FOLDER|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--out",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egt_tf.study.results import CellName
 
 
-@click.command(short_help="Run a grid of trainings and compare them, with seeds and controls.")
+@click.command(short_help="Run and compare a grid of trainings.")
 @click.argument("plan", metavar="NAME|FILE")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Results and report; studies/<name of the plan> by default."
