@@ -61,7 +61,7 @@ class NoisyInput:
         examples: how many axes of x count examples, each with a range of its own: 1 for a batch.
 
     Example:
-        >>> NoisyInput(tf.zeros((2, 3))).where.numpy()
+        >>> float(NoisyInput(tf.zeros((2, 3))).where)
         1.0
     """
 

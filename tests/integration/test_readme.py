@@ -24,6 +24,7 @@ NOT_RUN = {
     "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
     "docs/learning.md": "the commands of the README and more of their kind; see tests/cli/test_learn.py",
     "docs/pretraining.md": "hours, and variables of the shell; the README has the same commands",
+    "docs/metrics.md": "minutes; see tests/cli/test_evaluate_explanations.py",
     "docs/studies.md": "hours, and data sets; see tests/cli/test_study.py",
     "docs/serving.md": "needs a server; see tests/export and tests/serving",
 }
