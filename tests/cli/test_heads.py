@@ -88,6 +88,7 @@ def test_a_plain_run_of_a_head_has_no_guided_loss(tiny, tmp_path, head):
     assert row["loss"] == pytest.approx(row["plain_loss"] + row["auxiliary_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_head_must_know_is_stored_with_the_run(trained_heads):
     assert load_config(trained_heads("graph") / "config.yaml").model.head["ways"] == 3
     head = load_config(trained_heads("cross_attention") / "config.yaml").model.head

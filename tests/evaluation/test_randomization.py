@@ -13,6 +13,7 @@ from egt_tf.evaluation.randomization import randomize
 from egt_tf.explain.methods import get_method
 
 SIZE = 32
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

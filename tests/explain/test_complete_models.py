@@ -51,11 +51,9 @@ def _inputs(model: EpisodicModel) -> list[tf.Tensor]:
     return [tf.constant(arrays[name], dtype) for name in model.input_names]
 
 
-# The graph heads take longest, and are the same behind every backbone.
+# The graph heads take longest.
 PAIRS = [
-    pytest.param(
-        head, backbone, marks=[pytest.mark.slow] * (head.startswith("graph") and (head, backbone) != ("graph", "conv4"))
-    )
+    pytest.param(head, backbone, marks=[pytest.mark.slow] * head.startswith("graph"))
     for backbone in BACKBONES
     for head in HEADS
 ]

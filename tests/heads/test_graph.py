@@ -71,7 +71,13 @@ def test_layer(arguments, tmp_path):
 
 @pytest.mark.parametrize(
     ("ways", "shots", "queries", "per_graph"),
-    [(2, 1, 2, "ways"), (3, 2, 9, "ways"), (5, 5, 5, "ways"), (3, 2, 1, "one"), (2, 3, 7, "one")],
+    [
+        pytest.param(2, 1, 2, "ways", marks=pytest.mark.slow),
+        (3, 2, 9, "ways"),
+        pytest.param(5, 5, 5, "ways", marks=pytest.mark.slow),
+        pytest.param(3, 2, 1, "one", marks=pytest.mark.slow),
+        (2, 3, 7, "one"),
+    ],
 )
 def test_any_shots_and_queries(ways, shots, queries, per_graph):
     head = small(ways, queries_per_graph=per_graph)
@@ -141,8 +147,17 @@ def test_other_episodes_are_refused_in_one_line(sizes, message):
 # === values ===
 
 
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
-@pytest.mark.parametrize(("ways", "shots", "queries"), [(3, 2, 6), (2, 1, 4), (5, 1, 10)])
+@pytest.mark.parametrize(
+    ("ways", "shots", "queries", "per_graph"),
+    [
+        (3, 2, 6, "ways"),
+        (2, 1, 4, "one"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((3, 2, 6, "one"), (2, 1, 4, "ways"), (5, 1, 10, "ways"), (5, 1, 10, "one"))
+        ),
+    ],
+)
 def test_the_formula(ways, shots, queries, per_graph):
     head = jittered(small(ways, queries_per_graph=per_graph))
     support, labels, query = episodes(ways=ways, shots=shots, queries=queries, seed=4)

@@ -126,8 +126,15 @@ def _recorded(head, inputs):
     return record(head.score_model, head.relate(*inputs), raw=False)
 
 
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
-@pytest.mark.parametrize("skip_relevance", [False, True])
+@pytest.mark.parametrize(
+    ("skip_relevance", "per_graph"),
+    [
+        (False, "ways"),
+        (True, "one"),
+        pytest.param(False, "one", marks=pytest.mark.slow),
+        pytest.param(True, "ways", marks=pytest.mark.slow),
+    ],
+)
 def test_the_head_against_numpy(skip_relevance, per_graph, float64):
     head = jittered(small(queries_per_graph=per_graph))
     inputs = [x.astype(np.float64) for x in episodes(seed=4)]

@@ -161,6 +161,7 @@ def test_a_graph_network(published, golden_dir):
     np.testing.assert_allclose(scores[0], golden["eval_scores"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_ways_of_a_graph_network_are_in_its_arrays(published, golden_dir):
     weights, _ = golden_arrays(golden_dir, "gnn_3w1s_f64_offsets_generalised")
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
