@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,20 +10,22 @@ import tensorflow as tf
 from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 
-SUPPORT, QUERY = "support_images", "query_images"
+SUPPORT, LABELS, QUERY = "support_images", "support_labels", "query_images"
 # Images that pass the backbone at once.
 BATCH = 64
+# Of those, as many share a pass of the head where each has an episode of its own: a part of this size.
+EPISODES = 4
 
 
 class QueryScores:
     """What a few-shot model says to other images in the place of an episode's first query.
 
-    Of a head whose scores depend on no other query, the images are queries of one episode; else each has an episode of
-    its own, with the other queries as they are. What TensorFlow traces is kept from one episode to the next.
+    The support images, and the queries that keep the first one company, pass the backbone once a call. What TensorFlow
+    traces is kept from one episode to the next.
 
     Args:
         model: the classifier.
-        batch: images that pass the backbone at once, about.
+        batch: images that pass the backbone at once.
 
     Example:
         >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
@@ -35,8 +37,8 @@ class QueryScores:
 
     def __init__(self, model: EpisodicModel, batch: int = BATCH):
         self._model, self._batch = model, batch
-        self._queries = tf.function(self._of_queries)
-        self._episodes = tf.function(self._of_episodes)
+        self._embed = tf.function(lambda images: model.backbone(images, training=False), reduce_retracing=True)
+        self._score = tf.function(self._of_episodes)
 
     def __call__(self, inputs: Sequence[tf.Tensor], images: np.ndarray) -> np.ndarray:
         """Raw scores.
@@ -49,19 +51,27 @@ class QueryScores:
             float32 `(n, ways)`.
         """
         by_name = dict(zip(self._model.input_names, inputs, strict=True))
-        others = int(by_name[QUERY].shape[1]) - 1
-        score = self._episodes if others else self._queries
-        together = max(1, self._batch // (1 + int(by_name[SUPPORT].shape[1]) + others)) if others else self._batch
-        # Two shapes, so that a function is traced twice at most.
-        together = 1 if len(images) == 1 else together
+        support, others = self._embed(by_name[SUPPORT][0]), by_name[QUERY][0, 1:]
+        # A head whose scores depend on no other query has none.
+        company = self._embed(others) if len(others) else None
+        # Two shapes, so that the function is traced twice at most.
+        together = 1 if len(images) == 1 else self._batch if company is None else max(1, self._batch // EPISODES)
         padded = np.concatenate([images, np.repeat(images[:1], -len(images) % together, axis=0)])
-        parts = [score(by_name, part).numpy() for part in padded.reshape(-1, together, *images.shape[1:])]
+        parts = []
+        for part in padded.reshape(-1, together, *images.shape[1:]):
+            changed = self._embed(normalize(part))
+            parts.append(self._score(support, by_name[LABELS][0], changed, company).numpy())
         return np.concatenate(parts)[: len(images)]
 
-    def _of_queries(self, inputs: Mapping[str, tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-        return self._model({**inputs, QUERY: normalize(images)[None]}, training=False)[0]
-
-    def _of_episodes(self, inputs: Mapping[str, tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-        repeated = {name: tf.repeat(x, tf.shape(images)[0], axis=0) for name, x in inputs.items()}
-        repeated[QUERY] = tf.concat([normalize(images)[:, None], repeated[QUERY][:, 1:]], axis=1)
-        return self._model(repeated, training=False)[:, 0]
+    def _of_episodes(
+        self, support: tf.Tensor, labels: tf.Tensor, changed: tf.Tensor, company: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Of features `(images, ...)`; a changed image is a query of one episode, or in company has one of its own."""
+        head = self._model.head
+        if company is None:
+            return head([support[None], labels[None], changed[None]], training=False)[0]
+        support, labels, company = (
+            tf.repeat(x[None], tf.shape(changed)[0], axis=0) for x in (support, labels, company)
+        )
+        query = tf.concat([changed[:, None], company], axis=1)
+        return head([support, labels, query], training=False)[:, 0]

@@ -49,14 +49,15 @@ def curves_figure(curves: Mapping[str, np.ndarray], control: str, title: str, x_
             axes.plot(points, mean, label=drawable(name), **style)
             if len(found) > 1:
                 half = 1.96 * found.std(axis=0, ddof=1) / np.sqrt(len(found))
-                axes.fill_between(points, mean - half, mean + half, color=style["color"], alpha=0.08, linewidth=0)
-        axes.set_title(drawable(title), loc="left", fontweight="bold", color=_INK)
+                axes.fill_between(points, mean - half, mean + half, color=style["color"], alpha=0.06, linewidth=0)
+        # Of the whole figure, which makes room for it; that of the axes would run into the legend.
+        figure.suptitle(drawable(title), x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=_LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside right upper", frameon=False)
+        figure.legend(loc="outside right center", frameon=False)
         content = io.BytesIO()
         FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
