@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,8 +112,16 @@ class GraphHead(Head):
         self.relate_model = self._relate_model(weights)
         layers = self._score_layers(weights)
         self.score_model = self._score_model(layers, "score", same_support=True)
-        # By the same layers; what weighs the nodes of each graph on its own makes their support nodes differ.
-        self.weighted_model = self._score_model(layers, "score_weighted", same_support=False)
+        self._make_weighted_model = functools.partial(self._score_model, layers, "score_weighted", same_support=False)
+
+    @functools.cached_property
+    def weighted_model(self) -> keras.Model:
+        """The scores by the same layers of nodes whose support part differs from graph to graph, as weighted ones do.
+
+        Made on first use: only guidance needs it, and making it takes as long as the head itself.
+        """
+        with tf.init_scope():
+            return self._make_weighted_model()
 
     @property
     def uses_batch_statistics(self) -> bool:
@@ -175,6 +184,8 @@ class GraphHead(Head):
             width = units
         return [*layers, weights.dense(width, 1, f"{level}_adjacency_last", PairDense)]
 
+    # Keras runs every layer symbolically for its shapes; to convert their code for that as well would double the time.
+    @tf.autograph.experimental.do_not_convert
     def _score_model(self, layers: Mapping[str, keras.layers.Layer], name: str, same_support: bool) -> keras.Model:
         nodes = keras.Input((None, None, self.embedding), name="nodes")
         labels = keras.Input((None, None, self.ways), name="node_labels")
