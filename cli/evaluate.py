@@ -11,7 +11,7 @@ from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.ties import ties_text
 from egt_tf.wording import accuracy_text
 
-from .paths import check_inputs, check_source
+from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def evaluate(
     options = _transduction_options(rounds, candidates, without_duplicates)
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
-    is_model = _is_model(run)
+    is_model = is_exported(run)
     if is_model and (source is None or transductive):
         raise click.UsageError("a model needs --data SOURCE, and cannot be --transductive; evaluate its run for that")
     check_inputs(None if is_model else run)
@@ -144,10 +144,3 @@ def _result(accuracy: Accuracy, episode: EpisodeConfig, episodes: int) -> str:
         f"{episode.ways}-way {episode.shots}-shot, {episode.queries} queries a class, {episodes} episodes: "
         f"{accuracy_text(accuracy.mean, accuracy.interval, chance=1 / episode.ways)}"
     )
-
-
-def _is_model(path: Path) -> bool:
-    """Whether a folder is an exported model or a version of one, and no run."""
-    from egt_tf.serving.contract import GRAPH_FILE, versions
-
-    return not (path / "config.yaml").is_file() and bool((path / GRAPH_FILE).is_file() or versions(path))

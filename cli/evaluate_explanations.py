@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
+from egt_tf.errors import ConfigError
 
 from .lines import table
-from .paths import check_inputs, check_source
+from .paths import check_inputs, check_source, is_exported
 from .progress import duration, stage_progress
 
 if TYPE_CHECKING:
+    from egt_tf.config import EpisodeConfig
     from egt_tf.episodic_model import EpisodicModel
-    from egt_tf.evaluation.explanations import JudgedQuery
+    from egt_tf.evaluation.explained_model import Explained
+    from egt_tf.evaluation.judged_queries import JudgedQuery
     from egt_tf.explain import Method
 
 # Of one family each, the first to trust first; without those that take minutes an image.
@@ -26,7 +31,7 @@ _METHODS = (
 
 
 @click.command(short_help="Measure how good explanations by several methods are.")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     "source",
@@ -35,7 +40,7 @@ _METHODS = (
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME.",
 )
 @click.option("--split", default="novel", show_default=True, type=click.Choice(SPLIT_CHOICES))
-@click.option("--methods", default=_METHODS, metavar="NAME,NAME,...", help="Ten by default; explain --list-methods.")
+@click.option("--methods", metavar="NAME,NAME,...", help="Ten by default; explain --list-methods. A model has its own.")
 @click.option("--measures", metavar="NAME,NAME,...", help="All that the source allows by default.")
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
@@ -53,7 +58,7 @@ def evaluate_explanations(
     run: Path,
     source: str,
     split: str,
-    methods: str,
+    methods: str | None,
     measures: str | None,
     ways: int | None,
     shots: int | None,
@@ -63,38 +68,42 @@ def evaluate_explanations(
     randomize: int | None,
     out: Path | None,
 ) -> None:
-    """Judge explanations of a run's predictions by the same queries and the same changes for all methods.
+    """Judge explanations of a run's or an exported model's predictions, by the same queries and changes for all methods.
 
     Each query is explained for the class that the model predicts. The last row is the control: maps of random numbers.
     """
-    check_inputs(run)
+    is_model = is_exported(run)
+    if is_model and (methods or randomize):
+        raise ConfigError(
+            "a model explains by the method in its graph, and its layers are closed: leave --methods and --randomize out, "
+            "or judge the run it was exported from"
+        )
+    check_inputs(None if is_model else run)
     check_source(source)
     from egt_tf.config import EpisodeConfig
     from egt_tf.data.sources import open_source
-    from egt_tf.errors import ConfigError
     from egt_tf.evaluation.explanation_measures import EXACT, QUICK
     from egt_tf.evaluation.explanation_report import table_rows, to_csv, to_json
-    from egt_tf.evaluation.explanations import RANDOM, ExplanationJudge, chosen_measures, draw_queries
-    from egt_tf.explain import get_method
+    from egt_tf.evaluation.explanations import RANDOM, ExplanationJudge, chosen_measures
+    from egt_tf.evaluation.judged_queries import draw_queries
     from egt_tf.figures.curves import curves_figure
     from egt_tf.files import atomic_write, write_json
-    from egt_tf.runs import RunFolder
 
-    folder = RunFolder(run)
-    config = folder.config()
-    episode = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, 1)
-    chosen = [get_method(name) for name in _names(methods)]
     images = open_source(source).split(split)
     wanted = chosen_measures(_names(measures) if measures else None, images.mask is not None)
-    effort = (QUICK if quick else EXACT).seeded(seed)
-    target = out or run / "explanations"
+    target = out or (Path(f"{run.resolve().name}_explanations") if is_model else run / "explanations")
     if target.exists() and not target.is_dir():
         raise ConfigError(f"--out must be a folder. Received: the file {target}")
-    model = folder.load_model()
-    drawn = list(draw_queries(images, episode, queries, seed, model.image_size))
-    judge = ExplanationJudge(model, chosen, wanted, effort, seed)
+    subject = _of_model(run) if is_model else _of_run(run, _names(methods or _METHODS))
+    episode = EpisodeConfig(ways or subject.episode.ways, shots or subject.episode.shots, 1)
+    explained = subject.explained
+    drawn = list(draw_queries(images, episode, queries, seed, explained.image_size))
+    judge = ExplanationJudge(explained, wanted, (QUICK if quick else EXACT).seeded(seed), seed)
     click.echo("one query of every method is timed")
-    click.echo(f"{queries} queries, {len(chosen)} methods: about {duration(judge.seconds(drawn[0], queries))}")
+    count = len(explained.methods)
+    click.echo(
+        f"{queries} queries, {count} method{'s' * (count > 1)}: about {duration(judge.seconds(drawn[0], queries))}"
+    )
     with stage_progress("queries") as show:
         found = judge(drawn, show)
     rows = [(name, *cells) for name, *cells in table_rows(found)]
@@ -124,13 +133,44 @@ def evaluate_explanations(
         with atomic_write(target / "perturbation.png") as file:
             file.write(picture)
         written.append(target / "perturbation.png")
-    if randomize:
-        written += _randomize(model, chosen, drawn[:randomize], seed, target)
+    if randomize and subject.model is not None:
+        written += _randomize(subject.model, subject.methods, drawn[:randomize], seed, target)
     click.echo(f"written: {', '.join(map(str, written))}")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+    """What is judged, and the episodes that it was trained on; of a run the model and the methods too."""
+
+    explained: Explained
+    episode: EpisodeConfig
+    model: EpisodicModel | None = None
+    methods: tuple[Method, ...] = ()
+
+
+def _of_run(run: Path, methods: list[str]) -> _Subject:
+    from egt_tf.evaluation.explained_model import ExplainedModel
+    from egt_tf.explain import get_method
+    from egt_tf.runs import RunFolder
+
+    chosen = tuple(get_method(name) for name in methods)
+    folder = RunFolder(run)
+    config, model = folder.config(), folder.load_model()
+    return _Subject(ExplainedModel(model, chosen), config.episode, model, chosen)
+
+
+def _of_model(path: Path) -> _Subject:
+    from egt_tf.config import RunConfig
+    from egt_tf.serving.explained_model import ExplainedExport
+    from egt_tf.serving.explainer import ExportedExplainer
+    from egt_tf.serving.exported_model import ExportedModel
+
+    model = ExportedModel(path)
+    return _Subject(ExplainedExport(model, ExportedExplainer(model).method_name), RunConfig().episode)
+
+
 def _randomize(
-    model: EpisodicModel, methods: list[Method], queries: list[JudgedQuery], seed: int, target: Path
+    model: EpisodicModel, methods: Sequence[Method], queries: list[JudgedQuery], seed: int, target: Path
 ) -> list[Path]:
     """How much of the maps is left while layers lose their weights; the files that say so."""
     from egt_tf.evaluation.explanation_report import randomization_csv

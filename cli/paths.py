@@ -8,7 +8,7 @@ from pathlib import Path
 from egt_tf.config import RunConfig
 from egt_tf.errors import DataError, RunError
 from egt_tf.runs import RunFolder
-from egt_tf.serving.contract import version_folder
+from egt_tf.serving.contract import GRAPH_FILE, version_folder, versions
 
 
 def check_images(images: Iterable[Path]) -> None:
@@ -62,3 +62,8 @@ def check_source(specification: str) -> None:
     from egt_tf.data.sources import check_present
 
     check_present(specification)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder is an exported model or a version of one, and no run."""
+    return not (path / "config.yaml").is_file() and bool((path / GRAPH_FILE).is_file() or versions(path))

@@ -33,6 +33,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "egt_tf.data.support": ["SupportSet", "load_image", "load_support"],
         "egt_tf.episodic_model": ["EpisodicModel"],
         "egt_tf.explain": ["EpisodeExplanation", "Explainer", "explain_image"],
+        "egt_tf.explain.class_maps": ["class_maps", "explain_func"],
+        "egt_tf.explain.query_classifier": ["query_classifier"],
         "egt_tf.explain.smooth_taylor": ["SmoothTaylor"],
         "egt_tf.serving": ["ExportedModel", "open_explainer"],
         "egt_tf.figures": ["draw_comparison", "save_figure"],

@@ -11,6 +11,9 @@ from egt_tf.evaluation.accuracy import evaluate as evaluate
 from egt_tf.explain import EpisodeExplanation as EpisodeExplanation
 from egt_tf.explain import Explainer as Explainer
 from egt_tf.explain import explain_image as explain_image
+from egt_tf.explain.class_maps import class_maps as class_maps
+from egt_tf.explain.class_maps import explain_func as explain_func
+from egt_tf.explain.query_classifier import query_classifier as query_classifier
 from egt_tf.explain.smooth_taylor import SmoothTaylor as SmoothTaylor
 from egt_tf.export import RequestLimits as RequestLimits
 from egt_tf.export import export_model as export_model

@@ -61,7 +61,7 @@ class Effort:
 
 
 EXACT = Effort()
-QUICK = Effort(Perturbation(windows=10, fills=5), sets=30, changes=3)
+QUICK = Effort(Perturbation(windows=10, fills=5), sets=30, changes=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from egt_tf.config import EpisodeConfig
-from egt_tf.data.image_set import ImageSet, OnProgress
-from egt_tf.data.preprocessing import resized_centre
-from egt_tf.data.sampling import check_feasible, draw_episode
-from egt_tf.data.support import SupportSet
-from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import ConfigError, ExplainError, did_you_mean
+from egt_tf.data.image_set import OnProgress
+from egt_tf.errors import ConfigError, did_you_mean
+from egt_tf.evaluation.explained_model import Explained
 from egt_tf.evaluation.explanation_measures import MEASURES, Effort, Judged, Measure
-from egt_tf.explain.explanation import pool_channels
-from egt_tf.explain.methods import Method
-from egt_tf.explain.query import query_inputs, select_first_query
-from egt_tf.explain.query_scores import QUERY, QueryScores
+from egt_tf.evaluation.judged_queries import JudgedQuery
 
 RANDOM = "random"
 """The control: maps of random numbers, which know nothing of the image or the model."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class JudgedQuery:
-    """A query of an episode, as the model sees it.
-
-    Attributes:
-        support: the classes of its episode.
-        image: uint8 `(size, size, 3)`.
-        mask: bool `(size, size)`, true on the object; None where the source has no masks.
-
-    Example:
-        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 4, 4, 3), np.uint8))
-        >>> JudgedQuery(support, np.zeros((4, 4, 3), np.uint8), None).mask is None
-        True
-    """
-
-    support: SupportSet
-    image: np.ndarray
-    mask: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,40 +59,6 @@ class ExplanationQuality:
         return np.isfinite(self.values[measure]).sum(axis=1)
 
 
-def draw_queries(images: ImageSet, episode: EpisodeConfig, count: int, seed: int, size: int) -> Iterator[JudgedQuery]:
-    """Queries of seeded episodes, one of each class of an episode in turn.
-
-    Args:
-        images: the classes and images to draw from.
-        episode: ways and shots; one query a class is taken.
-        count: how many queries, >= 1.
-        seed: of the episodes.
-        size: side that the model takes.
-
-    Raises:
-        DataError: too few classes or images, or an image that cannot be read.
-    """
-    episode = EpisodeConfig(episode.ways, episode.shots, 1)
-    check_feasible(images, episode)
-
-    def prepared(index: int) -> np.ndarray:
-        return resized_centre(images.read(int(index)), size).numpy()
-
-    for number in range(-(-count // episode.ways)):
-        drawn, _ = draw_episode(images, episode, seed, number)
-        names = tuple(images.class_names[c] for c in drawn.classes)
-        support = SupportSet(names, np.stack([np.stack([prepared(i) for i in row]) for row in drawn.support]))
-        for index in drawn.query[: count - number * episode.ways, 0]:
-            mask = None if images.mask is None else _prepared_mask(images.mask(int(index)), size)
-            yield JudgedQuery(support, prepared(index), mask)
-
-
-def _prepared_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resized and cropped as the image is."""
-    grey = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
-    return resized_centre(grey, size).numpy()[..., 0] > 127
-
-
 def chosen_measures(names: Sequence[str] | None, has_masks: bool) -> list[Measure]:
     """The measures that are asked for; None: all that the source allows.
 
@@ -152,40 +89,28 @@ class ExplanationJudge:
     """Judges methods by the queries of one model; what TensorFlow traces is kept from one query to the next.
 
     Args:
-        model: the classifier.
-        methods: at least one, of different names.
+        explained: what is judged.
         measures: see `chosen_measures`.
         effort: how thoroughly.
         seed: of the control.
 
-    Raises:
-        ExplainError: no method, or two of one name.
-
     Example:
-        >>> from egt_tf.explain.methods import get_method
+        >>> from egt_tf.data.support import SupportSet
+        >>> from egt_tf.episodic_model import EpisodicModel
+        >>> from egt_tf.evaluation.explained_model import ExplainedModel
         >>> from egt_tf.evaluation.explanation_measures import QUICK
+        >>> from egt_tf.explain.methods import get_method
         >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
-        >>> judge = ExplanationJudge(model, [get_method("gradient")], chosen_measures(["autvc"], False), QUICK)
+        >>> explained = ExplainedModel(model, [get_method("gradient")])
+        >>> judge = ExplanationJudge(explained, chosen_measures(["autvc"], False), QUICK)
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
         >>> judge([JudgedQuery(support, np.full((16, 16, 3), 200, np.uint8), None)]).methods
         ('gradient', 'random')
     """
 
-    def __init__(
-        self,
-        model: EpisodicModel,
-        methods: Sequence[Method],
-        measures: Sequence[Measure],
-        effort: Effort,
-        seed: int = 0,
-    ):
-        names = [method.name for method in methods]
-        if not methods or len(set(names)) < len(names):
-            raise ExplainError(f"there must be methods of different names. Received: {', '.join(names) or 'none'}")
-        self.model, self.measures, self.effort, self.seed = model, list(measures), effort, seed
-        self.names = (*names, RANDOM)
-        self._scores = QueryScores(model)
-        self._explainers = [explainer_of(model, method) for method in methods]
+    def __init__(self, explained: Explained, measures: Sequence[Measure], effort: Effort, seed: int = 0):
+        self.explained, self.measures, self.effort, self.seed = explained, list(measures), effort, seed
+        self.names = (*explained.methods, RANDOM)
 
     def __call__(self, queries: Sequence[JudgedQuery], progress: OnProgress | None = None) -> ExplanationQuality:
         """Judges every method by every query; the class is that which the model predicts.
@@ -218,51 +143,23 @@ class ExplanationJudge:
         return queries * (explained * explaining + len(self.names) * scored * scoring)
 
     def _judged(self, query: JudgedQuery, number: int) -> Judged:
-        inputs = query_inputs(self.model, query.support, query.image)
-        scores, head = functools.partial(self._scores, inputs), self.model.head
-        target = int(scores(query.image[None])[0].argmax())
-
-        def probability(images: np.ndarray) -> np.ndarray:
-            return head.probabilities(tf.constant(scores(images))).numpy()[:, target]
+        answers = self.explained.answers(query)
+        target = int(answers.scores(query.image[None])[0].argmax())
 
         def explain(image: np.ndarray) -> np.ndarray:
-            changed = query_inputs(self.model, query.support, image)
-            found = [explainer(changed, target) for explainer in self._explainers]
             # Of this very image: a map that stayed the same would be the most stable one.
             rng = np.random.default_rng([self.seed, number, zlib.crc32(image.tobytes())])
-            return np.stack([*found, rng.normal(size=image.shape[:2])])
+            return np.concatenate([answers.explain(image, target), rng.normal(size=(1, *image.shape[:2]))])
 
         return Judged(
             query.image,
             explain(query.image),
             query.mask,
-            lambda images: scores(images)[:, target],
-            probability,
+            lambda images: answers.scores(images)[:, target],
+            lambda images: answers.probabilities(images)[:, target],
             explain,
             self.effort,
         )
-
-
-def explainer_of(model: EpisodicModel, method: Method) -> Callable[[Sequence[tf.Tensor], int], np.ndarray]:
-    """From the inputs of one query (see `query_inputs`) and a class to the map of the query, `(size, size)`.
-
-    Example:
-        >>> from egt_tf.explain.methods import get_method
-        >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
-        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))
-        >>> inputs = query_inputs(model, support, np.full((16, 16, 3), 200, np.uint8))
-        >>> explainer_of(model, get_method("gradient"))(inputs, 1).shape
-        (16, 16)
-    """
-    prepared = method.prepared(model)
-    place = prepared.input_names.index(QUERY)
-
-    def maps(inputs: Sequence[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
-        ((*found,),) = method.maps(prepared, inputs, [select_first_query(prepared.head, target, method)])
-        return found[place][0, 0]
-
-    call = tf.function(maps) if method.in_graph else maps
-    return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))
 
 
 def _relative(curves: Sequence[np.ndarray]) -> np.ndarray:

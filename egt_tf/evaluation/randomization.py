@@ -12,7 +12,8 @@ import numpy as np
 
 from egt_tf.data.image_set import OnProgress
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.evaluation.explanations import JudgedQuery, explainer_of
+from egt_tf.evaluation.explained_model import explainer_of
+from egt_tf.evaluation.judged_queries import JudgedQuery
 from egt_tf.explain.methods import Method
 from egt_tf.explain.query import query_inputs
 from egt_tf.explain.query_scores import QueryScores

@@ -7,11 +7,12 @@ for each input, of its shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError, ExplainError, check_integer
+from egt_tf.explain.versions import merged, sum_of_parts, versions_at_once
 from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.layer_types import is_layer_type
@@ -56,13 +57,28 @@ def integrated_gradients(
     Source: Sundararajan et al., 2017, with the midpoint rule.
     """
     _check_count("steps", steps)
-    weights = select(record(model, inputs).outputs[0])
+    trace = record(model, inputs)
+    together = versions_at_once(trace, steps)
+    of_points = merged(tf.repeat(select(trace.outputs[0])[None], together, axis=0))
+
+    def slopes(first: tf.Tensor) -> list[tf.Tensor]:
+        shares = (tf.cast(first + tf.range(together), tf.float32) + 0.5) / steps
+        points = [_along(x, shares, moves) for x, moves in zip(inputs, moving, strict=True)]
+        found = gradient(model, [merged(point) for point in points], lambda _: of_points)
+        return [
+            tf.reduce_sum(tf.reshape(slope, tf.shape(point)), 0) for slope, point in zip(found, points, strict=True)
+        ]
+
     moving = [name not in fixed for name in model.input_names]
-    points = (
-        [x * ((step + 0.5) / steps) if moves else x for x, moves in zip(inputs, moving, strict=True)]
-        for step in range(steps)
-    )
-    return [x * slope for x, slope in zip(inputs, _mean_gradient(model, points, weights), strict=True)]
+    sums = sum_of_parts(slopes, inputs, steps, together)
+    return [x * total / steps for x, total in zip(inputs, sums, strict=True)]
+
+
+def _along(x: tf.Tensor, shares: tf.Tensor, moves: bool) -> tf.Tensor:
+    """Points on the path from zero to x, `(points, ...)`; what does not move is the same at all of them."""
+    if not moves:
+        return tf.repeat(x[None], tf.size(shares), axis=0)
+    return x[None] * tf.reshape(tf.cast(shares, x.dtype), [-1, *[1] * len(x.shape)])
 
 
 def grad_cam(model: keras.Model, inputs: Sequence[tf.Tensor], select: Select) -> list[tf.Tensor]:
@@ -99,13 +115,7 @@ def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
         ),
         None,
     )
-    # The head of a few-shot model has tensors of four axes too, but episodes for its batch.
-    maps = [
-        y
-        for call in trace.calls
-        for y in call.outputs
-        if images is not None and y is not images and len(y.shape) == 4 and y.shape[0] == images.shape[0]
-    ]
+    maps = [] if images is None else _maps_of(trace, images)
     if not maps:
         raise ExplainError(
             "this method needs a model that goes from images through feature maps. Received: a model without"
@@ -113,16 +123,25 @@ def images_and_features(trace: Trace) -> tuple[tf.Tensor, tf.Tensor]:
     return images, maps[-1]
 
 
+def _maps_of(trace: Trace, images: tf.Tensor) -> list[tf.Tensor]:
+    """What is computed of images by feature maps alone.
+
+    The head of a few-shot model has tensors of four axes too, but only behind others that have an axis of episodes.
+    """
+    chain, maps = {id(images)}, []
+    for call in trace.calls:
+        if any(id(x) in chain for x in call.inputs):
+            found = [y for y in call.outputs if len(y.shape) == 4 and y.shape[0] == images.shape[0]]
+            chain.update(map(id, found))
+            maps += found
+    return maps
+
+
 def _before_padding(trace: Trace, x: tf.Tensor) -> tf.Tensor:
     for call in trace.calls:
         if isinstance(call.layer, keras.layers.ZeroPadding2D) and call.outputs[0] is x:
             return call.inputs[0]
     return x
-
-
-def _mean_gradient(model: keras.Model, points: Iterable[list[tf.Tensor]], weights: tf.Tensor) -> list[tf.Tensor]:
-    slopes = [gradient(model, point, lambda scores: weights) for point in points]
-    return [tf.add_n(list(each)) / len(slopes) for each in zip(*slopes, strict=True)]
 
 
 def _check_count(name: str, value: int) -> None:

@@ -8,10 +8,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError, ExplainError, check_boolean, check_integer, check_positive
-from egt_tf.lrp.propagation import Trace
-
-# Bytes that the layers of all copies of one pass may put out.
-MEMORY = 2**29
+from egt_tf.explain.versions import merged, sum_of_parts
 
 Term = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Slopes = Callable[[list[tf.Tensor]], list[tf.Tensor]]
@@ -117,51 +114,14 @@ def mean_over_copies(
         [<tf.Tensor: shape=(1, 2), dtype=float32, numpy=array([[3., 3.]], dtype=float32)>]
     """
 
-    def add(sums: list[tf.Tensor], first: tf.Tensor) -> list[tf.Tensor]:
+    def of_part(first: tf.Tensor) -> list[tf.Tensor]:
         points = [one.copies(noise, number, first, together) for number, one in enumerate(inputs)]
         found = slopes([merged(z) for z in points])
         terms = [
             term(one.x[None], z, tf.reshape(slope, tf.shape(z)))
             for one, z, slope in zip(inputs, points, found, strict=True)
         ]
-        return [total + tf.reduce_sum(each, axis=0) for total, each in zip(sums, terms, strict=True)]
+        return [tf.reduce_sum(each, axis=0) for each in terms]
 
-    zeros = [tf.zeros_like(one.x) for one in inputs]
-    sums = tf.foldl(add, tf.range(0, noise.samples, together), initializer=zeros, parallel_iterations=1)
+    sums = sum_of_parts(of_part, [one.x for one in inputs], noise.samples, together)
     return [total / tf.cast(noise.samples, total.dtype) for total in sums]
-
-
-def merged(copies: tf.Tensor) -> tf.Tensor:
-    """`(copies, batch, ...)` as one batch, copy by copy.
-
-    Example:
-        >>> merged(tf.zeros((3, 2, 5))).shape
-        TensorShape([6, 5])
-    """
-    return tf.reshape(copies, tf.concat([[-1], tf.shape(copies)[2:]], axis=0))
-
-
-def copies_at_once(trace: Trace, samples: int, memory: int = MEMORY, share: float = 1.0) -> int:
-    """How many copies of what a trace has recorded fit into the memory: the largest divisor of their number.
-
-    Args:
-        trace: of one copy.
-        samples: copies altogether.
-        memory: bytes that the layers may put out, once forward and once for the derivative.
-        share: how much of what was recorded a copy repeats.
-
-    Returns:
-        1 at least, and where a shape is not known.
-
-    Example:
-        >>> from egt_tf.lrp.propagation import record
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-        >>> trace = record(model, [tf.ones((1, 2))])  # three numbers of four bytes, twice
-        >>> copies_at_once(trace, 10, memory=100), copies_at_once(trace, 10, memory=10)
-        (2, 1)
-    """
-    sizes = [(y.shape.num_elements(), y.dtype.size) for call in trace.calls for y in call.outputs]
-    if any(elements is None for elements, _ in sizes):
-        return 1
-    of_one = 2 * share * sum(elements * size for elements, size in sizes)
-    return max(n for n in range(1, samples + 1) if samples % n == 0 and (n == 1 or n * of_one <= memory))

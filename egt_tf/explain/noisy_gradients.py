@@ -13,8 +13,9 @@ import tensorflow as tf
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, ExplainError, check_boolean, check_positive
 from egt_tf.explain.gradients import Select, gradient
-from egt_tf.explain.noise import Noise, NoisyInput, Term, copies_at_once, mean_over_copies, merged
+from egt_tf.explain.noise import Noise, NoisyInput, Term, mean_over_copies
 from egt_tf.explain.smooth_taylor import taylor_term
+from egt_tf.explain.versions import merged, versions_at_once
 from egt_tf.keras_api import keras
 from egt_tf.lrp.propagation import record
 
@@ -115,7 +116,7 @@ def _over_copies(
 ) -> list[tf.Tensor]:
     """Copies are examples of one batch: of a few-shot model, whole episodes."""
     trace = record(model, [one.x for one in noisy])
-    weights, together = select(trace.outputs[0]), copies_at_once(trace, noise.samples)
+    weights, together = select(trace.outputs[0]), versions_at_once(trace, noise.samples)
     of_copies = merged(tf.repeat(weights[None], together, axis=0))
 
     def slopes(points: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -135,7 +136,7 @@ def _over_queries(
     place = names.index(QUERY)
     trace = record(model, inputs)
     weights, images = select(trace.outputs[0]), inputs[names.index(SUPPORT)].shape[1] + 1
-    together = copies_at_once(trace, noise.samples, share=1 / images)
+    together = versions_at_once(trace, noise.samples, share=1 / images)
     of_queries = tf.repeat(weights, together, axis=1)
 
     def slopes(points: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from egt_tf.errors import original_error
 from egt_tf.explain.gradients import DERIVATIVE
-from egt_tf.explain.noise import MEMORY, Noise, NoisyInput, copies_at_once, mean_over_copies, merged
+from egt_tf.explain.noise import Noise, NoisyInput, mean_over_copies
+from egt_tf.explain.versions import MEMORY, merged, versions_at_once
 from egt_tf.keras_api import keras
 from egt_tf.lrp.analyzer import NeuronAnalyzer
 from egt_tf.lrp.neurons import check_range
@@ -110,7 +111,7 @@ class SmoothTaylor(NeuronAnalyzer):
     def _analyze_in_graph(self, inputs: list[tf.Tensor], indices: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         trace, scores = self._recorded(inputs)
         weights = tf.broadcast_to(self._selected(scores, indices), tf.shape(scores))
-        together = copies_at_once(trace, self.noise.samples, self.memory)
+        together = versions_at_once(trace, self.noise.samples, self.memory)
         of_copies = merged(tf.repeat(weights[None], together, axis=0))
 
         def slopes(points: list[tf.Tensor]) -> list[tf.Tensor]:

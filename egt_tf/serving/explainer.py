@@ -20,7 +20,7 @@ from egt_tf.explain.query import classes_to_explain, name_of
 from egt_tf.explain.stored_photos import StoredAnswer, StoredRelevance, explain_by_stored_photos
 from egt_tf.runs import RunFolder
 from egt_tf.serving.contract import GRAPH_FILE, SHOWN, versions
-from egt_tf.serving.exported_model import ExportedModel
+from egt_tf.serving.exported_model import ExportedModel, support_inputs
 from egt_tf.serving.learned import is_learned, read_learned
 
 _SIGNATURES = ("classify_episode_floats", "explain_episode_floats")
@@ -94,7 +94,7 @@ class ExportedExplainer:
 
     def _probabilities(self, image: np.ndarray, support: SupportSet) -> np.ndarray:
         query = image[None].astype(np.float32)
-        return self.model.ask(_SIGNATURES[0], {**_episode(support), "query_images": query})["probabilities"][0]
+        return self.model.ask(_SIGNATURES[0], {**support_inputs(support), "query_images": query})["probabilities"][0]
 
     def explain(
         self,
@@ -129,7 +129,7 @@ class ExportedExplainer:
                 self._stored, image, support, target, image_name, run_name, self.method_name
             )
         probabilities = self._probabilities(image, support)
-        episode, query = _episode(support), image[None].astype(np.float32)
+        episode, query = support_inputs(support), image[None].astype(np.float32)
         explained = classes_to_explain(probabilities, support.class_names, target)
         answer = self.model.ask(
             _SIGNATURES[1],
@@ -148,10 +148,6 @@ class ExportedExplainer:
             method_name=self.method_name,
             support_counts=support.counts,
         )
-
-
-def _episode(support: SupportSet) -> dict[str, np.ndarray]:
-    return {"support_images": support.flat_images.astype(np.float32), "support_labels": support.flat_labels}
 
 
 class ExportedPhotos:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from egt_tf.data.support import SupportSet
 from egt_tf.errors import OVERFLOW, ExportError, NotFiniteError
 from egt_tf.serving.contract import first_line, refusal, version_folder
 from egt_tf.serving.safety import check_files, check_graph
@@ -105,3 +106,14 @@ class ExportedModel:
                 f"{self.path} must have the signature {name!r}. Received: {', '.join(self.signatures) or 'none'}"
             )
         return self._loaded.signatures[name]
+
+
+def support_inputs(support: SupportSet) -> dict[str, np.ndarray]:
+    """What the signatures of whole episodes take of a support set.
+
+    Example:
+        >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 4, 4, 3), np.uint8))
+        >>> support_inputs(support)["support_labels"].tolist()
+        [0, 1]
+    """
+    return {"support_images": support.flat_images.astype(np.float32), "support_labels": support.flat_labels}

@@ -64,6 +64,18 @@ def test_some_measures_of_images_without_masks(egt, run, drawn, tmp_path):
     assert list(json.loads((run / "explanations" / "explanations.json").read_text())["measures"]) == ["autvc"]
 
 
+def test_an_exported_model_is_judged_as_its_run_is(egt, run, exported, tmp_path):
+    line = ("--data", "synthetic:sketch", "--queries", 3, "--quick", "--ways", 3, "--shots", 2)
+    model = ("--measures", "deletion,insertion,autvc,sensitivity,pointing_game")
+    assert egt("evaluate-explanations", exported, *line, *model, "--out", "model").exit_code == 0
+    assert egt("evaluate-explanations", run, *line, *model, "--methods", "fsc", "--out", "run").exit_code == 0
+    of_model, of_run = (
+        json.loads((tmp_path / name / "explanations.json").read_text())["measures"] for name in ("model", "run")
+    )
+    for name, measure in of_run.items():
+        assert of_model[name]["queries"]["fsc"] == pytest.approx(measure["queries"]["fsc"], abs=2e-3), name
+
+
 @pytest.mark.slow
 def test_what_is_left_of_maps_while_layers_lose_their_weights(egt, run):
     line = ("evaluate-explanations", run, "--data", "synthetic:sketch", "--methods", "gradient", "--measures", "autvc")
@@ -85,3 +97,9 @@ def test_one_line_says_what_is_wrong(fails, run, drawn):
     (run / "file").write_text("")
     fails(*line, "synthetic:sketch", "--out", run / "file", says=["file"])
     fails("evaluate-explanations", "nowhere", "--data", "synthetic:sketch", says=["nowhere"])
+
+
+def test_an_exported_model_has_its_own_method_alone(fails, exported):
+    line = ("evaluate-explanations", exported, "--data", "synthetic:sketch")
+    fails(*line, "--methods", "gradient", says=["method in its graph", "leave --methods and --randomize out"])
+    fails(*line, "--randomize", 1, says=["leave --methods and --randomize out"])

@@ -17,16 +17,11 @@ from egt_tf.data.preprocessing import resized_side
 from egt_tf.data.sampling import draw_episode
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, ExplainError
+from egt_tf.evaluation.explained_model import ExplainedModel, explainer_of
 from egt_tf.evaluation.explanation_measures import MEASURES, QUICK, Measure
 from egt_tf.evaluation.explanation_report import table_rows, to_csv, to_json
-from egt_tf.evaluation.explanations import (
-    RANDOM,
-    ExplanationJudge,
-    ExplanationQuality,
-    chosen_measures,
-    draw_queries,
-    explainer_of,
-)
+from egt_tf.evaluation.explanations import RANDOM, ExplanationJudge, ExplanationQuality, chosen_measures
+from egt_tf.evaluation.judged_queries import draw_queries
 from egt_tf.explain.methods import Method, get_method
 from egt_tf.explain.query import query_inputs
 
@@ -64,7 +59,7 @@ def test_a_map_that_is_the_mask_is_the_best_and_its_inverse_the_worst(model, que
     query = next(each for each in queries if 0.05 < each.mask.mean() < 0.45)
     methods = [constant_method("knows", 1.0 * query.mask), constant_method("errs", 1.0 * ~query.mask)]
     wanted = chosen_measures(["relevance_mass", "relevance_rank", "pointing_game"], has_masks=True)
-    found = ExplanationJudge(model, methods, wanted, QUICK)([query])
+    found = ExplanationJudge(ExplainedModel(model, methods), wanted, QUICK)([query])
     assert found.methods == ("knows", "errs", RANDOM)
     for measure in found.measures:
         assert found.values[measure][:2, 0].tolist() == [1.0, 0.0]
@@ -81,7 +76,9 @@ def test_the_class_is_that_which_the_model_predicts(model, queries):
         return found
 
     told = Measure("told", "lower", "the class that was explained", lambda judged: judged.maps.mean((1, 2)))
-    found = ExplanationJudge(model, [Method("tells", "", maps, distributes=False)], [told], QUICK)(queries)
+    found = ExplanationJudge(ExplainedModel(model, [Method("tells", "", maps, distributes=False)]), [told], QUICK)(
+        queries
+    )
     for query, value in zip(queries, found.values["told"][0], strict=True):
         inputs = query_inputs(model, query.support, query.image)
         scores = model(dict(zip(model.input_names, inputs, strict=True)), training=False)[0, 0].numpy()
@@ -92,7 +89,7 @@ def test_everything_hangs_on_the_seed(model, queries):
     wanted = chosen_measures(["aupc", "faithfulness", "sensitivity"], has_masks=True)
 
     def values(seed):
-        judge = ExplanationJudge(model, [get_method("gradient")], wanted, QUICK.seeded(seed), seed)
+        judge = ExplanationJudge(ExplainedModel(model, [get_method("gradient")]), wanted, QUICK.seeded(seed), seed)
         return judge(queries[:1]).values
 
     one, same, other = values(1), values(1), values(2)
@@ -102,7 +99,7 @@ def test_everything_hangs_on_the_seed(model, queries):
 
 
 def test_the_control_is_not_the_most_stable_map(model, queries):
-    judge = ExplanationJudge(model, [get_method("gradient")], [MEASURES["sensitivity"]], QUICK)
+    judge = ExplanationJudge(ExplainedModel(model, [get_method("gradient")]), [MEASURES["sensitivity"]], QUICK)
     assert judge(queries[:1]).values["sensitivity"][1, 0] > 1
 
 
@@ -167,4 +164,4 @@ def test_measures_that_cannot_be(names, has_masks, message):
 
 def test_methods_must_differ(model):
     with pytest.raises(ExplainError, match="different names"):
-        ExplanationJudge(model, [get_method("fsc"), get_method("fsc")], chosen_measures(None, False), QUICK)
+        ExplainedModel(model, [get_method("fsc"), get_method("fsc")])

@@ -8,7 +8,7 @@ import pytest
 from egt_tf.config import EpisodeConfig
 from egt_tf.data import open_source
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.evaluation.explanations import draw_queries
+from egt_tf.evaluation.judged_queries import draw_queries
 from egt_tf.evaluation.randomization import randomize
 from egt_tf.explain.methods import get_method
 

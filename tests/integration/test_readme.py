@@ -29,7 +29,7 @@ NOT_RUN = {
     "docs/serving.md": "needs a server; see tests/export and tests/serving",
 }
 # Whose Python runs in test_docs.py or needs what only its reader has.
-PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/learning.md", "docs/serving.md", "docs/watching.md"}
+PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/learning.md", "docs/metrics.md", "docs/serving.md", "docs/watching.md"}
 TEXT = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 }
