@@ -22,7 +22,11 @@ HEADS = [
     "prototype",
     "relation",
     "cross_attention",
-    pytest.param({"name": "graph", "ways": 3, "embedding": 6, "adjacency_width": 4, "growth": 3}, id="graph", marks=pytest.mark.slow),
+    pytest.param(
+        {"name": "graph", "ways": 3, "embedding": 6, "adjacency_width": 4, "growth": 3},
+        id="graph",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
