@@ -365,6 +365,7 @@ class ChallengerConfig:
         share: part of what has positive relevance that is manipulated, the most relevant, above 0 and at most 1.
         unit: "position" (a pixel), or "channel" (one of its colours).
         strength: how far, above 0 and at most 1.
+        shuffled: a control, as much of each image at random places.
         weight: lambda, of the loss of the manipulated images, > 0.
         plain_weight: xi, of the loss of the images, >= 0.
         composite: the registered name of the composite that explains the classifier, and its arguments.
@@ -378,6 +379,7 @@ class ChallengerConfig:
     share: float = _part(0.2)
     unit: str = _one_of(MANIPULATION_UNITS, "position")
     strength: float = _part(1.0)
+    shuffled: bool = False
     weight: float = _above(0, 1.0)
     plain_weight: float = _at_least(0, 1.0)
     composite: dict[str, Any] = _named("epsilon_plus")

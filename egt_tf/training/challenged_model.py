@@ -97,7 +97,7 @@ class ChallengedModel(PretrainingModel):
 
     Args:
         classifier: the model to train.
-        manipulation, share, unit, strength: see `Challenge`.
+        manipulation, share, unit, strength, shuffled: see `Challenge`.
         weight: lambda, of the loss of the challenged images.
         plain_weight: xi, of the loss of the images.
         composite: a name of `COMPOSITES`, or a `Composite`.
@@ -126,6 +126,7 @@ class ChallengedModel(PretrainingModel):
         share: float = 0.2,
         unit: str = "position",
         strength: float = 1.0,
+        shuffled: bool = False,
         weight: float = 1.0,
         plain_weight: float = 1.0,
         composite: str | Mapping[str, Any] | Composite = "epsilon_plus",
@@ -136,7 +137,7 @@ class ChallengedModel(PretrainingModel):
         super().__init__(classifier, name, **kwargs)
 
         # === Config ===
-        self.challenge = Challenge(manipulation, share, unit, strength)
+        self.challenge = Challenge(manipulation, share, unit, strength, shuffled)
         self.loss_weights = LossWeights(plain_weight, weight)
         self.composite_identifier = composite
         self.seed = seed
@@ -170,6 +171,7 @@ class ChallengedModel(PretrainingModel):
             "share": self.challenge.share,
             "unit": self.challenge.unit,
             "strength": self.challenge.strength,
+            "shuffled": self.challenge.shuffled,
             "weight": self.loss_weights.guided,
             "plain_weight": self.loss_weights.plain,
             "composite": self.composite_identifier,

@@ -14,7 +14,7 @@ from egt_tf.errors import ConfigError
 from egt_tf.heads.base import has_positions
 from egt_tf.heads.weighting import Weighting
 from egt_tf.registry import Registry
-from egt_tf.training.manipulation import WITH_POSITIONS, WITHOUT_POSITIONS, Challenge, shares_of_largest
+from egt_tf.training.manipulation import WITH_POSITIONS, WITHOUT_POSITIONS, Challenge, permuted, shares_of_largest
 
 GUIDANCE_WEIGHTS = Registry("kind of guidance weights")
 
@@ -104,10 +104,7 @@ class Shuffled(GuidanceWeights):
         ConfigError: `together` is neither true nor false.
 
     Notes:
-        By itself, channel c of position p gets the weight of channel `order[(c + shift_p) mod channels]`, with one random
-        order for all and a random shift for each position. Each channel of a position is equally likely to get each
-        weight, but not every permutation is possible; to sort random numbers for each would cost more than the
-        explanation itself.
+        Not every permutation is possible by itself, see `egt_tf.training.manipulation.permuted`.
 
     Example:
         >>> weights = Shuffled()(tf.constant([[2.0, -1.0, 0.0]]), tf.constant([1, 2]))
@@ -121,17 +118,7 @@ class Shuffled(GuidanceWeights):
         self.together = together
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        weights = relevance_weights(relevance)
-        channels = tf.shape(weights)[-1]
-        of_order, of_shifts = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        order = tf.argsort(tf.random.stateless_uniform([channels], of_order))
-        if self.together:
-            return tf.gather(weights, order, axis=-1)
-        shape = tf.concat([tf.shape(weights)[:-1], [1]], axis=0)
-        shifts = tf.random.stateless_uniform(shape, of_shifts, maxval=channels, dtype=tf.int32)
-        # Twice the order, one behind the other, in the place of a remainder.
-        taken = tf.gather(tf.tile(order, [2]), shifts + tf.range(channels))
-        return tf.gather(weights, taken, axis=-1, batch_dims=len(weights.shape) - 1)
+        return permuted(relevance_weights(relevance), seed, self.together)
 
 
 @GUIDANCE_WEIGHTS.register("noise")
@@ -159,7 +146,7 @@ class Challenger(GuidanceWeights):
     abstract says that relevant patterns are manipulated in training, but not how; here it is done at the features.
 
     Args:
-        strength, manipulation, share, unit: see `egt_tf.training.manipulation.Challenge`.
+        strength, manipulation, share, unit, shuffled: see `egt_tf.training.manipulation.Challenge`.
 
     Raises:
         ConfigError: one of them is not as it must be.
@@ -175,14 +162,19 @@ class Challenger(GuidanceWeights):
     """
 
     def __init__(
-        self, strength: float = 1.0, manipulation: str = "attenuate", share: float = 1.0, unit: str = "channel"
+        self,
+        strength: float = 1.0,
+        manipulation: str = "attenuate",
+        share: float = 1.0,
+        unit: str = "channel",
+        shuffled: bool = False,
     ):
-        self.challenge = Challenge(manipulation, share, unit, strength)
+        self.challenge = Challenge(manipulation, share, unit, strength, shuffled)
         self.needs_positions = self.challenge.needs_positions
         self.needs_rivals = self.challenge.kind.needs_rivals
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return self.challenge.weights(relevance, _map_axes(relevance))
+        return self.challenge.weights(relevance, seed, _map_axes(relevance))
 
     def weighting(
         self, relevance: tf.Tensor, seed: tf.Tensor, halves: bool = False, queries: tf.Tensor | None = None

@@ -16,7 +16,7 @@ from typing import cast
 
 import tensorflow as tf
 
-from egt_tf.errors import ConfigError, as_number, did_you_mean
+from egt_tf.errors import ConfigError, as_number, check_boolean, did_you_mean
 from egt_tf.heads.weighting import Replacement, Weighting
 from egt_tf.registry import Registry
 from egt_tf.tensors import widen
@@ -82,6 +82,34 @@ def _share_of(count: tf.Tensor, share: float) -> tf.Tensor:
     """`ceil(share count)`, at least 1; a product that is whole but for rounding is that number."""
     product = tf.cast(count, tf.float64) * share
     return tf.maximum(tf.cast(tf.math.ceil(product * (1 - 1e-12)), tf.int32), 1)
+
+
+def permuted(x: tf.Tensor, seed: tf.Tensor, together: bool = False) -> tf.Tensor:
+    """Values at random places along the last axis: `y[p, c] = x[p, order[(c + shift_p) mod n]]`.
+
+    With one random order for all positions p and a random shift for each, each place of a position is equally likely to
+    get each value, but not every permutation is possible; to sort random numbers for each would cost more than an
+    explanation.
+
+    Args:
+        x: `(..., n)`.
+        seed: two integers `(2,)`.
+        together: no shifts, one permutation for all.
+
+    Example:
+        >>> sorted(permuted(tf.constant([[3.0, 1.0, 2.0]]), tf.constant([1, 2])).numpy()[0].tolist())
+        [1.0, 2.0, 3.0]
+    """
+    count = tf.shape(x)[-1]
+    of_order, of_shifts = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    order = tf.argsort(tf.random.stateless_uniform([count], of_order))
+    if together:
+        return tf.gather(x, order, axis=-1)
+    shape = tf.concat([tf.shape(x)[:-1], [1]], axis=0)
+    shifts = tf.random.stateless_uniform(shape, of_shifts, maxval=count, dtype=tf.int32)
+    # Twice the order, one behind the other, in the place of a remainder.
+    taken = tf.gather(tf.tile(order, [2]), shifts + tf.range(count))
+    return tf.gather(x, taken, axis=-1, batch_dims=len(x.shape) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,13 +300,14 @@ class Challenge:
         share: see `top_share`, above 0 and at most 1.
         unit: "channel", each value by itself, or "position", by the sum of relevance over the channels.
         strength: s, above 0 and at most 1.
+        shuffled: m is permuted over its map. A control: as much is manipulated, at places that say nothing.
 
     Raises:
         ConfigError: one of them is not as it must be.
 
     Example:
         >>> challenge = Challenge("attenuate", share=0.5)
-        >>> challenge.weights(tf.constant([4.0, -1.0, 2.0]), map_axes=1).numpy().tolist()
+        >>> challenge.weights(tf.constant([4.0, -1.0, 2.0]), tf.constant([1, 2]), map_axes=1).numpy().tolist()
         [0.0, 1.0, 1.0]
     """
 
@@ -286,6 +315,7 @@ class Challenge:
     share: float = 1.0
     unit: str = "channel"
     strength: float = 1.0
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         MANIPULATIONS.member(self.manipulation)
@@ -297,6 +327,7 @@ class Challenge:
             if number is None or not 0 < number <= 1:
                 raise ConfigError(f"`{name}` must be above 0 and at most 1. Received: {name}={getattr(self, name)!r}")
             object.__setattr__(self, name, number)
+        check_boolean("shuffled", self.shuffled)
 
     @property
     def kind(self) -> Manipulation:
@@ -308,12 +339,16 @@ class Challenge:
         """Whether it means nothing where a map has no positions."""
         return self.kind.needs_positions or UNITS[self.unit].needs_positions
 
-    def weights(self, relevance: tf.Tensor, map_axes: int = WITH_POSITIONS) -> tf.Tensor:
+    def weights(self, relevance: tf.Tensor, seed: tf.Tensor, map_axes: int = WITH_POSITIONS) -> tf.Tensor:
         """What is left of x, `1 - s m`, in [0, 1] and shaped as the relevance."""
         units = UNITS[self.unit].relevance_of(relevance)
         taken = tf.nn.relu(shares_of_largest(units)) if self.kind.is_graded else tf.cast(units > 0, units.dtype)
         if self.share < 1:
             taken *= top_share(units, self.share, map_axes)
+        if self.shuffled:
+            shape = tf.shape(taken)
+            flat = tf.reshape(taken, tf.concat([shape[:-map_axes], [-1]], axis=0))
+            taken = tf.reshape(permuted(flat, seed), shape)
         return tf.broadcast_to(1.0 - self.strength * taken, tf.shape(relevance))
 
     def weighting(
@@ -337,6 +372,7 @@ class Challenge:
         if self.needs_positions and map_axes == WITHOUT_POSITIONS:
             return Weighting(tf.ones_like(relevance))
         parts = tf.split(relevance, 2, axis=-1) if halves else [relevance]
-        weights = [self.weights(part, map_axes) for part in parts]
+        of_weights, of_values = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        weights = [self.weights(part, of_weights, map_axes) for part in parts]
         joined = tf.concat(weights, axis=-1) if halves else weights[0]
-        return Weighting(joined, self.kind.replacement(seed, examples, map_axes))
+        return Weighting(joined, self.kind.replacement(of_values, examples, map_axes))

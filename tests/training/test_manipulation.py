@@ -62,14 +62,14 @@ def test_equal_values_are_chosen_together():
 def test_attenuation_leaves_one_minus_what_is_relevant(share, strength):
     r = numbers()
     expected = 1 - strength * chosen_slowly(r, share) * np.maximum(r, 0) / np.abs(r).max(-1, keepdims=True)
-    np.testing.assert_allclose(Challenge("attenuate", share, "channel", strength).weights(r), expected, rtol=1e-6)
+    np.testing.assert_allclose(Challenge("attenuate", share, "channel", strength).weights(r, SEED), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("manipulation", MANIPULATIONS.names())
 def test_positions_are_chosen_by_the_sum_over_the_channels_and_as_a_whole(manipulation):
     r = numbers()
     chosen = chosen_slowly(r.sum(-1, keepdims=True), 0.3)
-    weights = Challenge(manipulation, 0.3, "position", 0.5).weights(r)
+    weights = Challenge(manipulation, 0.3, "position", 0.5).weights(r, SEED)
     np.testing.assert_allclose(weights, np.broadcast_to(1 - 0.5 * chosen, r.shape))
 
 
@@ -80,12 +80,22 @@ def test_each_half_of_the_channels_is_a_map_of_its_own():
     np.testing.assert_array_equal(weights, expected)
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_control_takes_as_much_of_each_map_from_other_places(unit):
+    r = numbers()
+    for manipulation in ("attenuate", "noise"):
+        plain, control = (Challenge(manipulation, 0.2, unit, 1.0, each).weights(r, SEED) for each in (False, True))
+        plain, control = (np.reshape(each, (6, -1)) for each in (plain, control))
+        np.testing.assert_allclose(np.sort(control), np.sort(plain))
+        assert abs(np.corrcoef(control.ravel(), plain.ravel())[0, 1]) < 0.2
+
+
 def test_what_is_not_chosen_stays_and_the_rest_is_mixed():
     r, x = numbers(), tf.constant(numbers(seed=1))
     examples = tf.constant([[1, 2, 0], [2, 0, 1]])
     for name, replacement in (
         ("attenuate", tf.zeros_like(x)),
-        ("noise", noise_like(x, SEED)),
+        ("noise", noise_like(x, tf.random.experimental.stateless_split(SEED, 2)[1])),
         ("blur", blurred(x)),
         ("exchange", of_examples(x, examples)),
     ):
@@ -183,6 +193,7 @@ def test_no_gradient_flows_through_what_takes_the_place():
         ({"share": 0}, r"`share` must be above 0 and at most 1\. Received: share=0"),
         ({"share": 1.01}, "`share` must be above 0"),
         ({"share": True}, "`share` must be above 0"),
+        ({"shuffled": 1}, "`shuffled` must be true or false"),
         ({"strength": "much"}, "`strength` must be above 0 and at most 1. Received: strength='much'"),
     ],
 )
