@@ -1,6 +1,6 @@
 """Pre-trainings with the challenger at the input, against plain ones and against manipulations at random places.
 
-    python benchmarks/challenger_pretraining.py --out runs/challenger [--seeds 3] [--epochs 15]
+    python benchmarks/challenger_pretraining.py --out runs/challenger [--seeds 3] [--epochs 20]
 
 A narrow Conv4 learns the base classes of the drawn shapes from half of their images; the other half is the validation.
 Printed are the accuracy, the calibration error and the negative log-likelihood of the last epoch: means over the seeds
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
     for seed in range(1, arguments.seeds + 1):

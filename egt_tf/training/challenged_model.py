@@ -16,6 +16,7 @@ from egt_tf.registry import serializable
 from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingModel, cross_entropy, is_right
 from egt_tf.training.checked_model import StepLosses
 from egt_tf.training.guidance import LossWeights
+from egt_tf.training.health import Statistics
 from egt_tf.training.manipulation import Challenge, rival_examples
 from egt_tf.training.seeds import step_seed
 
@@ -107,7 +108,8 @@ class ChallengedModel(PretrainingModel):
         ConfigError: one of them is not as it must be, or images of a single class are to be exchanged.
 
     Notes:
-        Normalisations update their moving averages in both passes, by the images and by the challenged ones.
+        Normalisations take the statistics of the challenged images in their pass, but update their moving averages by
+        the plain ones alone, which are what is classified later.
 
     Example:
         >>> from egt_tf.backbones import conv4
@@ -156,7 +158,10 @@ class ChallengedModel(PretrainingModel):
         explained, relevance = input_relevance(self.classifier, images, labels, self.composite)
         seed = step_seed(self.seed, self.optimizer.iterations)
         changed = challenged_images(images, labels, explained, relevance, self.challenge, seed)
-        scores, challenged = (self.classifier(each, training=True) for each in (images, changed))
+        scores = self.classifier(images, training=True)
+        averages = Statistics(self.classifier)
+        challenged = self.classifier(changed, training=True)
+        averages.restore()
         plain, hard = cross_entropy(labels, scores), cross_entropy(labels, challenged)
         loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * hard)
         measured = dict(zip(self.metric_names, (loss, plain, hard, is_right(labels, scores)), strict=True))

@@ -18,7 +18,7 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, labelled_batches
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
-from egt_tf.errors import ConfigError
+from egt_tf.errors import OVERFLOW, ConfigError, RunError
 from egt_tf.evaluation.calibration import expected_calibration_error, mean_negative_log_likelihood
 from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
@@ -130,6 +130,8 @@ class PretrainingTask(TrainingTask):
         )
         parts = [(labels.numpy(), self.model.predict_on_batch(images)) for images, labels in batches]
         labels, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if not np.isfinite(scores).all():
+            raise RunError(f"scores must be finite. Received: others of held-out images; {OVERFLOW}")
         return {f"val_{name}": value for name, value in measured(labels, scores).items()}
 
 

@@ -66,6 +66,11 @@ def test_the_loss_is_the_sum_of_both_and_the_images_are_constants():
     np.testing.assert_allclose([logs["plain_loss"], logs["challenger_loss"]], [plain, hard], rtol=1e-5)
     np.testing.assert_allclose(logs["loss"], 2 * plain + 0.5 * hard, rtol=1e-5)
     assert abs(float(plain - hard)) > 1e-4
+    # The averages that inference takes are those of the images as they are.
+    alone = classifier()
+    alone(images, training=True)
+    for ours, expected in zip(again.classifier.non_trainable_variables, alone.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6, err_msg=ours.name)
 
 
 def losses(manipulation: str, seed: int) -> list[float]:
