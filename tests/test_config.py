@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from egt_tf.config import (
     AUGMENTATIONS,
+    ChallengerConfig,
     EpisodeConfig,
     GuidanceConfig,
     ImagePreparation,
