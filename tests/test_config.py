@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from egt_tf.config import (
     AUGMENTATIONS,
+    ChallengerConfig,
     EpisodeConfig,
     GuidanceConfig,
     ImagePreparation,
@@ -362,3 +363,20 @@ def test_two_configurations_do_not_share_a_mapping():
 def test_import_does_not_need_tensorflow():
     code = "import sys, egt_tf.config; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_section_that_is_off_is_turned_on_by_a_key_below_it(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("pretrain: {epochs: 2}")
+    assert load_config(path).pretrain.challenger is None
+    challenger = load_config(path, ["pretrain.challenger.share=0.5"]).pretrain.challenger
+    assert challenger == ChallengerConfig(share=0.5)
+    assert load_config(path, ["pretrain.challenger={}"]).pretrain.challenger == ChallengerConfig()
+    assert load_config(path, ["pretrain.challenger.share=0.5", "pretrain.challenger=null"]).pretrain.challenger is None
+
+
+def test_a_section_within_a_section_is_written_and_read_again():
+    challenger = {"manipulation": "blur", "strength": 0.5, "composite": "epsilon"}
+    config = config_from_dict({"pretrain": {"challenger": challenger}}, origin="the test")
+    assert config_from_dict(yaml.safe_load(config_to_yaml(config)), origin="again") == config
+    assert config.pretrain.challenger.composite == {"name": "epsilon"}

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -211,7 +211,10 @@ def set_value(mapping: dict[str, Any], key: str, value: Any) -> None:
     """
     *sections, last = key.split(".")
     for section in sections:
-        mapping = mapping.setdefault(section, {})
+        # What is off is turned on by a key below it.
+        if mapping.get(section) is None:
+            mapping[section] = {}
+        mapping = mapping[section]
         if not isinstance(mapping, dict):
             raise ConfigError(
                 f"an override must name a key of a section. Received: {key!r}, where {section!r} is no section"
@@ -242,11 +245,11 @@ def _build(cls: type, data: Any, origin_of: Callable[[str], str], prefix: str) -
 
 
 def _checked(field: dataclasses.Field, hint: Any, value: Any, origin_of: Callable[[str], str], prefix: str) -> Any:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _build(hint, {} if value is None else value, origin_of, f"{prefix}{field.name}.")
     hints = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in hints:
         return None
+    if dataclasses.is_dataclass(hints[0]):
+        return _build(cast(type, hints[0]), {} if value is None else value, origin_of, f"{prefix}{field.name}.")
     noun, convert = _READERS[field.metadata.get("read_as", typing.get_origin(hints[0]) or hints[0])]
     result = convert(value)
     if result is None or not field.metadata.get("accepts", lambda _: True)(result):

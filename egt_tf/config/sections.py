@@ -50,6 +50,9 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 
 NORMALIZATIONS = ("joint", "halves")
 GUIDED_CLASSES = ("all", "true_and_rival")
+# Of the challenger, see `egt_tf.training.manipulation`.
+MANIPULATION_NAMES = ("attenuate", "noise", "blur", "exchange")
+MANIPULATION_UNITS = ("channel", "position")
 
 
 def find_augmentation(name: str) -> Augmentation:
@@ -75,6 +78,12 @@ def _at_least(minimum: float, default: Any) -> Any:
 
 def _above(bound: float, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"accepts": lambda value: value > bound, "rule": f" > {bound}"})
+
+
+def _part(default: float) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"accepts": lambda value: 0 < value <= 1, "rule": " > 0 and <= 1"}
+    )
 
 
 def _share(default: float) -> Any:
@@ -255,7 +264,8 @@ class GuidanceConfig:
         composite: the registered name of the composite that explains the head, and its arguments.
         detach: whether the weights are constants for the gradient; false as the published CAN trains.
         weights: what the features are weighted with, and its arguments: "relevance", or "shuffled", "noise" or
-            "challenger", which studies compare it with (`egt_tf.training.guidance_weights`).
+            "challenger", which studies compare it with (`egt_tf.training.guidance_weights`); the challenger manipulates
+            what is relevant (`egt_tf.training.manipulation`).
         normalize: "joint", or "halves": the channels of the prototype and of the query each have a largest relevance.
         classes: "all", or "true_and_rival": of each query only the true class and its hardest rival are weighted and
             scored again.
@@ -346,6 +356,36 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChallengerConfig:
+    """How the images of a pre-training are challenged: what is relevant at the input is manipulated, and learnt from.
+
+    Attributes:
+        manipulation: "attenuate" (towards the mean colour), "noise", "blur" or "exchange" (with the same positions of an
+            image of the strongest rival).
+        share: part of what has positive relevance that is manipulated, the most relevant, above 0 and at most 1.
+        unit: "position" (a pixel), or "channel" (one of its colours).
+        strength: how far, above 0 and at most 1.
+        shuffled: a control, as much of each image at random places.
+        weight: lambda, of the loss of the manipulated images, > 0.
+        plain_weight: xi, of the loss of the images, >= 0.
+        composite: the registered name of the composite that explains the classifier, and its arguments.
+
+    Example:
+        >>> ChallengerConfig(manipulation="blur").share
+        0.2
+    """
+
+    manipulation: str = _one_of(MANIPULATION_NAMES, "attenuate")
+    share: float = _part(0.2)
+    unit: str = _one_of(MANIPULATION_UNITS, "position")
+    strength: float = _part(1.0)
+    shuffled: bool = False
+    weight: float = _above(0, 1.0)
+    plain_weight: float = _at_least(0, 1.0)
+    composite: dict[str, Any] = _named("epsilon_plus")
+
+
+@dataclasses.dataclass(frozen=True)
 class PretrainConfig:
     """How a backbone is pre-trained; the optimizer, its rate, the seed and the checkpoints are those of `training`.
 
@@ -354,6 +394,7 @@ class PretrainConfig:
         batch_size: images that share one update of the weights.
         validation_share: part of the images of each class that is held out for validation, below 1; 0 validates on
             the training images.
+        challenger: how images are challenged beside the plain ones; None: not at all.
 
     Example:
         >>> PretrainConfig().validation_share
@@ -363,6 +404,7 @@ class PretrainConfig:
     epochs: int = _at_least(1, 10)
     batch_size: int = _at_least(2, 16)
     validation_share: float = _share(0.1)
+    challenger: ChallengerConfig | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from egt_tf.errors import ConfigError
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from egt_tf.registry import Registry
 
 HEADS = Registry("head")
+
+# Axes of a map for each pair of a query and a class, `(episodes, queries, ways, h, w, channels)`.
+_AXES_WITH_POSITIONS = 6
 
 
 def relate_inputs(feature_shape: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -44,6 +48,16 @@ def take_classes(x: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         [[[7.0, 5.0]]]
     """
     return tf.gather(x, classes, axis=2, batch_dims=2)
+
+
+def has_positions(shape: tf.TensorShape) -> bool:
+    """Whether what a head weights is maps, `(episodes, ., ., h, w, channels)`, or vectors, `(episodes, ., ., channels)`.
+
+    Example:
+        >>> has_positions(tf.TensorShape([None, None, 5, 7, 7, 64])), has_positions(tf.TensorShape([None, 3, 6, 128]))
+        (True, False)
+    """
+    return len(shape) == _AXES_WITH_POSITIONS
 
 
 class Head(keras.layers.Layer):
@@ -103,6 +117,12 @@ class Head(keras.layers.Layer):
         self.auxiliary_model = None
 
     @property
+    def weights_positions(self) -> bool:
+        """Whether anything that is weighted has positions, see `has_positions`."""
+        symbols = [self.score_model.get_layer(name).output for name in self.weighted_layers]
+        return any(has_positions(symbol.shape) for symbol in symbols or self.score_model.inputs[:1])
+
+    @property
     def uses_batch_statistics(self) -> bool:
         """Whether a query's score depends, in inference, on the other queries of its episode."""
         return False
@@ -157,7 +177,7 @@ class Head(keras.layers.Layer):
         self,
         features: Sequence[tf.Tensor],
         scores: tf.Tensor,
-        weights: Sequence[tf.Tensor] | None = None,
+        weightings: Sequence[Weighting] | None = None,
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -166,26 +186,26 @@ class Head(keras.layers.Layer):
         Args:
             features: what `relate` gave, always as a list.
             scores: raw scores of the features.
-            weights: one for each of `weighted_layers`, of its output's shape, or None for no guidance.
+            weightings: what is done to the output of each of `weighted_layers`, or None for no guidance.
             training: whether normalisations use the statistics of the call.
-            classes: of each query, the classes that the weights are of, integers `(episodes, queries, n)`, for a head
+            classes: of each query, the classes that the weightings are of, integers `(episodes, queries, n)`, for a head
                 with `first_pairs`; the scores are those of these classes then. None: of all.
 
         Returns:
             Raw scores `(episodes, queries, ..., ways)`.
         """
-        return scores if weights is None else self.weighted_scores(features, weights, training, classes)
+        return scores if weightings is None else self.weighted_scores(features, weightings, training, classes)
 
     def weighted_scores(
         self,
         features: Sequence[tf.Tensor],
-        weights: Sequence[tf.Tensor],
+        weightings: Sequence[Weighting],
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The raw scores of the weighted features, `(episodes, queries, ways)`; see `training_scores`."""
         first, *rest = features if classes is None else (take_classes(x, classes) for x in features)
-        weighted = first * tf.cast(weights[0], first.dtype)
+        weighted = weightings[0](first)
         return self.score([weighted, *rest] if rest else weighted, training=training)
 
     def auxiliary_loss(

@@ -14,6 +14,7 @@ from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAt
 from egt_tf.heads.base import HEADS, Head, relate_inputs, take_classes
 from egt_tf.heads.layers import PrototypeMean
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct, Scale, cross_entropy, unit
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from egt_tf.tensors import widen
 
@@ -136,19 +137,20 @@ class CrossAttentionHead(Head):
         self,
         features: Sequence[tf.Tensor],
         scores: tf.Tensor,
-        weights: Sequence[tf.Tensor] | None = None,
+        weightings: Sequence[Weighting] | None = None,
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Scores at every position of the query's map, `scale cos(attended query at the position, t)`.
 
-        Guided, each channel of the cosine is weighted by `weights[0]` at the position and `weights[1]` everywhere; it
-        can then exceed 1.
+        Guided, each channel of the cosine is weighted by `weightings[0]` at the position and `weightings[1]`
+        everywhere; it can then exceed 1. The first is applied to the unit vector of the position, the second to that
+        of t.
 
         Args:
             features: the attended query map and t.
             scores: not used.
-            weights: of the attended query map and of the product of the unit vectors, or None.
+            weightings: of the attended query map and of the product of the unit vectors, or None.
             training: not used.
             classes: see `Head.training_scores`.
 
@@ -157,8 +159,8 @@ class CrossAttentionHead(Head):
         """
         attended, pooled = (widen(x if classes is None else take_classes(x, classes)) for x in features)
         query, support = unit(attended), unit(pooled)
-        if weights is not None:
-            query, support = (x * tf.cast(w, x.dtype) for x, w in zip((query, support), weights, strict=True))
+        if weightings is not None:
+            query, support = (weigh(x) for x, weigh in zip((query, support), weightings, strict=True))
         return self.scale * tf.einsum("eqkhwc,eqkc->eqhwk", query, support)
 
     def auxiliary_loss(

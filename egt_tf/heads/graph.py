@@ -15,6 +15,7 @@ from egt_tf.heads.graph_layers import GraphNodes, Neighbourhood, NeighbourSoftma
 from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
 from egt_tf.heads.similarity import cross_entropy
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 
 QUERIES_PER_GRAPH = ("ways", "one")
@@ -228,13 +229,13 @@ class GraphHead(Head):
     def weighted_scores(
         self,
         features: Sequence[tf.Tensor],
-        weights: Sequence[tf.Tensor],
+        weightings: Sequence[Weighting],
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The raw scores of the weighted nodes, for all classes; see `Head.training_scores`."""
         nodes, labels = features
-        return self.weighted_model([nodes * tf.cast(weights[0], nodes.dtype), labels], training=training)
+        return self.weighted_model([weightings[0](nodes), labels], training=training)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy over the ways, mean over the queries of each episode. See `Head.loss` for the shapes."""

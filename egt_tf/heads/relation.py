@@ -21,6 +21,7 @@ from egt_tf.heads.layers import (
     PrototypeMean,
 )
 from egt_tf.heads.similarity import cross_entropy
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 
 LOSSES = ("mse", "cross_entropy")
@@ -166,14 +167,14 @@ class RelationHead(Head):
     def weighted_scores(
         self,
         features: Sequence[tf.Tensor],
-        weights: Sequence[tf.Tensor],
+        weightings: Sequence[Weighting],
         training: bool = True,
         classes: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The raw scores of the weighted pairs; see `Head.training_scores`."""
         pairs = self.score_model.get_layer("pairs")(features)
         pairs = pairs if classes is None else take_classes(pairs, classes)
-        return self.weighted_model(pairs * tf.cast(weights[0], pairs.dtype), training=training)
+        return self.weighted_model(weightings[0](pairs), training=training)
 
     def loss(self, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Loss of each episode: `mean over queries and ways of (sigmoid(score) - one-hot)^2`, or cross-entropy.

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "egt_tf.training.backbone_classifier": ["BackboneClassifier", "PretrainingModel"],
+        "egt_tf.training.challenged_model": ["ChallengedModel"],
         "egt_tf.training.checkpoints": ["Checkpoints"],
         "egt_tf.training.cluster": ["read_cluster"],
         "egt_tf.training.guidance": [

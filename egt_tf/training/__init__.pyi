@@ -1,6 +1,7 @@
 # What `__init__.py` imports on first use, for type checkers and editors.
 from egt_tf.training.backbone_classifier import BackboneClassifier as BackboneClassifier
 from egt_tf.training.backbone_classifier import PretrainingModel as PretrainingModel
+from egt_tf.training.challenged_model import ChallengedModel as ChallengedModel
 from egt_tf.training.checkpoints import Checkpoints as Checkpoints
 from egt_tf.training.cluster import read_cluster as read_cluster
 from egt_tf.training.guidance import GuidedScores as GuidedScores

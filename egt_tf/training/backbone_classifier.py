@@ -93,29 +93,46 @@ class PretrainingModel(CheckedModel):
         ['accuracy', 'loss']
     """
 
+    metric_names: tuple[str, ...] = METRICS
+
     def __init__(self, classifier: BackboneClassifier, name: str = "pretraining_model", **kwargs: Any):
-        super().__init__(classifier, METRICS, name, **kwargs)
+        super().__init__(classifier, self.metric_names, name, **kwargs)
 
     def step_losses(self, data: Any) -> StepLosses:
         """The cross-entropy of a batch."""
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         scores = self.classifier(images, training=True)
-        losses = _cross_entropy(labels, scores)
+        losses = cross_entropy(labels, scores)
         loss = tf.reduce_mean(losses)
-        return StepLosses(loss, _measured(losses, scores, labels), {"scores": scores, "loss": loss})
+        measured = dict(zip(METRICS, (losses, is_right(labels, scores)), strict=True))
+        return StepLosses(loss, measured, {"scores": scores, "loss": loss})
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The same in inference mode."""
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         scores = self.classifier(images, training=False)
-        return self.track(_measured(_cross_entropy(labels, scores), scores, labels))
+        return self.track({"loss": cross_entropy(labels, scores), "accuracy": is_right(labels, scores)})
 
 
-def _cross_entropy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+def cross_entropy(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of each image, in nats.
+
+    Args:
+        labels: classes, integers `(images,)`.
+        scores: raw, `(images, classes)`.
+
+    Example:
+        >>> round(float(cross_entropy(tf.constant([0]), tf.zeros((1, 4)))[0]), 4)
+        1.3863
+    """
     return keras.losses.sparse_categorical_crossentropy(labels, scores, from_logits=True)
 
 
-def _measured(losses: tf.Tensor, scores: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The values of `METRICS`."""
-    correct = tf.cast(tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-    return dict(zip(METRICS, (losses, correct), strict=True))
+def is_right(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """1 for each image whose class has the largest score, else 0; float32 `(images,)`.
+
+    Example:
+        >>> is_right(tf.constant([1, 0]), tf.constant([[0.0, 2.0], [0.0, 2.0]])).numpy().tolist()
+        [1.0, 0.0]
+    """
+    return tf.cast(tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels, tf.float32)

@@ -19,7 +19,8 @@ from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.propagation import record, reverse
 from egt_tf.tensors import widen
 from egt_tf.training.chosen_classes import of_classes, true_and_rival
-from egt_tf.training.guidance_weights import ByRelevance, GuidanceWeights, weights_of
+from egt_tf.training.guidance_weights import ByRelevance, GuidanceWeights
+from egt_tf.training.manipulation import rival_examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class GuidedScores:
         guided: what the head makes of the weighted features to learn from (`Head.training_scores`).
         output_relevance: relevance that the explanation started from.
         relevance: relevance of each of the head's weighted tensors (`Head.weighted_layers`), shaped as it is.
-        weights: what each of them was weighted with, in [0, 2].
+        weights: what each of them was weighted with, in [0, 2]; something may have been added, see
+            `egt_tf.heads.weighting.Weighting`.
 
     Example:
         >>> one = tf.ones((1, 2, 2))
@@ -59,6 +61,7 @@ def guided_scores(
     halves: bool = False,
     seed: Sequence[int] | tf.Tensor = (0, 0),
     labels: tf.Tensor | None = None,
+    some_classes: bool = False,
 ) -> GuidedScores:
     """Scores the features, explains the scores, weights the features by their relevance and scores them again.
 
@@ -76,13 +79,14 @@ def guided_scores(
         halves: whether the prototype's and the query's channels have a largest relevance each, for a head whose
             weighted features hold both (`Head.has_halves`).
         seed: of the random numbers of `weights`, two integers.
-        labels: class of each query, integers `(episodes, queries)`. If they are given, only what belongs to the true
-            class and to its hardest rival (`true_and_rival`) is explained, weighted and scored again, for a head
-            that scores each pair of a query and a class by itself (`Head.first_pairs`); the true class comes first.
-            None: all classes.
+        labels: class of each query, integers `(episodes, queries)`, for `some_classes` and for `weights` that need
+            rivals.
+        some_classes: only what belongs to the true class and to its hardest rival (`true_and_rival`) is explained,
+            weighted and scored again, for a head that scores each pair of a query and a class by itself
+            (`Head.first_pairs`); the true class comes first.
 
     Raises:
-        ConfigError: `halves` or `labels` with a head that they are not for.
+        ConfigError: `halves`, `some_classes` or `weights` with a head that they are not for, or labels are missing.
 
     Example:
         >>> from egt_tf.heads import CosineHead
@@ -97,37 +101,49 @@ def guided_scores(
     Notes:
         One recorded pass serves the plain scores and the explanation; the published code runs three for the same.
         A head that keeps running averages (`batch_statistics=False`) updates them in both passes.
-        With `labels` the second pass has two pairs a query, and a normalisation by the statistics of the call takes
+        With `some_classes` the second pass has two pairs a query, and a normalisation by the statistics of the call takes
         them from these alone; the first pass, and with it what is explained, has all pairs.
     """
-    check_head(head, halves, some_classes=labels is not None)
+    kind = ByRelevance() if weights is None else weights
+    check_head(head, halves, some_classes, kind)
+    _check_labels(labels, some_classes, kind)
     features = tf.nest.flatten(features)
     trace = record(head.score_model, features, training, nonnegative, raw=False)
     explained = trace.detached() if detach else trace
     source = explained.outputs[0] if head.explained_layer is None else explained.output_of(head.explained_layer)
     # Near certainty, half precision has no digits left for what the logarithm is of.
     output_relevance = log_odds(head.probabilities(widen(source)), beta=beta)
-    classes = None if labels is None else true_and_rival(trace.outputs[0], labels)
+    classes = true_and_rival(trace.outputs[0], labels) if some_classes else None
     if classes is not None and head.first_pairs is not None:
         explained = of_classes(explained, classes, head.first_pairs)
         output_relevance = take_classes(output_relevance, classes)
         source = explained.outputs[0]
     targets = [explained.output_of(name) for name in head.weighted_layers] or [explained.inputs[0]]
     relevance = tuple(reverse(explained, output_relevance, composite, targets, source))
-    kind = ByRelevance() if weights is None else weights
-    # The rules read the layers' weights, so constant features alone would not make constant weights.
-    constant = tf.stop_gradient if detach else tf.identity
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(relevance)))
-    used = tuple(constant(weights_of(r, kind, s, halves)) for r, s in zip(relevance, seeds, strict=True))
+    queries = _queries_of_rivals(trace.outputs[0], labels, seed) if kind.needs_rivals else None
+    used = [kind.weighting(r, s, halves, queries) for r, s in zip(relevance, seeds, strict=True)]
+    # The rules read the layers' weights, so constant features alone would not make constant weights.
+    used = [weighting.detached() for weighting in used] if detach else used
     guided = head.training_scores(features, trace.outputs[0], used, training=training, classes=classes)
-    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, used)
+    return GuidedScores(trace.outputs[0], guided, output_relevance, relevance, tuple(each.weights for each in used))
 
 
-def check_head(head: Head, halves: bool, some_classes: bool) -> None:
+def _queries_of_rivals(scores: tf.Tensor, labels: tf.Tensor, seed: Sequence[int] | tf.Tensor) -> tf.Tensor:
+    # Other random numbers than those of the weights.
+    return rival_examples(scores, labels, tf.random.experimental.stateless_fold_in(tf.convert_to_tensor(seed), 1))
+
+
+def _check_labels(labels: tf.Tensor | None, some_classes: bool, weights: GuidanceWeights) -> None:
+    if labels is None and (some_classes or weights.needs_rivals):
+        raise ConfigError("guidance that asks for rivals must have the `labels` of the queries. Received: None")
+
+
+def check_head(head: Head, halves: bool, some_classes: bool, weights: GuidanceWeights) -> None:
     """Checks that guidance can be had in this way, see `guided_scores`.
 
     Raises:
-        ConfigError: `halves`, or guidance of some classes alone, with a head that it is not for.
+        ConfigError: `halves`, guidance of some classes alone, or weights, with a head that it is not for.
     """
     if halves and not head.has_halves:
         raise ConfigError(
@@ -138,6 +154,16 @@ def check_head(head: Head, halves: bool, some_classes: bool) -> None:
         raise ConfigError(
             "`guidance.classes` must be all for a head that does not compare a query with each class by itself. "
             f"Received: true_and_rival with {head.name}"
+        )
+    if weights.needs_positions and not head.weights_positions:
+        raise ConfigError(
+            "`guidance.weights` must neither blur nor have the unit position for a head whose weighted features have no "
+            f"positions. Received: one of them with {head.name}"
+        )
+    if weights.needs_rivals and (some_classes or head.first_pairs is None):
+        raise ConfigError(
+            "`guidance.weights` must not exchange where features are not those of a query with every class. Received: "
+            + (f"exchange with {head.name}" if head.first_pairs is None else "exchange with classes true_and_rival")
         )
 
 

@@ -1,6 +1,7 @@
 """What the features are weighted with: by relevance, or by what a study compares relevance with.
 
-Pure functions of relevance and of an explicit seed. All weights are in [0, 2] and of the shape of the relevance.
+Pure functions of relevance and of an explicit seed. All weights are in [0, 2] and of the shape of the relevance. What
+the challenger takes away, noise or another part may replace (`egt_tf.training.manipulation`).
 """
 
 from __future__ import annotations
@@ -9,28 +10,13 @@ from typing import cast
 
 import tensorflow as tf
 
-from egt_tf.errors import ConfigError, as_number
+from egt_tf.errors import ConfigError
+from egt_tf.heads.base import has_positions
+from egt_tf.heads.weighting import Weighting
 from egt_tf.registry import Registry
+from egt_tf.training.manipulation import WITH_POSITIONS, WITHOUT_POSITIONS, Challenge, permuted, shares_of_largest
 
 GUIDANCE_WEIGHTS = Registry("kind of guidance weights")
-
-
-def shares_of_largest(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
-    """`R / max |R|` along `axis`, in [-1, 1]; 0 where all relevance is zero.
-
-    Args:
-        relevance: any shape.
-        axis: the channels that share a maximum; every other position has its own.
-
-    Example:
-        >>> shares_of_largest(tf.constant([[2.0, -1.0, 0.0], [0.0, 0.0, 0.0]])).numpy().tolist()
-        [[1.0, -0.5, 0.0], [0.0, 0.0, 0.0]]
-    """
-    # Two reductions; the absolute values of all relevance would be one more large tensor.
-    largest = tf.maximum(
-        tf.reduce_max(relevance, axis=axis, keepdims=True), -tf.reduce_min(relevance, axis=axis, keepdims=True)
-    )
-    return relevance / tf.where(largest == 0, tf.ones_like(largest), largest)
 
 
 def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
@@ -51,7 +37,15 @@ def relevance_weights(relevance: tf.Tensor, axis: int = -1) -> tf.Tensor:
 
 
 class GuidanceWeights:
-    """Base: makes weights of relevance whose last axis holds the channels that share a maximum."""
+    """Base: makes weights of relevance whose last axis holds the channels that share a maximum.
+
+    Attributes:
+        needs_positions: whether it is only for heads that weight maps.
+        needs_rivals: whether it is only for heads that compare queries with classes, of which it takes other queries.
+    """
+
+    needs_positions = False
+    needs_rivals = False
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The weights.
@@ -64,6 +58,19 @@ class GuidanceWeights:
             Weights in [0, 2], shaped as `relevance`.
         """
         raise NotImplementedError
+
+    def weighting(
+        self, relevance: tf.Tensor, seed: tf.Tensor, halves: bool = False, queries: tf.Tensor | None = None
+    ) -> Weighting:
+        """What is done to the features of this relevance.
+
+        Args:
+            relevance: `(episodes, queries, ways, h, w, channels)`, or another shape that ends with channels.
+            seed: see `__call__`.
+            halves: see `weights_of`.
+            queries: for what `needs_rivals`, another query for each, integers `(episodes, queries)`.
+        """
+        return Weighting(weights_of(relevance, self, seed, halves))
 
 
 @GUIDANCE_WEIGHTS.register("relevance")
@@ -97,10 +104,7 @@ class Shuffled(GuidanceWeights):
         ConfigError: `together` is neither true nor false.
 
     Notes:
-        By itself, channel c of position p gets the weight of channel `order[(c + shift_p) mod channels]`, with one random
-        order for all and a random shift for each position. Each channel of a position is equally likely to get each
-        weight, but not every permutation is possible; to sort random numbers for each would cost more than the
-        explanation itself.
+        Not every permutation is possible by itself, see `egt_tf.training.manipulation.permuted`.
 
     Example:
         >>> weights = Shuffled()(tf.constant([[2.0, -1.0, 0.0]]), tf.constant([1, 2]))
@@ -114,17 +118,7 @@ class Shuffled(GuidanceWeights):
         self.together = together
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        weights = relevance_weights(relevance)
-        channels = tf.shape(weights)[-1]
-        of_order, of_shifts = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        order = tf.argsort(tf.random.stateless_uniform([channels], of_order))
-        if self.together:
-            return tf.gather(weights, order, axis=-1)
-        shape = tf.concat([tf.shape(weights)[:-1], [1]], axis=0)
-        shifts = tf.random.stateless_uniform(shape, of_shifts, maxval=channels, dtype=tf.int32)
-        # Twice the order, one behind the other, in the place of a remainder.
-        taken = tf.gather(tf.tile(order, [2]), shifts + tf.range(channels))
-        return tf.gather(weights, taken, axis=-1, batch_dims=len(weights.shape) - 1)
+        return permuted(relevance_weights(relevance), seed, self.together)
 
 
 @GUIDANCE_WEIGHTS.register("noise")
@@ -143,31 +137,53 @@ class Noise(GuidanceWeights):
 
 @GUIDANCE_WEIGHTS.register("challenger")
 class Challenger(GuidanceWeights):
-    """`w = 1 - s R+ / max |R|`, R+ the positive part: what spoke for the prediction is taken away.
+    """`w = 1 - s m`: what spoke for the prediction is taken away, and something else may take its place.
+
+    By itself `m = R+ / max |R|`, R+ the positive part, and nothing takes the place. `x' = w x + (1 - w) r(x)` for the
+    other manipulations.
 
     Our reading of Tomani and Cremers, "Challenger: Training with Attribution Maps", 2022 (arXiv 2205.15094), whose
-    abstract says that relevant patterns are manipulated in training, but not how; here they are attenuated, at the
-    features.
+    abstract says that relevant patterns are manipulated in training, but not how; here it is done at the features.
 
     Args:
-        strength: s, above 0 and at most 1; at 1 the most relevant channel of a position vanishes.
+        strength, manipulation, share, unit, shuffled: see `egt_tf.training.manipulation.Challenge`.
 
     Raises:
-        ConfigError: another `strength`.
+        ConfigError: one of them is not as it must be.
+
+    Notes:
+        "exchange" gives the pair of a query and a class the features that another query, of the strongest rival among
+        the other classes, has with that class. Features without positions stay as they are where the manipulation or
+        the unit needs some.
 
     Example:
         >>> Challenger(strength=0.5)(tf.constant([2.0, -1.0, 0.0]), tf.constant([0, 0])).numpy().tolist()
         [0.5, 1.0, 1.0]
     """
 
-    def __init__(self, strength: float = 1.0):
-        number = as_number(strength)
-        if number is None or not 0 < number <= 1:
-            raise ConfigError(f"`strength` must be above 0 and at most 1. Received: strength={strength!r}")
-        self.strength = number
+    def __init__(
+        self,
+        strength: float = 1.0,
+        manipulation: str = "attenuate",
+        share: float = 1.0,
+        unit: str = "channel",
+        shuffled: bool = False,
+    ):
+        self.challenge = Challenge(manipulation, share, unit, strength, shuffled)
+        self.needs_positions = self.challenge.needs_positions
+        self.needs_rivals = self.challenge.kind.needs_rivals
 
     def __call__(self, relevance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return 1.0 - self.strength * tf.nn.relu(shares_of_largest(relevance))
+        return self.challenge.weights(relevance, seed, _map_axes(relevance))
+
+    def weighting(
+        self, relevance: tf.Tensor, seed: tf.Tensor, halves: bool = False, queries: tf.Tensor | None = None
+    ) -> Weighting:
+        return self.challenge.weighting(relevance, seed, queries, _map_axes(relevance), halves)
+
+
+def _map_axes(relevance: tf.Tensor) -> int:
+    return WITH_POSITIONS if has_positions(relevance.shape) else WITHOUT_POSITIONS
 
 
 def weights_of(relevance: tf.Tensor, kind: GuidanceWeights, seed: tf.Tensor, halves: bool = False) -> tf.Tensor:

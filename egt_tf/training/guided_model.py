@@ -18,7 +18,7 @@ from egt_tf.registry import serializable
 from egt_tf.training.checked_model import CheckedModel, StepLosses
 from egt_tf.training.guidance import LossWeights, check_head, guided_scores
 from egt_tf.training.guidance_weights import GUIDANCE_WEIGHTS, GuidanceWeights
-from egt_tf.training.seeds import seed_of_bits
+from egt_tf.training.seeds import step_seed
 
 METRICS = ("loss", "plain_loss", "guided_loss", "auxiliary_loss", "accuracy")
 
@@ -112,7 +112,8 @@ class GuidedModel(CheckedModel):
         for name in ("start_after", "ramp"):
             check_integer(name, getattr(self, name), 0)
         if self.loss_weights.guided:
-            check_head(self.classifier.head, self.normalize == "halves", self.classes == "true_and_rival")
+            some = self.classes == "true_and_rival"
+            check_head(self.classifier.head, self.normalize == "halves", some, self.guidance_weights)
         if (self.start_after or self.ramp) and not self.loss_weights.plain:
             raise ConfigError(
                 "`guidance.start_after` and `guidance.ramp` must be 0 where the guided loss is the only one: there would "
@@ -165,8 +166,9 @@ class GuidedModel(CheckedModel):
                 nonnegative=self.features_nonnegative,
                 weights=self.guidance_weights,
                 halves=self.normalize == "halves",
-                seed=self._step_seed(),
-                labels=labels if some else None,
+                seed=step_seed(self.seed, self.optimizer.iterations),
+                labels=labels,
+                some_classes=some,
             )
             # Of two classes the true one is the first.
             scores, guided = result.plain, head.loss(result.guided, tf.zeros_like(labels) if some else labels)
@@ -179,15 +181,6 @@ class GuidedModel(CheckedModel):
             guided = tf.zeros(tf.shape(labels)[:1], keras.backend.floatx())
             watched = {"scores": scores}
         return scores, head.loss(head.training_scores(features, scores), labels), guided, watched
-
-    def _step_seed(self) -> tf.Tensor:
-        """Of the random numbers of this step and, under a strategy, of this replica."""
-        context = tf.distribute.get_replica_context()
-        replica = 0 if context is None else context.replica_id_in_sync_group
-        step = tf.cast(self.optimizer.iterations, tf.int64)
-        return tf.random.experimental.stateless_fold_in(
-            tf.stack([tf.constant(seed_of_bits(self.seed, 63), tf.int64), step]), replica
-        )
 
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor."""

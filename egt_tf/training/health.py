@@ -136,3 +136,8 @@ class Statistics:
         """Sets the averages back unless `healthy`."""
         for variable, before in zip(self._variables, self._before, strict=True):
             variable.assign(tf.where(healthy, variable, before))
+
+    def restore(self) -> None:
+        """Sets the averages back."""
+        for variable, before in zip(self._variables, self._before, strict=True):
+            variable.assign(before)

@@ -5,8 +5,10 @@ The warm-up of Chen et al., "A Closer Look at Few-shot Classification", ICLR 201
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from egt_tf.backbones import build_backbone
@@ -16,10 +18,12 @@ from egt_tf.data.image_set import ImageSet
 from egt_tf.data.labelled import batches_per_epoch, evaluation_batches, hold_out, labelled_batches
 from egt_tf.data.mixture import open_mixture
 from egt_tf.data.pipeline import StepPart
-from egt_tf.errors import ConfigError
+from egt_tf.errors import OVERFLOW, ConfigError, RunError
+from egt_tf.evaluation.calibration import expected_calibration_error, mean_negative_log_likelihood
 from egt_tf.keras_api import keras
 from egt_tf.runs import RunFolder
 from egt_tf.training.backbone_classifier import BackboneClassifier, PretrainingModel
+from egt_tf.training.challenged_model import ChallengedModel
 from egt_tf.training.few_shot import check_model
 from egt_tf.training.loop import run_task
 from egt_tf.training.optimizers import configured_optimizer
@@ -38,7 +42,7 @@ def pretrain(
 ) -> TrainingState:
     """Trains a backbone as a classifier of the base classes and writes everything into `run`.
 
-    Cross-entropy; `config.pretrain` says how long and on how many images a step. Of `config.training` it takes the
+    Cross-entropy; `config.pretrain` says how long, on how many images a step, and whether they are challenged. Of `config.training` it takes the
     optimizer with its rate, schedule and clipping, the seed, the warm start and when checkpoints are written; it runs
     on one device, in float32. The folder is no run of a few-shot model: `backbone.npz` stands in the place of
     `best.npz`, and `training.warm_start` takes it. An interrupted and resumed pre-training ends with the same weights
@@ -118,14 +122,43 @@ class PretrainingTask(TrainingTask):
         )
 
     def validate(self) -> dict[str, float]:
-        """Loss and accuracy over the images that are held out."""
+        """Cross-entropy, accuracy and calibration over the images that are held out."""
         batches = evaluation_batches(
             self.validation,
             image_size=self.config.data.image_size,
             batch_size=self.config.pretrain.batch_size,
         )
-        measured = self.model.evaluate(batches, verbose=0, return_dict=True)
-        return {f"val_{name}": value for name, value in measured.items()}
+        parts = [(labels.numpy(), self.model.predict_on_batch(images)) for images, labels in batches]
+        labels, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if not np.isfinite(scores).all():
+            raise RunError(f"scores must be finite. Received: others of held-out images; {OVERFLOW}")
+        return {f"val_{name}": value for name, value in measured(labels, scores).items()}
+
+
+def measured(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """What a classifier's scores are worth: `loss`, `accuracy`, `calibration_error`, `negative_log_likelihood`.
+
+    Args:
+        labels: the true classes, integers `(n,)`, n >= 1.
+        scores: raw, `(n, classes)`.
+
+    Returns:
+        The mean cross-entropy in nats, by its two names: what training minimises, and a measure of calibration; the
+        accuracy and the expected calibration error with 15 bins, both in [0, 1].
+
+    Example:
+        >>> {name: round(value, 3) for name, value in measured(np.array([0, 1]), np.array([[4.0, 0.0], [0.0, 0.0]])).items()}
+        {'loss': 0.356, 'accuracy': 0.5, 'calibration_error': 0.259, 'negative_log_likelihood': 0.356}
+    """
+    logs = tf.nn.log_softmax(tf.cast(scores, tf.float64)).numpy()
+    right = scores.argmax(axis=-1) == labels
+    likelihood = mean_negative_log_likelihood(np.take_along_axis(logs, labels[:, None], axis=-1)[:, 0])
+    return {
+        "loss": likelihood,
+        "accuracy": float(right.mean()),
+        "calibration_error": expected_calibration_error(np.exp(logs.max(axis=-1)), right),
+        "negative_log_likelihood": likelihood,
+    }
 
 
 def _open_data(config: RunConfig) -> tuple[ImageSet, ImageSet]:
@@ -139,6 +172,10 @@ def _compiled(config: RunConfig, classes: int, steps: int) -> PretrainingModel:
     seed = config.training.seed
     seed_everything(seed)
     backbone = build_backbone(config.model.backbone, config.data.image_size, seed)
-    model = PretrainingModel(BackboneClassifier(backbone, classes, seed_beside(seed)))
+    classifier, challenger = BackboneClassifier(backbone, classes, seed_beside(seed)), config.pretrain.challenger
+    if challenger is None:
+        model = PretrainingModel(classifier)
+    else:
+        model = ChallengedModel(classifier, **dataclasses.asdict(challenger), seed=seed)
     model.compile(optimizer=configured_optimizer(config.training, config.pretrain.epochs, steps))
     return model

@@ -49,6 +49,10 @@ def test_bad_values_are_named(fails, egt, tiny):
         ("pretrain.batch_size=1", ["`pretrain.batch_size`", ">= 2"]),
         ("pretrain.validation_share=1", ["`pretrain.validation_share`", "< 1"]),
         ("data.train=folder:missing", ["cannot read the folder missing"]),
+        ("pretrain.challenger.manipulaton=noise", ["did you mean 'pretrain.challenger.manipulation'"]),
+        ("pretrain.challenger.share=0", ["`pretrain.challenger.share`", "> 0 and <= 1"]),
+        ("pretrain.challenger=noise", ["`pretrain.challenger`", "must be a mapping of keys"]),
+        ("pretrain.challenger.composite=fscc", ["did you mean 'fsc'"]),
     ]:
         fails("pretrain", "--config", tiny, "--set", override, says=words)
     assert egt("pretrain").exit_code == 2

@@ -8,6 +8,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.heads import HEADS, CrossAttentionHead
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES
 from egt_tf.lrp.output_relevance import log_odds
@@ -303,7 +304,7 @@ def gradients_of_guided_loss(detach: bool, constant=None):
             result = guided_scores(head, features, FSC, detach=detach)
             weights, guided = result.weights, result.guided
         else:
-            weights, guided = constant, head.training_scores(features, None, constant)
+            weights, guided = constant, head.training_scores(features, None, list(map(Weighting, constant)))
         loss = tf.reduce_sum(head.loss(guided, LABELS))
     return weights, tape.gradient(loss, [inputs[2], *head.trainable_variables])
 

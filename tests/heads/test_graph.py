@@ -9,6 +9,7 @@ import tensorflow as tf
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.heads import HEADS, GraphHead
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
@@ -285,7 +286,7 @@ def test_weighted_nodes_may_differ_from_graph_to_graph(per_graph, float64):
     nodes, labels = head.relate(*inputs)
     np.testing.assert_allclose(head.weighted_model([nodes, labels]), head.score([nodes, labels]), rtol=1e-9)
     weights = np.random.default_rng(1).uniform(0, 2, nodes.shape)
-    scores = head.training_scores([nodes, labels], head.score([nodes, labels]), [weights])
+    scores = head.training_scores([nodes, labels], head.score([nodes, labels]), [Weighting(weights)])
     expected = reference.of_nodes(head, np.concatenate([nodes * weights, labels], axis=-1)[0])
     np.testing.assert_allclose(scores[0], expected.scores, rtol=1e-6)
 

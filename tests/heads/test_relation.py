@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads import RelationHead
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from tests.layer_harness import check_layer, close
 
@@ -124,12 +125,12 @@ def test_weighted_pairs_pass_the_same_layers(shape, batch_statistics):
     scores = head.score(features)
     weights = np.ones((2, 4, 3, *shape[:2], 2 * shape[2]), np.float32)
     assert head.training_scores(features, scores) is scores
-    close(head.training_scores(features, scores, [weights], training=False), scores, 1e-5)
+    close(head.training_scores(features, scores, [Weighting(weights)], training=False), scores, 1e-5)
     # Weights that are the same for a whole prototype or query are those of their maps.
     factors = np.random.default_rng(1).uniform(0.5, 2, size=2).astype(np.float32)
     weights *= np.repeat(factors, shape[2])
     scaled = head.score([x * factor for x, factor in zip(features, factors)])
-    close(head.training_scores(features, scores, [weights], training=False), scaled, 1e-5)
+    close(head.training_scores(features, scores, [Weighting(weights)], training=False), scaled, 1e-5)
 
 
 def test_initial_weights_follow_the_seed():

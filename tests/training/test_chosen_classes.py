@@ -49,7 +49,7 @@ def test_scores_of_any_size_have_a_rival():
 @pytest.mark.parametrize("name", HEADS)
 def test_relevance_and_weights_are_those_of_all_classes_for_the_chosen_ones(name):
     head, features, labels = head_and_features(name)
-    every, some = (guided_scores(head, features, FSC, labels=chosen) for chosen in (None, labels))
+    every, some = (guided_scores(head, features, FSC, labels=labels, some_classes=some) for some in (False, True))
     classes = true_and_rival(every.plain, labels)
     np.testing.assert_array_equal(some.plain, every.plain)
     for a, b in ((some.relevance, every.relevance), (some.weights, every.weights)):
@@ -61,7 +61,9 @@ def test_relevance_and_weights_are_those_of_all_classes_for_the_chosen_ones(name
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "relation"])
 def test_scores_of_the_second_pass_are_those_of_all_classes_where_no_pair_sees_another(name):
     head, features, labels = head_and_features(name)
-    every, some = (guided_scores(head, features, FSC, training=False, labels=chosen) for chosen in (None, labels))
+    every, some = (
+        guided_scores(head, features, FSC, training=False, labels=labels, some_classes=some) for some in (False, True)
+    )
     classes = true_and_rival(every.plain, labels)
     spread = every.guided
     if len(spread.shape) == 5:
@@ -75,14 +77,14 @@ def test_scores_of_the_second_pass_are_those_of_all_classes_where_no_pair_sees_a
 
 def test_the_second_pass_of_relation_net_takes_its_statistics_from_the_chosen_pairs():
     head, features, labels = head_and_features("relation")
-    some = guided_scores(head, features, FSC, labels=labels)
+    some = guided_scores(head, features, FSC, labels=labels, some_classes=True)
     pairs = take_classes(head.score_model.get_layer("pairs")(features), true_and_rival(some.plain, labels))
     np.testing.assert_allclose(some.guided, head.weighted_model(pairs * some.weights[0]), rtol=1e-4, atol=1e-5)
     every = guided_scores(head, features, FSC)
     assert np.abs(some.guided - take_classes(every.guided, true_and_rival(every.plain, labels))).max() > 1e-3
 
 
-@pytest.mark.parametrize("setting", [{"halves": True}, {"labels": tf.zeros((1, 4), tf.int32)}])
+@pytest.mark.parametrize("setting", [{"halves": True}, {"labels": tf.zeros((1, 4), tf.int32), "some_classes": True}])
 def test_heads_that_it_is_not_for_are_named(setting):
     head = GraphHead((4, 4, 8), ways=2, seed=1)
     maps = tf.ones((1, 2, 4, 4, 8))

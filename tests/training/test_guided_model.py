@@ -312,7 +312,12 @@ def test_the_guided_loss_of_two_classes_is_that_of_the_true_one_before_its_rival
     inputs, labels = step_data()
     features = model.classifier.relate(inputs, training=True)
     result = module.guided_scores(
-        model.classifier.head, features, model.composite, labels=labels, nonnegative=model.features_nonnegative
+        model.classifier.head,
+        features,
+        model.composite,
+        labels=labels,
+        some_classes=True,
+        nonnegative=model.features_nonnegative,
     )
     expected = -np.log(1 / (1 + np.exp(result.guided[..., 1] - result.guided[..., 0])))
     np.testing.assert_allclose(losses(model, 1)[0]["guided_loss"], expected.mean(), rtol=1e-4)

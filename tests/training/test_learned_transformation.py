@@ -10,6 +10,7 @@ import egt_tf.training.guided_model as guided_module
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.heads.weighting import Weighting
 from egt_tf.keras_api import keras
 from egt_tf.training.guidance import GuidedScores, guided_scores
 from egt_tf.training.guided_model import GuidedModel
@@ -97,7 +98,7 @@ def test_so_it_is_with_guidance_whose_weights_are_constants(float64, monkeypatch
     def frozen(head, features, *args, **kwargs):
         result = guided_scores(head, features, *args, **kwargs)
         weights[:] = weights or result.weights
-        guided = head.training_scores(features, result.plain, weights)
+        guided = head.training_scores(features, result.plain, list(map(Weighting, weights)))
         return GuidedScores(result.plain, guided, result.output_relevance, result.relevance, tuple(weights))
 
     # The weights of the first step, for all: the derivative takes them as constants.
