@@ -105,6 +105,8 @@ class BatchNoise(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if training:
             return self._with_noise(inputs, self._measured(inputs), self._training_noise(inputs))
+        if not self.degree:
+            return tf.identity(inputs)
         return self._with_noise(inputs, self.running_deviations(), self._inference_noise(inputs))
 
     def running_deviations(self) -> tf.Tensor:

@@ -34,7 +34,7 @@ def measured(
         samples: see `evaluate_attack`.
         progress: called with (episodes done, episodes).
     """
-    samples = default_samples(model) if samples is None else samples
+    trial = _of_model(trial, model, default_samples(model) if samples is None else samples)
     found = evaluate_attack(
         model,
         images,
@@ -42,11 +42,11 @@ def measured(
         trial.episodes,
         trial.seed,
         trial.attack,
-        samples=samples,
+        samples=trial.samples,
         attack_support=trial.attack_support,
         progress=progress,
     )
-    return attack_record(_of_model(trial, model, samples), found)
+    return attack_record(trial, found)
 
 
 def trend(
