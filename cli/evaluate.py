@@ -152,9 +152,7 @@ def evaluate(
     if accuracy.tied:
         click.echo(ties_text(accuracy.tied))
     click.echo(f"identity of the episodes: {identity}")
-    record = evaluation_record(
-        run, source_name, split, episode, seed, accuracy, transduction, identity
-    )
+    record = evaluation_record(run, source_name, split, episode, seed, accuracy, transduction, identity)
     default = Path(f"{record['name']}.json") if is_model else run_folder.evaluation_file(record["name"])
     path = save_evaluation(record, out or default)
     click.echo(f"written: {path}")

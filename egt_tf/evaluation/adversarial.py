@@ -16,7 +16,7 @@ from egt_tf.data.image_set import ImageSet, OnProgress
 from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.errors import OVERFLOW, ConfigError, RunError, check_integer, original_error
+from egt_tf.errors import OVERFLOW, RunError, check_integer, original_error
 from egt_tf.evaluation.accuracy import IMAGES_PER_BATCH, Accuracy
 from egt_tf.evaluation.attacks import Attack, expected_gradient, perturbed
 from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
@@ -192,9 +192,7 @@ class EpisodeAttacker:
     def __exit__(self, *_: object) -> None:
         set_noise(self.model.backbone, Noise.SHARED)
 
-    def __call__(
-        self, pixels: tf.Tensor, episode: EpisodeConfig, seed: tuple[int, ...]
-    ) -> tuple[_Answers, _Answers]:
+    def __call__(self, pixels: tf.Tensor, episode: EpisodeConfig, seed: tuple[int, ...]) -> tuple[_Answers, _Answers]:
         """The answers without the attack and with it.
 
         Args:

@@ -104,4 +104,3 @@ def trend_figure(records: Sequence[Mapping[str, Any]], title: str) -> bytes:
         "share in %",
         [record["degree"] for record in records],
     )
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def check_degrees(model: EpisodicModel, degrees: Sequence[float]) -> None:
     """
     if not noise_layers(model.backbone):
         raise ConfigError("a trend over degrees is of a backbone with noise. Received: one without; see egt-tf harden")
-    rising = all(a < b for a, b in zip(degrees, degrees[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(degrees))
     if len(degrees) < 2 or not rising or not all(0 <= degree <= 1 for degree in degrees):
         told = ", ".join(f"{degree:g}" for degree in degrees)
         raise ConfigError(f"degrees must be at least two rising numbers in [0, 1]. Received: {told}")

@@ -239,4 +239,6 @@ def _noise_limit(ready: ServableModel) -> str:
             "- The noise of the backbone is drawn anew for every image of every request: equal requests get other "
             "answers. The stored support set was embedded once."
         )
-    return "- The noise of the backbone is a constant: equal requests get equal answers, and who has this model knows it."
+    return (
+        "- The noise of the backbone is a constant: equal requests get equal answers, and who has this model knows it."
+    )

@@ -42,7 +42,9 @@ def trained_backbone(noise=0.3) -> keras.Model:
     return backbone
 
 
-@pytest.mark.parametrize("make", [lambda: BatchNoise(0.2, seed=5, momentum=0.5, name="n"), lambda: FixedNoise(name="n")])
+@pytest.mark.parametrize(
+    "make", [lambda: BatchNoise(0.2, seed=5, momentum=0.5, name="n"), lambda: FixedNoise(name="n")]
+)
 def test_it_is_a_layer_like_any_other(make, tmp_path):
     check_layer(make, [normal(4, 3, 3, 6)], [[]], tmp_path)
 
@@ -184,11 +186,10 @@ def test_relevance_passes_unchanged():
         np.testing.assert_array_equal(reverse(trace, relevance, COMPOSITES.get(name))[0], relevance)
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus", "fsc"])
-def test_a_backbone_with_noise_is_explained_the_same_twice(composite):
+def test_a_backbone_with_noise_is_explained_the_same_twice():
     backbone = trained_backbone()
     model = keras.Sequential([keras.Input((16, 16, 3)), backbone, keras.layers.Flatten(), keras.layers.Dense(4)])
-    analyzer = LRP(model, COMPOSITES.get(composite), neuron_selection_mode="index")
+    analyzer = LRP(model, COMPOSITES.get("fsc"), neuron_selection_mode="index")
     x = normal(2, 16, 16, 3)
     first = analyzer.analyze(x, neuron_selection=1)
     assert np.isfinite(first).all()

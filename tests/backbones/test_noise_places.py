@@ -41,10 +41,24 @@ def test_blocks_end_where_they_are_named_to(name):
 
 
 def test_networks_of_other_origin():
-    spec = {"name": "applications:MobileNetV2", "weights": "none", "noise": 0.2}
-    names = [layer.name for layer in noise_layers(build_backbone(spec, 32, seed=1))]
-    assert {"Conv1_relu_noise", "block_2_add_noise", "out_relu_noise"} <= set(names)
+    network = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None)
+    names = block_ends(network)
+    assert {"Conv1_relu", "block_2_add", "out_relu"} <= set(names)
     assert not [name for name in names if "pad" in name]
+
+
+def test_models_within_have_noise_at_their_own_blocks():
+    x = keras.Input((8, 8, 3))
+    inner = keras.Model(x, keras.layers.Conv2D(2, 3, name="conv")(x), name="inner")
+    y = keras.Input((8, 8, 3))
+    outer = keras.Model(y, inner(keras.layers.Rescaling(2.0)(y)), name="outer")
+    assert block_ends(outer) == []
+    noisy = with_noise(outer, 0.2)
+    assert [layer.name for layer in noise_layers(noisy)] == ["conv_noise"]
+    assert [layer.name for layer in noisy.layers] == [layer.name for layer in outer.layers[:1]] + [
+        outer.layers[1].name,
+        "inner",
+    ]
 
 
 def test_shortcuts_operations_and_calls_in_inference_are_kept():
@@ -65,7 +79,9 @@ def test_shortcuts_operations_and_calls_in_inference_are_kept():
 
 def test_the_noise_is_a_function_of_its_own_seed_alone():
     def seeds(**arguments):
-        return [each.seed for each in noise_layers(build_backbone({"name": "conv4", "width": 2, **arguments}, 16, seed=4))]
+        return [
+            each.seed for each in noise_layers(build_backbone({"name": "conv4", "width": 2, **arguments}, 16, seed=4))
+        ]
 
     assert seeds(noise=0.1) == seeds(noise={"degree": 0.3, "seed": 0})
     assert seeds(noise=0.1) != seeds(noise={"degree": 0.1, "seed": 1})

@@ -21,9 +21,20 @@ from egt_tf.evaluation.attacks import fgsm, pgd, random_signs
 from egt_tf.heads import HEADS
 from egt_tf.keras_api import keras
 
+# tf.data says that it is not meant.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
+
 SIZE = 32
 EPISODE = EpisodeConfig(ways=3, shots=2, queries=4)
 ONE = EpisodeConfig(ways=2, shots=1, queries=2)
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    """Tracing takes longer than what is traced."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +62,9 @@ def network(noise: float | None = None) -> EpisodicModel:
     """One convolution of fixed weights and, if asked for, noise of its deviations."""
     x = keras.Input((SIZE, SIZE, 3))
     kernel = keras.initializers.RandomNormal(stddev=0.05, seed=3)
-    backbone = keras.Model(x, keras.layers.Conv2D(6, 5, 4, activation="relu", kernel_initializer=kernel, name="conv")(x))
+    backbone = keras.Model(
+        x, keras.layers.Conv2D(6, 5, 4, activation="relu", kernel_initializer=kernel, name="conv")(x)
+    )
     if noise is not None:
         backbone = with_noise(backbone, noise)
         backbone(np.random.default_rng(0).normal(size=(8, SIZE, SIZE, 3)).astype(np.float32), training=True)
@@ -131,6 +144,14 @@ def test_the_gradient_is_that_of_the_cross_entropy_of_the_true_classes(plain):
     assert loss[1] - loss[0] == pytest.approx(2 * float((slope * step).sum()), rel=0.1)
 
 
+def test_a_graph_gives_the_same(noisy):
+    attacker, pixels, labels, truth = attacker_and_inputs(noisy, fgsm())
+    inputs, draw = (pixels, labels, tf.constant(truth)), tf.constant(3, tf.int64)
+    eager_slope = attacker._gradient(*inputs, draw)
+    tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(attacker._gradient(*inputs, draw), eager_slope, atol=1e-5)
+
+
 def test_support_and_queries_have_noise_of_their_own(noisy):
     attacker, _, labels, _ = attacker_and_inputs(noisy, fgsm())
     same = tf.zeros((6, SIZE, SIZE, 3)) + 0.5
@@ -180,7 +201,7 @@ def test_scores_that_are_not_finite_are_refused(images):
     model = network()
     kernel = model.backbone.get_layer("conv").kernel
     kernel.assign(np.full(kernel.shape, 1e38, np.float32))
-    with pytest.raises(RunError, match="scores must be finite. Received: others in episode 1"):
+    with pytest.raises(RunError, match=r"scores must be finite\. Received: others in episode 1"):
         evaluate_attack(model, images, ONE, 1, 0, fgsm())
 
 

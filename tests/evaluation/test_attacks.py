@@ -41,7 +41,7 @@ def reached(attack) -> float:
 def test_pixels_stay_within_epsilon_and_within_their_range(attack):
     changed = perturbed(gradient, PIXELS, attack, rng()).numpy()
     assert np.abs(changed - PIXELS).max() <= attack.epsilon + 1e-6
-    assert 0 <= changed.min()
+    assert changed.min() >= 0
     assert changed.max() <= 1
     assert np.any(changed != PIXELS) == (attack.epsilon > 0)
 
