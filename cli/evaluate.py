@@ -11,6 +11,7 @@ from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.ties import ties_text
 from egt_tf.wording import accuracy_text
 
+from .attack import ATTACKED_EPISODES, EPISODES, AttackOptions, attack_options, measure_attack
 from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
 
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
 @click.option("--queries", type=click.IntRange(1), default=15, show_default=True, help="Query images a class.")
-@click.option("--episodes", type=click.IntRange(1), default=600, show_default=True)
+@click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    help=f"{EPISODES} by default, {ATTACKED_EPISODES} with --attack, which takes long.",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
     help="Queries of an episode that join in the first round, twice as many in the second; 35 by default.",
 )
 @click.option("--without-duplicates", is_flag=True, help="A round replaces what the rounds before it added.")
+@attack_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -63,12 +69,13 @@ def evaluate(
     ways: int | None,
     shots: int | None,
     queries: int,
-    episodes: int,
+    episodes: int | None,
     seed: int,
     transductive: bool,
     rounds: int | None,
     candidates: int | None,
     without_duplicates: bool,
+    attack: AttackOptions,
     out: Path | None,
 ) -> None:
     """Measure the accuracy of a run or an exported model, with its 95 % interval, on episodes of unseen classes.
@@ -81,6 +88,7 @@ def evaluate(
     if options and not transductive:
         raise click.UsageError("--rounds, --candidates and --without-duplicates say how --transductive works; add it")
     is_model = is_exported(run)
+    attack.check(transductive, is_model)
     if is_model and (source is None or transductive):
         raise click.UsageError("a model needs --data SOURCE, and cannot be --transductive; evaluate its run for that")
     check_inputs(None if is_model else run)
@@ -90,6 +98,8 @@ def evaluate(
     from egt_tf.data.mixture import open_mixture
     from egt_tf.data.sampling import narrow_lines
     from egt_tf.evaluation.accuracy import evaluate as measure
+    from egt_tf.evaluation.attack_trial import AttackTrial
+    from egt_tf.evaluation.attacks import ATTACKS
     from egt_tf.evaluation.report import episodes_identity, evaluation_record, save_evaluation
     from egt_tf.evaluation.transductive import Transduction
     from egt_tf.runs import RunFolder
@@ -102,7 +112,24 @@ def evaluate(
     episode = EpisodeConfig(ways or config.episode.ways, shots or config.episode.shots, queries)
     sources = (WeightedSource(source),) if source else config.data.train_sources
     images = open_mixture(sources, split)
+    attacked = attack.attack is not None
+    episodes = episodes or (ATTACKED_EPISODES if attacked else EPISODES)
     identity = episodes_identity(images, episode, episodes, seed)
+    source_name = ", ".join(each.source for each in sources)
+    if attacked:
+        trial = AttackTrial(
+            run=str(run),
+            source=source_name,
+            split=split,
+            episode=episode,
+            episodes=episodes,
+            seed=seed,
+            episodes_id=identity,
+            attack=ATTACKS.get(attack.arguments),
+            attack_support=attack.attack_support,
+        )
+        measure_attack(run_folder, images, trial, attack, out)
+        return
     with stage_progress("episodes") as show_episodes, stage_progress("images") as show_images:
         if is_model:
             accuracy = evaluate_exported(ExportedModel(run), images, episode, episodes, seed, show_episodes)
@@ -125,9 +152,7 @@ def evaluate(
     if accuracy.tied:
         click.echo(ties_text(accuracy.tied))
     click.echo(f"identity of the episodes: {identity}")
-    record = evaluation_record(
-        run, ", ".join(each.source for each in sources), split, episode, seed, accuracy, transduction, identity
-    )
+    record = evaluation_record(run, source_name, split, episode, seed, accuracy, transduction, identity)
     default = Path(f"{record['name']}.json") if is_model else run_folder.evaluation_file(record["name"])
     path = save_evaluation(record, out or default)
     click.echo(f"written: {path}")

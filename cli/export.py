@@ -45,6 +45,11 @@ from .progress import stage_progress
     help="Write model.tflite, too: a LiteRT file for telephones, which classifies resized images.",
 )
 @click.option(
+    "--sample-noise",
+    is_flag=True,
+    help="Of a stochastic student: draw its noise anew for every request; else it is a constant.",
+)
+@click.option(
     "--image-size",
     type=int,
     metavar="N",
@@ -72,6 +77,7 @@ def export(
     episodes: int,
     portable: bool,
     lite: bool,
+    sample_noise: bool,
     image_size: int | None,
     max_pixels: int | None,
     max_images: int | None,
@@ -85,13 +91,15 @@ def export(
 
     if portable and lite:
         raise click.UsageError("--lite is written beside the ordinary signatures; leave out --portable")
+    if sample_noise and (portable or lite):
+        raise click.UsageError("--sample-noise takes random numbers, which --portable and --lite do not have")
     if portable and max_pixels is not None:
         raise click.UsageError("--max-pixels is for graphs that decode images; leave it out with --portable")
     given = {"max_pixels": max_pixels, "max_images": max_images}
     limits = RequestLimits(**{name: value for name, value in given.items() if value is not None})
     out = out or Path("saved_models") / run.resolve().name
     check_version(out, version)
-    found = prepare_export(RunFolder(run), support, portable, image_size, limits)
+    found = prepare_export(RunFolder(run), support, portable, image_size, limits, sample_noise)
     calibration = None
     if source is not None:
         with stage_progress("episodes") as show:

@@ -57,6 +57,7 @@ class LazyGroup(click.Group):
         "evaluate": "evaluate:evaluate",
         "evaluate-explanations": "evaluate_explanations:evaluate_explanations",
         "explain": "explain:explain",
+        "harden": "harden:harden",
         "convert": "convert:convert",
         "data": "data:data",
         "export": "export:export",

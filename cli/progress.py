@@ -125,7 +125,8 @@ def epoch_line(
     """
     losses, left = "", ""
     if "guided_loss" in logs:
-        losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f})"
+        teacher = f", teacher {logs['teacher_loss']:.4f}" if "teacher_loss" in logs else ""
+        losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f}{teacher})"
     validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1, chance=chance)
     if epoch < epochs:
         left = f"  {duration((epochs - epoch) * seconds)} left"

@@ -12,6 +12,7 @@ RUN/backbone.npz       the same of a pre-trained backbone, which is no few-shot 
 RUN/support/CLASS/     stored support set that `explain` uses by default
 RUN/queries/           images of the same classes, to try it with
 RUN/evaluations/       results of `evaluate`
+RUN/attacks/           results of `evaluate --attack`
 ```
 """
 
@@ -119,6 +120,10 @@ class RunFolder:
     def evaluation_files(self) -> list[Path]:
         """The evaluations there are, by name; `egt_tf.run_table.read_evaluation` reads one."""
         return sorted(self.evaluation_file("any").parent.glob("*.json"))
+
+    def attack_file(self, name: str, suffix: str = ".json") -> Path:
+        """The file of the evaluation under attack called `name`."""
+        return self.path / "attacks" / f"{name}{suffix}"
 
     def check_new(self) -> None:
         """Checks that a new run can be put here.

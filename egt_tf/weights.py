@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from egt_tf.backbones.batch_noise import noise_layers
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.backbones.neck import embedding_of, has_neck
 from egt_tf.errors import RunError
@@ -42,7 +43,8 @@ _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeErro
 def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
     """Every weight of the model under "part/layer/weight", e.g. "backbone/block1_conv/kernel".
 
-    Those of the backbone's feature-wise transformations are a part of their own, "transformation".
+    Those of the backbone's feature-wise transformations are a part of their own, "transformation", and so are those of
+    its noise, "noise": a backbone with them and one without take each other's weights.
 
     Example:
         >>> from egt_tf.episodic_model import EpisodicModel
@@ -50,9 +52,15 @@ def named_weights(model: Partitioned) -> dict[str, tf.Variable]:
         >>> named_weights(model)["backbone/block1_conv/kernel"].shape
         TensorShape([3, 3, 3, 2])
     """
-    noise = {id(weight) for layer in transformations(model.parts["backbone"]) for weight in layer.weights}
+    backbone = model.parts["backbone"]
+    own_part = {
+        id(weight): part
+        for part, layers in (("transformation", transformations(backbone)), ("noise", noise_layers(backbone)))
+        for layer in layers
+        for weight in layer.weights
+    }
     return {
-        f"{'transformation' if id(weight) in noise else part}/{name}": weight
+        f"{own_part.get(id(weight), part)}/{name}": weight
         for part, sub in model.parts.items()
         for name, weight in layer_weights(sub)
     }

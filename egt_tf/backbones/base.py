@@ -10,6 +10,7 @@ import numpy as np
 
 from egt_tf.backbones.feature_transformation import transformations
 from egt_tf.backbones.neck import with_neck
+from egt_tf.backbones.noise_places import with_noise
 from egt_tf.errors import ConfigError, check_integer
 from egt_tf.keras_api import keras
 from egt_tf.registry import Registry
@@ -19,15 +20,16 @@ BACKBONES = Registry("backbone")
 # Added to a backbone's seed for that of its neck.
 _NECK_STREAM = 2_000_003
 # Of every backbone; the others are those of its factory.
-_OWN_ARGUMENTS = ("trainable", "neck")
+_OWN_ARGUMENTS = ("trainable", "neck", "noise")
 
 
 def build_backbone(spec: str | Mapping[str, Any], image_size: int, seed: int | None = None) -> keras.Model:
     """Makes a backbone as the `model.backbone` of a configuration says: an embedding and, if asked for, a neck.
 
     Args:
-        spec: a name of `BACKBONES`, or a mapping with `name`, the arguments of that backbone and of two more:
+        spec: a name of `BACKBONES`, or a mapping with `name`, the arguments of that backbone and of three more:
             `trainable` (default true): whether the embedding is trained; a frozen one runs as in inference;
+            `noise` (default none): a degree of noise behind each block of the embedding, see `with_noise`;
             `neck` (default none): the channels of a 1x1 convolution, normalised and rectified, behind the embedding,
             which is always trained.
         image_size: height and width of the images in pixels.
@@ -38,7 +40,7 @@ def build_backbone(spec: str | Mapping[str, Any], image_size: int, seed: int | N
 
     Raises:
         ConfigError: an unknown name or argument, a value of the wrong kind, or a frozen embedding with a feature-wise
-            transformation.
+            transformation or noise.
 
     Example:
         >>> import egt_tf.backbones
@@ -55,9 +57,12 @@ def build_backbone(spec: str | Mapping[str, Any], image_size: int, seed: int | N
     embedding = BACKBONES.get(
         {key: value for key, value in spec.items() if key not in _OWN_ARGUMENTS}, image_size=image_size, seed=seed
     )
+    noise = spec.get("noise")
     if is_frozen(spec):
-        _check_frozen(embedding)
+        _check_frozen(embedding, noise)
         embedding.trainable = False
+    if noise is not None:
+        embedding = with_noise(embedding, noise)
     if neck is None:
         return embedding
     return with_neck(embedding, neck, InitialWeights(None if seed is None else seed + _NECK_STREAM))
@@ -95,11 +100,12 @@ def without_pretrained(spec: str | Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, "weights": "none"} if takes_weights else arguments
 
 
-def _check_frozen(embedding: keras.Model) -> None:
-    if transformations(embedding):
+def _check_frozen(embedding: keras.Model, noise: Any) -> None:
+    given = {"feature_transformation": bool(transformations(embedding)), "noise": noise is not None}
+    for argument in (name for name, is_given in given.items() if is_given):
         raise ConfigError(
-            "`model.backbone.feature_transformation` must be left out where `trainable` is false: its noise differs from "
-            "step to step, and the maps of a frozen backbone are computed once. Received: both"
+            f"`model.backbone.{argument}` must be left out where `trainable` is false: its noise differs from step to "
+            "step, and the maps of a frozen backbone are computed once. Received: both"
         )
 
 

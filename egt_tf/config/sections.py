@@ -408,6 +408,24 @@ class PretrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class StudentConfig:
+    """What a student learns from its teacher, see `egt_tf.training.student`.
+
+    Attributes:
+        teacher: the run folder of the model whose weights the training starts from and whose probabilities it keeps to;
+            None trains no student.
+        weight: t, the weight of the divergence of the student's probabilities from the teacher's.
+
+    Example:
+        >>> StudentConfig(teacher="runs/demo").weight
+        1.0
+    """
+
+    teacher: str | None = None
+    weight: float = _at_least(0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Everything that, beside the images themselves, determines a training run.
 
@@ -422,6 +440,7 @@ class RunConfig:
     guidance: GuidanceConfig = dataclasses.field(default_factory=GuidanceConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     pretrain: PretrainConfig = PretrainConfig()
+    student: StudentConfig = StudentConfig()
 
     @property
     def image_preparation(self) -> ImagePreparation:

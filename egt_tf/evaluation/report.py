@@ -55,7 +55,7 @@ def evaluation_record(
     )
     words += "" if transduction is None else f"-{transduction}"
     return {
-        "name": _file_name(words),
+        "name": file_name(words),
         "run": str(run),
         "source": source,
         "split": split,
@@ -86,8 +86,13 @@ def _calibration(calibration: Calibration | None) -> dict[str, float | None]:
     }
 
 
-def _file_name(words: str) -> str:
-    """Readable, short, and different for different words, whatever characters they have."""
+def file_name(words: str) -> str:
+    """Readable, short, and different for different words, whatever characters they have.
+
+    Example:
+        >>> file_name("synthetic:fog, 5 shots")
+        'synthetic_fog_5_shots-99bcb85a'
+    """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_")
     return f"{readable[-100:]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from egt_tf.backbones.batch_noise import noise_layers
 from egt_tf.config import RunConfig
 from egt_tf.environment import made_by
 from egt_tf.errors import RunError
@@ -220,6 +221,8 @@ def _limits(ready: ServableModel, source: ModelSource) -> list[str]:
             "- The head normalises by the statistics of an episode; the support images are the filler queries "
             "beside a query, so a support set of very few images gives poor statistics."
         )
+    if source.run.config().model.backbone.get("noise") is not None:
+        lines.append(_noise_limit(ready))
     if head.needs_ways:
         lines.append(f"- Episodes must have {head.ways} classes.")
     if not source.warm_up:
@@ -228,3 +231,14 @@ def _limits(ready: ServableModel, source: ModelSource) -> list[str]:
             "first request of each signature takes longer."
         )
     return lines
+
+
+def _noise_limit(ready: ServableModel) -> str:
+    if noise_layers(ready.model.model.backbone):
+        return (
+            "- The noise of the backbone is drawn anew for every image of every request: equal requests get other "
+            "answers. The stored support set was embedded once."
+        )
+    return (
+        "- The noise of the backbone is a constant: equal requests get equal answers, and who has this model knows it."
+    )

@@ -6,10 +6,12 @@ import dataclasses
 import os
 from pathlib import Path
 
+from egt_tf.backbones.batch_noise import Noise, noise_layers, set_noise, with_fixed_noise
 from egt_tf.config import EpisodeConfig
 from egt_tf.data.image_set import OnProgress
 from egt_tf.data.sources import open_source
 from egt_tf.data.support import SupportSet, load_support
+from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError
 from egt_tf.export.calibration import Calibration, calibrate
 from egt_tf.export.lite import lite_files
@@ -103,6 +105,7 @@ def export_model(
     image_size: int | None = None,
     limits: RequestLimits = RequestLimits(),
     lite: bool = False,
+    sample_noise: bool = False,
 ) -> Path:
     """Writes a run as a SavedModel that TensorFlow Serving serves, as `egt-tf export` does.
 
@@ -115,6 +118,7 @@ def export_model(
         image_size: see `prepare_export`.
         limits: see `prepare_export`.
         lite: see `RunExport.write`.
+        sample_noise: see `prepare_export`.
 
     Returns:
         The version's folder, FOLDER/VERSION.
@@ -129,7 +133,8 @@ def export_model(
         egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
     """
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
-    return prepare_export(run, support, portable, image_size, limits).write(Path(folder), version, lite=lite)
+    prepared = prepare_export(run, support, portable, image_size, limits, sample_noise)
+    return prepared.write(Path(folder), version, lite=lite)
 
 
 def prepare_export(
@@ -138,6 +143,7 @@ def prepare_export(
     portable: bool = False,
     image_size: int | None = None,
     limits: RequestLimits = RequestLimits(),
+    sample_noise: bool = False,
 ) -> RunExport:
     """Reads a run and makes its signatures.
 
@@ -147,11 +153,14 @@ def prepare_export(
         portable: the one signature for engines beside TensorFlow, in place of all others.
         image_size: what the model must take, in pixels a side; None: whatever it takes.
         limits: how much a request may hold.
+        sample_noise: of a stochastic backbone: draw its noise anew for every image of every request; else it is a
+            constant, and equal requests get equal answers. The stored support set is embedded once in either case.
 
     Raises:
         RunError: no run, or no weights.
         DataError: a support image cannot be read.
-        ExportError: another image size, or see `make_servable` and `make_portable`.
+        ExportError: another image size, noise to sample where there is none or in a portable model, or see
+            `make_servable` and `make_portable`.
 
     Example:
         >>> prepare_export(RunFolder(Path("no/such/run")))
@@ -161,6 +170,9 @@ def prepare_export(
     config = run.config()
     _check_image_size(config.data.image_size, image_size)
     model = run.load_model()
+    _check_sampling(sample_noise, bool(noise_layers(model.backbone)), portable)
+    if not sample_noise and noise_layers(model.backbone):
+        model = EpisodicModel(with_fixed_noise(model.backbone), model.head, name=model.name)
     name = "of the run" if support is None else f"`{support}`"
     folder = support or (run.support_folder if run.support_folder.is_dir() else None)
     stored = None if folder is None else load_support(folder, model.image_size)
@@ -168,7 +180,21 @@ def prepare_export(
         name += f": {stored.ways} classes with {stored.shots} images each, {', '.join(stored.class_names)}"
     make = make_portable if portable else make_servable
     ready = make(model, stored, config.guidance.composite, limits)
+    if sample_noise:
+        # Behind the support set, whose features are kept.
+        set_noise(ready.model.model.backbone, Noise.FRESH)
     return RunExport(run, ready, stored, None if stored is None else name)
+
+
+def _check_sampling(sample_noise: bool, has_noise: bool, portable: bool) -> None:
+    if sample_noise and not has_noise:
+        raise ExportError(
+            "`sample_noise` is for a backbone with noise. Received: a run without; egt-tf harden makes one that has it"
+        )
+    if sample_noise and portable:
+        raise ExportError(
+            "`sample_noise` takes random numbers, which engines beside TensorFlow do not have. Received: portable=True"
+        )
 
 
 def _check_image_size(trained: int, wanted: int | None) -> None:

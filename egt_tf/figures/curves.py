@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,21 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4
 _DASHES = ("-", "--", ":")
 
 
-def curves_figure(curves: Mapping[str, np.ndarray], control: str, title: str, x_label: str, y_label: str) -> bytes:
+def curves_figure(
+    curves: Mapping[str, np.ndarray],
+    control: str,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x: Sequence[float] | None = None,
+) -> bytes:
     """Mean curves, a line a name, with the 95 % interval of each mean as a band.
 
     Args:
         curves: name -> `(queries, points)`, all of as many points; rows that are not numbers are left out.
         control: the name that is drawn grey and broad; empty for none.
         title, x_label, y_label: words.
+        x: where the points are, a number each; None: they are numbered from 0 on.
 
     Returns:
         The content of a PNG file.
@@ -40,7 +48,7 @@ def curves_figure(curves: Mapping[str, np.ndarray], control: str, title: str, x_
             found = values[np.isfinite(values).all(axis=1)]
             if not len(found):
                 continue
-            mean, points = found.mean(axis=0), np.arange(found.shape[1])
+            mean, points = found.mean(axis=0), np.arange(found.shape[1]) if x is None else np.asarray(x)
             style: dict[str, Any] = {"color": _MUTED, "linewidth": 3.0, "linestyle": "-"}
             if name != control:
                 color, dash = _COLORS[number % len(_COLORS)], _DASHES[number // len(_COLORS) % len(_DASHES)]
@@ -54,7 +62,7 @@ def curves_figure(curves: Mapping[str, np.ndarray], control: str, title: str, x_
         figure.suptitle(drawable(title), x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=x is None))
         axes.grid(color=_LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside right center", frameon=False)

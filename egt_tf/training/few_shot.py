@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from egt_tf.backbones.base import is_frozen
+from egt_tf.backbones.base import is_frozen, without_pretrained
 from egt_tf.config import ImagePreparation, RunConfig
 from egt_tf.data.image_set import ImageSet
 from egt_tf.data.loading import Loader
@@ -39,6 +39,7 @@ from egt_tf.training.precision import layers_in, with_loss_scale
 from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_examples, training_steps
 from egt_tf.training.seeds import seed_everything
 from egt_tf.training.strategy import set_statistics
+from egt_tf.training.student import StudentModel, check_student, load_teacher, take_weights
 from egt_tf.training.task import TrainingTask
 from egt_tf.training.tensorboard import TensorBoardScalars
 from egt_tf.training.tie_warning import TieWarning
@@ -68,6 +69,8 @@ class FewShotTask(TrainingTask):
             _check_trainable(whole, config)
             model = _compiled(self._trained_part(whole), config)
             model.stored = whole
+        if isinstance(model, StudentModel):
+            take_weights(whole, model.teacher, str(config.student.teacher))
         super().__init__(
             config,
             run,
@@ -187,6 +190,7 @@ def check_model(config: RunConfig) -> None:
                 f"Received: {arguments[argument]!r}"
             )
     _check_frozen(config)
+    check_student(config, is_frozen(config.model.backbone))
     if config.training.learn_transformation and config.training.episodes_per_step > 1:
         raise ConfigError(
             "`training.episodes_per_step` must be 1 where training.learn_transformation is true: the "
@@ -237,9 +241,10 @@ def _check_trainable(classifier: EpisodicModel, config: RunConfig) -> None:
 
 
 def _build(config: RunConfig) -> EpisodicModel:
-    return EpisodicModel.build_from(
-        config.model.backbone, config.model.head, config.data.image_size, seed=config.training.seed
-    )
+    # All weights of a student are its teacher's.
+    is_student = config.student.teacher is not None
+    backbone = without_pretrained(config.model.backbone) if is_student else config.model.backbone
+    return EpisodicModel.build_from(backbone, config.model.head, config.data.image_size, seed=config.training.seed)
 
 
 def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
@@ -257,9 +262,14 @@ def _compiled(classifier: EpisodicModel, config: RunConfig) -> GuidedModel:
         "ramp": math.ceil(guidance.ramp / training.episodes_per_step),
         "seed": training.seed,
     }
+    model: GuidedModel
     if training.learn_transformation:
         rate = training.transformation_learning_rate
-        model: GuidedModel = TransformationLearner(classifier, transformation_learning_rate=rate, **arguments)
+        model = TransformationLearner(classifier, transformation_learning_rate=rate, **arguments)
+    elif config.student.teacher is not None:
+        with layers_in("float32"):
+            teacher = load_teacher(config.student.teacher)
+        model = StudentModel(classifier, teacher, teacher_weight=config.student.weight, **arguments)
     else:
         model = GuidedModel(classifier, **arguments)
     set_statistics(model, across_replicas=training.batch_statistics == "step")
