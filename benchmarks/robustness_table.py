@@ -110,7 +110,8 @@ def main() -> None:
         command("train", "--config", setting["config"], *sets(changes), "--run", run, "--resume")
         command("harden", run, "--out", student, *sets(setting["harden"]), "--resume")
         lines += [
-            row(name, *measured(path, setting, options)) for name, path in ((arm, run), (f"its student, {arm}", student))
+            row(name, *measured(path, setting, options))
+            for name, path in ((arm, run), (f"its student, {arm}", student))
         ]
     print(
         f"{setting['data'].rpartition('/')[2]}, PGD, epsilon {options.epsilon}: {options.episodes} episodes with "
