@@ -186,6 +186,7 @@ def _randomize(
         f"what is left of the maps while {len(found.layers)} layers lose their weights",
         f"layers with random weights, from {found.layers[0]} to {found.layers[-1]}",
         "rank correlation with the trained model's map",
+        range(1, len(found.layers) + 1),
     )
     files = {"randomization.csv": randomization_csv(found).encode(), "randomization.png": picture}
     for name, content in files.items():
