@@ -121,7 +121,7 @@ def test_a_key_of_another_section_is_found():
 
 
 def test_an_unknown_key_without_a_neighbour_lists_the_known():
-    assert refusal({"zzz": 3}).endswith("known: data, episode, model, guidance, training, pretrain")
+    assert refusal({"zzz": 3}).endswith("known: data, episode, model, guidance, training, pretrain, student")
 
 
 def test_ill_typed_value_states_rule_and_value():

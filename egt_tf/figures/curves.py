@@ -62,7 +62,7 @@ def curves_figure(
         figure.suptitle(drawable(title), x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=x is None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True) if x is None else MaxNLocator(steps=[1, 2, 5, 10]))
         axes.grid(color=_LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside right center", frameon=False)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from egt_tf.backbones.batch_noise import BatchNoise, FixedNoise
 from egt_tf.backbones.feature_transformation import FeatureTransformation
 from egt_tf.backbones.layers import BatchNormalization, ChannelScale, Power, ReverseChannels
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
@@ -49,6 +50,8 @@ L = keras.layers
 # A layer of the package, and one of Keras that has the same rule in every composite.
 LIKE = {
     FeatureTransformation: (FeatureTransformation(), L.LeakyReLU()),
+    BatchNoise: (BatchNoise(), L.LeakyReLU()),
+    FixedNoise: (FixedNoise(), L.LeakyReLU()),
     Power: (Power(0.5), L.LeakyReLU()),
     ChannelScale: (ChannelScale([1.0], [0.0]), L.Rescaling(1.0)),
     BatchNormalization: (BatchNormalization(), L.BatchNormalization()),
