@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_runs import mean_and_interval
+
+from egt_tf.wording import accuracy_text
 
 ARMS = {
     "plain": ["guidance.mode=none"],
@@ -69,10 +70,12 @@ def sets(overrides: list[str]) -> list[str]:
 
 def measured(run: Path, setting: dict[str, Any], options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
     """What the attack did to a run, and the AUPC of each query."""
-    data = ("--data", setting["data"], "--split", setting["split"])
-    attacked, judged = run / "pgd.json", run / "judged"
+    data, samples = ("--data", setting["data"], "--split", setting["split"]), options.samples(run)
+    # What was measured with other options is another file.
+    said = f"{options.epsilon.replace('/', 'of')}-{options.episodes}-{options.queries}-{samples}"
+    attacked, judged = run / f"pgd-{said}.json", run / f"judged-{options.judged}"
     if not attacked.exists():
-        size = ("--episodes", options.episodes, "--queries", options.queries, "--samples", options.samples(run))
+        size = ("--episodes", options.episodes, "--queries", options.queries, "--samples", samples)
         command("evaluate", run, *data, "--attack", "pgd", "--epsilon", options.epsilon, *size, "--out", attacked)
     if not (judged / "explanations.json").exists():
         methods = ("--methods", METHOD, "--measures", "aupc", "--quick")
@@ -83,11 +86,12 @@ def measured(run: Path, setting: dict[str, Any], options: argparse.Namespace) ->
 
 def row(name: str, attacked: dict[str, Any], aupc: np.ndarray) -> str:
     """One line of the table."""
-    accuracies = (np.array(attacked[part]["episode_accuracies"]) for part in ("clean", "attacked"))
-    clean, under = map(mean_and_interval, accuracies)
-    calibration = 100 * attacked["clean"]["calibration_error"]
-    spread = 1.96 * aupc.std(ddof=1) / len(aupc) ** 0.5
-    return f"| {name} | {clean} | {under} | {calibration:.1f} | {aupc.mean():.2f} +- {spread:.2f} |"
+    clean, under = (
+        accuracy_text(attacked[part]["accuracy"], attacked[part]["interval"]) for part in ("clean", "attacked")
+    )
+    calibration, defined = 100 * attacked["clean"]["calibration_error"], aupc[np.isfinite(aupc)]
+    spread = 1.96 * defined.std(ddof=1) / len(defined) ** 0.5
+    return f"| {name} | {clean} | {under} | {calibration:.1f} | {defined.mean():.2f} +- {spread:.2f} |"
 
 
 def main() -> None:

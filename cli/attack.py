@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from egt_tf.errors import ConfigError
+
 from .lines import table
 from .progress import echo_over, stage_progress
 from .types import Numbers, Share
@@ -75,7 +77,7 @@ class AttackOptions:
 
     def check(self, transductive: bool, is_model: bool) -> None:
         """Checks what does not go together."""
-        said = [name for name, value in dataclasses.asdict(self).items() if value not in (None, False)]
+        said = [name for name, value in dataclasses.asdict(self).items() if value is not None and value is not False]
         if self.attack is None and said:
             raise click.UsageError(f"--{said[0].replace('_', '-')} says how --attack works; add it")
         if self.attack is not None and transductive:
@@ -129,6 +131,8 @@ def _measure_trend(
     from egt_tf.files import atomic_write
 
     degrees = options.degrees or []
+    if out is not None and out.suffix == ".png":
+        raise ConfigError(f"--out must be the JSON file, beside which the figure goes. Received: {out}")
     records: list[dict[str, Any]] = []
     # A line of progress for all degrees together.
     with stage_progress("episodes") as show:

@@ -42,8 +42,8 @@ _METHODS = (
 @click.option("--split", default="novel", show_default=True, type=click.Choice(SPLIT_CHOICES))
 @click.option("--methods", metavar="NAME,NAME,...", help="Ten by default; explain --list-methods. A model has its own.")
 @click.option("--measures", metavar="NAME,NAME,...", help="All that the source allows by default.")
-@click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default.")
-@click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default.")
+@click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default, of a model 5.")
+@click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default, of a model 5.")
 @click.option("--queries", type=click.IntRange(1), default=30, show_default=True, help="Query images altogether.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the episodes and the changes.")
 @click.option("--quick", is_flag=True, help="Fewer windows, fills and changes: see docs/metrics.md.")
@@ -53,7 +53,11 @@ _METHODS = (
     metavar="N",
     help="Also explain N of the queries while layers get random weights, from the scores down.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="A folder; by default in the run folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A folder; by default in the run folder, of a model NAME_explanations.",
+)
 def evaluate_explanations(
     run: Path,
     source: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -43,7 +44,9 @@ def harden(
     training.epochs=N says otherwise.
     """
     check_inputs(run)
-    student = RunFolder(out or run.with_name(f"{run.resolve().name}{SUFFIX}"))
+    # Of "." too.
+    folder = run if run.name else run.resolve()
+    student = RunFolder(out or folder.with_name(f"{run.resolve().name}{SUFFIX}"))
     resume = resume and student.config_file.exists()
     config = _config(RunFolder(run), student, {"degree": degree, "weight": weight}, overrides, resume)
     if not resume:
@@ -68,6 +71,9 @@ def _config(
         return student_config(run, **said, overrides=overrides)
     stored = student.config()
     keys = {"degree": "model.backbone.noise", "weight": "student.weight"}
-    again = [f"{keys[name]}={value}" for name, value in said.items()]
-    wanted = load_config(student.config_file, [*again, f"student.teacher={run.path}", *overrides])
+    # JSON is YAML, whatever characters a path has.
+    again = {**{keys[name]: value for name, value in said.items()}, "student.teacher": str(run.path)}
+    wanted = load_config(
+        student.config_file, [*(f"{key}={json.dumps(value)}" for key, value in again.items()), *overrides]
+    )
     return continued(stored, wanted)

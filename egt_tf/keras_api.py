@@ -10,8 +10,10 @@ innvestigate 2.1 needs TensorFlow 2.14. Where it is not installed, equal base cl
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -85,3 +87,25 @@ def has_innvestigate() -> bool:
         False
     """
     return LANE == "classic" and importlib.util.find_spec("innvestigate") is not None
+
+
+@contextlib.contextmanager
+def layers_in(precision: str) -> Iterator[None]:
+    """Layers made within the block compute in that precision, for good; other layers of the process do not.
+
+    Args:
+        precision: the name of a Keras policy: "float32", "mixed_float16" or "mixed_bfloat16".
+
+    Example:
+        >>> with layers_in("mixed_bfloat16"):
+        ...     layer = keras.layers.Dense(1)
+        >>> layer.compute_dtype, keras.layers.Dense(1).compute_dtype
+        ('bfloat16', 'float32')
+    """
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        yield
+    finally:
+        # None, not the policy of that name: what is made afterwards follows `set_floatx` again.
+        keras.mixed_precision.set_global_policy(None if before.name == keras.backend.floatx() else before)

@@ -121,9 +121,9 @@ class RunFolder:
         """The evaluations there are, by name; `egt_tf.run_table.read_evaluation` reads one."""
         return sorted(self.evaluation_file("any").parent.glob("*.json"))
 
-    def attack_file(self, name: str, suffix: str = ".json") -> Path:
-        """The file of the evaluation under attack called `name`."""
-        return self.path / "attacks" / f"{name}{suffix}"
+    def attack_file(self, name: str) -> Path:
+        """The JSON file of the evaluation under attack called `name`."""
+        return self.path / "attacks" / f"{name}.json"
 
     def check_new(self) -> None:
         """Checks that a new run can be put here.

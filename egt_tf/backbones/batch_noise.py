@@ -66,8 +66,9 @@ class BatchNoise(keras.layers.Layer):
         ConfigError: an argument is out of its range.
 
     Notes:
-        The running mean is divided by the weight that its terms have together, `1 - momentum^calls`, so that it is a
-        mean from the first step on. Each replica of a strategy takes the deviation of its own part of the batch.
+        The running mean is divided by the weight that its terms have together, `1 - momentum^steps`, so that it is a
+        mean from the first step on. Each replica of a strategy takes the deviation of its own part of the batch and has
+        noise of its own, so that with another number of replicas a training ends elsewhere.
     """
 
     def __init__(self, degree: float = 0.1, seed: int = 0, momentum: float = 0.99, **kwargs: Any):
@@ -76,17 +77,21 @@ class BatchNoise(keras.layers.Layer):
         check_integer("seed", seed, 0)
         if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
             raise ConfigError(f"`momentum` must be a number >= 0 and < 1. Received: momentum={momentum!r}")
-        self.degree, self.seed, self.momentum = degree, seed, momentum
+        self.degree, self.seed, self.momentum = float(degree), seed, momentum
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.deviations = self.add_weight(
-            "deviations",
-            (input_shape[-1],),
-            initializer="zeros",
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-            experimental_autocast=False,
+        # Both are moving averages: what sets averages back sets both back.
+        self.deviations, self.known = (
+            self.add_weight(
+                name,
+                shape,
+                initializer="zeros",
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
+                experimental_autocast=False,
+            )
+            for name, shape in (("deviations", (input_shape[-1],)), ("known", ()))
         )
         # The replicas of a step count, and draw, as one.
         self.calls, self.mode, self.draw = (
@@ -111,8 +116,7 @@ class BatchNoise(keras.layers.Layer):
 
     def running_deviations(self) -> tf.Tensor:
         """The s_c of inference, `(channels,)`, >= 0."""
-        weight = 1.0 - tf.cast(self.momentum, self.deviations.dtype) ** tf.cast(self.calls, self.deviations.dtype)
-        return tf.math.divide_no_nan(tf.convert_to_tensor(self.deviations), weight)
+        return tf.math.divide_no_nan(tf.convert_to_tensor(self.deviations), tf.convert_to_tensor(self.known))
 
     def shared_noise(self, shape: tf.TensorShape | tf.Tensor) -> tf.Tensor:
         """The `e` of one image, of the given shape, that mode `SHARED` adds to all."""
@@ -127,10 +131,14 @@ class BatchNoise(keras.layers.Layer):
         x = tf.stop_gradient(widen(inputs))
         found = tf.cast(tf.math.reduce_std(x, axis=list(range(len(inputs.shape) - 1))), self.deviations.dtype)
         self.deviations.assign(self.momentum * self.deviations + (1.0 - self.momentum) * found)
+        self.known.assign(self.momentum * self.known + (1.0 - self.momentum))
         return found
 
     def _training_noise(self, inputs: tf.Tensor) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.identity(self.calls)])
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)
         self.calls.assign_add(1)
         # In single precision always: double precision would draw other numbers.
         return tf.random.stateless_normal(tf.shape(inputs), seed, alg=_GENERATOR)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.backbones.batch_noise import BatchNoise, check_degree
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, as_number
 from egt_tf.keras_api import keras
 
 # Keeps the seeds of the layers apart from other random numbers of the same seed.
@@ -51,6 +51,10 @@ def _arguments(noise: Any) -> dict[str, Any]:
             "`model.backbone.noise` must be a number in [0, 1], or a mapping with `degree` and, if wanted, `seed` and "
             f"`momentum`. Received: {noise!r}"
         )
+    # A configuration may give numbers as text (1e-3).
+    for name in ("degree", "momentum"):
+        number = as_number(arguments.get(name))
+        arguments |= {} if number is None else {name: number}
     check_degree("model.backbone.noise", arguments["degree"])
     # Checks the rest.
     BatchNoise(**arguments)

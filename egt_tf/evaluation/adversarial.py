@@ -187,10 +187,13 @@ class EpisodeAttacker:
         self._gradient = tf.function(self._gradient_in_graph, reduce_retracing=True)
 
     def __enter__(self) -> EpisodeAttacker:
+        self._before = [(layer, int(layer.mode), int(layer.draw)) for layer in noise_layers(self.model.backbone)]
         return self
 
     def __exit__(self, *_: object) -> None:
-        set_noise(self.model.backbone, Noise.SHARED)
+        for layer, mode, draw in self._before:
+            layer.mode.assign(mode)
+            layer.draw.assign(draw)
 
     def __call__(self, pixels: tf.Tensor, episode: EpisodeConfig, seed: tuple[int, ...]) -> tuple[_Answers, _Answers]:
         """The answers without the attack and with it.
@@ -230,7 +233,8 @@ class EpisodeAttacker:
         if len(tries) == 1:
             return tries[0]
         harm = np.stack([self._harm(each, labels, truth, _draws(rng, self.samples)) for each in tries])
-        if self.attack_support:
+        # Mixed, the queries of such an episode would have answers that no try had.
+        if self.attack_support or self.model.head.uses_batch_statistics:
             return tries[int(harm.sum(axis=1).argmax())]
         worst = np.concatenate([np.zeros(support, int), harm.argmax(axis=0)])
         return tf.stack([tries[each][place] for place, each in enumerate(worst)])

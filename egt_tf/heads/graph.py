@@ -16,7 +16,7 @@ from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDiff
 from egt_tf.heads.layers import EpisodeBatchNormalization, MapMean
 from egt_tf.heads.similarity import cross_entropy
 from egt_tf.heads.weighting import Weighting
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, layers_in
 
 QUERIES_PER_GRAPH = ("ways", "one")
 LEVELS = ("graph1", "graph2", "graph3")
@@ -114,6 +114,7 @@ class GraphHead(Head):
         layers = self._score_layers(weights)
         self.score_model = self._score_model(layers, "score", same_support=True)
         self._make_weighted_model = functools.partial(self._score_model, layers, "score_weighted", same_support=False)
+        self._precision = keras.mixed_precision.global_policy().name
 
     @functools.cached_property
     def weighted_model(self) -> keras.Model:
@@ -121,7 +122,8 @@ class GraphHead(Head):
 
         Made on first use: only guidance needs it, and making it takes as long as the head itself.
         """
-        with tf.init_scope():
+        # In the precision that the head was made in, which need not be that of the moment.
+        with tf.init_scope(), layers_in(self._precision):
             return self._make_weighted_model()
 
     @property

@@ -9,8 +9,8 @@ from egt_tf.evaluation.judged_queries import JudgedQuery
 from egt_tf.serving.exported_model import ExportedModel, support_inputs
 
 _CLASSIFY, _EXPLAIN = "classify_episode_floats", "explain_episode_floats"
-# Images of a request; most models take 256, support images among them.
-_BATCH = 64
+# Queries of a request, beside its support images. Few, since a model may have been told to take few.
+_BATCH = 16
 
 
 class ExplainedExport:

@@ -163,8 +163,9 @@ class ChallengedModel(PretrainingModel):
         challenged = self.classifier(changed, training=True)
         averages.restore()
         plain, hard = cross_entropy(labels, scores), cross_entropy(labels, challenged)
-        loss = tf.reduce_mean(self.loss_weights.plain * plain + self.loss_weights.guided * hard)
-        measured = dict(zip(self.metric_names, (loss, plain, hard, is_right(labels, scores)), strict=True))
+        losses = self.loss_weights.plain * plain + self.loss_weights.guided * hard
+        loss = tf.reduce_mean(losses)
+        measured = dict(zip(self.metric_names, (losses, plain, hard, is_right(labels, scores)), strict=True))
         watched = {"scores": scores, "relevance": relevance, "challenged scores": challenged, "loss": loss}
         return StepLosses(loss, measured, watched)
 

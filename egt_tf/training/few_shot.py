@@ -20,7 +20,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.accuracy import Evaluator
 from egt_tf.heads import HEADS, Head
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, layers_in
 from egt_tf.runs import RunFolder
 from egt_tf.training.cached_maps import (
     MapCache,
@@ -35,7 +35,7 @@ from egt_tf.training.guidance import loss_weights
 from egt_tf.training.guided_model import GuidedModel
 from egt_tf.training.learned_transformation import TransformationLearner
 from egt_tf.training.optimizers import configured_optimizer
-from egt_tf.training.precision import layers_in, with_loss_scale
+from egt_tf.training.precision import with_loss_scale
 from egt_tf.training.run_data import VALIDATION_STREAM, open_data, store_examples, training_steps
 from egt_tf.training.seeds import seed_everything
 from egt_tf.training.strategy import set_statistics

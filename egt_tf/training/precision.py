@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import tensorflow as tf
 
 from egt_tf.keras_api import keras
-
-
-@contextlib.contextmanager
-def layers_in(precision: str) -> Iterator[None]:
-    """Layers made within the block compute in that precision, for good; other layers of the process do not.
-
-    Args:
-        precision: the name of a Keras policy: "float32", "mixed_float16" or "mixed_bfloat16".
-    """
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(precision)
-    try:
-        yield
-    finally:
-        # None, not the policy of that name: what is made afterwards follows `set_floatx` again.
-        keras.mixed_precision.set_global_policy(None if before.name == keras.backend.floatx() else before)
 
 
 def with_loss_scale(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:

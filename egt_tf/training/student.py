@@ -229,6 +229,6 @@ def check_student(config: RunConfig, frozen: bool) -> None:
     }
     for key in (key for key, is_given in given.items() if is_given):
         raise ConfigError(
-            f"`student.teacher` must be null with {key}: a student starts from all weights of its teacher and is "
-            f"trained on images. Received: {config.student.teacher}"
+            f"`student.teacher` must be null with {key}: a student starts from all weights of its teacher, and is "
+            f"trained on images and as a whole (--set model.backbone.trainable=true). Received: {config.student.teacher}"
         )

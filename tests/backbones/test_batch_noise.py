@@ -20,6 +20,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.value_ranges import NONNEGATIVE, output_range, outputs_nonnegative
+from egt_tf.training.health import Statistics
 from tests.layer_harness import check_layer
 
 CONV4 = {"name": "conv4", "width": 3}
@@ -244,3 +245,33 @@ def test_float64_draws_the_same_noise():
         np.testing.assert_allclose(wide(x.astype(np.float64)), layer(x), atol=1e-5)
     finally:
         keras.backend.set_floatx("float32")
+
+
+def test_averages_that_are_set_back_are_set_back_whole():
+    layer = BatchNoise(0.2, momentum=0.9)
+    x = normal(64, 3, 3, 2)
+    layer(x, training=True)
+    model = keras.Sequential([keras.Input((3, 3, 2)), layer])
+    expected = layer.running_deviations().numpy()
+    for _ in range(3):
+        averages = Statistics(model)
+        layer(5 * x, training=True)
+        averages.restore()
+    np.testing.assert_allclose(layer.running_deviations(), expected, rtol=1e-5)
+
+
+def test_each_replica_has_noise_of_its_own():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = BatchNoise(1.0, seed=3)
+        layer.build((None, 4))
+    x = tf.constant(normal(8, 4))
+    noise = tf.function(lambda: strategy.run(lambda: layer(x, training=True) - x))
+    first, second = strategy.experimental_local_results(noise())
+    assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize(("given", "degree"), [("1e-3", 0.001), ({"degree": "2e-1", "momentum": "9e-1"}, 0.2)])
+def test_numbers_may_be_text(given, degree):
+    backbone = build_backbone({"name": "conv4", "width": 2, "noise": given}, image_size=16, seed=0)
+    assert {layer.degree for layer in noise_layers(backbone)} == {degree}

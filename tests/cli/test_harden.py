@@ -53,6 +53,7 @@ def test_what_is_refused(fails, run, student):
         (("runs/tiny", "--weight", -1), ["`student.weight`", ">= 0"]),
         (("runs/tiny", "--set", "training.epohcs=3"), ["did you mean 'training.epochs'"]),
         (("runs/tiny", "--out", "runs/student"), ["already holds a run", "--resume"]),
+        ((".",), ["config.yaml"]),
     ]:
         fails("harden", *arguments, says=words)
     (run / "best.npz").unlink()
@@ -122,10 +123,12 @@ def test_attacks_that_are_refused(fails, egt, run, exported):
         (("pgd", "--epsilon", 2), ["`epsilon` must be a number in [0, 1]", "2.0"]),
         (("pgd", "--steps", 0), ["`steps` must be an integer >= 1"]),
         (("pgd", "--degrees", "0,0.1"), ["a backbone with noise", "egt-tf harden"]),
+        (("pgd", "--degrees", "0,0.1", "--out", "a.png"), ["--out must be the JSON file", "a.png"]),
     ]:
         fails(*attack, *arguments, says=words)
     for arguments, words in [
         (("evaluate", "runs/tiny", "--steps", 3), "--steps says how --attack works"),
+        (("evaluate", "runs/tiny", "--epsilon", 0), "--epsilon says how --attack works"),
         ((*attack, "pgd", "--transductive"), "leave out --transductive"),
         (("evaluate", exported, "--attack", "pgd", "--data", "synthetic:fog"), "has no gradients"),
         ((*attack, "pgd", "--epsilon", "a/3"), "neither a number nor a fraction"),

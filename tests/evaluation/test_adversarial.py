@@ -116,8 +116,9 @@ def test_a_result_is_a_function_of_the_seed(noisy, images):
 
 
 def test_the_noise_is_as_before_afterwards(noisy, images):
+    set_noise(noisy.backbone, Noise.FRESH, draw=3)
     attacked(noisy, images, fgsm(), episodes=1, samples=1)
-    assert {(int(layer.mode), int(layer.draw)) for layer in noise_layers(noisy.backbone)} == {(0, 0)}
+    assert {(int(layer.mode), int(layer.draw)) for layer in noise_layers(noisy.backbone)} == {(Noise.FRESH, 3)}
 
 
 def attacker_and_inputs(model, attack, **options):

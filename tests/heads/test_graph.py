@@ -10,7 +10,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
 from egt_tf.heads import HEADS, GraphHead
 from egt_tf.heads.weighting import Weighting
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, layers_in
 from egt_tf.lrp import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel
@@ -309,3 +309,12 @@ def test_guided_training_lowers_both_losses(arguments):
     history = [model.fit(dataset, verbose=0).history for _ in range(2)]
     for loss in ("plain_loss", "guided_loss"):
         assert history[1][loss][0] < 0.9 * history[0][loss][0]
+
+
+def test_the_model_of_weighted_nodes_has_the_precision_of_the_head():
+    with layers_in("mixed_bfloat16"):
+        head = GraphHead((2, 2, 4), ways=2, embedding=3, adjacency_width=2, growth=2, seed=1)
+    plain, weighted = (
+        {layer.name: layer.compute_dtype for layer in model.layers} for model in (head.score_model, head.weighted_model)
+    )
+    assert weighted == plain

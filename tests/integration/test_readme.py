@@ -25,13 +25,26 @@ NOT_RUN = {
     "docs/learning.md": "the commands of the README and more of their kind; see tests/cli/test_learn.py",
     "docs/pretraining.md": "hours, and variables of the shell; the README has the same commands",
     "docs/metrics.md": "minutes; see tests/cli/test_evaluate_explanations.py",
+    "docs/methods/challenger.md": "minutes; see tests/training/test_challenger.py and tests/cli/test_pretrain.py",
+    "docs/methods/smooth_taylor.md": "minutes; see tests/cli/test_explain.py",
+    "docs/methods/stochastic_students.md": "minutes; see tests/cli/test_harden.py",
     "docs/studies.md": "hours, and data sets; see tests/cli/test_study.py",
     "docs/serving.md": "needs a server; see tests/export and tests/serving",
 }
 # Whose Python runs in test_docs.py or needs what only its reader has.
-PYTHON_ELSEWHERE = {"docs/explaining.md", "docs/learning.md", "docs/metrics.md", "docs/serving.md", "docs/watching.md"}
+PYTHON_ELSEWHERE = {
+    "docs/explaining.md",
+    "docs/learning.md",
+    "docs/methods/smooth_taylor.md",
+    "docs/methods/stochastic_students.md",
+    "docs/metrics.md",
+    "docs/serving.md",
+    "docs/watching.md",
+}
 TEXT = {
-    path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for pattern in ("*.md", "docs/*.md", "docs/methods/*.md")
+    for path in ROOT.glob(pattern)
 }
 # In place of the pre-trained embedding, which takes half a second for 30 photos; the first command runs with that.
 EMBEDDING = {"name": "conv4", "width": 4}

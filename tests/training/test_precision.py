@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from egt_tf.config import RunConfig, config_from_dict
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, layers_in
 from egt_tf.runs import RunFolder
 from egt_tf.training.checkpoints import Checkpoints
 from egt_tf.training.loop import train
-from egt_tf.training.precision import layers_in, state_variables, with_loss_scale
+from egt_tf.training.precision import state_variables, with_loss_scale
 from egt_tf.weights import load_arrays
 
 HEADS = ("relation", "graph", "cross_attention", "prototype", "cosine", "ridge")
