@@ -109,6 +109,7 @@ def explainer_of(model: EpisodicModel, method: Method) -> Callable[[Sequence[tf.
     """From the inputs of one query (see `query_inputs`) and a class to the map of the query, `(size, size)`.
 
     Example:
+        >>> from egt_tf.data.support import SupportSet
         >>> from egt_tf.explain.methods import get_method
         >>> model = EpisodicModel.build_from({"name": "conv4", "width": 2}, "prototype", image_size=16, seed=1)
         >>> support = SupportSet(("ant", "bee"), np.zeros((2, 1, 16, 16, 3), np.uint8))

@@ -12,6 +12,7 @@ from egt_tf.backbones.feature_transformation import FeatureTransformation
 from egt_tf.backbones.layers import BatchNormalization, ChannelScale, Power, ReverseChannels
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.errors import ExplainError
+from egt_tf.explain.query_classifier import FirstQuery, WithSupport
 from egt_tf.heads import Head
 from egt_tf.heads.attention import AttendedPrototypeMean, AttendedQuery, FusedAttention, PositionCosines
 from egt_tf.heads.graph_layers import (
@@ -67,7 +68,7 @@ LIKE = {
         for layer in (
             *(JoinEpisodes(), SplitEpisodes(), PairConcat(), PairSplit()),
             *(FlattenMap(), DropLastAxis(), GraphNodes(2), QueryScores()),
-            ReverseChannels(),
+            *(ReverseChannels(), WithSupport(1, 1), FirstQuery()),
         )
     },
 }
