@@ -172,7 +172,6 @@ EXTENSION_POINTS = {
         "PUBLISHED_EPSILON",
         "RULES",
         "ZENNIT_STABILIZER",
-        "Derivative",
         "LayerState",
         "Pass",
         "Rule",

@@ -12,7 +12,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import register_rule
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
 from egt_tf.lrp.plain_operations import Transposed, plain_derivative
-from egt_tf.lrp.rules import Derivative, Tensors
+from egt_tf.lrp.rules import Tensors
 from egt_tf.registry import serializable
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD, widen
 
@@ -210,8 +210,7 @@ class LearnedTokens(keras.layers.Layer):
         return {**super().get_config(), "count": self.count, "initializer": initializer}
 
 
-# Not "like route": the tokens may be negative where no patch is.
-register_rule(LearnedTokens, Derivative())
+register_rule(LearnedTokens, like="route")
 
 
 @plain_derivative.register(LearnedTokens)

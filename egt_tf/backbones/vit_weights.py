@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class _Source:
         read: makes the weights, in the order of the layer's, of these arrays.
     """
 
-    shapes: dict[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
     read: Callable[..., Sequence[np.ndarray]]
 
 
@@ -156,7 +156,7 @@ def _tokens_apart(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _problems(sources: Sequence[_Source], arrays: Arrays) -> list[str]:
+def _problems(sources: Iterable[_Source], arrays: Arrays) -> list[str]:
     shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
     problems = [f"missing {name}" for name in shapes if name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in shapes]
@@ -211,7 +211,12 @@ def _(layer: keras.layers.Layer, arrays: Arrays) -> _Source:
         inner = [weight for pair in zip(kernels, biases, strict=True) for weight in pair]
         return [*inner, out.T.reshape(heads, size, width), out_bias]
 
-    shapes = {"qkv.weight": (3 * width, width), "qkv.bias": (3 * width,), "proj.weight": 2 * (width,), "proj.bias": (width,)}
+    shapes = {
+        "qkv.weight": (3 * width, width),
+        "qkv.bias": (3 * width,),
+        "proj.weight": 2 * (width,),
+        "proj.bias": (width,),
+    }
     return _Source({f"{name}.{part}": shape for part, shape in shapes.items()}, read)
 
 
@@ -236,7 +241,7 @@ def _(layer: LearnedTokens, arrays: Arrays) -> _Source:
 
 
 def _published(layer: keras.layers.Layer) -> str:
-    """"block01_fc1" as "blocks.0.mlp.fc1"; files count from 0 on."""
+    """The name in a file, which counts from 0 on: "blocks.0.mlp.fc1" of "block01_fc1"."""
     block, _, part = layer.name.partition("_")
     if part in _PARTS:
         return f"blocks.{int(block.removeprefix('block')) - 1}.{_PARTS[part]}"

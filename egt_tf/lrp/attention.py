@@ -129,15 +129,16 @@ class Attention(Rule):
         """The values of the layer's outputs, with the gradient of the rule; the arguments are those of its `call`."""
         key = value if key is None else key
         mask = layer._compute_attention_mask(query, value, key, attention_mask, use_causal_mask)
-        of_product = _halved if self.softmax else tf.identity
-        of_logits = _halved if self.softmax else tf.stop_gradient
         q, k, v = (
             _projected(projection, x, self.bias)
             for projection, x in ((layer._query_dense, query), (layer._key_dense, key), (layer._value_dense, value))
         )
-        logits = of_logits(tf.einsum(layer._dot_product_equation, k, q / math.sqrt(layer._key_dim)))
-        weights = _softmax(layer, logits, mask)
-        attended = of_product(tf.einsum(layer._combine_equation, weights, v))
+        # Two factors have half the gradient each; with a constant for attention, the values have all.
+        products, scale = tf.einsum(layer._dot_product_equation, k, q), 1.0 / math.sqrt(layer._key_dim)
+        weights = _softmax(layer, _passing(scale * products, products, 0.5 * scale), mask)
+        weights = weights if self.softmax else tf.stop_gradient(weights)
+        attended = tf.einsum(layer._combine_equation, weights, v)
+        attended = _passing(attended, attended, 0.5) if self.softmax else attended
         y = _projected(layer._output_dense, attended, self.bias)
         return (y, weights) if return_attention_scores else y
 
@@ -151,20 +152,27 @@ def _check_known(layer: keras.layers.Layer) -> None:
         )
 
 
-def _halved(product: tf.Tensor) -> tf.Tensor:
-    """The same values, with half the gradient: each of two factors has half the relevance."""
-    half = 0.5 * product
-    return half + tf.stop_gradient(half)
-
-
 def _projected(layer: keras.layers.EinsumDense, x: tf.Tensor, bias: bool) -> tf.Tensor:
     """A weighted sum; where its bias keeps no share, its gradient is larger by the ratio of output and sum."""
     (part,) = linear_parts(layer, x)
     z = part.forward(x, part.kernel)
-    if part.bias is None or bias:
-        return z if part.bias is None else z + part.bias
-    y = tf.stop_gradient(z + part.bias)
-    return y + (z - tf.stop_gradient(z)) * tf.stop_gradient(tf.math.divide_no_nan(y, z))
+    if part.bias is None:
+        return z
+    y = z + part.bias
+    return _passing(y, z, 1.0 if bias else tf.math.divide_no_nan(y, z))
+
+
+def _passing(y: tf.Tensor, z: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:
+    """The values of y, whose gradient goes to z, of the same shape, times a constant factor.
+
+    Sums and products would do the same by operations of TensorFlow alone, which undo broadcasts.
+    """
+
+    @tf.custom_gradient
+    def passing(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return tf.identity(y), lambda upstream: upstream * factor
+
+    return passing(z)
 
 
 def _softmax(layer: keras.layers.MultiHeadAttention, logits: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from egt_tf.errors import ExplainError
 from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.linear_rules import (
@@ -220,18 +221,23 @@ def vit_gamma(conv_gamma: float = 0.25, dense_gamma: float = 0.05, bias: bool = 
         dense_gamma: >= 0, of dense layers outside `MultiHeadAttention`; 0 is the epsilon rule.
         bias: whether biases keep their share.
 
+    Raises:
+        ExplainError: a negative gamma.
+
     Notes:
         Nobody recommends numbers that suit every network: try some (conv_gamma 0.1, 0.25, 100; dense_gamma 0, 0.01, 0.05,
         0.1, 1) and compare them by a measure such as deletion.
     """
     first = (
         Entry(RouteWithout((0,)), layer_type="softmax"),
-        Entry(_gamma_or_epsilon(dense_gamma, bias), layer_type="dense"),
+        Entry(_gamma_or_epsilon("dense_gamma", dense_gamma, bias), layer_type="dense"),
     )
-    return _zennit(first, _gamma_or_epsilon(conv_gamma, bias), bias, ZENNIT_STABILIZER, "vit_gamma")
+    return _zennit(first, _gamma_or_epsilon("conv_gamma", conv_gamma, bias), bias, ZENNIT_STABILIZER, "vit_gamma")
 
 
-def _gamma_or_epsilon(gamma: float, bias: bool) -> Rule:
+def _gamma_or_epsilon(argument: str, gamma: float, bias: bool) -> Rule:
+    if gamma < 0:
+        raise ExplainError(f"`{argument}` must be >= 0. Received: {argument}={gamma}")
     if gamma == 0:
         return Epsilon(ZENNIT_STABILIZER, bias)
     return Gamma(gamma, bias, ZENNIT_STABILIZER, bias_in_sign=bias)

@@ -140,6 +140,9 @@ def _of_several(layer: keras.layers.Layer, inputs: Sequence[Interval]) -> Interv
     if any(is_layer_type(layer, each) for each in ("mean", "max_pool")) and operation(layer) not in REDUCE_SUM:
         return Interval(low, high)
     if is_layer_type(layer, "route"):
+        if layer.weights:
+            # Values of its own stand beside the copies.
+            return ANYTHING
         # Padding and dropout bring zeros in, operations their constants.
         brought = [Interval(0.0, 0.0), *_constants(layer)]
         return Interval(min(low, *(each.low for each in brought)), max(high, *(each.high for each in brought)))

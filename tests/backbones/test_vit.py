@@ -15,7 +15,7 @@ from egt_tf.backbones.vit_weights import bicubic_matrix, interpolated
 from egt_tf.data.support import SupportSet
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, RunError
-from egt_tf.export.saved_model import make_servable, write_version
+from egt_tf.export.saved_model import make_portable, make_servable, write_version
 from egt_tf.heads import HEADS
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, fold_batch_norm, record, reverse
@@ -323,7 +323,9 @@ def test_every_head_learns_from_its_maps_and_explains_them(head):
 
 
 def test_an_exported_model_explains(tmp_path):
-    support = SupportSet(("ant", "bee"), np.random.default_rng(1).integers(0, 256, (2, 1, SIZE, SIZE, 3)).astype(np.uint8))
+    support = SupportSet(
+        ("ant", "bee"), np.random.default_rng(1).integers(0, 256, (2, 1, SIZE, SIZE, 3)).astype(np.uint8)
+    )
     classifier = EpisodicModel.build_from({**TINY, "depth": 1}, "prototype", SIZE, seed=1)
     write_version(make_servable(classifier, support, "attn_lrp"), tmp_path / "1")
     exported = ExportedModel(tmp_path / "1")
@@ -331,6 +333,14 @@ def test_an_exported_model_explains(tmp_path):
     answer = exported.ask("explain", {"images": [encode(Image.fromarray(image), "PNG")], "targets": [0]})
     assert np.any(answer["relevance"])
     assert np.isfinite(answer["relevance"]).all()
+
+
+@pytest.mark.slow
+def test_a_portable_model_does_without_operations_that_engines_have_not():
+    support = SupportSet(("ant", "bee"), np.zeros((2, 1, SIZE, SIZE, 3), np.uint8))
+    classifier = EpisodicModel.build_from({**TINY, "layer_scale": True}, "prototype", SIZE, seed=1)
+    for composite in ("cp_lrp", "attn_lrp", "fsc"):
+        assert "serving_default" in make_portable(classifier, support, composite).signatures
 
 
 def test_a_copy_with_folded_normalisations_and_its_graph():

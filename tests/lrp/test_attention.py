@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.backbones import BACKBONES
-from egt_tf.backbones.layers import RMSNormalization
+from egt_tf.backbones.layers import LearnedTokens, RMSNormalization
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.linear_rules import Epsilon, Gamma, ZPlus
-from egt_tf.lrp.rules import Gate, LayerState, RouteWithout, SoftmaxShare, pull_back
+from egt_tf.lrp.rules import Gate, LayerState, RouteWithout, SoftmaxShare
 
 L = keras.layers
 EPSILON = 1e-12
@@ -159,12 +160,22 @@ def test_a_root_in_the_denominator_gets_nothing_however_it_is_written(rng):
         np.testing.assert_allclose(_relevance(model, COMPOSITES.get("cp_lrp"), [array], r)[0], r, rtol=1e-4)
 
 
-def test_a_constant_that_is_chosen_is_no_value_of_the_inputs():
-    x = keras.Input((3,))
-    positive = tf.nn.relu(x)
-    for y in (tf.where(positive > 1.0, positive, -1e9), tf.concat([positive, -tf.ones_like(x)], axis=1)):
-        trace = record(keras.Model(x, L.Dense(1)(y)), [_constant([[0.5, 2.0, -1.0]])])
-        assert not trace.calls[-1].state.nonnegative[0]
+@pytest.mark.parametrize(
+    ("copy", "nonnegative"),
+    [
+        (lambda x: tf.where(x > 1.0, x, -1e9), False),
+        (lambda x: tf.concat([x, tf.constant([[[-1.0, 2.0]]], x.dtype)], axis=1), False),
+        (lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 0]], constant_values=-1.0), False),
+        (lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 0]]), True),
+        (LearnedTokens(1, "ones"), False),
+    ],
+    ids=["where", "concat", "pad", "pad zeros", "tokens"],
+)
+def test_values_that_stand_in_count_for_the_sign(copy, nonnegative):
+    x = keras.Input((3, 2))
+    copy = copy if not isinstance(copy, L.Layer) else type(copy).from_config({**copy.get_config(), "dtype": "float64"})
+    trace = record(keras.Model(x, L.Dense(1)(copy(tf.nn.relu(x)))), [_constant(np.ones((1, 3, 2)))])
+    assert trace.calls[-1].state.nonnegative == (nonnegative,)
 
 
 # === Multi-head attention ===
@@ -238,7 +249,7 @@ def test_the_surrogate_has_the_values_of_the_layer(case, rng):
     whole, _, arrays = _pair(rng, **CASES[case])
     (call,) = record(whole, [tf.constant(x) for x in arrays]).calls
     for rule in (Attention(), Attention(softmax=True, bias=False)):
-        (y,) = call.state.calling(lambda *xs, **more: rule._surrogate(call.layer, *xs, **more))(call.inputs)
+        (y,) = call.state.calling(functools.partial(rule._surrogate, call.layer))(call.inputs)
         np.testing.assert_allclose(y, call.outputs[0], rtol=0, atol=1e-6)
 
 
@@ -312,7 +323,7 @@ def test_attention_of_a_way_of_its_own_is_refused():
             return super()._compute_attention(*arguments, **more)
 
     x = keras.Input((3, 4))
-    with pytest.raises(ExplainError, match="'odd'.*register a rule"):
+    with pytest.raises(ExplainError, match=r"'odd'.*register a rule"):
         LRP(keras.Model(x, Odd(1, 2, name="odd")(x, x)), "epsilon").analyze(np.ones((1, 3, 4)))
 
 
@@ -351,7 +362,10 @@ def test_half_precision_is_close(rng):
         keras.mixed_precision.set_global_policy(None)
     half.set_weights(whole.get_weights())
     array, r = (rng.normal(size=(1, 3, 8)).astype(np.float32) for _ in range(2))
-    got, expected = (_relevance(each, Composite([Entry(Attention(0.1), layer_type="attention")]), [array], r)[0] for each in (half, whole))
+    got, expected = (
+        _relevance(each, Composite([Entry(Attention(0.1), layer_type="attention")]), [array], r)[0]
+        for each in (half, whole)
+    )
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.05 * np.abs(expected).max())
 
@@ -373,6 +387,12 @@ def test_which_rules_the_composites_have():
     assert COMPOSITES.get("vit_gamma").rule_for(attention) == cp.rule_for(attention)
 
 
+@pytest.mark.parametrize("argument", ["conv_gamma", "dense_gamma"])
+def test_gammas_are_not_negative(argument):
+    with pytest.raises(ExplainError, match=f"`{argument}` must be >= 0. Received: {argument}=-1"):
+        COMPOSITES.get({"name": "vit_gamma", argument: -1})
+
+
 def test_gamma_is_epsilon_at_nothing_and_z_plus_at_infinity(rng):
     layer = L.Dense(4, use_bias=False)
     x, r = tf.constant(rng.uniform(size=(2, 5))), tf.constant(rng.normal(size=(2, 4)))
@@ -392,7 +412,9 @@ def test_gamma_is_epsilon_at_nothing_and_z_plus_at_infinity(rng):
 
 
 def _vit(**more):
-    return BACKBONES.get({"name": "vit_tiny", "patch": 8, "width": 12, "depth": 2, "heads": 3, **more}, image_size=16, seed=1)
+    return BACKBONES.get(
+        {"name": "vit_tiny", "patch": 8, "width": 12, "depth": 2, "heads": 3, **more}, image_size=16, seed=1
+    )
 
 
 @pytest.mark.parametrize("name", ["cp_lrp", "vit_gamma"])
@@ -405,8 +427,11 @@ def test_a_vision_transformer_without_biases_conserves_the_score_at_every_step(n
     trace = record(model, [tf.constant(rng.normal(size=(1, 16, 16, 3)))])
     start = trace.outputs[0] * tf.one_hot([1], 3, dtype=tf.float64)
     arguments = {"epsilon": 1e-9} if name == "cp_lrp" else {}
-    layers = ["patch_embedding", "learned_tokens", "block01_add1", "block01_add2", "block02_add1", "block02_add2", "norm"]
-    wanted = [*trace.inputs, *(trace.output_of(layer) for layer in layers)]
+    adds = [f"block0{block}_add{number}" for block in (1, 2) for number in (1, 2)]
+    wanted = [
+        trace.inputs[0],
+        *(trace.output_of(layer) for layer in ("patch_embedding", "learned_tokens", *adds, "norm")),
+    ]
     relevance = reverse(trace, start, COMPOSITES.get({"name": name, **arguments}), wanted)
     tolerance = 1e-5 if name == "cp_lrp" else 1e-2
     np.testing.assert_allclose([tf.reduce_sum(r) for r in relevance], tf.reduce_sum(start), rtol=tolerance)
