@@ -140,8 +140,8 @@ def _of_several(layer: keras.layers.Layer, inputs: Sequence[Interval]) -> Interv
     if any(is_layer_type(layer, each) for each in ("mean", "max_pool")) and operation(layer) not in REDUCE_SUM:
         return Interval(low, high)
     if is_layer_type(layer, "route"):
-        if layer.weights:
-            # Values of its own stand beside the copies.
+        if any(weight.trainable for weight in layer.weights):
+            # Learned values, of any sign, stand beside the copies.
             return ANYTHING
         # Padding and dropout bring zeros in, operations their constants.
         brought = [Interval(0.0, 0.0), *_constants(layer)]
