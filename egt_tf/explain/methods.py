@@ -107,6 +107,9 @@ PURPOSES = types.MappingProxyType(
         "fsc_gamma": "fsc with another rule for convolutions, to see what hangs on the rule",
         "epsilon_alpha2_beta1_flat": "for comparison: evidence against a class counts half as much as evidence for it",
         "epsilon": "for shallow networks; in deep ones relevance grows from layer to layer and says little",
+        "vit_gamma": "for vision transformers: try some conv_gamma and dense_gamma, and compare by deletion",
+        "cp_lrp": "for vision transformers: what attention carried, not what it attended by",
+        "attn_lrp": "for vision transformers: what attention attended by too, which is not conserved",
         "lrp.sequential_preset_a": "for comparison: innvestigate's own choice for image classifiers, by our engine",
         "grad_cam": "where the query was looked at, coarsely: regions, not pixels",
         "integrated_gradients": "for comparison with gradient methods: the mean change from zero to the image",
@@ -136,7 +139,15 @@ def purpose(method: Method) -> str:
 
 
 # Composites that were made for networks without batch normalisation.
-CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
+CANONIZED = (
+    "attn_lrp",
+    "cp_lrp",
+    "epsilon",
+    "epsilon_plus",
+    "epsilon_gamma_box",
+    "epsilon_alpha2_beta1_flat",
+    "vit_gamma",
+)
 
 
 def get_method(
@@ -186,7 +197,7 @@ def all_methods() -> list[Method]:
 
     Example:
         >>> [method.name for method in all_methods()][:2]
-        ['epsilon', 'epsilon_alpha2_beta1_flat']
+        ['attn_lrp', 'cp_lrp']
     """
     names = [*COMPOSITES.names(), *_GRADIENTS, *(INNVESTIGATE + name for name in innvestigate_names())]
     return [get_method(name) for name in names]

@@ -200,7 +200,12 @@ def _centred_part(
     scale = tf.math.rsqrt(mean(tf.square(x - mean(x))) + tf.cast(layer.epsilon, x.dtype))
     scale = scale if layer.gamma is None else scale * tf.reshape(_tensor(layer.gamma), shape)
     shift = None if layer.beta is None else tf.reshape(_tensor(layer.beta), shape)
-    return LinearPart(scale, shift, lambda v, kernel: (v - mean(v)) * kernel)
+
+    def transposed(v: tf.Tensor, kernel: tf.Tensor, s: tf.Tensor) -> tf.Tensor:
+        # Taking the mean away is its own transpose.
+        return s * kernel - mean(s * kernel)
+
+    return LinearPart(scale, shift, lambda v, kernel: (v - mean(v)) * kernel, transposed=transposed)
 
 
 @linear_parts.register(L.BatchNormalization)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -67,9 +67,15 @@ def _differentiable(call: Callable[[Tensors], Tensors], derivative: Transposed) 
     """`call` of one output, with another derivative."""
 
     @tf.custom_gradient
-    def with_derivative(*xs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor | None]]]:
+    def with_derivative(*xs: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         (y,) = call(xs)
-        return y, lambda upstream: derivative(xs, y, upstream)
+
+        def backward(upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()) -> Any:
+            of_inputs = derivative(xs, y, upstream)
+            # TensorFlow asks for those of weights too, where the layer has some. Nobody reads them.
+            return (of_inputs, [None for _ in variables]) if variables else of_inputs
+
+        return y, backward
 
     return lambda xs: [with_derivative(*xs)]
 
@@ -98,6 +104,11 @@ def plain_derivative(layer: keras.layers.Layer) -> Transposed | None:
 @plain_derivative.register(keras.layers.Add)
 def _(layer: keras.layers.Layer) -> Transposed:
     return lambda xs, y, upstream: len(xs) * [upstream]
+
+
+@plain_derivative.register(keras.layers.Cropping1D)
+def _(layer: keras.layers.Cropping1D) -> Transposed:
+    return lambda xs, y, upstream: [tf.pad(upstream, [[0, 0], list(layer.cropping), [0, 0]])]
 
 
 @plain_derivative.register(keras.layers.MaxPooling2D)

@@ -9,7 +9,15 @@ import pytest
 
 from egt_tf.backbones.batch_noise import BatchNoise, FixedNoise
 from egt_tf.backbones.feature_transformation import FeatureTransformation
-from egt_tf.backbones.layers import BatchNormalization, ChannelScale, Power, ReverseChannels
+from egt_tf.backbones.layers import (
+    BatchNormalization,
+    ChannelScale,
+    LearnedTokens,
+    PositionEmbedding,
+    Power,
+    ReverseChannels,
+    RMSNormalization,
+)
 from egt_tf.episodic_model import JoinEpisodes, SplitEpisodes
 from egt_tf.errors import ExplainError
 from egt_tf.explain.query_classifier import FirstQuery, WithSupport
@@ -56,6 +64,8 @@ LIKE = {
     Power: (Power(0.5), L.LeakyReLU()),
     ChannelScale: (ChannelScale([1.0], [0.0]), L.Rescaling(1.0)),
     BatchNormalization: (BatchNormalization(), L.BatchNormalization()),
+    RMSNormalization: (RMSNormalization(), L.LayerNormalization()),
+    PositionEmbedding: (PositionEmbedding(), L.Subtract()),
     EpisodeBatchNormalization: (EpisodeBatchNormalization(), L.BatchNormalization()),
     PairBatchNormalization: (PairBatchNormalization(), L.BatchNormalization()),
     PairConvolution2D: (PairConvolution2D(1, 1), L.Conv2D(1, 1)),
@@ -68,7 +78,7 @@ LIKE = {
         for layer in (
             *(JoinEpisodes(), SplitEpisodes(), PairConcat(), PairSplit()),
             *(FlattenMap(), DropLastAxis(), GraphNodes(2), QueryScores()),
-            *(ReverseChannels(), WithSupport(1, 1), FirstQuery()),
+            *(ReverseChannels(), WithSupport(1, 1), FirstQuery(), LearnedTokens()),
         )
     },
 }

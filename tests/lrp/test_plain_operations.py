@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from egt_tf.backbones.layers import LearnedTokens, PositionEmbedding
 from egt_tf.heads.layers import MapMaxPooling2D, PairConcat, PrototypeMean
 from egt_tf.keras_api import keras
 from egt_tf.lrp import Composite, Entry, record, reverse
@@ -95,6 +96,24 @@ def test_sums():
     expected, actual, operations = both(keras.layers.Add(), Share(), xs, rng)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
     assert "BroadcastGradientArgs" not in operations
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule"),
+    [
+        (PositionEmbedding("random_normal"), Share()),
+        (LearnedTokens(2, "random_normal"), Derivative()),
+        (keras.layers.Cropping1D((2, 1)), Derivative()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_tokens(layer, rule):
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(2, 5, 4)).astype(np.float32)
+    (expected,), (actual,), operations = both(layer, rule, [x], rng)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert not operations & {"BroadcastGradientArgs", "ConcatOffset", "StridedSliceGrad"}
+    assert expected.any()
 
 
 def test_activations():

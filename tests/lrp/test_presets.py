@@ -71,6 +71,9 @@ ARGUMENTS = [
     {"name": "epsilon_alpha2_beta1_flat", "bias": False},
     {"name": "epsilon_gamma_box", "low": [-3.0, -2.0, -1.0], "high": 3.0},
     {"name": "lrp.epsilon", "epsilon": 0.5},
+    {"name": "cp_lrp", "bias": False},
+    {"name": "attn_lrp", "epsilon": 0.25},
+    {"name": "vit_gamma", "conv_gamma": 0, "dense_gamma": 1.0},
     {"name": "lrp.sequential_preset_b", "epsilon": 0.5},
     *({"name": name, "innvestigate_batch_norm": True} for name in PRESETS),
 ]
