@@ -17,9 +17,68 @@ import tensorflow as tf
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.propagation import LayerCall, Trace, as_precise_as, calls_above, gather, shaped_as, wide_tensors
+from egt_tf.lrp.propagation import LayerCall, Trace, as_precise_as, calls_above, gather, reverse, shaped_as, wide_tensors
 from egt_tf.lrp.rules import Gradient, LayerState, Rule
 from egt_tf.tensors import widen
+
+
+ENGINES = ("walker", "gradient", "auto")
+
+
+def check_engine(engine: str) -> None:
+    """Raises an ExplainError unless `engine` is one of `ENGINES`.
+
+    Example:
+        >>> check_engine("auto")
+    """
+    if engine not in ENGINES:
+        raise ExplainError(f"`engine` must be one of {', '.join(ENGINES)}. Received: engine={engine!r}")
+
+
+def reverse_by(
+    engine: str,
+    trace: Trace,
+    output_relevance: tf.Tensor,
+    composite: Composite,
+    targets: Sequence[tf.Tensor] | None = None,
+    source: tf.Tensor | None = None,
+) -> list[tf.Tensor]:
+    """`reverse`, by one of the two engines.
+
+    Args:
+        engine: "walker" takes relevance through every layer, "gradient" is `reverse_gradient`, "auto" the latter where
+            all rules have a form as a gradient.
+        trace: see `reverse`.
+        output_relevance: see `reverse`. Where the source is exactly 0, "gradient" has none.
+        composite: see `reverse`.
+        targets: see `reverse`.
+        source: see `reverse`.
+
+    Raises:
+        ExplainError: an unknown engine; or see `reverse` and `reverse_gradient`.
+
+    Example:
+        >>> from egt_tf.lrp.presets import COMPOSITES
+        >>> from egt_tf.lrp.propagation import record
+        >>> from egt_tf.keras_api import keras
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        >>> trace = record(model, [tf.constant([[3.0, 1.0]])])
+        >>> [reverse_by(each, trace, tf.constant([[8.0]]), COMPOSITES.get("lrp.z"))[0].numpy() for each in ENGINES[:2]]
+        [array([[6., 2.]], dtype=float32), array([[6., 2.]], dtype=float32)]
+    """
+    check_engine(engine)
+    source = trace.outputs[0] if source is None else source
+    if takes_gradient(engine, trace, composite, targets, source):
+        wide = as_precise_as(source, shaped_as(source, output_relevance))
+        return reverse_gradient(trace, tf.math.divide_no_nan(wide, widen(source)), composite, targets, source)
+    return reverse(trace, output_relevance, composite, targets, source)
+
+
+def takes_gradient(
+    engine: str, trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None, source: tf.Tensor
+) -> bool:
+    """Whether an engine goes back by `reverse_gradient`; for the arguments see `reverse_by`."""
+    return engine == "gradient" or (engine == "auto" and not without_gradient(trace, composite, targets, source))
 
 
 def reverse_gradient(

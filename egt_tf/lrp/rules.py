@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import RuleBase, keras
-from egt_tf.lrp.layer_types import is_layer_type
+from egt_tf.lrp.layer_types import is_layer_type, like_of
 from egt_tf.lrp.operations import DIVIDE, arguments, operation
-from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, ends_in_relu, is_plain_relu, output_range
+from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, Interval, ends_in_relu, is_known_relu, is_plain_relu, output_range
 from egt_tf.registry import Registry
 
 RULES = Registry("rule")
@@ -32,6 +32,10 @@ ZERO_GUARD = 1e-7
 PUBLISHED_EPSILON = 0.01
 # zennit's, in every denominator.
 ZENNIT_STABILIZER = 1e-6
+
+# Layer types whose every output is one of the inputs, or zero; and those with one value for one value.
+_COPIES = ("route", "max_pool", "skip", "channel_order")
+_VALUE_BY_VALUE = ("activation", "relu", "batch_norm")
 
 Tensors = Sequence[tf.Tensor]
 # From a layer's inputs, its outputs and a gradient at the outputs to one at the inputs; see `Rule.gradient`.
@@ -180,6 +184,16 @@ class Rule(RuleBase):
         return f"{type(self).__name__}({arguments})"
 
 
+class SparingRule(Rule):
+    """Base of the rules that give no relevance to inputs of zero, so that all they give is a multiple of the inputs.
+
+    A rule with a faster form as a modified gradient has its own `gradient`.
+    """
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        return by_quotient(self, reverse_state)
+
+
 @RULES.register("pass")
 class Pass(Rule):
     """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
@@ -200,7 +214,7 @@ class Pass(Rule):
     def gradient(self, reverse_state: LayerState) -> Gradient | None:
         if is_plain_relu(reverse_state.layer):
             return Mask().gradient(reverse_state)
-        return lambda Xs, Ys, Gs: [slope_through(Xs[0], Ys[0], Gs[0]), *[None] * (len(Xs) - 1)]
+        return by_quotient(self, reverse_state) if _spares_zeros(reverse_state) else None
 
 
 @RULES.register("mask")
@@ -221,8 +235,7 @@ class Mask(Rule):
     def gradient(self, reverse_state: LayerState) -> Gradient | None:
         if is_plain_relu(reverse_state.layer):
             return lambda Xs, Ys, Gs: [self.masked(Gs[0], Ys[0])]
-        # Some are flat for large values.
-        return lambda Xs, Ys, Gs: [self.masked(slope_through(Xs[0], Ys[0], Gs[0]), Ys[0])]
+        return by_quotient(self, reverse_state) if is_known_relu(reverse_state.layer) else None
 
     def masked(self, r: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """`r` where y is above 0, else 0."""
@@ -260,10 +273,6 @@ class Derivative(Rule):
         return functools.partial(_pulled_back, reverse_state.call) if copies else None
 
 
-# The layer types whose every output is one of the inputs, or zero.
-_COPIES = ("route", "max_pool", "skip", "channel_order")
-
-
 def _pulled_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
     return [*pull_back(call, Xs, Gs)]
 
@@ -298,7 +307,7 @@ class RouteWithout(Derivative):
 
 
 @RULES.register("gate")
-class Gate(Rule):
+class Gate(SparingRule):
     """A product: gates get no relevance, and the signals that they let through get equal parts of it.
 
     A gate is a factor that the graph says lies between 0 and 1, as a sigmoid, a softmax or a hard sigmoid makes it, in
@@ -332,9 +341,6 @@ class Gate(Rule):
             else None
             for position, x in enumerate(Xs)
         ]
-
-    def gradient(self, reverse_state: LayerState) -> Gradient | None:
-        return by_quotient(self, reverse_state)
 
     def _signals(self, factors: int, state: LayerState) -> list[int]:
         if self.signal is not None:
@@ -464,15 +470,22 @@ class SoftmaxShare(Rule):
         return r - s * tf.reduce_sum(r, axis=_softmax_axis(state.layer), keepdims=True)
 
 
-def slope_through(x: tf.Tensor, y: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """`gradient y / x`: what has `x` times it the relevance `y` times `gradient`; 0 where x is 0."""
-    return tf.math.divide_no_nan(y * gradient, x)
+def _spares_zeros(state: LayerState) -> bool:
+    """Whether handing relevance on unchanged gives none to inputs of zero: the layer has 0 for 0, or no such inputs.
+
+    Values that are known to have no sign but one come from a ReLU and are 0 in many places; the others hardly anywhere.
+    """
+    layer = state.layer
+    if not any(is_layer_type(layer, each) for each in _VALUE_BY_VALUE):
+        return False
+    has_zero_for_zero = like_of(layer) == "activation" or output_range(layer, [Interval(0.0, 0.0)]) == (0.0, 0.0)
+    return has_zero_for_zero or not state.nonnegative[0]
 
 
 def by_quotient(rule: Rule, reverse_state: LayerState) -> Gradient:
     """The form of a rule as a modified gradient (`Rule.gradient`) that divides its relevance by the inputs.
 
-    For rules that give nothing to inputs of zero, or can do without what these get, and have no form that is faster.
+    For rules that give nothing to inputs of zero and have no form that is faster.
 
     Example:
         >>> layer, xs = keras.layers.Multiply(), [tf.constant([[2.0]]), tf.constant([[4.0]])]

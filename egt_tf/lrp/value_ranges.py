@@ -106,6 +106,16 @@ def ends_in_relu(layer: keras.layers.Layer) -> bool:
     return has_known_call(layer) and (is_layer_type(layer, "relu") or is_relu_function(own_activation(layer)))
 
 
+def is_known_relu(layer: keras.layers.Layer) -> bool:
+    """Whether the layer is known to be `min(max(x, 0), bound)`, with or without a bound.
+
+    Example:
+        >>> [is_known_relu(each) for each in (keras.layers.ReLU(), keras.layers.ReLU(6.0), keras.layers.Dense(1))]
+        [True, True, False]
+    """
+    return has_known_call(layer) and like_of(layer) is None and is_layer_type(layer, "relu")
+
+
 def is_plain_relu(layer: keras.layers.Layer) -> bool:
     """Whether the layer is known to be `max(x, 0)`, without a bound above.
 
@@ -113,8 +123,7 @@ def is_plain_relu(layer: keras.layers.Layer) -> bool:
         >>> [is_plain_relu(each) for each in (keras.layers.ReLU(), keras.layers.ReLU(6.0), keras.layers.Dense(1))]
         [True, False, False]
     """
-    known = has_known_call(layer) and like_of(layer) is None and is_layer_type(layer, "relu")
-    return known and output_range(layer, [ANYTHING]).high == math.inf
+    return is_known_relu(layer) and output_range(layer, [ANYTHING]).high == math.inf
 
 
 def own_activation(layer: keras.layers.Layer) -> Any:
