@@ -14,11 +14,11 @@ from egt_tf.errors import ExplainError, original_error
 from egt_tf.keras_api import AnalyzerBase, keras
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.gradient_form import check_engine, reverse_by, reverse_gradient, takes_gradient
+from egt_tf.lrp.gradient_form import check_engine, reverse_by, reverse_part
 from egt_tf.lrp.keras_3 import Keras3Copy, is_keras_3
 from egt_tf.lrp.neurons import check_range, chosen, largest, named_by
 from egt_tf.lrp.presets import COMPOSITES
-from egt_tf.lrp.propagation import Trace, nodes_in_order, record, reverse
+from egt_tf.lrp.propagation import Trace, nodes_in_order, record
 from egt_tf.lrp.raw_scores import before_softmax, ends_in_softmax, output_layer
 
 
@@ -141,7 +141,7 @@ class LRP(NeuronAnalyzer):
         neuron_selection_mode: str = "max_activation",
         canonize: bool = False,
         output: str | int | None = None,
-        engine: str = "walker",
+        engine: str = "auto",
     ):
         check_engine(engine)
         super().__init__(model, neuron_selection_mode, output)
@@ -268,14 +268,10 @@ class LRP(NeuronAnalyzer):
         selected = chosen(scores, neurons)[:, None] * tf.ones_like(scores)
         return tf.vectorized_map(self._way_back(trace, scores, layer), selected), tf.shape(scores)
 
-    def _way_back(
-        self, trace: Trace, scores: tf.Tensor, layer: str | None
-    ) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+    def _way_back(self, trace: Trace, scores: tf.Tensor, layer: str | None) -> Callable[[tf.Tensor], list[tf.Tensor]]:
         """From the part of each score that is explained to the relevance of what is asked for."""
         wanted = None if layer is None else [trace.output_of(layer)]
-        if takes_gradient(self.engine, trace, self.composite, wanted, scores):
-            return lambda selected: reverse_gradient(trace, selected, self.composite, wanted, scores)
-        return lambda selected: reverse(trace, selected * scores, self.composite, wanted, scores)
+        return lambda selected: reverse_part(self.engine, trace, selected, self.composite, wanted, scores)
 
 
 def _position(output: str | int | None, model: keras.Model) -> int:

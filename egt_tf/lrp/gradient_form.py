@@ -11,18 +11,30 @@ gradient); Achtibat et al., ICML 2024 (attention).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.propagation import LayerCall, Trace, as_precise_as, calls_above, gather, reverse, shaped_as, wide_tensors
+from egt_tf.lrp.propagation import (
+    LayerCall,
+    Trace,
+    as_precise_as,
+    calls_above,
+    gather,
+    reverse,
+    shaped_as,
+    wide_tensors,
+)
 from egt_tf.lrp.rules import Gradient, LayerState, Rule
 from egt_tf.tensors import widen
 
-
 ENGINES = ("walker", "gradient", "auto")
+
+
+class NoGradientForm(ExplainError):
+    """A rule on the way back has no form as a modified gradient."""
 
 
 def check_engine(engine: str) -> None:
@@ -66,19 +78,43 @@ def reverse_by(
         >>> [reverse_by(each, trace, tf.constant([[8.0]]), COMPOSITES.get("lrp.z"))[0].numpy() for each in ENGINES[:2]]
         [array([[6., 2.]], dtype=float32), array([[6., 2.]], dtype=float32)]
     """
-    check_engine(engine)
     source = trace.outputs[0] if source is None else source
-    if takes_gradient(engine, trace, composite, targets, source):
+
+    def as_gradient() -> list[tf.Tensor]:
         wide = as_precise_as(source, shaped_as(source, output_relevance))
         return reverse_gradient(trace, tf.math.divide_no_nan(wide, widen(source)), composite, targets, source)
-    return reverse(trace, output_relevance, composite, targets, source)
+
+    return _by(engine, as_gradient, lambda: reverse(trace, output_relevance, composite, targets, source))
 
 
-def takes_gradient(
-    engine: str, trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None, source: tf.Tensor
-) -> bool:
-    """Whether an engine goes back by `reverse_gradient`; for the arguments see `reverse_by`."""
-    return engine == "gradient" or (engine == "auto" and not without_gradient(trace, composite, targets, source))
+def reverse_part(
+    engine: str,
+    trace: Trace,
+    weights: tf.Tensor,
+    composite: Composite,
+    targets: Sequence[tf.Tensor] | None,
+    source: tf.Tensor,
+) -> list[tf.Tensor]:
+    """`reverse_by` for the output relevance `weights * source`: for the arguments see `reverse_gradient`."""
+    return _by(
+        engine,
+        lambda: reverse_gradient(trace, weights, composite, targets, source),
+        lambda: reverse(trace, source * weights, composite, targets, source),
+    )
+
+
+def _by(
+    engine: str, as_gradient: Callable[[], list[tf.Tensor]], as_relevance: Callable[[], list[tf.Tensor]]
+) -> list[tf.Tensor]:
+    check_engine(engine)
+    if engine == "walker":
+        return as_relevance()
+    try:
+        return as_gradient()
+    except NoGradientForm:
+        if engine == "gradient":
+            raise
+        return as_relevance()
 
 
 def reverse_gradient(
@@ -102,8 +138,8 @@ def reverse_gradient(
         What `reverse` returns for the output relevance `weights * source`, up to rounding.
 
     Raises:
-        ExplainError: a rule has no form as a gradient (see `without_gradient`), the composite has no rule for a layer,
-            or the weights are not of the shape of the source.
+        NoGradientForm: a rule has no such form.
+        ExplainError: the composite has no rule for a layer, or the weights are not of the shape of the source.
 
     Notes:
         What relevance a rule gives to an input of exactly zero (batch normalisation under `Pass`, say) is lost. Layers
@@ -128,45 +164,10 @@ def reverse_gradient(
         if call.first and (step.gradient is None or any(id(y) in found.relevance for y in call.outputs)):
             found.walk(step)
         elif step.gradient is None:
-            raise ExplainError(_lacking(step))
+            raise NoGradientForm(_lacking(step))
         else:
             found.pull(step, step.gradient)
     return [found.relevance_of(x) for x in targets]
-
-
-def without_gradient(
-    trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None = None, source: tf.Tensor | None = None
-) -> list[str]:
-    """Why there is no relevance as a gradient: a line for each layer whose rule has no such form; none if there is.
-
-    Args:
-        trace: see `reverse_gradient`.
-        composite: see `reverse_gradient`.
-        targets: see `reverse_gradient`.
-        source: see `reverse_gradient`.
-
-    Raises:
-        ExplainError: the composite has no rule for a layer between the source and the targets.
-
-    Example:
-        >>> from egt_tf.lrp.presets import COMPOSITES
-        >>> from egt_tf.lrp.propagation import record
-        >>> from egt_tf.keras_api import keras
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(1)])
-        >>> trace = record(model, [tf.ones((1, 2))])
-        >>> [len(without_gradient(trace, COMPOSITES.get(each))) for each in ("lrp.z", "lrp.flat")]
-        [0, 1]
-    """
-    targets = trace.inputs if targets is None else targets
-    source = trace.outputs[0] if source is None else source
-    reached, lacking = {id(source)}, []
-    for call in calls_above(trace, targets):
-        if any(id(y) in reached for y in call.outputs):
-            reached.update(id(x) for x in call.inputs)
-            step = _step(call, composite)
-            if step.gradient is None and not call.first:
-                lacking.append(_lacking(step))
-    return lacking
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,15 @@ from egt_tf.errors import ExplainError
 from egt_tf.keras_api import RuleBase, keras
 from egt_tf.lrp.layer_types import is_layer_type, like_of
 from egt_tf.lrp.operations import DIVIDE, arguments, operation
-from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, Interval, ends_in_relu, is_known_relu, is_plain_relu, output_range
+from egt_tf.lrp.value_ranges import (
+    ANYTHING,
+    NONNEGATIVE,
+    Interval,
+    ends_in_relu,
+    is_known_relu,
+    is_plain_relu,
+    output_range,
+)
 from egt_tf.registry import Registry
 
 RULES = Registry("rule")
