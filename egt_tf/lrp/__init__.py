@@ -6,6 +6,7 @@ The engine knows Keras's layers. Rooms with layers of their own, and users, brin
 from egt_tf.lrp.analyzer import LRP
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite, Entry, register_rule
+from egt_tf.lrp.gradient_form import reverse_gradient
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
 from egt_tf.lrp.linear_rules import (
@@ -17,6 +18,7 @@ from egt_tf.lrp.linear_rules import (
     Gamma,
     InnvestigateBatchNorm,
     Magnitude,
+    ProportionalRule,
     WSquare,
     Z,
     ZPlus,
@@ -36,6 +38,7 @@ from egt_tf.lrp.rules import (
     Share,
     ShareSum,
     SoftmaxShare,
+    SparingRule,
 )
 
 __all__ = [
@@ -61,11 +64,13 @@ __all__ = [
     "Magnitude",
     "Mask",
     "Pass",
+    "ProportionalRule",
     "RouteWithout",
     "Rule",
     "Share",
     "ShareSum",
     "SoftmaxShare",
+    "SparingRule",
     "Start",
     "WSquare",
     "Z",
@@ -78,4 +83,5 @@ __all__ = [
     "record",
     "register_rule",
     "reverse",
+    "reverse_gradient",
 ]
