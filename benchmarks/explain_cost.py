@@ -1,7 +1,10 @@
 """What relevance down to the pixels costs, as a multiple of one inference forward pass.
 
-    python benchmarks/explain_cost.py [--network resnet10] [--batch 16] [--size 84] [--rounds 15] [--innvestigate]
+    python benchmarks/explain_cost.py [--network resnet10] [--batch 16] [--size 84] [--rounds 15] [--cpu-time]
+        [--composites fsc epsilon ...] [--innvestigate]
 
+Each composite by both engines: relevance walked back, and activation times a modified gradient. With --cpu-time,
+seconds of the processor are counted instead of those of the clock, for a machine that does other work meanwhile.
 ResNet-10 with the ImageNet stem, or another backbone, with random weights. Composites that `egt-tf explain` uses on
 folded networks get one, whose own forward pass is part of what they cost; the one they are measured by is that of the
 network as it is. The forward pass and the composites take turns, so that the machine's
@@ -30,10 +33,12 @@ from egt_tf.backbones import BACKBONES, resnet10
 from egt_tf.explain import get_method
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, linear_parts, record, reverse
+from egt_tf.lrp.gradient_form import reverse_gradient
 
 COMPOSITE_NAMES = (
     "fsc",
     "fsc_gamma",
+    "epsilon",
     "epsilon_plus",
     "epsilon_gamma_box",
     "lrp.epsilon",
@@ -41,20 +46,35 @@ COMPOSITE_NAMES = (
 )
 
 
-def timed(function: Callable[[], object]) -> float:
+Clock = Callable[[], float]
+
+
+def timed(function: Callable[[], object], clock: Clock) -> float:
     """Seconds of one call."""
-    began = time.perf_counter()
+    began = clock()
     function()
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def relevance_of(backbone, composite):
+def by_walker(trace, composite):
+    """Relevance of the pixels, each output having its own value."""
+    return reverse(trace, trace.outputs[0], composite)[0]
+
+
+def by_gradient(trace, composite):
+    """The same by the other engine."""
+    return reverse_gradient(trace, tf.ones_like(trace.outputs[0]), composite)[0]
+
+
+ENGINES = {"walker": by_walker, "gradient": by_gradient}
+
+
+def relevance_of(backbone, composite, engine):
     """A compiled function from images to the relevance of their pixels."""
 
     @tf.function
     def explain(images):
-        trace = record(backbone, [images])
-        return reverse(trace, trace.outputs[0], composite)[0]
+        return engine(record(backbone, [images]), composite)
 
     return explain
 
@@ -79,7 +99,10 @@ def convolutions_alone(backbone):
 
 
 def ratios(
-    forward: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int
+    forward: Callable[[], object],
+    others: dict[str, Callable[[], object]],
+    rounds: int,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, np.ndarray]:
     """For each function, its time over that of `forward`, round by round."""
     times: dict[str, list[float]] = {name: [] for name in others}
@@ -87,9 +110,9 @@ def ratios(
         function()
         function()
     for _ in range(rounds):
-        base = timed(forward)
+        base = timed(forward, clock)
         for name, function in others.items():
-            times[name].append(timed(function) / base)
+            times[name].append(timed(function, clock) / base)
     return {name: np.array(values) for name, values in times.items()}
 
 
@@ -135,6 +158,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=84)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--composites", nargs="+", default=COMPOSITE_NAMES, choices=COMPOSITES.names())
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--innvestigate", action="store_true")
     parser.add_argument("--graph-mode", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -145,19 +170,22 @@ def main() -> None:
     images = tf.random.stateless_normal((arguments.batch, arguments.size, arguments.size, 3), (0, 1))
     forward = tf.function(lambda x: backbone(x, training=False))
     explain = {
-        name: relevance_of(get_method(name).prepared(backbone), COMPOSITES.get(name)) for name in COMPOSITE_NAMES
+        f"{name}, {engine}": relevance_of(get_method(name).prepared(backbone), COMPOSITES.get(name), function)
+        for name in arguments.composites
+        for engine, function in ENGINES.items()
     }
     explain["(convolutions alone)"] = convolutions_alone(backbone)
     table = ratios(
         lambda: forward(images).numpy(),
         {n: lambda f=f: f(images).numpy() for n, f in explain.items()},
         arguments.rounds,
+        time.process_time if arguments.cpu_time else time.perf_counter,
     )
     print(
         f"relevance to the pixels / inference forward; {arguments.network}, {arguments.size} px, batch {arguments.batch}, "
         f"{arguments.rounds} rounds"
     )
-    print(f"{'composite':40s}  {'median':>8s}  {'min':>6s}  {'max':>6s}")
+    print(f"{'composite, engine':40s}  {'median':>8s}  {'min':>6s}  {'max':>6s}")
     for name, values in table.items():
         print(f"{name:40s}  {np.median(values):8.2f}  {values.min():6.2f}  {values.max():6.2f}")
     if arguments.innvestigate:

@@ -59,7 +59,7 @@ class Lane:
 def pieces(cases: list[str]) -> dict[str, Callable[[], object]]:
     """Everything a process can be asked for, compiled."""
     import tensorflow as tf
-    from explain_cost import relevance_of
+    from explain_cost import by_walker, relevance_of
     from train_step import CASES, make
 
     from egt_tf.backbones import resnet10
@@ -72,7 +72,7 @@ def pieces(cases: list[str]) -> dict[str, Callable[[], object]]:
     backbone = resnet10(84, seed=0)
     images = tf.random.stateless_normal((16, 84, 84, 3), (0, 1))
     forward = tf.function(lambda x: backbone(x, training=False))
-    explain = relevance_of(get_method("fsc").prepared(backbone), COMPOSITES.get("fsc"))
+    explain = relevance_of(get_method("fsc").prepared(backbone), COMPOSITES.get("fsc"), by_walker)
     return work | {"forward": lambda: forward(images).numpy(), "fsc": lambda: explain(images).numpy()}
 
 

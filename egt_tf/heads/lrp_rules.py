@@ -35,7 +35,7 @@ from egt_tf.lrp.rules import (
     ZENNIT_STABILIZER,
     LayerState,
     Pass,
-    Rule,
+    SparingRule,
     Tensors,
     divide,
     stabilize,
@@ -45,7 +45,7 @@ from egt_tf.lrp.rules import (
 
 
 @RULES.register("neighbourhood")
-class NeighbourhoodShare(Rule):
+class NeighbourhoodShare(SparingRule):
     """Relevance of nodes x beside the mean of their neighbours, `[x ; A x]`, with the weights A as constants.
 
     `R_in = x (R0 / stab(x) + A^T (R1 / stab(A x)))`, R0 and R1 being the relevance of the two halves and
@@ -88,7 +88,7 @@ class NeighbourhoodShare(Rule):
 
 
 @RULES.register("fraction")
-class Fraction(Rule):
+class Fraction(SparingRule):
     """`R_i = R x_i / (s + epsilon sign(s))` with `s = sum_i x_i`, for a layer that sums or averages over axes.
 
     For a mean, too, the denominator is the sum, so that the stabiliser is as large as for a sum. Where the n summands
@@ -145,7 +145,7 @@ class AttendedFraction(Fraction):
 
 
 @RULES.register("attention_gate")
-class AttentionGate(Rule):
+class AttentionGate(SparingRule):
     """Relevance of attended query maps goes to the query unchanged, added up over the ways; none to the attention.
 
     Example:
@@ -162,7 +162,7 @@ class AttentionGate(Rule):
 
 
 @RULES.register("pair_product")
-class ShareProduct(Rule):
+class ShareProduct(SparingRule):
     """Relevance of each product of a query's and a prototype's value, handed to the two factors.
 
     Args:
@@ -190,7 +190,7 @@ class ShareProduct(Rule):
 
 
 @RULES.register("combination")
-class CombinationShare(Rule):
+class CombinationShare(SparingRule):
     """Relevance of weighted sums of maps, `z_k = sum_n a_nk x_n`: each map is given what it contributes to each sum.
 
     `R_n = x_n sum_k a_nk R_k / (z_k + epsilon sign(z_k))`, with the coefficients a as constants, to which no relevance
@@ -230,6 +230,9 @@ register_rule(EpisodeBatchNormalization, like="batch_norm")
 register_rule(SkipConcatenate, like="skip")
 for _layer in (Scale, Square, UnitVector, CentredMaps):
     register_rule(_layer, Pass())
+# The others have 0 for 0.
+for _layer in (Scale, Square, UnitVector):
+    register_rule(_layer, like="activation")
 register_rule(AttendedQuery, AttentionGate())
 
 # The published code's sums and means have its stabiliser, zennit's a smaller one; innvestigate guards exact zeros.

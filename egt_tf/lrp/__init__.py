@@ -7,6 +7,7 @@ from egt_tf.lrp.analyzer import LRP
 from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite, Entry, register_rule
+from egt_tf.lrp.gradient_form import reverse_gradient
 from egt_tf.lrp.layer_types import is_layer_type
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
 from egt_tf.lrp.linear_rules import (
@@ -18,6 +19,7 @@ from egt_tf.lrp.linear_rules import (
     Gamma,
     InnvestigateBatchNorm,
     Magnitude,
+    ProportionalRule,
     WSquare,
     Z,
     ZPlus,
@@ -37,6 +39,7 @@ from egt_tf.lrp.rules import (
     Share,
     ShareSum,
     SoftmaxShare,
+    SparingRule,
 )
 
 __all__ = [
@@ -64,11 +67,13 @@ __all__ = [
     "Mask",
     "MatrixProduct",
     "Pass",
+    "ProportionalRule",
     "RouteWithout",
     "Rule",
     "Share",
     "ShareSum",
     "SoftmaxShare",
+    "SparingRule",
     "Start",
     "WSquare",
     "Z",
@@ -81,4 +86,5 @@ __all__ = [
     "record",
     "register_rule",
     "reverse",
+    "reverse_gradient",
 ]

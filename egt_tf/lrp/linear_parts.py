@@ -197,7 +197,7 @@ def _centred_part(
 
     Source: Ali et al., 2022.
     """
-    scale = tf.math.rsqrt(mean(tf.square(x - mean(x))) + tf.cast(layer.epsilon, x.dtype))
+    scale = tf.math.rsqrt(mean(tf.square(x - mean(x))) + tf.constant(layer.epsilon, x.dtype))
     scale = scale if layer.gamma is None else scale * tf.reshape(_tensor(layer.gamma), shape)
     shift = None if layer.beta is None else tf.reshape(_tensor(layer.beta), shape)
 

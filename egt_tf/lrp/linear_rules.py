@@ -17,7 +17,20 @@ import tensorflow as tf
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
 from egt_tf.lrp.linear_parts import LinearPart, linear_parts
-from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, guarded_division, stabilize
+from egt_tf.lrp.rules import (
+    RULES,
+    Gradient,
+    LayerState,
+    Pass,
+    Rule,
+    Tensors,
+    by_quotient,
+    damped,
+    divide,
+    guarded_division,
+    stabilize,
+)
+from egt_tf.lrp.value_ranges import is_plain_relu
 
 # Pairs of an input, or None, and a kernel.
 Products = Sequence[tuple[tf.Tensor | None, tf.Tensor]]
@@ -71,11 +84,7 @@ class LinearRule(Rule):
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         parts = linear_parts(reverse_state.layer, *Xs)
-        state = reverse_state
-        signals = [Signal(Xs[0], state.nonnegative[0], state.present[0], state.rescaled[0])]
-        for part in parts[:-1]:
-            # Of the output of a weighted sum no sign is known.
-            signals.append(Signal(part.of(signals[-1].x)))
+        signals = _signals(parts, Xs[0], reverse_state)
         relevance = _before_activation(reverse_state, lambda: parts[-1].of(signals[-1].x), Ys, Rs)
         for part, signal in reversed(list(zip(parts, signals, strict=True))):
             relevance = self.redistribute(signal, relevance, part)
@@ -86,24 +95,96 @@ class LinearRule(Rule):
         raise NotImplementedError
 
 
+class ProportionalRule(LinearRule):
+    """Base of the rules that give each input its value times something: an input of zero has no relevance.
+
+    A subclass says what that is, the slope. So these rules have a form as a modified gradient.
+    """
+
+    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        return signal.x * self.slope(signal, relevance, part)
+
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        """What `signal.x` is multiplied with, given the relevance of `forward(x, kernel) + bias`."""
+        raise NotImplementedError
+
+    def slope_of_gradient(self, signal: Signal, z: tf.Tensor, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        """`slope` for the relevance `z gradient`, with z the weighted sum."""
+        return self.slope(signal, z * gradient, part)
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        before_activation = _gradient_before_activation(reverse_state)
+        if before_activation is None:
+            return None
+
+        def of_inputs(Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
+            parts = linear_parts(reverse_state.layer, *Xs)
+            signals = _signals(parts, Xs[0], reverse_state)
+            z, gradient = before_activation(lambda: parts[-1].of(signals[-1].x), Ys, Gs)
+            for part, signal in reversed(list(zip(parts, signals, strict=True))):
+                z, gradient = signal.x, self.slope_of_gradient(signal, z, gradient, part)
+            return [gradient, *[None] * (len(Xs) - 1)]
+
+        return of_inputs
+
+
+def _signals(parts: Sequence[LinearPart], x: tf.Tensor, state: LayerState) -> list[Signal]:
+    """The inputs of weighted sums that follow each other."""
+    signals = [Signal(x, state.nonnegative[0], state.present[0], state.rescaled[0])]
+    for part in parts[:-1]:
+        # Of the output of a weighted sum no sign is known.
+        signals.append(Signal(part.of(signals[-1].x)))
+    return signals
+
+
 def _before_activation(
     state: LayerState, weighted_sum: Callable[[], tf.Tensor], Ys: Tensors, Rs: Tensors
 ) -> tf.Tensor | None:
     """Relevance of a layer's weighted sum, given that of its outputs."""
-    function = getattr(state.layer, "activation", None)
-    if function in (None, keras.activations.linear) or state.rule_for is None:
+    of_activation = _own_activation(state)
+    if of_activation is None or state.rule_for is None:
         return Rs[0]
+    return state.rule_for(of_activation.layer).apply([weighted_sum()], Ys, Rs, of_activation)[0]
+
+
+# From what makes a layer's weighted sum, the layer's outputs and a gradient at these to the sum and the gradient at it.
+BeforeActivation = Callable[[Callable[[], tf.Tensor], Tensors, Tensors], tuple[tf.Tensor, tf.Tensor]]
+
+
+def _gradient_before_activation(state: LayerState) -> BeforeActivation | None:
+    """`_before_activation` for a modified gradient; None if the activation's rule has no such form."""
+    of_activation = _own_activation(state)
+    if of_activation is None:
+        return lambda weighted_sum, Ys, Gs: (Ys[0], Gs[0])
+    rule = Pass() if state.rule_for is None else state.rule_for(of_activation.layer)
+    gradient = rule.gradient(of_activation)
+    if gradient is None:
+        return None
+
+    def before(weighted_sum: Callable[[], tf.Tensor], Ys: Tensors, Gs: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        # Behind a ReLU, the sum is the output wherever the gradient is not 0.
+        z = Ys[0] if is_plain_relu(of_activation.layer) else weighted_sum()
+        (of_sum,) = gradient([z], Ys, Gs)
+        return z, tf.zeros_like(z) if of_sum is None else of_sum
+
+    return before
+
+
+def _own_activation(state: LayerState) -> LayerState | None:
+    """The activation that a layer applies to its weighted sum, as a layer; None: it has none."""
+    function = getattr(state.layer, "activation", None)
+    if function in (None, keras.activations.linear):
+        return None
     activation = (
         function
         if isinstance(function, keras.layers.Layer)
         else keras.layers.Activation(function, name=f"{state.layer.name}_activation")
     )
-    of_activation = LayerState(activation, lambda zs: [function(zs[0])], rule_for=state.rule_for)
-    return state.rule_for(activation).apply([weighted_sum()], Ys, Rs, of_activation)[0]
+    return LayerState(activation, lambda zs: [function(zs[0])], rule_for=state.rule_for)
 
 
 @RULES.register("z")
-class Z(LinearRule):
+class Z(ProportionalRule):
     """`R_i = sum_j x_i w_ij R_j / z_j`, `z_j = sum_i x_i w_ij (+ b_j)`; exact zeros of z are guarded.
 
     Args:
@@ -119,12 +200,20 @@ class Z(LinearRule):
     def __init__(self, bias: bool = True):
         self.bias = bias
 
-    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
-        return signal.x * part.backward(signal.x, part.kernel, self._divide(relevance, z))
+        return part.backward(signal.x, part.kernel, self._divide(relevance, z))
+
+    def slope_of_gradient(self, signal: Signal, z: tf.Tensor, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        if not self.bias and part.bias is not None:
+            return super().slope_of_gradient(signal, z, gradient, part)
+        return part.backward(signal.x, part.kernel, self._damp(gradient, z))
 
     def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return guarded_division(relevance, z)
+
+    def _damp(self, gradient: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        return gradient
 
 
 @RULES.register("epsilon")
@@ -151,9 +240,12 @@ class Epsilon(Z):
     def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return relevance / stabilize(z, self.epsilon)
 
+    def _damp(self, gradient: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        return damped(gradient, z, self.epsilon)
+
 
 @RULES.register("alpha_beta")
-class AlphaBeta(LinearRule):
+class AlphaBeta(ProportionalRule):
     """`R_i = alpha sum_j (x_i w_ij)+ R_j / Z+_j  -  beta sum_j (x_i w_ij)- R_j / Z-_j`.
 
     `Z+_j` sums the positive contributions `x+ w+ + x- w-` (and `b+`), `Z-_j` the negative ones `x- w+ + x+ w-`
@@ -189,12 +281,12 @@ class AlphaBeta(LinearRule):
         self.whole_bias = whole_bias
         self.stabilizer = stabilizer
 
-    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         positive, negative = _signs(part.kernel)
         up, down = self._biases(part.bias)
         x_up, x_down = _signal_signs(signal)
         share = functools.partial(
-            _share_products,
+            _slope_of_signs,
             part,
             relevance=relevance,
             stabilizer=self.stabilizer,
@@ -229,7 +321,7 @@ class ZPlus(AlphaBeta):
 
 
 @RULES.register("gamma")
-class Gamma(LinearRule):
+class Gamma(ProportionalRule):
     """Positive contributions count more: `R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i (...)` for `x >= 0`.
 
     The general form, for inputs of both signs: where the unit's pre-activation is positive the contributions are
@@ -259,7 +351,7 @@ class Gamma(LinearRule):
         self.stabilizer = stabilizer
         self.bias_in_sign = bias_in_sign
 
-    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         x_up, x_down = _signal_signs(signal)
         up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
         bias_up, bias_down = (None, None)
@@ -267,7 +359,7 @@ class Gamma(LinearRule):
             bias_up, bias_down = (part.bias + self.gamma * b for b in _signs(part.bias))
         z = part.of(signal.x) if self.bias_in_sign else part.forward(signal.x, part.kernel)
         nothing = tf.zeros_like(relevance)
-        share = functools.partial(_share_products, part, stabilizer=self.stabilizer, one_sign=False)
+        share = functools.partial(_slope_of_signs, part, stabilizer=self.stabilizer, one_sign=False)
         firing = share(((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing))
         silent = share(((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing))
         return firing + silent
@@ -367,7 +459,7 @@ class Bounded(LinearRule):
 
 
 @RULES.register("alpha_beta_x")
-class AlphaBetaX(LinearRule):
+class AlphaBetaX(ProportionalRule):
     """Alpha-beta with a denominator for each pair of signs of input and weight.
 
     `alpha[0] r(x+, w+) + alpha[1] r(x-, w-) - beta[0] r(x+, w-) - beta[1] r(x-, w+)`, where `r(x, w)` shares R in
@@ -393,7 +485,7 @@ class AlphaBetaX(LinearRule):
         self.alpha = tuple(alpha)
         self.beta = tuple(beta)
 
-    def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
         (x_up, x_down), (up, down) = _signs(signal.x), _signs(part.kernel)
         bias_up, bias_down = (None, None) if part.bias is None else _signs(part.bias)
         terms = (
@@ -402,17 +494,16 @@ class AlphaBetaX(LinearRule):
             (-self.beta[0], x_up, down, bias_down),
             (-self.beta[1], x_down, up, bias_down),
         )
-        return tf.add_n(
-            [
-                weight * _share_products(part, ((inputs, kernel),), bias, relevance, 0.0, one_sign=True)
-                for weight, inputs, kernel, bias in terms
-                if weight
-            ]
-        )
+        slopes = [tf.zeros_like(signal.x)]
+        for weight, inputs, kernel, bias in terms:
+            if weight:
+                (of_sign,) = _slopes(part, ((inputs, kernel),), bias, relevance, 0.0, one_sign=True)
+                slopes.append(tf.where(inputs == 0, tf.zeros_like(of_sign), weight * of_sign))
+        return tf.add_n(slopes)
 
 
 @RULES.register("magnitude")
-class Magnitude(LinearRule):
+class Magnitude(ProportionalRule):
     """`R |x w| / (|x w| + |b|)`, value by value: what the published CAN code does to batch normalisation.
 
     For layers that scale and shift each value; exact zeros of the denominator are guarded.
@@ -427,6 +518,9 @@ class Magnitude(LinearRule):
         contribution = tf.abs(part.forward(signal.x, part.kernel))
         noise = tf.zeros_like(contribution) if part.bias is None else tf.abs(part.bias)
         return relevance * tf.math.divide_no_nan(contribution, contribution + noise)
+
+    def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        return tf.math.divide_no_nan(self.redistribute(signal, relevance, part), signal.x)
 
 
 @RULES.register("innvestigate_batch_norm")
@@ -455,6 +549,9 @@ class InnvestigateBatchNorm(Rule):
         part = LinearPart(kernel, bias, lambda x, k: x * k)
         return [self.rule.redistribute(Signal(Xs[0], reverse_state.nonnegative[0]), Rs[0], part)]
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        return by_quotient(self, reverse_state) if isinstance(self.rule, ProportionalRule) else None
+
 
 def _as_bound(name: str, bound: float | Sequence[float]) -> float | tuple[float, ...]:
     try:
@@ -481,19 +578,48 @@ def _add_bias(z: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
 
 def _share_products(
     part: LinearPart,
-    products: Products,
+    products: Sequence[tuple[tf.Tensor, tf.Tensor]],
     bias: tf.Tensor | None,
     relevance: tf.Tensor,
     stabilizer: float,
     one_sign: bool,
 ) -> tf.Tensor:
-    """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel; one without x is left out."""
+    """Shares R in proportion to `forward(x, kernel)`, summed over pairs of x and kernel."""
+    slopes = _slopes(part, products, bias, relevance, stabilizer, one_sign)
+    return tf.add_n([x * slope for (x, _), slope in zip(products, slopes, strict=True)])
+
+
+def _slope_of_signs(
+    part: LinearPart,
+    products: tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor | None, tf.Tensor]],
+    bias: tf.Tensor | None,
+    relevance: tf.Tensor,
+    stabilizer: float,
+    one_sign: bool,
+) -> tf.Tensor:
+    """`_slopes` of the two signs of one x, given as pairs of x+ and x- with their kernels, where x has them."""
+    slopes = _slopes(part, products, bias, relevance, stabilizer, one_sign)
+    return slopes[0] if len(slopes) == 1 else tf.where(products[0][0] > 0, *slopes)
+
+
+def _slopes(
+    part: LinearPart,
+    products: Products,
+    bias: tf.Tensor | None,
+    relevance: tf.Tensor,
+    stabilizer: float,
+    one_sign: bool,
+) -> list[tf.Tensor]:
+    """For each pair of x and kernel, what x is multiplied with to give its share of R; one without x is left out.
+
+    R is shared in proportion to `forward(x, kernel)`, summed over the pairs.
+    """
     products = _side_by_side(part, [(x, kernel) for x, kernel in products if x is not None])
     z = _add_bias(tf.add_n([part.forward(x, kernel) for x, kernel in products]), bias)
     s = divide(relevance, z, stabilizer, one_sign)
-    shares = [x * part.backward(x, kernel, s) for x, kernel in products]
+    slopes = [part.backward(x, kernel, s) for x, kernel in products]
     width = part.kernel.shape[part.input_axis] if part.input_axis else None
-    return tf.add_n([share for both in shares for share in _apart(both, width)])
+    return [slope for both in slopes for slope in _apart(both, width)]
 
 
 def _side_by_side(part: LinearPart, products: Products) -> Products:

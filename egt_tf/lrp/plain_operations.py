@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.rules import RULES, Derivative, LayerState, Mask, Rule, Share, Tensors
+from egt_tf.lrp.rules import RULES, Derivative, Gradient, LayerState, Mask, Rule, Share, Tensors
 
 # From the inputs, the outputs and what arrives at the outputs to what arrives at the inputs.
 Transposed = Callable[[Tensors, tf.Tensor, tf.Tensor], list[tf.Tensor | None]]
@@ -38,8 +38,8 @@ def plain_rule(rule: Rule) -> Rule:
 class PlainMask(Mask):
     """`Mask`, as a comparison and a choice."""
 
-    def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        return [tf.where(Ys[0] > 0, Rs[0], tf.zeros_like(Rs[0]))]
+    def masked(self, r: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tf.where(y > 0, r, tf.zeros_like(r))
 
 
 @RULES.register("plain_derivative")
@@ -56,11 +56,15 @@ class PlainDerivative(Rule):
         self.rule = RULES.get(rule)
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        derivative = plain_derivative(reverse_state.layer)
-        if derivative is not None:
-            call = _differentiable(reverse_state.call, derivative)
-            reverse_state = dataclasses.replace(reverse_state, call=call)
-        return self.rule.apply(Xs, Ys, Rs, reverse_state)
+        return self.rule.apply(Xs, Ys, Rs, _with_plain_derivative(reverse_state))
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        return self.rule.gradient(_with_plain_derivative(reverse_state))
+
+
+def _with_plain_derivative(state: LayerState) -> LayerState:
+    derivative = plain_derivative(state.layer)
+    return state if derivative is None else dataclasses.replace(state, call=_differentiable(state.call, derivative))
 
 
 def _differentiable(call: Callable[[Tensors], Tensors], derivative: Transposed) -> Callable[[Tensors], Tensors]:

@@ -159,29 +159,56 @@ def reverse(
     """
     targets = trace.inputs if targets is None else targets
     source = trace.outputs[0] if source is None else source
+    relevance = {id(source): as_precise_as(source, shaped_as(source, output_relevance))}
+    for call in calls_above(trace, targets):
+        if not any(id(y) in relevance for y in call.outputs):
+            continue
+        xs, ys = wide_tensors(call)
+        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(call.outputs, ys, strict=True)]
+        state = dataclasses.replace(call.state, rule_for=composite.rule_for)
+        rule = composite.rule_for(call.layer, call.first)
+        gather(relevance, call.inputs, rule.apply(xs, ys, rs, state))
+    return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
+
+
+def shaped_as(source: tf.Tensor, output_relevance: tf.Tensor) -> tf.Tensor:
+    """The output relevance as a tensor.
+
+    Raises:
+        ExplainError: it is not of the shape of the source.
+    """
     output_relevance = tf.convert_to_tensor(output_relevance)
     if not source.shape.is_compatible_with(output_relevance.shape):
         raise ExplainError(
             f"the output relevance must be shaped as what it is of, {source.shape}. Received: {output_relevance.shape}"
         )
-    relevance: dict[int, tf.Tensor] = {id(source): _as_precise_as(source, output_relevance)}
-    behind_targets = _behind(trace, targets)
-    for call in reversed(trace.calls):
-        if not any(id(y) in relevance for y in call.outputs) or not any(id(x) in behind_targets for x in call.inputs):
+    return output_relevance
+
+
+def calls_above(trace: Trace, targets: Sequence[tf.Tensor]) -> list[LayerCall]:
+    """The calls that compute something from the targets, last first: no relevance is wanted below."""
+    above, calls = {id(x) for x in targets}, []
+    for call in trace.calls:
+        if any(id(x) in above for x in call.inputs):
+            above.update(id(y) for y in call.outputs)
+            calls.append(call)
+    return calls[::-1]
+
+
+def wide_tensors(call: LayerCall) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """A call's inputs and outputs: rules divide by sums that can be tiny, so they never work in half precision."""
+    ys = [widen(y) for y in call.outputs]
+    return [as_precise_as(ys[0], x) for x in call.inputs], ys
+
+
+def gather(found: dict[int, tf.Tensor], tensors: Tensors, arriving: Sequence[tf.Tensor | None]) -> None:
+    """Adds what arrives at tensors to what was found for them, by their identity."""
+    for x, r in zip(tensors, arriving, strict=True):
+        # Sizes and indices have no relevance.
+        if r is None or not x.dtype.is_floating:
             continue
-        # Rules divide by sums that can be tiny, so they never work in half precision.
-        ys = [widen(y) for y in call.outputs]
-        xs = [_as_precise_as(ys[0], x) for x in call.inputs]
-        rs = [relevance.get(id(y), tf.zeros_like(wide)) for y, wide in zip(call.outputs, ys, strict=True)]
-        state = dataclasses.replace(call.state, rule_for=composite.rule_for)
-        rule = composite.rule_for(call.layer, call.first)
-        for x, r in zip(call.inputs, rule.apply(xs, ys, rs, state), strict=True):
-            # Sizes and indices have no relevance.
-            if r is None or not x.dtype.is_floating:
-                continue
-            r = _as_precise_as(x, r)
-            relevance[id(x)] = relevance[id(x)] + r if id(x) in relevance else r
-    return [relevance.get(id(x), tf.zeros_like(widen(x))) for x in targets]
+        r = as_precise_as(x, r)
+        found[id(x)] = found[id(x)] + r if id(x) in found else r
 
 
 Call = Callable[[Tensors], list[tf.Tensor]]
@@ -189,16 +216,7 @@ Call = Callable[[Tensors], list[tf.Tensor]]
 Calling = Callable[[Callable[..., Any]], Call]
 
 
-def _behind(trace: Trace, targets: Sequence[tf.Tensor]) -> set[int]:
-    """The identities of the targets and of all tensors that are computed from them: no relevance is wanted below."""
-    behind = {id(x) for x in targets}
-    for call in trace.calls:
-        if any(id(x) in behind for x in call.inputs):
-            behind.update(id(y) for y in call.outputs)
-    return behind
-
-
-def _as_precise_as(other: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+def as_precise_as(other: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """`x` in the precision of another tensor, or in float32 where that is less; what is no floating number stays."""
     if not (other.dtype.is_floating and x.dtype.is_floating):
         return widen(x)

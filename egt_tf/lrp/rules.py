@@ -19,8 +19,17 @@ import tensorflow as tf
 
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import RuleBase, keras
+from egt_tf.lrp.layer_types import is_layer_type, like_of
 from egt_tf.lrp.operations import DIVIDE, arguments, operation
-from egt_tf.lrp.value_ranges import ANYTHING, NONNEGATIVE, ends_in_relu, output_range
+from egt_tf.lrp.value_ranges import (
+    ANYTHING,
+    NONNEGATIVE,
+    Interval,
+    ends_in_relu,
+    is_known_relu,
+    is_plain_relu,
+    output_range,
+)
 from egt_tf.registry import Registry
 
 RULES = Registry("rule")
@@ -32,7 +41,13 @@ PUBLISHED_EPSILON = 0.01
 # zennit's, in every denominator.
 ZENNIT_STABILIZER = 1e-6
 
+# Layer types whose every output is one of the inputs, or zero; and those with one value for one value.
+_COPIES = ("route", "max_pool", "skip", "channel_order")
+_VALUE_BY_VALUE = ("activation", "relu", "batch_norm")
+
 Tensors = Sequence[tf.Tensor]
+# From a layer's inputs, its outputs and a gradient at the outputs to one at the inputs; see `Rule.gradient`.
+Gradient = Callable[[Tensors, Tensors, Tensors], list[tf.Tensor | None]]
 
 
 def stabilize(z: tf.Tensor, epsilon: float) -> tf.Tensor:
@@ -55,6 +70,17 @@ def divide(relevance: tf.Tensor, z: tf.Tensor, stabilizer: float, one_sign: bool
     if stabilizer:
         return relevance / stabilize(z, stabilizer)
     return tf.math.divide_no_nan(relevance, z) if one_sign else guarded_division(relevance, z)
+
+
+def damped(gradient: tf.Tensor, z: tf.Tensor, stabilizer: float) -> tf.Tensor:
+    """What `divide(z * gradient, z, stabilizer)` is: `gradient z / (z + stabilizer sign(z))`, without products of z.
+
+    Example:
+        >>> damped(tf.constant([4.0, 4.0]), tf.constant([-0.5, 0.0]), 0.5).numpy()
+        array([2., 0.], dtype=float32)
+    """
+    # Infinite sums keep their gradient this way round, and sums of zero lose theirs.
+    return gradient / (1.0 + tf.constant(stabilizer, z.dtype) / tf.abs(z)) if stabilizer else gradient
 
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
@@ -141,6 +167,20 @@ class Rule(RuleBase):
         """
         raise NotImplementedError
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        """The rule as a modified gradient: where the outputs' relevance is `Y G`, that of the inputs is `X` times it.
+
+        It takes the layer's inputs `Xs`, its outputs `Ys` and `Gs`, shaped as `Ys`, and returns as many as there are
+        inputs, shaped as them; None for an input that gets nothing.
+
+        Args:
+            reverse_state: the layer and what the graph says of its inputs.
+
+        Returns:
+            None if the rule has no such form, as most that give relevance to inputs of zero have none.
+        """
+        return None
+
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor, as JSON types."""
         return {name: _as_json(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
@@ -160,6 +200,16 @@ class Rule(RuleBase):
         return f"{type(self).__name__}({arguments})"
 
 
+class SparingRule(Rule):
+    """Base of the rules that give no relevance to inputs of zero, so that all they give is a multiple of the inputs.
+
+    A rule with a faster form as a modified gradient has its own `gradient`.
+    """
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        return by_quotient(self, reverse_state)
+
+
 @RULES.register("pass")
 class Pass(Rule):
     """The relevance of the output, unchanged, for a layer that keeps its first input's shape.
@@ -177,6 +227,11 @@ class Pass(Rule):
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return [Rs[0], *(tf.zeros_like(x) for x in Xs[1:])]
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        if is_plain_relu(reverse_state.layer):
+            return Mask().gradient(reverse_state)
+        return by_quotient(self, reverse_state) if _spares_zeros(reverse_state) else None
+
 
 @RULES.register("mask")
 class Mask(Rule):
@@ -191,8 +246,17 @@ class Mask(Rule):
     """
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        return [self.masked(Rs[0], Ys[0])]
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        if is_plain_relu(reverse_state.layer):
+            return lambda Xs, Ys, Gs: [self.masked(Gs[0], Ys[0])]
+        return by_quotient(self, reverse_state) if is_known_relu(reverse_state.layer) else None
+
+    def masked(self, r: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """`r` where y is above 0, else 0."""
         # One pass over memory where a comparison and a choice take three.
-        return [tf.raw_ops.ReluGrad(gradients=Rs[0], features=Ys[0])]
+        return tf.raw_ops.ReluGrad(gradients=r, features=y)
 
 
 @RULES.register("route")
@@ -219,6 +283,15 @@ class Derivative(Rule):
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         return pull_back(reverse_state.call, Xs, Rs)
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        # Of outputs that are values of the inputs; else this is no relevance, and no product with the inputs either.
+        copies = any(is_layer_type(reverse_state.layer, each) for each in _COPIES)
+        return functools.partial(_pulled_back, reverse_state.call) if copies else None
+
+
+def _pulled_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
+    return [*pull_back(call, Xs, Gs)]
+
 
 @RULES.register("route_without")
 class RouteWithout(Derivative):
@@ -239,12 +312,18 @@ class RouteWithout(Derivative):
         self.dropped = tuple(dropped)
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
-        relevance = super().apply(Xs, Ys, Rs, reverse_state)
-        return [None if position in self.dropped else r for position, r in enumerate(relevance)]
+        return self._kept(super().apply(Xs, Ys, Rs, reverse_state))
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        of_all = super().gradient(reverse_state)
+        return of_all and (lambda Xs, Ys, Gs: self._kept(of_all(Xs, Ys, Gs)))
+
+    def _kept(self, of_inputs: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+        return [None if position in self.dropped else r for position, r in enumerate(of_inputs)]
 
 
 @RULES.register("gate")
-class Gate(Rule):
+class Gate(SparingRule):
     """A product: gates get no relevance, and the signals that they let through get equal parts of it.
 
     A gate is a factor that the graph says lies between 0 and 1, as a sigmoid, a softmax or a hard sigmoid makes it, in
@@ -344,6 +423,13 @@ class Share(Rule):
         shares = [divide(r, y, self.epsilon, reverse_state.one_sign) for r, y in zip(Rs, Ys, strict=True)]
         return [x * s for x, s in zip(Xs, pull_back(reverse_state.call, Xs, shares), strict=True)]
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        def of_inputs(Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
+            shares = [damped(g, y, self.epsilon) for g, y in zip(Gs, Ys, strict=True)]
+            return [*pull_back(reverse_state.call, Xs, shares)]
+
+        return of_inputs
+
 
 @RULES.register("share_sum")
 class ShareSum(Share):
@@ -367,6 +453,16 @@ class ShareSum(Share):
         parts = [tf.where(silent, Rs[0] / len(Xs), x * share) for x in summands]
         return [_sum_where_broadcast(*each) for each in zip(Xs, parts, alone, strict=True)]
 
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        def of_inputs(Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
+            share = damped(Gs[0], Ys[0], self.epsilon)
+            return [
+                _sum_where_broadcast(x, share, _alone(position, Xs, Ys[0], reverse_state, tf.zeros_like))
+                for position, x in enumerate(Xs)
+            ]
+
+        return of_inputs
+
 
 @RULES.register("softmax")
 class SoftmaxShare(Rule):
@@ -386,9 +482,52 @@ class SoftmaxShare(Rule):
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         x, s, r = Xs[0], Ys[0], Rs[0]
-        total = tf.reduce_sum(r, axis=_softmax_axis(reverse_state.layer), keepdims=True)
         x = tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
-        return [x * (r - s * total), *[None] * (len(Xs) - 1)]
+        return [x * self._difference(r, s, reverse_state), *[None] * (len(Xs) - 1)]
+
+    def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        return lambda Xs, Ys, Gs: [
+            self._difference(Ys[0] * Gs[0], Ys[0], reverse_state),
+            *[None] * (len(Xs) - 1),
+        ]
+
+    @staticmethod
+    def _difference(r: tf.Tensor, s: tf.Tensor, state: LayerState) -> tf.Tensor:
+        return r - s * tf.reduce_sum(r, axis=_softmax_axis(state.layer), keepdims=True)
+
+
+def _spares_zeros(state: LayerState) -> bool:
+    """Whether handing relevance on unchanged gives none to inputs of zero: the layer has 0 for 0, or no such inputs.
+
+    Values that are known to have no sign but one come from a ReLU and are 0 in many places; the others hardly anywhere.
+    """
+    layer = state.layer
+    if not any(is_layer_type(layer, each) for each in _VALUE_BY_VALUE):
+        return False
+    has_zero_for_zero = like_of(layer) == "activation" or output_range(layer, [Interval(0.0, 0.0)]) == (0.0, 0.0)
+    return has_zero_for_zero or not state.nonnegative[0]
+
+
+def by_quotient(rule: Rule, reverse_state: LayerState) -> Gradient:
+    """The form of a rule as a modified gradient (`Rule.gradient`) that divides its relevance by the inputs.
+
+    For rules that give nothing to inputs of zero and have no form that is faster.
+
+    Example:
+        >>> layer, xs = keras.layers.Multiply(), [tf.constant([[2.0]]), tf.constant([[4.0]])]
+        >>> state = LayerState(layer, lambda xs: [layer(xs)], gates=(False, False))
+        >>> [g.numpy().item() for g in by_quotient(Gate(), state)(xs, state.call(xs), [tf.ones((1, 1))])]
+        [2.0, 1.0]
+    """
+
+    def of_inputs(Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
+        relevance = rule.apply(Xs, Ys, [y * g for y, g in zip(Ys, Gs, strict=True)], reverse_state)
+        return [
+            None if r is None or not x.dtype.is_floating else tf.math.divide_no_nan(r, x)
+            for x, r in zip(Xs, relevance, strict=True)
+        ]
+
+    return of_inputs
 
 
 def _softmax_axis(layer: keras.layers.Layer) -> int | list[int]:

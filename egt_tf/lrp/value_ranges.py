@@ -107,6 +107,26 @@ def ends_in_relu(layer: keras.layers.Layer) -> bool:
     return has_known_call(layer) and (is_layer_type(layer, "relu") or is_relu_function(own_activation(layer)))
 
 
+def is_known_relu(layer: keras.layers.Layer) -> bool:
+    """Whether the layer is known to be `min(max(x, 0), bound)`, with or without a bound.
+
+    Example:
+        >>> [is_known_relu(each) for each in (keras.layers.ReLU(), keras.layers.ReLU(6.0), keras.layers.Dense(1))]
+        [True, True, False]
+    """
+    return has_known_call(layer) and like_of(layer) is None and is_layer_type(layer, "relu")
+
+
+def is_plain_relu(layer: keras.layers.Layer) -> bool:
+    """Whether the layer is known to be `max(x, 0)`, without a bound above.
+
+    Example:
+        >>> [is_plain_relu(each) for each in (keras.layers.ReLU(), keras.layers.ReLU(6.0), keras.layers.Dense(1))]
+        [True, False, False]
+    """
+    return is_known_relu(layer) and output_range(layer, [ANYTHING]).high == math.inf
+
+
 def own_activation(layer: keras.layers.Layer) -> Any:
     """The activation that the layer is known to apply to its weighted sum: a function or a layer; None: none is known.
 
