@@ -25,6 +25,7 @@ from egt_tf.lrp import COMPOSITES as COMPOSITES
 from egt_tf.lrp import LRP as LRP
 from egt_tf.lrp import AlphaBeta as AlphaBeta
 from egt_tf.lrp import AlphaBetaX as AlphaBetaX
+from egt_tf.lrp import Attention as Attention
 from egt_tf.lrp import Bounded as Bounded
 from egt_tf.lrp import Composite as Composite
 from egt_tf.lrp import Derivative as Derivative
@@ -37,6 +38,7 @@ from egt_tf.lrp import Guided as Guided
 from egt_tf.lrp import InnvestigateBatchNorm as InnvestigateBatchNorm
 from egt_tf.lrp import Magnitude as Magnitude
 from egt_tf.lrp import Mask as Mask
+from egt_tf.lrp import MatrixProduct as MatrixProduct
 from egt_tf.lrp import Pass as Pass
 from egt_tf.lrp import RouteWithout as RouteWithout
 from egt_tf.lrp import Rule as Rule

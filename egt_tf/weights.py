@@ -78,7 +78,14 @@ def layer_weights(model: keras.Model) -> Iterator[tuple[str, tf.Variable]]:
         if isinstance(layer, keras.Model):
             yield from ((f"{layer.name}/{name}", weight) for name, weight in layer_weights(layer))
         else:
-            yield from ((f"{layer.name}/{w.name.rsplit('/')[-1].removesuffix(':0')}", w) for w in layer.weights)
+            yield from ((f"{layer.name}/{name}", w) for name, w in zip(_names(layer), layer.weights, strict=True))
+
+
+def _names(layer: keras.layers.Layer) -> list[str]:
+    """The names of a layer's weights in it; those of its parts where it has several of one name: "query/kernel"."""
+    paths = [w.name.removesuffix(":0").split("/") for w in layer.weights]
+    last = [path[-1] for path in paths]
+    return last if len(set(last)) == len(last) else ["/".join(path[-2:]) for path in paths]
 
 
 def weight_arrays(model: Partitioned) -> dict[str, np.ndarray]:

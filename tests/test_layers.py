@@ -172,6 +172,7 @@ EXTENSION_POINTS = {
         "PUBLISHED_EPSILON",
         "RULES",
         "ZENNIT_STABILIZER",
+        "Derivative",
         "LayerState",
         "Pass",
         "Rule",

@@ -9,6 +9,7 @@ from egt_tf.backbones.conv import conv4, conv4np
 from egt_tf.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
 from egt_tf.backbones.keras_file import keras_file
 from egt_tf.backbones.resnet import resnet10, resnet12, resnet18
+from egt_tf.backbones.vit import vit_small, vit_tiny
 
 __all__ = [
     "BACKBONES",
@@ -23,4 +24,6 @@ __all__ = [
     "resnet10",
     "resnet12",
     "resnet18",
+    "vit_small",
+    "vit_tiny",
 ]

@@ -139,6 +139,10 @@ class InitialWeights:
         """Normal with standard deviation `sqrt(2 / (kernel height * kernel width * output channels))`."""
         return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=self._next_seed())
 
+    def truncated_normal(self, deviation: float) -> keras.initializers.Initializer:
+        """Normal with the given standard deviation, nothing beyond two of them."""
+        return keras.initializers.TruncatedNormal(stddev=deviation, seed=self._next_seed())
+
     def uniform(self, fan_in: int) -> keras.initializers.Initializer:
         """Uniform on `+-1 / sqrt(fan_in)`: PyTorch's default for the weights and the biases of a linear layer."""
         limit = fan_in**-0.5

@@ -1,4 +1,4 @@
-"""Layers of backbones: batch normalisation as the published PyTorch code sets it up, and other units of the images."""
+"""Layers of backbones: normalisations, other units of the images, and what vision transformers add to their patches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from egt_tf.errors import check_positive
+from egt_tf.errors import check_integer, check_positive
 from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import register_rule
+from egt_tf.lrp.linear_parts import LinearPart, linear_parts
+from egt_tf.lrp.plain_operations import Transposed, plain_derivative
+from egt_tf.lrp.rules import Derivative, Tensors
 from egt_tf.registry import serializable
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD, widen
 
@@ -82,6 +85,141 @@ register_rule(BatchNormalization, like="batch_norm")
 def batch_normalization(name: str) -> BatchNormalization:
     """Batch normalisation with PyTorch's epsilon and momentum."""
     return BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)
+
+
+@serializable
+class RMSNormalization(keras.layers.Layer):
+    """`y = gamma x / sqrt(mean(x^2) + epsilon)`, the mean taken over the last axis.
+
+    For relevance, the root is a constant.
+
+    Args:
+        epsilon: > 0.
+
+    Notes:
+        Source: Zhang and Sennrich, NeurIPS 2019.
+
+    Example:
+        >>> RMSNormalization()(tf.constant([[3.0, 4.0]])).numpy().round(4)
+        array([[0.8485, 1.1314]], dtype=float32)
+    """
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_positive("epsilon", epsilon)
+        self.epsilon = float(epsilon)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.gamma = self.add_weight("gamma", (input_shape[-1],), initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x = widen(inputs)
+        return tf.cast(x * self.scale(x), inputs.dtype)
+
+    def scale(self, x: tf.Tensor) -> tf.Tensor:
+        """What each value is multiplied by: `gamma / sqrt(mean(x^2) + epsilon)`."""
+        power = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+        return tf.math.rsqrt(power + self.epsilon) * tf.cast(self.gamma, x.dtype)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+register_rule(RMSNormalization, like="normalization")
+
+
+@linear_parts.register(RMSNormalization)
+def _(layer: RMSNormalization, x: tf.Tensor) -> tuple[LinearPart, ...]:
+    return (LinearPart(layer.scale(x), None, lambda v, kernel: v * kernel, transposed=lambda v, kernel, s: s * kernel),)
+
+
+@serializable
+class PositionEmbedding(keras.layers.Layer):
+    """`y = x + p`, with a learned vector p for each position: `(..., positions, width)` to the same shape.
+
+    For relevance, p is a constant that is added: it keeps its share, `R_x = R x / y`.
+
+    Args:
+        initializer: of p.
+    """
+
+    def __init__(self, initializer: Any = "zeros", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.embedding = self.add_weight("embedding", tuple(input_shape[-2:]), initializer=self.initializer)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + tf.cast(self.embedding, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        return {**super().get_config(), "initializer": keras.initializers.serialize(self.initializer)}
+
+
+register_rule(PositionEmbedding, like="linear")
+
+
+@plain_derivative.register(PositionEmbedding)
+def _(layer: PositionEmbedding) -> Transposed:
+    return lambda xs, y, upstream: [upstream]
+
+
+@serializable
+class LearnedTokens(keras.layers.Layer):
+    """Learned vectors in front of those of the patches: `(images, n, width)` to `(images, count + n, width)`.
+
+    The relevance that arrives at them is theirs: no input gets it.
+
+    Args:
+        count: how many, >= 1: a class token, and registers.
+        initializer: of the vectors.
+    """
+
+    def __init__(self, count: int = 1, initializer: Any = "zeros", **kwargs: Any):
+        super().__init__(**kwargs)
+        check_integer("count", count, 1)
+        self.count = count
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.tokens = self.add_weight("tokens", (self.count, input_shape[-1]), initializer=self.initializer)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        tokens = tf.cast(self.tokens, inputs.dtype)[None] + tf.zeros_like(inputs[:, :1])
+        return tf.concat([tokens, inputs], axis=1)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        images, patches, width = tf.TensorShape(input_shape)
+        return tf.TensorShape([images, None if patches is None else self.count + patches, width])
+
+    def get_config(self) -> dict:
+        """Every argument of the constructor."""
+        initializer = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), "count": self.count, "initializer": initializer}
+
+
+# Not "like route": the tokens may be negative where no patch is.
+register_rule(LearnedTokens, Derivative())
+
+
+@plain_derivative.register(LearnedTokens)
+def _(layer: LearnedTokens) -> Transposed:
+    def transposed(xs: Tensors, y: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor | None]:
+        return [upstream[:, layer.count :]]
+
+    return transposed
 
 
 @serializable

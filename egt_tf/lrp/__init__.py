@@ -4,6 +4,7 @@ The engine knows Keras's layers. Rooms with layers of their own, and users, brin
 """
 
 from egt_tf.lrp.analyzer import LRP
+from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite, Entry, register_rule
 from egt_tf.lrp.layer_types import is_layer_type
@@ -46,6 +47,7 @@ __all__ = [
     "STARTS",
     "AlphaBeta",
     "AlphaBetaX",
+    "Attention",
     "Bounded",
     "Composite",
     "Derivative",
@@ -60,6 +62,7 @@ __all__ = [
     "LinearPart",
     "Magnitude",
     "Mask",
+    "MatrixProduct",
     "Pass",
     "RouteWithout",
     "Rule",

@@ -124,6 +124,9 @@ LAYER_TYPES: dict[str, Predicate] = {
     # Sums with weights of both signs that are no variables, or with a constant.
     "linear": _instance_of(L.Subtract, SCALED_SUM),
     "gate": _instance_of(L.Multiply),
+    # Sums of products of two activations.
+    "product": _instance_of(L.Dot),
+    "attention": _instance_of(L.MultiHeadAttention),
     # A concatenation whose second input skips a level of the network. Keras has no layer that says so.
     "skip": _instance_of(),
     "route": _instance_of(

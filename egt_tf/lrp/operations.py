@@ -48,6 +48,8 @@ NEGATIVE = _plain(tf.math.negative)
 
 CLIP = _plain(tf.clip_by_value)
 REDUCE_SUM = _plain(tf.math.reduce_sum)
+# A factor made by one of them divides by what it was made of: `x * rsqrt(mean(x^2))`.
+RECIPROCAL = _plain(tf.math.rsqrt, tf.math.reciprocal)
 RESIZE = _plain(tf.image.resize)
 
 # One value in, one value out.
@@ -57,7 +59,8 @@ VALUE_BY_VALUE = _plain(
     *(A.elu, A.exponential, A.gelu, A.mish, A.selu, A.softplus, A.softsign, A.swish, A.tanh),
     *(tf.nn.elu, tf.nn.gelu, tf.nn.leaky_relu, tf.nn.selu, tf.nn.silu),
     *(tf.math.softplus, tf.math.softsign, tf.math.tanh),
-    *(tf.math.abs, tf.math.exp, tf.math.log, tf.math.log1p, tf.math.pow, tf.math.rsqrt, tf.math.sqrt, tf.math.square),
+    *(tf.math.abs, tf.math.exp, tf.math.log, tf.math.log1p, tf.math.pow, tf.math.sqrt, tf.math.square),
+    *RECIPROCAL,
     *CLIP,
     # The norm is a constant: what is left scales value by value.
     *(tf.math.l2_normalize, V1.math.l2_normalize),
@@ -67,11 +70,15 @@ VALUE_BY_VALUE = _plain(
 COPIES = _plain(
     tf.__operators__.getitem,
     *(tf.broadcast_to, tf.cast, tf.concat, tf.expand_dims, tf.gather, tf.identity, tf.pad, tf.repeat, tf.reshape),
-    *(tf.reverse, tf.slice, tf.split, tf.squeeze, tf.stack, tf.stop_gradient, tf.tile, tf.transpose, tf.unstack),
+    *(tf.reverse, tf.roll, tf.slice, tf.split, tf.squeeze, tf.stack, tf.stop_gradient, tf.strided_slice, tf.tile),
+    *(tf.transpose, tf.unstack, tf.where),
     # The functions of the same names that those above call.
-    *(V1.expand_dims, V1.gather, V1.pad, V1.reverse, V1.squeeze, V1.transpose, V1.strided_slice),
-    *(tf.nn.depth_to_space, tf.nn.space_to_depth),
+    *(V1.expand_dims, V1.gather, V1.pad, V1.reverse, V1.squeeze, V1.transpose, V1.strided_slice, V1.where),
+    *(tf.nn.depth_to_space, tf.nn.space_to_depth, tf.image.extract_patches, tf.linalg.band_part),
 )
+
+# Sums of products of two tensors' values: attention that is written by hand.
+PRODUCTS = _plain(tf.linalg.matmul, tf.linalg.matvec, tf.einsum, tf.tensordot)
 
 # The type of layer that does the same to Keras tensors, and where it is another with one tensor and a constant.
 _OF_TENSORS: dict[Function, str] = {
@@ -84,6 +91,7 @@ _OF_TENSORS: dict[Function, str] = {
         "add": (*ADD, *_plain(tf.math.add_n)),
         "linear": (*SUBTRACT, *NEGATIVE),
         "gate": (*MULTIPLY, *DIVIDE),
+        "product": PRODUCTS,
         "mean": (*_plain(tf.math.reduce_mean), *REDUCE_SUM),
         "max_pool": (*EXTREMUM, *_plain(tf.math.reduce_max, tf.math.reduce_min)),
     }.items()
@@ -93,6 +101,7 @@ _WITH_A_CONSTANT: dict[Function, str] = {
     # A constant is no summand that could be given a part.
     **dict.fromkeys(ADD, "linear"),
     **dict.fromkeys(EXTREMUM, "activation"),
+    **dict.fromkeys(PRODUCTS, "linear"),
 }
 
 

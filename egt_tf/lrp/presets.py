@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.linear_rules import (
     AlphaBeta,
@@ -45,7 +46,12 @@ Bound = float | Sequence[float]
 
 
 def structural_entries(
-    max_pool: Rule = Share(), relu: Rule = Mask(), linear: Rule = Share(), normalization: Rule = Z()
+    max_pool: Rule = Share(),
+    relu: Rule = Mask(),
+    linear: Rule = Share(),
+    normalization: Rule = Z(),
+    product: Rule = MatrixProduct(),
+    attention: Rule = Attention(),
 ) -> tuple[Entry, ...]:
     """Entries for layers without a kernel, which every composite ends with.
 
@@ -54,6 +60,8 @@ def structural_entries(
         relu: `Mask()` as published, or `Pass()`. They differ below rules that give relevance to zeros (flat, w^2).
         linear: of differences and of interpolation with weights of both signs.
         normalization: of layer and group normalisation.
+        product: of sums of products of two activations.
+        attention: of Keras's multi-head attention.
     """
     return (
         Entry(relu, layer_type="relu"),
@@ -66,6 +74,8 @@ def structural_entries(
         Entry(Share(), layer_type="mean"),
         Entry(linear, layer_type="linear"),
         Entry(Gate(), layer_type="gate"),
+        Entry(product, layer_type="product"),
+        Entry(attention, layer_type="attention"),
         Entry(Derivative(), layer_type="route"),
         Entry(Derivative(), layer_type="channel_order"),
         Entry(linear, layer_type="rescaling"),
@@ -81,7 +91,11 @@ def _few_shot(convolution: Rule, batch_norm: Rule, name: str, skip_relevance: bo
             Entry(Epsilon(PUBLISHED_EPSILON, bias=False), layer_type="dense"),
             Entry(batch_norm, layer_type="batch_norm"),
             Entry(ShareSum(PUBLISHED_EPSILON), layer_type="add"),
-            *structural_entries(normalization=Epsilon(PUBLISHED_EPSILON, bias=False)),
+            *structural_entries(
+                normalization=Epsilon(PUBLISHED_EPSILON, bias=False),
+                product=MatrixProduct(PUBLISHED_EPSILON),
+                attention=Attention(PUBLISHED_EPSILON, bias=False),
+            ),
         ),
         name,
         convention="published",
@@ -123,7 +137,14 @@ def _zennit(first: Sequence[Entry], convolution: Rule, bias: bool, epsilon: floa
             Entry(Epsilon(epsilon, bias), layer_type="batch_norm"),
             Entry(ShareSum(ZENNIT_STABILIZER), layer_type="add"),
             Entry(Share(ZENNIT_STABILIZER), layer_type="mean"),
-            *structural_entries(Derivative(), Pass(), Share(ZENNIT_STABILIZER), Epsilon(epsilon, bias)),
+            *structural_entries(
+                Derivative(),
+                Pass(),
+                Share(ZENNIT_STABILIZER),
+                Epsilon(epsilon, bias),
+                MatrixProduct(epsilon),
+                Attention(epsilon, bias=bias),
+            ),
         ),
         name,
         convention="zennit",
@@ -162,6 +183,58 @@ def epsilon_alpha2_beta1_flat(bias: bool = True) -> Composite:
     ]
     rule = AlphaBeta(2.0, 1.0, bias, stabilizer=ZENNIT_STABILIZER)
     return _zennit(first, rule, bias, ZENNIT_STABILIZER, "epsilon_alpha2_beta1_flat")
+
+
+@COMPOSITES.register("cp_lrp")
+def cp_lrp(epsilon: float = ZENNIT_STABILIZER, bias: bool = True) -> Composite:
+    """The epsilon rule, with attention as a constant: relevance passes its values alone (Ali et al., 2022).
+
+    Nothing passes a softmax, wherever it is.
+    """
+    first = Entry(RouteWithout((0,)), layer_type="softmax")
+    return _zennit((first,), Epsilon(epsilon, bias), bias, epsilon, "cp_lrp")
+
+
+@COMPOSITES.register("attn_lrp")
+def attn_lrp(epsilon: float = ZENNIT_STABILIZER, bias: bool = True) -> Composite:
+    """The epsilon rule, through the softmax of attention too (AttnLRP, Achtibat et al., 2024).
+
+    The sum is not conserved: a softmax has relevance of its own.
+    """
+    first = (
+        Entry(MatrixProduct(epsilon, gates=False), layer_type="product"),
+        Entry(Attention(epsilon, softmax=True, bias=bias), layer_type="attention"),
+    )
+    return _zennit(first, Epsilon(epsilon, bias), bias, epsilon, "attn_lrp")
+
+
+@COMPOSITES.register("vit_gamma")
+def vit_gamma(conv_gamma: float = 0.25, dense_gamma: float = 0.05, bias: bool = True) -> Composite:
+    """As cp_lrp, with gamma rules against noise: conv_gamma for convolutions, dense_gamma for dense layers.
+
+    The projections of `MultiHeadAttention` keep the epsilon rule. Of attention in plain layers they are dense layers
+    like any other, unless the composite is told their names.
+
+    Args:
+        conv_gamma: >= 0, of convolutions; 0 is the epsilon rule.
+        dense_gamma: >= 0, of dense layers outside `MultiHeadAttention`; 0 is the epsilon rule.
+        bias: whether biases keep their share.
+
+    Notes:
+        Nobody recommends numbers that suit every network: try some (conv_gamma 0.1, 0.25, 100; dense_gamma 0, 0.01, 0.05,
+        0.1, 1) and compare them by a measure such as deletion.
+    """
+    first = (
+        Entry(RouteWithout((0,)), layer_type="softmax"),
+        Entry(_gamma_or_epsilon(dense_gamma, bias), layer_type="dense"),
+    )
+    return _zennit(first, _gamma_or_epsilon(conv_gamma, bias), bias, ZENNIT_STABILIZER, "vit_gamma")
+
+
+def _gamma_or_epsilon(gamma: float, bias: bool) -> Rule:
+    if gamma == 0:
+        return Epsilon(ZENNIT_STABILIZER, bias)
+    return Gamma(gamma, bias, ZENNIT_STABILIZER, bias_in_sign=bias)
 
 
 def _innvestigate(

@@ -7,6 +7,7 @@ forward pass and works eagerly, inside a `tf.function` and under a distribution 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.keras_3 import is_keras_3
 from egt_tf.lrp.layer_types import is_layer_type
+from egt_tf.lrp.operations import RECIPROCAL, operation
 from egt_tf.lrp.resizing import differentiable, resize_type
 from egt_tf.lrp.rules import LayerState, Tensors
 from egt_tf.lrp.time_axis import Copy, merge_time, split_time
@@ -183,6 +185,8 @@ def reverse(
 
 
 Call = Callable[[Tensors], list[tf.Tensor]]
+# Makes a call of a function that takes what a layer takes.
+Calling = Callable[[Callable[..., Any]], Call]
 
 
 def _behind(trace: Trace, targets: Sequence[tf.Tensor]) -> set[int]:
@@ -208,6 +212,7 @@ class _Known(NamedTuple):
     raw: bool
     present: tf.Tensor | None = None
     rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
+    reciprocal: bool = False
 
 
 # The graph of any other class of models, or of a subclass with a `call` of its own, is not what the model computes.
@@ -275,21 +280,20 @@ class _Recorder:
             return (self if said is None else dataclasses.replace(self, training=said)).run(layer, xs)
         if isinstance(layer, keras.layers.TimeDistributed):
             return self._run_over_time(layer, xs)
-        return self._record(layer, xs, *(_call(node, self.training, each) for each in (layer, _of_rules(layer))))
+        return self._record(layer, xs, functools.partial(_call, node, self.training))
 
-    def _record(
-        self, layer: keras.layers.Layer, xs: tuple[tf.Tensor, ...], call: Call, call_of_rules: Call
-    ) -> tuple[tf.Tensor, ...]:
+    def _record(self, layer: keras.layers.Layer, xs: tuple[tf.Tensor, ...], calling: Calling) -> tuple[tf.Tensor, ...]:
         # A layer may hand back its very input (Dropout, linear activations); tensors are told apart by identity.
-        ys = tuple(tf.identity(y) for y in call(xs))
+        ys = tuple(tf.identity(y) for y in calling(layer)(xs))
         known = [self.known[id(x)] for x in xs]
         state = LayerState(
             layer,
-            in_wide(layer, call_of_rules),
+            in_wide(layer, calling(differentiable(layer, _uncast(layer)))),
             nonnegative=tuple(each.values.nonnegative for each in known),
             present=tuple(each.present for each in known),
             rescaled=tuple(each.rescaled for each in known),
-            gates=tuple(each.values.is_gate for each in known),
+            gates=tuple(each.values.is_gate or each.reciprocal for each in known),
+            calling=calling,
         )
         first = all(each.raw for each in known)
         self.calls.append(LayerCall(state, xs, ys, first))
@@ -300,6 +304,8 @@ class _Recorder:
             raw=rescales or (first and (is_layer_type(layer, "route") or resize_type(layer) == "mean")),
             present=_padded(state, xs[0]) if is_layer_type(layer, "padding") else None,
             rescaled=_rescaled(state) if rescales else state.rescaled[0] if first else None,
+            reciprocal=operation(layer) in RECIPROCAL
+            or (is_layer_type(layer, "route") and all(each.reciprocal for each in known)),
         )
         self.known.update((id(y), of_outputs) for y in ys)
         return ys
@@ -315,19 +321,15 @@ class _Recorder:
         if isinstance(inner, keras.Model):
             outputs = self.run(inner, merged)
         else:
-            calls = (_call_alone(inner, self.training, each) for each in (inner, _of_rules(inner)))
-            outputs = self._record(inner, merged, *calls)
+            outputs = self._record(inner, merged, functools.partial(_call_alone, inner, self.training))
         return self._record_copy(layer.name, lambda y: split_time(y, steps, xs[0].shape[1]), outputs[:1])
 
     def _record_copy(
         self, name: str, function: Callable[[tf.Tensor], tf.Tensor], xs: tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, ...]:
         layer = Copy(function, name=name)
-        return self._record(layer, xs, *2 * (_call_alone(layer, self.training, layer.call),))
-
-
-def _of_rules(layer: keras.layers.Layer) -> Callable[..., Any]:
-    return differentiable(layer, _uncast(layer))
+        # Past Keras, which would cast what it copies.
+        return self._record(layer, xs, lambda _: _call_alone(layer, self.training, layer.call))
 
 
 def _padded(state: LayerState, x: tf.Tensor) -> tf.Tensor:

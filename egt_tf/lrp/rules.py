@@ -69,6 +69,10 @@ def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> l
     return [tape.gradient(Ys, x, output_gradients=list(Rs), unconnected_gradients=zero) for x in Xs]
 
 
+def _called_alone(function: Callable[..., Any]) -> Callable[[Tensors], Tensors]:
+    return lambda xs: tf.nest.flatten(function(*xs))
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerState:
     """What a rule may know of a layer beside its tensors.
@@ -82,9 +86,12 @@ class LayerState:
             values (flat, w^2, z^B) would else give a part to the padding, which is lost.
         rescaled: for each input, how a value of the model's input looks where the layer sees it: maps `(1, ..., 1, channels)`
             to the same shape; None where it looks as it is, or where no rescaling layer lies between.
-        gates: for each input, whether the graph says that its values lie between 0 and 1, as those of a sigmoid do.
+        gates: for each input, whether the graph says that its values lie between 0 and 1, as those of a sigmoid do, or
+            that they are reciprocals, by which the other inputs are divided.
         rule_for: the rule that the composite has for another layer: the one that stands for the layer's own
             activation; None: the activation hands relevance on unchanged.
+        calling: makes of a function that takes what the layer takes one of the layer's inputs, which calls it with the
+            arguments that the layer has in the graph (a mask, say).
 
     Example:
         >>> relu = keras.layers.ReLU()
@@ -99,6 +106,7 @@ class LayerState:
     rescaled: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = (None,)
     gates: tuple[bool, ...] = ()
     rule_for: Callable[[keras.layers.Layer], Rule] | None = None
+    calling: Callable[[Callable[..., Any]], Callable[[Tensors], Tensors]] = _called_alone
 
     @property
     def one_sign(self) -> bool:
@@ -279,8 +287,18 @@ class Gate(Rule):
         if operation(state.layer) in DIVIDE:
             # With a constant for the numerator there is one input only, which gets it all.
             return [0]
-        gates = {position for position, is_gate in enumerate(state.gates) if is_gate}
-        return [position for position in range(factors) if position not in gates] or list(range(factors))
+        return signals_among(factors, state)
+
+
+def signals_among(factors: int, state: LayerState) -> list[int]:
+    """The positions of the factors that are no gates; all of them where every one is a gate.
+
+    Example:
+        >>> signals_among(2, LayerState(keras.layers.Multiply(), lambda xs: xs, gates=(True, False)))
+        [1]
+    """
+    gates = {position for position, is_gate in enumerate(state.gates) if is_gate}
+    return [position for position in range(factors) if position not in gates] or list(range(factors))
 
 
 @RULES.register("guided")

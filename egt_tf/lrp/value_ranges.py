@@ -18,6 +18,7 @@ from egt_tf.lrp.layer_types import AUGMENTATIONS, is_layer_type, is_relu_functio
 from egt_tf.lrp.operations import (
     ADD,
     CLIP,
+    COPIES,
     DIVIDE,
     REDUCE_SUM,
     SIGMOID,
@@ -139,14 +140,31 @@ def _of_several(layer: keras.layers.Layer, inputs: Sequence[Interval]) -> Interv
     if any(is_layer_type(layer, each) for each in ("mean", "max_pool")) and operation(layer) not in REDUCE_SUM:
         return Interval(low, high)
     if is_layer_type(layer, "route"):
-        # Padding and dropout bring zeros in.
-        return Interval(min(low, 0.0), max(high, 0.0))
+        # Padding and dropout bring zeros in, operations their constants.
+        brought = [Interval(0.0, 0.0), *_constants(layer)]
+        return Interval(min(low, *(each.low for each in brought)), max(high, *(each.high for each in brought)))
     nonnegative = low >= 0.0
-    if is_layer_type(layer, "add") or operation(layer) in REDUCE_SUM:
+    if any(is_layer_type(layer, each) for each in ("add", "product")) or operation(layer) in REDUCE_SUM:
         return NONNEGATIVE if nonnegative else ANYTHING
     if is_layer_type(layer, "gate") and nonnegative:
         return Interval(0.0, math.prod(each.high for each in inputs) if operation(layer) not in DIVIDE else math.inf)
     return ANYTHING
+
+
+def _constants(layer: keras.layers.Layer) -> list[Interval]:
+    """The ranges of the values that an operation which copies is given beside the Keras tensors; sizes and axes too."""
+    if operation(layer) not in COPIES:
+        return []
+    node = layer.inbound_nodes[0]
+    tensors = {id(x) for x in tf.nest.flatten(node.keras_inputs)}
+    given = [each for each in tf.nest.flatten((node.call_args, node.call_kwargs)) if id(each) not in tensors]
+    return [_extremes(each) for each in given if _is_floating(each)]
+
+
+def _is_floating(constant: Any) -> bool:
+    if isinstance(constant, (tf.Tensor, tf.Variable)):
+        return constant.dtype.is_floating
+    return isinstance(constant, float) or (isinstance(constant, np.ndarray) and constant.dtype.kind == "f")
 
 
 def _of_function(function: Any, values: Interval) -> Interval:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from egt_tf.backbones import BACKBONES
 from egt_tf.backbones.applications import _draw_weights, _with_fixed_names, application_names
@@ -14,11 +15,13 @@ from egt_tf.config import config_from_dict
 from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.heads import HEADS
 from egt_tf.keras_api import keras
-from egt_tf.lrp import COMPOSITES, LRP
+from egt_tf.lrp import COMPOSITES, LRP, record, reverse
 from egt_tf.lrp.linear_rules import Bounded
 from egt_tf.lrp.presets import BRIGHTEST, DARKEST
 from egt_tf.runs import RunFolder
+from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import layer_weights, save_arrays, weight_arrays
 
 # One for each way of preprocessing: reversed and centred; -1..1; as here; none.
@@ -151,6 +154,37 @@ def test_relevance_is_conserved(network):
     assert np.isfinite(found).all()
     assert found.sum() == pytest.approx(scores[strongest], rel=0.01)
     assert scores[strongest] > 0.1
+
+
+# One of each family of today, and a size that it takes.
+OF_TODAY = {"ConvNeXtTiny": 32, "EfficientNetV2B0": 32, "MobileNetV3Small": 32}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS.names())
+@pytest.mark.parametrize("network", OF_TODAY)
+def test_networks_of_today_learn_and_are_explained_with_every_head(network, head):
+    size, ways = OF_TODAY[network], 2
+    arguments = {"ways": ways} if HEADS.member(head).needs_ways else {}
+    backbone = {"name": f"applications:{network}", "weights": "none"}
+    classifier = EpisodicModel.build_from(backbone, {"name": head, **arguments}, size, seed=3)
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(2, 1, ways, size, size, 3)).astype(np.float32)
+    labels = np.eye(ways, dtype=np.float32)[None]
+    inputs = {"support_images": images[0], "support_labels": labels, "query_images": images[1]}
+    model = GuidedModel(classifier)
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), run_eagerly=True)
+    before = classifier.backbone.get_weights()
+    losses = model.train_step((inputs, np.array([[0, 1]], np.int32)))
+    assert all(np.isfinite(value) for value in losses.values())
+    assert any(np.any(a != b) for a, b in zip(before, classifier.backbone.get_weights()))
+    trace = record(classifier, [tf.constant(inputs[name]) for name in classifier.input_names])
+    # Initial weights leave relevance near the limits of float32; a start of one is far from them.
+    start = tf.one_hot([[1, -1]], ways)
+    wanted = [trace.output_of(name) for name in ("support_images", "query_images")]
+    for relevance in reverse(trace, start, COMPOSITES.get("epsilon_plus"), wanted):
+        assert np.isfinite(relevance).all()
+        assert np.any(relevance)
 
 
 def test_the_box_behind_reversed_channels_is_reversed():

@@ -25,6 +25,7 @@ from egt_tf.heads.ridge_layers import MapCombination
 from egt_tf.heads.similarity import AxisMean, AxisSum, PairProduct
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
+from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.linear_rules import (
     AlphaBeta,
     AlphaBetaX,
@@ -86,8 +87,11 @@ OTHERS = {
     "softmax": (L.Softmax, [SoftmaxShare()], 1),
 }
 SHAPE = (5, 4, 2)
-# Layers of few-shot heads -> the rules for them, and the shapes of their inputs in one episode.
-FEW_SHOT = {
+ATTENTION = [Attention(), Attention(1e-6, softmax=True), Attention(0.01, bias=False)]
+# Layers with inputs of several shapes, those of few-shot heads among them -> the rules for them, and the shapes of their inputs in one episode.
+OF_SHAPES = {
+    "product": (lambda: L.Dot((2, 1)), [MatrixProduct(), MatrixProduct(1e-6, gates=False)], [(4, 3), (3, 2)]),
+    "cosine": (lambda: L.Dot((2, 1), normalize=True), [MatrixProduct()], [(4, 3), (3, 2)]),
     "mean of an axis": (lambda: AxisMean(-2), [Fraction(), Fraction(0.0)], [SHAPE]),
     "sum of axes": (lambda: AxisSum((-3, -2)), [Fraction(), Fraction(1e-6)], [SHAPE]),
     "product of unit vectors": (
@@ -123,7 +127,7 @@ CASES = st.fixed_dictionaries(
 def _single(name: str, dtype: str = "float32", bias: bool = True) -> keras.Model:
     """One layer as a model."""
     options = {} if bias else {"use_bias": False}
-    make, _, inputs = {**OTHERS, **FEW_SHOT}.get(name, (SUMS.get(name), None, 1))
+    make, _, inputs = {**OTHERS, **OF_SHAPES}.get(name, (SUMS.get(name), None, 1))
     layer = type(make()).from_config({**make().get_config(), **options, "dtype": dtype})
     tensors = [keras.Input(shape, dtype=dtype) for shape in (inputs * [SHAPE] if isinstance(inputs, int) else inputs)]
     return keras.Model(tensors, layer(tensors if len(tensors) > 1 else tensors[0]))
@@ -174,7 +178,7 @@ def test_normalisation_stays_finite(rule, case):
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [(name, rule) for name, (_, rules, _) in {**OTHERS, **FEW_SHOT}.items() for rule in rules],
+    [(name, rule) for name, (_, rules, _) in {**OTHERS, **OF_SHAPES}.items() for rule in rules],
     ids=str,
 )
 @FEW
@@ -183,10 +187,20 @@ def test_other_layers_stay_finite(name, rule, case):
     _check_finite(_single(name), rule, case)
 
 
+@pytest.mark.parametrize("rule", ATTENTION, ids=repr)
+@FEW
+@given(case=CASES)
+def test_attention_stays_finite(rule, case):
+    """Of smaller sizes: what the layer itself computes is a product of four of them."""
+    x = keras.Input((4, 3))
+    case = {**case, "inputs": min(case["inputs"], 1e6), "weights": min(case["weights"], 1.0)}
+    _check_finite(keras.Model(x, L.MultiHeadAttention(2, 2)(x, x)), rule, case)
+
+
 def test_every_rule_is_tried():
     tried = {
         type(rule)
-        for rules in (SUM_RULES, *(rules for _, rules, _ in (*OTHERS.values(), *FEW_SHOT.values())))
+        for rules in (SUM_RULES, ATTENTION, *(rules for _, rules, _ in (*OTHERS.values(), *OF_SHAPES.values())))
         for rule in rules
     }
     # By class: one of them has two names.
