@@ -211,7 +211,12 @@ def _(layer: keras.layers.Layer, arrays: Arrays) -> _Source:
         inner = [weight for pair in zip(kernels, biases, strict=True) for weight in pair]
         return [*inner, out.T.reshape(heads, size, width), out_bias]
 
-    shapes = {"qkv.weight": (3 * width, width), "qkv.bias": (3 * width,), "proj.weight": 2 * (width,), "proj.bias": (width,)}
+    shapes = {
+        "qkv.weight": (3 * width, width),
+        "qkv.bias": (3 * width,),
+        "proj.weight": 2 * (width,),
+        "proj.bias": (width,),
+    }
     return _Source({f"{name}.{part}": shape for part, shape in shapes.items()}, read)
 
 
@@ -236,7 +241,7 @@ def _(layer: LearnedTokens, arrays: Arrays) -> _Source:
 
 
 def _published(layer: keras.layers.Layer) -> str:
-    """"block01_fc1" as "blocks.0.mlp.fc1"; files count from 0 on."""
+    """ "block01_fc1" as "blocks.0.mlp.fc1"; files count from 0 on."""
     block, _, part = layer.name.partition("_")
     if part in _PARTS:
         return f"blocks.{int(block.removeprefix('block')) - 1}.{_PARTS[part]}"

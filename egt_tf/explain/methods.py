@@ -136,7 +136,15 @@ def purpose(method: Method) -> str:
 
 
 # Composites that were made for networks without batch normalisation.
-CANONIZED = ("epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat")
+CANONIZED = (
+    "epsilon",
+    "epsilon_plus",
+    "epsilon_gamma_box",
+    "epsilon_alpha2_beta1_flat",
+    "cp_lrp",
+    "attn_lrp",
+    "vit_gamma",
+)
 
 
 def get_method(

@@ -323,7 +323,9 @@ def test_every_head_learns_from_its_maps_and_explains_them(head):
 
 
 def test_an_exported_model_explains(tmp_path):
-    support = SupportSet(("ant", "bee"), np.random.default_rng(1).integers(0, 256, (2, 1, SIZE, SIZE, 3)).astype(np.uint8))
+    support = SupportSet(
+        ("ant", "bee"), np.random.default_rng(1).integers(0, 256, (2, 1, SIZE, SIZE, 3)).astype(np.uint8)
+    )
     classifier = EpisodicModel.build_from({**TINY, "depth": 1}, "prototype", SIZE, seed=1)
     write_version(make_servable(classifier, support, "attn_lrp"), tmp_path / "1")
     exported = ExportedModel(tmp_path / "1")

@@ -15,7 +15,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.linear_rules import Epsilon, Gamma, ZPlus
-from egt_tf.lrp.rules import Gate, LayerState, RouteWithout, SoftmaxShare, pull_back
+from egt_tf.lrp.rules import Gate, LayerState, RouteWithout, SoftmaxShare
 
 L = keras.layers
 EPSILON = 1e-12
@@ -351,7 +351,10 @@ def test_half_precision_is_close(rng):
         keras.mixed_precision.set_global_policy(None)
     half.set_weights(whole.get_weights())
     array, r = (rng.normal(size=(1, 3, 8)).astype(np.float32) for _ in range(2))
-    got, expected = (_relevance(each, Composite([Entry(Attention(0.1), layer_type="attention")]), [array], r)[0] for each in (half, whole))
+    got, expected = (
+        _relevance(each, Composite([Entry(Attention(0.1), layer_type="attention")]), [array], r)[0]
+        for each in (half, whole)
+    )
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.05 * np.abs(expected).max())
 
@@ -392,7 +395,9 @@ def test_gamma_is_epsilon_at_nothing_and_z_plus_at_infinity(rng):
 
 
 def _vit(**more):
-    return BACKBONES.get({"name": "vit_tiny", "patch": 8, "width": 12, "depth": 2, "heads": 3, **more}, image_size=16, seed=1)
+    return BACKBONES.get(
+        {"name": "vit_tiny", "patch": 8, "width": 12, "depth": 2, "heads": 3, **more}, image_size=16, seed=1
+    )
 
 
 @pytest.mark.parametrize("name", ["cp_lrp", "vit_gamma"])
@@ -405,7 +410,15 @@ def test_a_vision_transformer_without_biases_conserves_the_score_at_every_step(n
     trace = record(model, [tf.constant(rng.normal(size=(1, 16, 16, 3)))])
     start = trace.outputs[0] * tf.one_hot([1], 3, dtype=tf.float64)
     arguments = {"epsilon": 1e-9} if name == "cp_lrp" else {}
-    layers = ["patch_embedding", "learned_tokens", "block01_add1", "block01_add2", "block02_add1", "block02_add2", "norm"]
+    layers = [
+        "patch_embedding",
+        "learned_tokens",
+        "block01_add1",
+        "block01_add2",
+        "block02_add1",
+        "block02_add2",
+        "norm",
+    ]
     wanted = [*trace.inputs, *(trace.output_of(layer) for layer in layers)]
     relevance = reverse(trace, start, COMPOSITES.get({"name": name, **arguments}), wanted)
     tolerance = 1e-5 if name == "cp_lrp" else 1e-2
