@@ -154,10 +154,11 @@ class _Subject:
 
 def _of_run(run: Path, methods: list[str]) -> _Subject:
     from egt_tf.evaluation.explained_model import ExplainedModel
-    from egt_tf.explain import get_method
     from egt_tf.runs import RunFolder
 
-    chosen = tuple(get_method(name) for name in methods)
+    from .methods import named_method
+
+    chosen = tuple(named_method(name) for name in methods)
     folder = RunFolder(run)
     config, model = folder.config(), folder.load_model()
     return _Subject(ExplainedModel(model, chosen), config.episode, model, chosen)

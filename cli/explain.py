@@ -13,6 +13,7 @@ from egt_tf.wording import accuracy_text
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
 from .lines import counts_text, picture_names, prediction_line, say_left_out, warn_of_unlike
+from .methods import named_method
 from .paths import check_images, check_inputs
 from .progress import stage_progress
 from .types import ClassName
@@ -52,7 +53,11 @@ _RUNS = "runs"
     metavar="CLASS|all",
     help="Explain this class, or all unless one is called so; the prediction and the runner-up by default.",
 )
-@click.option("--method", metavar="NAME", help="How to explain; the composite of the run's guidance by default.")
+@click.option(
+    "--method",
+    metavar="NAME|FILE",
+    help="How to explain: a name, or a file of tune-composite; the composite of the run's guidance by default.",
+)
 @click.option(
     "--set",
     "arguments",
@@ -111,17 +116,15 @@ def explain(
     _check_options(images, run, model, method, start, compare, out)
     check_images(images)
     check_inputs(run, model, support)
-    from egt_tf.config import apply_overrides
     from egt_tf.data.support import load_image
-    from egt_tf.explain import chosen_support, get_method
+    from egt_tf.explain import chosen_support
     from egt_tf.figures import draw_comparison, save_figure
 
     names = [name.strip() for name in compare.split(",")] if compare else [method]
-    named = [apply_overrides({"name": name}, arguments) if name else None for name in names]
     # A misspelt one is told before anything is read.
-    for name in named:
+    for name in names:
         if name is not None:
-            get_method(name)
+            named_method(name, arguments)
     by_run = run is None and model is None and _has_finished_run(bool(method or start or compare))
     if run is None and model is None and support is not None and not by_run:
         explainer, description = _learn(support)
@@ -140,7 +143,7 @@ def explain(
     knows_strangers = False
     for image, query, figure in zip(images, queries, figures, strict=True):
         with stage_progress("levels of noise") as show:
-            methods = [None if each is None else get_method(each, report=show) for each in named]
+            methods = [None if name is None else named_method(name, arguments, show) for name in names]
             explanations = [explainer.explain(query, support_set, target, each, image.name, start) for each in methods]
         first = explanations[0]
         if compare:

@@ -58,6 +58,7 @@ class LazyGroup(click.Group):
         "evaluate-explanations": "evaluate_explanations:evaluate_explanations",
         "explain": "explain:explain",
         "harden": "harden:harden",
+        "tune-composite": "tune_composite:tune_composite",
         "convert": "convert:convert",
         "data": "data:data",
         "export": "export:export",

@@ -1,0 +1,145 @@
+"""egt-tf tune-composite"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from egt_tf.data.splits import SPLIT_CHOICES
+from egt_tf.errors import ConfigError
+
+from .lines import table
+from .paths import check_inputs, check_source
+from .progress import stage_progress
+
+if TYPE_CHECKING:
+    from egt_tf.evaluation.composite_tuning import Tuning
+    from egt_tf.explain import Method
+
+# What people scan by eye for networks of today; conv_gamma is of convolutions, dense_gamma of dense layers.
+_GRID = ("conv_gamma=0,0.1,0.25,1,100", "dense_gamma=0,0.05,0.25")
+
+
+@click.command(short_help="Choose a composite's numbers by measuring.")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    required=True,
+    help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME.",
+)
+@click.option("--split", default="val", show_default=True, type=click.Choice(SPLIT_CHOICES))
+@click.option("--composite", default="vit_gamma", show_default=True, metavar="NAME", help="Whose arguments are tried.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="ARGUMENT=NUMBER,NUMBER,...",
+    help=f"Values of an argument; may be given several times. {' and '.join(_GRID)} by default.",
+)
+@click.option("--against", default="epsilon_plus", show_default=True, metavar="NAME", help="What it is compared with.")
+@click.option("--measure", default="deletion", show_default=True, type=click.Choice(["aupc", "deletion", "insertion"]))
+@click.option(
+    "--queries", type=click.IntRange(4), default=40, show_default=True, help="Half to choose, half to compare."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the episodes.")
+@click.option("--quick", is_flag=True, help="Fewer windows and fills: see docs/metrics.md.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The composite's file; RUN/composite.json by default.",
+    metavar="FILE",
+)
+def tune_composite(
+    run: Path,
+    source: str,
+    split: str,
+    composite: str,
+    grid: tuple[str, ...],
+    against: str,
+    measure: str,
+    queries: int,
+    seed: int,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Choose the numbers of a composite by how well its maps do, and write it for --method FILE.
+
+    It is chosen on one half of the queries; how much better it is than --against is measured on the other half.
+    """
+    check_inputs(run)
+    check_source(source)
+    target = out or run / "composite.json"
+    if target.suffix != ".json" or target.is_dir():
+        raise ConfigError(f"--out must be a file that ends in .json. Received: {target}")
+    from egt_tf.config import EpisodeConfig
+    from egt_tf.data.sources import open_source
+    from egt_tf.evaluation.composite_tuning import grid_of, tune
+    from egt_tf.evaluation.explanation_measures import EXACT, MEASURES, QUICK
+    from egt_tf.evaluation.judged_queries import draw_queries
+    from egt_tf.explain import get_method
+    from egt_tf.explain.composite_files import write_composite
+    from egt_tf.lrp.presets import COMPOSITES
+    from egt_tf.runs import RunFolder
+
+    arguments = grid_of(dict(_values(each) for each in grid or _GRID))
+    candidates = [_candidate(composite, each) for each in arguments]
+    compared = get_method(against)
+    folder = RunFolder(run)
+    config = folder.config()
+    images = open_source(source).split(split)
+    model = folder.load_model()
+    episode = EpisodeConfig(config.episode.ways, config.episode.shots, 1)
+    drawn = list(draw_queries(images, episode, queries, seed, model.image_size))
+    with stage_progress("queries") as show:
+        effort = (QUICK if quick else EXACT).seeded(seed)
+        found = tune(model, candidates, compared, drawn, MEASURES[measure], effort, seed, show)
+    click.echo(table(("composite", f"{measure} ({MEASURES[measure].better})"), _rows(found)))
+    name, gain = found.candidates[found.best], f"{found.gain:+.4g} +- {found.interval:.2g}"
+    click.echo(f"chosen: {name}; on {len(found.gains)} other queries better than {against} by {gain} ({measure})")
+    about = {
+        "composite": composite,
+        "arguments": arguments[found.best],
+        "measure": measure,
+        "against": against,
+        "gain": found.gain,
+        "interval": found.interval,
+        "run": str(run),
+        "data": source,
+        "queries": queries,
+        "seed": seed,
+    }
+    chosen = COMPOSITES.get({"name": composite, **arguments[found.best]})
+    write_composite(target, chosen, candidates[found.best].canonize, about)
+    click.echo(f"written: {target}; egt-tf explain IMAGE --run {run} --method {target}")
+
+
+def _values(text: str) -> tuple[str, list[float]]:
+    name, _, numbers = text.partition("=")
+    try:
+        return name, [float(each) for each in numbers.split(",")]
+    except ValueError:
+        raise ConfigError(f"--grid must be ARGUMENT=NUMBER,NUMBER,... Received: {text}") from None
+
+
+def _candidate(composite: str, arguments: dict[str, Any]) -> Method:
+    from egt_tf.explain import get_method
+    from egt_tf.lrp.presets import COMPOSITES
+
+    # One that is no composite is told here.
+    COMPOSITES.member(composite)
+    method = get_method({"name": composite, **arguments})
+    said = " ".join(f"{name}={value:g}" for name, value in arguments.items())
+    return dataclasses.replace(method, name=f"{composite} {said}")
+
+
+def _rows(found: Tuning) -> list[tuple[str, str]]:
+    rows = []
+    for name, values in zip(found.candidates, found.values, strict=True):
+        defined = values[values == values]
+        spread = 1.96 * defined.std(ddof=1) / len(defined) ** 0.5 if len(defined) > 1 else float("nan")
+        rows.append((name, f"{defined.mean():.4f} +- {spread:.4f}" if len(defined) else "not defined"))
+    return rows
