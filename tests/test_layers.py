@@ -175,6 +175,7 @@ EXTENSION_POINTS = {
         "LayerState",
         "Pass",
         "Rule",
+        "SparingRule",
         "Tensors",
         "divide",
         "stabilize",

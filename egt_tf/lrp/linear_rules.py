@@ -99,6 +99,14 @@ class ProportionalRule(LinearRule):
     """Base of the rules that give each input its value times something: an input of zero has no relevance.
 
     A subclass says what that is, the slope. So these rules have a form as a modified gradient.
+
+    Example:
+        >>> class Plain(ProportionalRule):
+        ...     def slope(self, signal, relevance, part):
+        ...         return part.backward(signal.x, part.kernel, relevance / part.of(signal.x))
+        >>> part = LinearPart(tf.constant([[1.0], [-3.0]]), None, tf.matmul)
+        >>> Plain().redistribute(Signal(tf.constant([[2.0, 1.0]])), tf.constant([[6.0]]), part).numpy()
+        array([[-12.,  18.]], dtype=float32)
     """
 
     def redistribute(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:

@@ -204,6 +204,15 @@ class SparingRule(Rule):
     """Base of the rules that give no relevance to inputs of zero, so that all they give is a multiple of the inputs.
 
     A rule with a faster form as a modified gradient has its own `gradient`.
+
+    Example:
+        >>> class ToTheFirst(SparingRule):
+        ...     def apply(self, Xs, Ys, Rs, reverse_state):
+        ...         return [Rs[0], *[None] * (len(Xs) - 1)]
+        >>> layer, xs = keras.layers.Multiply(), [tf.constant([[2.0]]), tf.constant([[4.0]])]
+        >>> gradient = ToTheFirst().gradient(LayerState(layer, lambda xs: [layer(xs)]))
+        >>> gradient(xs, [layer(xs)], [tf.ones((1, 1))])[0].numpy().item()
+        4.0
     """
 
     def gradient(self, reverse_state: LayerState) -> Gradient | None:

@@ -6,6 +6,7 @@ deviation are constants, a product of two signals has half its gradient, an acti
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
+from egt_tf.lrp.gradient_form import NoGradientForm, reverse_gradient
 
 L = keras.layers
 CHANNELS, SIDE = 4, 3
@@ -173,6 +175,10 @@ def test_rules_are_the_gradient_of_the_modified_pass(steps, seed):
     # As features: of pixels in other units, the relevance would be that of the pixels.
     trace = record(model, [x], raw=False)
     np.testing.assert_allclose(trace.outputs[0], modified, rtol=1e-8, atol=1e-10)
-    start = trace.outputs[0] * tf.one_hot([1], 3, dtype=tf.float64)
-    (got,) = reverse(trace, start, COMPOSITES.get({"name": "lrp.epsilon", "epsilon": 1e-14}))
+    chosen, composite = tf.one_hot([1], 3, dtype=tf.float64), COMPOSITES.get({"name": "lrp.epsilon", "epsilon": 1e-14})
+    (got,) = reverse(trace, trace.outputs[0] * chosen, composite)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * max(1e-9, np.abs(expected).max()))
+    # An activation behind a ReLU may have no form as a gradient.
+    with contextlib.suppress(NoGradientForm):
+        (got,) = reverse_gradient(trace, chosen, composite)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * max(1e-9, np.abs(expected).max()))
