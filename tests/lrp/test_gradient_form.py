@@ -209,7 +209,8 @@ def test_a_shift_of_values_that_are_zero_in_many_places_has_no_form():
         (Flat(), L.Dense(2)),
         (Epsilon(), L.Dense(2, activation="tanh")),
     ],
-    ids=str,
+    # A layer is called by its address, which is another one in every process.
+    ids=lambda value: type(value).__name__,
 )
 def test_rules_without_a_form(rule, layer):
     state = LayerState(layer, lambda xs: [layer(*xs)], rule_for=lambda _: Derivative())
