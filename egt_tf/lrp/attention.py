@@ -16,13 +16,13 @@ import tensorflow as tf
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
 from egt_tf.lrp.linear_parts import linear_parts
-from egt_tf.lrp.rules import RULES, LayerState, Rule, Tensors, divide, pull_back, signals_among
+from egt_tf.lrp.rules import RULES, LayerState, SparingRule, Tensors, divide, pull_back, signals_among
 
 L = keras.layers
 
 
 @RULES.register("matrix_product")
-class MatrixProduct(Rule):
+class MatrixProduct(SparingRule):
     """Sums of products of activations, as `y = A B`: `R_A = A (dy/dA)^T R / (n (y + epsilon sign(y)))`, n signals.
 
     Gates, which the graph says lie between 0 and 1, get none: of attention times values, all goes to the values.
@@ -72,7 +72,7 @@ def _as_product(Xs: Tensors, state: LayerState) -> tuple[Tensors, Callable[[Tens
 
 
 @RULES.register("attention")
-class Attention(Rule):
+class Attention(SparingRule):
     """Multi-head attention as one layer: `R_x = x (dy'/dx)^T R / (y + epsilon sign(y))`.
 
     y' has the values of the layer's output y and a gradient of its own: its attention is a constant, so that relevance

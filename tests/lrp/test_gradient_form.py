@@ -93,6 +93,16 @@ def test_so_it_does_with_other_arguments(arguments, float64):
     assert _gap(got, walked) < 1e-10
 
 
+@pytest.mark.parametrize("name", ["attn_lrp", "cp_lrp", "vit_gamma", "epsilon"])
+def test_attention_has_a_form(name, float64):
+    x = keras.Input((5, 6))
+    y = x + L.MultiHeadAttention(2, 4)(L.LayerNormalization()(x), x)
+    y += tf.matmul(tf.nn.softmax(tf.matmul(y, y, transpose_b=True)), L.Dense(6, "gelu")(y))
+    model = _randomize(keras.Model(x, L.Dense(3)(L.Flatten()(y))))
+    walked, got = _both(model, np.random.default_rng(0).normal(size=(2, 5, 6)), COMPOSITES.get(name), "float64")
+    assert _gap(got, walked) < 1e-10
+
+
 @pytest.mark.parametrize("name", ["fsc", "epsilon", "epsilon_gamma_box"])
 def test_a_residual_network_is_as_close_in_float32_as_the_walker_is_to_float64(name):
     images, composite = _images(32, 1), COMPOSITES.get(name)
