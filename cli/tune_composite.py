@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
-from egt_tf.errors import ConfigError
+from egt_tf.errors import ConfigError, as_number
 
 from .lines import table
 from .paths import check_inputs, check_source
@@ -85,7 +86,7 @@ def tune_composite(
     from egt_tf.lrp.presets import COMPOSITES
     from egt_tf.runs import RunFolder
 
-    arguments = grid_of(dict(_values(each) for each in grid or _GRID))
+    arguments = grid_of(_grid(grid or _GRID))
     candidates = [_candidate(composite, each) for each in arguments]
     compared = get_method(against)
     folder = RunFolder(run)
@@ -105,24 +106,38 @@ def tune_composite(
         "arguments": arguments[found.best],
         "measure": measure,
         "against": against,
-        "gain": found.gain,
-        "interval": found.interval,
+        "gain": _defined(found.gain),
+        "interval": _defined(found.interval),
+        "grid": list(grid or _GRID),
         "run": str(run),
         "data": source,
+        "split": split,
+        "ways": episode.ways,
+        "shots": episode.shots,
         "queries": queries,
         "seed": seed,
+        "quick": quick,
     }
     chosen = COMPOSITES.get({"name": composite, **arguments[found.best]})
     write_composite(target, chosen, candidates[found.best].canonize, about)
     click.echo(f"written: {target}; egt-tf explain IMAGE --run {run} --method {target}")
 
 
-def _values(text: str) -> tuple[str, list[float]]:
-    name, _, numbers = text.partition("=")
-    try:
-        return name, [float(each) for each in numbers.split(",")]
-    except ValueError:
-        raise ConfigError(f"--grid must be ARGUMENT=NUMBER,NUMBER,... Received: {text}") from None
+def _grid(given: tuple[str, ...]) -> dict[str, list[float]]:
+    """The values of each argument."""
+    values: dict[str, list[float]] = {}
+    for text in given:
+        name, _, listed = text.partition("=")
+        numbers = [as_number(each) for each in listed.split(",")]
+        if None in numbers or name in values:
+            raise ConfigError(f"--grid must be ARGUMENT=NUMBER,NUMBER,..., once for each argument. Received: {text}")
+        values[name] = [number for number in numbers if number is not None]
+    return values
+
+
+def _defined(number: float) -> float | None:
+    """JSON has no such thing as not a number."""
+    return number if math.isfinite(number) else None
 
 
 def _candidate(composite: str, arguments: dict[str, Any]) -> Method:

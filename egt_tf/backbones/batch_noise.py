@@ -71,6 +71,9 @@ class BatchNoise(keras.layers.Layer):
         noise of its own, so that with another number of replicas a training ends elsewhere.
     """
 
+    # See `egt_tf.lrp.register_rule`: what is added is no part of the input.
+    has_zero_for_zero = False
+
     def __init__(self, degree: float = 0.1, seed: int = 0, momentum: float = 0.99, **kwargs: Any):
         super().__init__(**kwargs)
         check_degree("degree", degree)
@@ -173,6 +176,8 @@ class FixedNoise(keras.layers.Layer):
         >>> layer(tf.zeros((2, 3, 3, 4))).shape
         TensorShape([2, 3, 3, 4])
     """
+
+    has_zero_for_zero = False
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.noise = self.add_weight("noise", input_shape[1:], initializer="zeros", trainable=False)

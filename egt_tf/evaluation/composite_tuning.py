@@ -96,7 +96,7 @@ def tune(
         progress: called with (queries done, queries).
 
     Raises:
-        ConfigError: too few queries.
+        ConfigError: too few queries, or a measure that is defined for no candidate.
         ExplainError: candidates of one name, or none.
 
     Notes:
@@ -118,7 +118,12 @@ def tune(
     chosen_on, others = queries[::2], queries[1::2]
     values = measured(candidates, chosen_on, 0)
     sign = -1.0 if measure.better == LOWER else 1.0
-    best = int(np.argmax([_mean(sign * each) for each in values]))
+    means = [_mean(sign * each) for each in values]
+    if not np.isfinite(means).any():
+        raise ConfigError(
+            f"the measure {measure.name!r} must be defined for a candidate. Received: for none, on {len(chosen_on)} queries"
+        )
+    best = int(np.argmax(means))
     first = dataclasses.replace(candidates[best], name="chosen")
     ours, theirs = measured([first, dataclasses.replace(against, name="against")], others, len(chosen_on))
     gains = sign * (ours - theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def write_composite(
 
 
 def read_composite(path: str | os.PathLike[str]) -> Method:
-    """A composite of a file as a method, which is called as the composite.
+    """A composite of a file as a method, which is called as the file is, without its ending.
 
     Raises:
         ExplainError: the file cannot be read, or is none of `write_composite`.
@@ -54,7 +55,7 @@ def read_composite(path: str | os.PathLike[str]) -> Method:
         content = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ExplainError(f"cannot read the composite {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExplainError(
             f"{path} must be a composite in JSON, as `egt-tf tune-composite` writes it: {error}"
         ) from error
@@ -68,6 +69,8 @@ def read_composite(path: str | os.PathLike[str]) -> Method:
         )
     try:
         composite = Composite.from_json(content["composite"])
-    except (ConfigError, ExplainError, KeyError, TypeError, ValueError) as error:
+    except (ConfigError, ExplainError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExplainError(f"{path} must hold a composite of known rules and layer types. Received: {error}") from error
-    return composite_method(composite, f"the composite of {path}", content["canonize"])
+    method = composite_method(composite, f"the composite of {path}", content["canonize"])
+    # Two of them, or one beside its defaults, are compared.
+    return dataclasses.replace(method, name=Path(path).stem)

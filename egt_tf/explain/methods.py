@@ -19,10 +19,9 @@ from egt_tf.explain.innvestigate_methods import explain_by_innvestigate, innvest
 from egt_tf.keras_api import keras
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.composites import Composite
-from egt_tf.lrp.gradient_form import reverse_by
 from egt_tf.lrp.output_relevance import LOG_ODDS, Start, get_start
 from egt_tf.lrp.presets import COMPOSITES
-from egt_tf.lrp.propagation import record
+from egt_tf.lrp.propagation import record, reverse
 
 Maps = Callable[[keras.Model, Sequence[tf.Tensor], Sequence[Select]], list[list[tf.Tensor]]]
 INNVESTIGATE = "innvestigate:"
@@ -92,7 +91,7 @@ def composite_method(composite: Composite, summary: str = "", canonize: bool = F
 
     def maps(model: keras.Model, inputs: Sequence[tf.Tensor], selects: Sequence[Select]) -> list[list[tf.Tensor]]:
         trace = record(model, inputs)
-        return [reverse_by("auto", trace, select(trace.outputs[0]), composite) for select in selects]
+        return [reverse(trace, select(trace.outputs[0]), composite) for select in selects]
 
     return Method(composite.name, summary, maps, distributes=True, canonize=canonize)
 

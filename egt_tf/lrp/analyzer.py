@@ -119,8 +119,9 @@ class LRP(NeuronAnalyzer):
             the model, so that weights which change later are not seen.
         output: which output is explained, by its name or position; needed where there are several.
         engine: "walker" takes relevance back from layer to layer; "gradient" gives the same relevance as activation
-            times a modified gradient, with the epsilon rule in less time; "auto" is the latter where every rule between
-            the scores and what is asked for has a form as a gradient, else the former.
+            times a modified gradient, with the epsilon rule in less time (see `reverse_gradient` for where it differs);
+            "auto" is the latter where every rule between the scores and what is asked for has a form as a gradient, else
+            the former.
 
     Raises:
         ConfigError: an unknown composite.
@@ -141,7 +142,7 @@ class LRP(NeuronAnalyzer):
         neuron_selection_mode: str = "max_activation",
         canonize: bool = False,
         output: str | int | None = None,
-        engine: str = "auto",
+        engine: str = "walker",
     ):
         check_engine(engine)
         super().__init__(model, neuron_selection_mode, output)
@@ -223,21 +224,14 @@ class LRP(NeuronAnalyzer):
         Returns:
             Shaped as `features`.
         """
-        trace = record(self.model, [features], training)
-        engine = "walker" if training else self.engine
-        return self._relevance_by(engine, trace, output_relevance, None)[0]
+        return self.relevance_of(record(self.model, [features], training), output_relevance)[0]
 
     def relevance_of(
         self, trace: Trace, output_relevance: tf.Tensor, targets: Sequence[tf.Tensor] | None = None
     ) -> list[tf.Tensor]:
         """As `relevance`, for a forward pass that was recorded already; `targets` are the tensors wanted."""
-        return self._relevance_by(self.engine, trace, output_relevance, targets)
-
-    def _relevance_by(
-        self, engine: str, trace: Trace, output_relevance: tf.Tensor, targets: Sequence[tf.Tensor] | None
-    ) -> list[tf.Tensor]:
         source = trace.outputs[self._position]
-        return reverse_by(engine, trace, output_relevance, self.composite, targets, source)
+        return reverse_by(self.engine, trace, output_relevance, self.composite, targets, source)
 
     def get_config(self) -> dict[str, Any]:
         """What, beside the model, makes an equal analyzer: every other argument of the constructor, as JSON types."""

@@ -130,7 +130,7 @@ class Attention(SparingRule):
         key = value if key is None else key
         mask = layer._compute_attention_mask(query, value, key, attention_mask, use_causal_mask)
         q, k, v = (
-            _projected(projection, x, self.bias)
+            self._projected(projection, x)
             for projection, x in ((layer._query_dense, query), (layer._key_dense, key), (layer._value_dense, value))
         )
         # Two factors have half the gradient each; with a constant for attention, the values have all.
@@ -139,8 +139,18 @@ class Attention(SparingRule):
         weights = weights if self.softmax else tf.stop_gradient(weights)
         attended = tf.einsum(layer._combine_equation, weights, v)
         attended = _passing(attended, attended, 0.5) if self.softmax else attended
-        y = _projected(layer._output_dense, attended, self.bias)
+        y = self._projected(layer._output_dense, attended)
         return (y, weights) if return_attention_scores else y
+
+    def _projected(self, layer: keras.layers.EinsumDense, x: tf.Tensor) -> tf.Tensor:
+        """A weighted sum; where its bias keeps no share, its gradient is larger by the ratio of output and sum."""
+        (part,) = linear_parts(layer, x)
+        z = part.forward(x, part.kernel)
+        if part.bias is None:
+            return z
+        y = z + part.bias
+        # The sum alone may nearly cancel where the output does not.
+        return _passing(y, z, 1.0 if self.bias else divide(y, z, self.epsilon, one_sign=False))
 
 
 def _check_known(layer: keras.layers.Layer) -> None:
@@ -150,16 +160,6 @@ def _check_known(layer: keras.layers.Layer) -> None:
             "attention is explained as Keras's MultiHeadAttention computes it. "
             f"Received: layer {layer.name!r} of class {type(layer).__name__} with a way of its own; register a rule for it"
         )
-
-
-def _projected(layer: keras.layers.EinsumDense, x: tf.Tensor, bias: bool) -> tf.Tensor:
-    """A weighted sum; where its bias keeps no share, its gradient is larger by the ratio of output and sum."""
-    (part,) = linear_parts(layer, x)
-    z = part.forward(x, part.kernel)
-    if part.bias is None:
-        return z
-    y = z + part.bias
-    return _passing(y, z, 1.0 if bias else tf.math.divide_no_nan(y, z))
 
 
 def _passing(y: tf.Tensor, z: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:

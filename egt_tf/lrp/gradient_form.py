@@ -11,7 +11,7 @@ gradient); Achtibat et al., ICML 2024 (attention).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -27,7 +27,7 @@ from egt_tf.lrp.propagation import (
     shaped_as,
     wide_tensors,
 )
-from egt_tf.lrp.rules import Gradient, LayerState, Rule
+from egt_tf.lrp.rules import Gradient, LayerState, Pass, Rule
 from egt_tf.tensors import widen
 
 ENGINES = ("walker", "gradient", "auto")
@@ -84,7 +84,9 @@ def reverse_by(
         wide = as_precise_as(source, shaped_as(source, output_relevance))
         return reverse_gradient(trace, tf.math.divide_no_nan(wide, widen(source)), composite, targets, source)
 
-    return _by(engine, as_gradient, lambda: reverse(trace, output_relevance, composite, targets, source))
+    if _takes_gradient(engine, trace, composite, targets, source):
+        return as_gradient()
+    return reverse(trace, output_relevance, composite, targets, source)
 
 
 def reverse_part(
@@ -96,25 +98,36 @@ def reverse_part(
     source: tf.Tensor,
 ) -> list[tf.Tensor]:
     """`reverse_by` for the output relevance `weights * source`: for the arguments see `reverse_gradient`."""
-    return _by(
-        engine,
-        lambda: reverse_gradient(trace, weights, composite, targets, source),
-        lambda: reverse(trace, source * weights, composite, targets, source),
-    )
+    if _takes_gradient(engine, trace, composite, targets, source):
+        return reverse_gradient(trace, weights, composite, targets, source)
+    return reverse(trace, source * weights, composite, targets, source)
 
 
-def _by(
-    engine: str, as_gradient: Callable[[], list[tf.Tensor]], as_relevance: Callable[[], list[tf.Tensor]]
-) -> list[tf.Tensor]:
+def _takes_gradient(
+    engine: str,
+    trace: Trace,
+    composite: Composite,
+    targets: Sequence[tf.Tensor] | None,
+    source: tf.Tensor,
+) -> bool:
+    """Whether relevance is taken back as a gradient: decided before anything is computed."""
     check_engine(engine)
-    if engine == "walker":
-        return as_relevance()
-    try:
-        return as_gradient()
-    except NoGradientForm:
-        if engine == "gradient":
-            raise
-        return as_relevance()
+    # In training, what a layer computes is not what its rule knows of it.
+    if engine == "walker" or trace.training:
+        return False
+    return engine == "gradient" or _has_form(trace, composite, targets, source)
+
+
+def _has_form(trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None, source: tf.Tensor) -> bool:
+    """Whether every rule on the way has a form as a gradient; layers that see the model's input need none."""
+    reached = {id(source)}
+    for call in calls_above(trace, trace.inputs if targets is None else targets):
+        if not any(id(y) in reached for y in call.outputs):
+            continue
+        if not call.first and _step(call, composite).gradient is None:
+            return False
+        reached.update(map(id, call.inputs))
+    return True
 
 
 def reverse_gradient(
@@ -142,8 +155,10 @@ def reverse_gradient(
         ExplainError: the composite has no rule for a layer, or the weights are not of the shape of the source.
 
     Notes:
-        What relevance a rule gives to an input of exactly zero (batch normalisation under `Pass`, say) is lost. Layers
-        that see the model's input may have any rule: behind them relevance itself is walked on.
+        What relevance a rule gives to an input of exactly zero is lost. The rules that have a form give none there, but for
+        `Pass` on a layer that shifts (batch normalisation) behind values of which the graph does not say that many are
+        zero, as a concatenation with the output of a ReLU. Layers that see the model's input may have any rule: behind
+        them relevance itself is walked on.
 
     Example:
         >>> from egt_tf.lrp.presets import COMPOSITES
@@ -161,7 +176,9 @@ def reverse_gradient(
         if not found.at_any(call.outputs):
             continue
         step = _step(call, composite)
-        if call.first and (step.gradient is None or any(id(y) in found.relevance for y in call.outputs)):
+        walked = any(id(y) in found.relevance for y in call.outputs)
+        # A black background is a value like any other: what changes pixels value by value hands on what they have.
+        if call.first and (step.gradient is None or walked or isinstance(step.rule, Pass)):
             found.walk(step)
         elif step.gradient is None:
             raise NoGradientForm(_lacking(step))

@@ -86,6 +86,9 @@ class LinearRule(Rule):
         parts = linear_parts(reverse_state.layer, *Xs)
         signals = _signals(parts, Xs[0], reverse_state)
         relevance = _before_activation(reverse_state, lambda: parts[-1].of(signals[-1].x), Ys, Rs)
+        if relevance is None:
+            # Nothing passes the layer's own activation.
+            return [None] * len(Xs)
         for part, signal in reversed(list(zip(parts, signals, strict=True))):
             relevance = self.redistribute(signal, relevance, part)
         return [relevance, *[None] * (len(Xs) - 1)]
@@ -118,7 +121,7 @@ class ProportionalRule(LinearRule):
 
     def slope_of_gradient(self, signal: Signal, z: tf.Tensor, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
         """`slope` for the relevance `z gradient`, with z the weighted sum."""
-        return self.slope(signal, z * gradient, part)
+        return self.slope(signal, tf.math.multiply_no_nan(z, gradient), part)
 
     def gradient(self, reverse_state: LayerState) -> Gradient | None:
         before_activation = _gradient_before_activation(reverse_state)
@@ -221,7 +224,7 @@ class Z(ProportionalRule):
         return guarded_division(relevance, z)
 
     def _damp(self, gradient: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-        return gradient
+        return damped(gradient, z, 0.0)
 
 
 @RULES.register("epsilon")

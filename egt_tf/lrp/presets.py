@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from egt_tf.errors import ExplainError
+from egt_tf.errors import ExplainError, as_number
 from egt_tf.lrp.attention import Attention, MatrixProduct
 from egt_tf.lrp.composites import Composite, Entry
 from egt_tf.lrp.linear_rules import (
@@ -236,11 +236,12 @@ def vit_gamma(conv_gamma: float = 0.25, dense_gamma: float = 0.05, bias: bool = 
 
 
 def _gamma_or_epsilon(argument: str, gamma: float, bias: bool) -> Rule:
-    if gamma < 0:
-        raise ExplainError(f"`{argument}` must be >= 0. Received: {argument}={gamma}")
-    if gamma == 0:
+    number = as_number(gamma)
+    if number is None or number < 0:
+        raise ExplainError(f"`{argument}` must be a finite number >= 0. Received: {argument}={gamma!r}")
+    if number == 0:
         return Epsilon(ZENNIT_STABILIZER, bias)
-    return Gamma(gamma, bias, ZENNIT_STABILIZER, bias_in_sign=bias)
+    return Gamma(number, bias, ZENNIT_STABILIZER, bias_in_sign=bias)
 
 
 def _innvestigate(

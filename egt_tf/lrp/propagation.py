@@ -58,12 +58,14 @@ class Trace:
         inputs: its input tensors.
         outputs: its output tensors.
         input_names: the names of the inputs.
+        training: whether the layers that ask for it were told that they are trained.
     """
 
     calls: tuple[LayerCall, ...]
     inputs: tuple[tf.Tensor, ...]
     outputs: tuple[tf.Tensor, ...]
     input_names: tuple[str, ...] = ()
+    training: bool = False
 
     def output_of(self, layer_name: str) -> tf.Tensor:
         """The output of the layer called `layer_name`, or the input of that name.
@@ -92,7 +94,7 @@ class Trace:
         calls = tuple(
             dataclasses.replace(call, inputs=detach(call.inputs), outputs=detach(call.outputs)) for call in self.calls
         )
-        return Trace(calls, inputs, detach(self.outputs), self.input_names)
+        return Trace(calls, inputs, detach(self.outputs), self.input_names, self.training)
 
 
 def record(
@@ -122,7 +124,7 @@ def record(
     recorder = _Recorder(training)
     inputs = tuple(tf.identity(x) for x in inputs)
     outputs = recorder.run(model, inputs, _Known(NONNEGATIVE if nonnegative else ANYTHING, raw))
-    return Trace(tuple(recorder.calls), inputs, outputs, tuple(model.input_names))
+    return Trace(tuple(recorder.calls), inputs, outputs, tuple(model.input_names), bool(training))
 
 
 def reverse(

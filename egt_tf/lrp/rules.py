@@ -80,7 +80,9 @@ def damped(gradient: tf.Tensor, z: tf.Tensor, stabilizer: float) -> tf.Tensor:
         array([2., 0.], dtype=float32)
     """
     # Infinite sums keep their gradient this way round, and sums of zero lose theirs.
-    return gradient / (1.0 + tf.constant(stabilizer, z.dtype) / tf.abs(z)) if stabilizer else gradient
+    if stabilizer:
+        return gradient / (1.0 + tf.constant(stabilizer, z.dtype) / tf.abs(z))
+    return tf.where(z == 0, tf.zeros_like(gradient), gradient)
 
 
 def pull_back(call: Callable[[Tensors], Tensors], Xs: Tensors, Rs: Tensors) -> list[tf.Tensor]:
@@ -321,9 +323,13 @@ class RouteWithout(Derivative):
         self.dropped = tuple(dropped)
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
+        if set(range(len(Xs))) <= set(self.dropped):
+            return [None] * len(Xs)
         return self._kept(super().apply(Xs, Ys, Rs, reverse_state))
 
     def gradient(self, reverse_state: LayerState) -> Gradient | None:
+        if set(range(len(reverse_state.nonnegative))) <= set(self.dropped):
+            return lambda Xs, Ys, Gs: [None] * len(Xs)
         of_all = super().gradient(reverse_state)
         return of_all and (lambda Xs, Ys, Gs: self._kept(of_all(Xs, Ys, Gs)))
 
@@ -513,7 +519,9 @@ def _spares_zeros(state: LayerState) -> bool:
     layer = state.layer
     if not any(is_layer_type(layer, each) for each in _VALUE_BY_VALUE):
         return False
-    has_zero_for_zero = like_of(layer) == "activation" or output_range(layer, [Interval(0.0, 0.0)]) == (0.0, 0.0)
+    # Layers that are like an activation are taken to have 0 for 0 unless they say that they have not.
+    like = like_of(layer) == "activation" and getattr(layer, "has_zero_for_zero", True)
+    has_zero_for_zero = like or output_range(layer, [Interval(0.0, 0.0)]) == (0.0, 0.0)
     return has_zero_for_zero or not state.nonnegative[0]
 
 
@@ -530,7 +538,9 @@ def by_quotient(rule: Rule, reverse_state: LayerState) -> Gradient:
     """
 
     def of_inputs(Xs: Tensors, Ys: Tensors, Gs: Tensors) -> list[tf.Tensor | None]:
-        relevance = rule.apply(Xs, Ys, [y * g for y, g in zip(Ys, Gs, strict=True)], reverse_state)
+        # Masks make values infinite that have no gradient.
+        rs = [tf.math.multiply_no_nan(y, g) for y, g in zip(Ys, Gs, strict=True)]
+        relevance = rule.apply(Xs, Ys, rs, reverse_state)
         return [
             None if r is None or not x.dtype.is_floating else tf.math.divide_no_nan(r, x)
             for x, r in zip(Xs, relevance, strict=True)

@@ -181,7 +181,12 @@ def _constants(layer: keras.layers.Layer) -> list[Interval]:
     node = layer.inbound_nodes[0]
     tensors = {id(x) for x in tf.nest.flatten(node.keras_inputs)}
     given = [each for each in tf.nest.flatten((node.call_args, node.call_kwargs)) if id(each) not in tensors]
-    return [_extremes(each) for each in given if _is_floating(each)]
+    return [_extremes(each) for each in given if _is_floating(each)] + [
+        # Whole numbers among them are sizes and axes, but for those of this name.
+        Interval(float(value), float(value))
+        for name, value in node.call_kwargs.items()
+        if name == "constant_values" and isinstance(value, int)
+    ]
 
 
 def _is_floating(constant: Any) -> bool:

@@ -63,4 +63,4 @@ def of_classes(trace: Trace, classes: tf.Tensor, first_pairs: str) -> Trace:
 
     inputs = take(trace.calls[begin - 1].outputs if begin else trace.inputs)
     names = (first_pairs,) if begin else trace.input_names
-    return Trace(tuple(map(call_of_classes, trace.calls[begin:])), inputs, take(trace.outputs), names)
+    return Trace(tuple(map(call_of_classes, trace.calls[begin:])), inputs, take(trace.outputs), names, trace.training)

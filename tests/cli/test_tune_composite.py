@@ -23,6 +23,9 @@ def test_a_composite_is_chosen_written_and_used(egt, run, query, tmp_path):
 def test_one_line_says_what_is_wrong(fails, run, query, tmp_path):
     line = ("tune-composite", run, "--data", "synthetic:sketch")
     fails(*line, "--grid", "conv_gamma", says=["--grid must be ARGUMENT=NUMBER,NUMBER,...", "conv_gamma"])
+    fails(*line, "--grid", "conv_gamma=1", "--grid", "conv_gamma=2", says=["once for each argument"])
+    fails(*line, "--grid", "conv_gamma=nan", says=["ARGUMENT=NUMBER"])
+    fails(*line, "--grid", "conv_gamma=-1", says=["`conv_gamma` must be a finite number >= 0", "-1"])
     fails(*line, "--grid", "conv_gama=1", says=["no argument 'conv_gama'", "did you mean 'conv_gamma'"])
     fails(*line, "--composite", "gradient", says=["unknown composite 'gradient'"])
     fails(*line, "--composite", "vit_gama", says=["did you mean 'vit_gamma'"])

@@ -87,6 +87,9 @@ def test_what_is_not_defined_is_left_out(model, queries):
 def test_what_is_wrong(model, queries):
     with pytest.raises(ConfigError, match=r"at least 4 queries\. Received: 3"):
         tune(model, [of_level("a", 1.0)], of_level("b", 1.0), queries[:3], level("higher"), QUICK)
+    undefined = Measure("of", "higher", "", lambda judged: np.full(len(judged.maps), np.nan))
+    with pytest.raises(ConfigError, match="must be defined for a candidate"):
+        tune(model, [of_level("a", 1.0)], of_level("b", 1.0), queries, undefined, QUICK)
     with pytest.raises(ConfigError, match="none for gamma"):
         grid_of({"gamma": []})
     with pytest.raises(ConfigError, match="none for any"):

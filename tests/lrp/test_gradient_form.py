@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.backbones import resnet10
+from egt_tf.backbones.batch_noise import FixedNoise
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
@@ -336,3 +337,79 @@ def test_the_engine_is_an_argument_like_the_others():
     trace = record(model, [tf.constant(_images(), tf.float32)])
     with pytest.raises(ExplainError, match=message):
         reverse_by("fast", trace, trace.outputs[0], COMPOSITES.get("epsilon"))
+
+
+# === Where the two could differ ===
+
+
+def _alike(model, composite, *arrays):
+    """Relevance by `auto`, after it was found to be the walker's."""
+    walked, got = (
+        tf.nest.flatten(LRP(model, composite, engine=engine).analyze([*arrays])) for engine in ("walker", "auto")
+    )
+    for one, other in zip(walked, got, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5 * np.abs(one).max())
+    return got
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "fsc"])
+def test_what_is_added_behind_zeros_keeps_its_relevance(composite):
+    x = keras.Input((4, 4, 2))
+    noise = FixedNoise()
+    y = noise(L.Conv2D(3, 3, activation="relu", padding="same")(x))
+    model = _randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv2D(2, 3)(y)))))
+    noise.set_weights([np.random.default_rng(1).normal(size=(4, 4, 3))])
+    _alike(model, composite, np.random.default_rng(0).normal(size=(2, 4, 4, 2)))
+
+
+def test_a_black_background_keeps_its_relevance():
+    x = keras.Input((4,))
+    model = _randomize(keras.Model(x, L.Dense(2)(L.BatchNormalization()(x))))
+    (got,) = _alike(model, "fsc", np.array([[0.0, 0.0, 3.0, 1.0]]))
+    assert (got[0, :2] != 0).all()
+
+
+@pytest.mark.parametrize("composite", ["lrp.z", "fsc"])
+def test_a_difference_of_nothing_has_no_relevance(composite):
+    a, b = keras.Input((2,)), keras.Input((2,))
+    model = _randomize(keras.Model([a, b], L.Dense(1)(L.Subtract()([a, b]))))
+    got = _alike(model, composite, np.array([[5.0, 2.0]]), np.array([[5.0, 1.0]]))
+    assert got[0][0, 0] == 0
+
+
+def test_masks_of_minus_infinity_leave_the_rest_finite():
+    x, allowed = keras.Input((3,)), keras.Input((3,), dtype=tf.bool)
+    weights = tf.nn.softmax(tf.where(allowed, L.Dense(3)(x), -np.inf))
+    model = _randomize(keras.Model([x, allowed], L.Dense(2)(weights * L.Dense(3)(x))))
+    got = _alike(model, "attn_lrp", np.array([[1.0, 2.0, 3.0]]), np.array([[True, False, True]]))
+    assert np.isfinite(got[0]).all()
+
+
+@pytest.mark.parametrize("composite", ["cp_lrp", "vit_gamma"])
+def test_nothing_passes_the_softmax_of_a_layer_within(composite):
+    x = keras.Input((4,))
+    model = _randomize(keras.Model(x, L.Dense(2)(L.Dense(3, activation="softmax")(L.Dense(3)(x)))))
+    (got,) = _alike(model, composite, np.array([[1.0, 2.0, 3.0, 4.0]]))
+    assert not got.any()
+
+
+def test_a_pass_in_training_is_walked():
+    x = keras.Input((4,))
+    model = _randomize(keras.Model(x, L.Dense(2)(L.BatchNormalization()(L.Dense(4)(x)))))
+    trace = record(model, [tf.constant(np.random.default_rng(0).normal(size=(5, 4)), tf.float32)], training=True)
+    start = tf.ones((5, 2))
+    (walked,), (got,) = (
+        LRP(model, "epsilon", engine=engine).relevance_of(trace, start) for engine in ("walker", "auto")
+    )
+    np.testing.assert_array_equal(walked, got)
+
+
+def test_the_error_of_an_unknown_layer_is_the_walkers():
+    class Odd(L.Layer):
+        def call(self, inputs):
+            return inputs
+
+    x = keras.Input((4,))
+    y = L.Dense(2)(L.BatchNormalization()(tf.nn.relu(Odd(name="odd")(L.Dense(4)(x)))))
+    with pytest.raises(ExplainError, match=r"no rule of composite 'fsc' fits layer 'odd'"):
+        LRP(keras.Model(x, y), "fsc", engine="auto").analyze(np.ones((1, 4)))
