@@ -389,7 +389,7 @@ def test_which_rules_the_composites_have():
 
 @pytest.mark.parametrize("argument", ["conv_gamma", "dense_gamma"])
 def test_gammas_are_not_negative(argument):
-    with pytest.raises(ExplainError, match=f"`{argument}` must be >= 0. Received: {argument}=-1"):
+    with pytest.raises(ExplainError, match=f"`{argument}` must be a finite number >= 0. Received: {argument}=-1"):
         COMPOSITES.get({"name": "vit_gamma", argument: -1})
 
 
