@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/training.md")
 # Why the commands of other pages do not.
 NOT_RUN = {
+    "docs/explaining.md": "minutes; see tests/cli/test_tune_composite.py",
     "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
     "docs/learning.md": "the commands of the README and more of their kind; see tests/cli/test_learn.py",
     "docs/pretraining.md": "hours, and variables of the shell; the README has the same commands",
