@@ -26,8 +26,8 @@ from egt_tf.measures import (
 )
 
 LOWER, HIGHER = "lower", "higher"
-# Patches along each side, and shares of them, of the deletion and the insertion curve.
-_GRID, _SHARES = 14, np.linspace(0, 1, 15).tolist()
+# Patches along each side, of the deletion and the insertion curve.
+_GRID = 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Effort:
         perturbation: of AUPC.
         sets: random sets of pixels, of the faithfulness correlation.
         changes: changed images, of the maximal sensitivity.
+        points: of the deletion and the insertion curve, from no patch to all.
         seed: of the random sets and changes; that of the fills is the perturbation's.
 
     Example:
@@ -48,6 +49,7 @@ class Effort:
     perturbation: Perturbation = dataclasses.field(default_factory=Perturbation)
     sets: int = 100
     changes: int = 10
+    points: int = 15
     seed: int = 0
 
     def seeded(self, seed: int) -> Effort:
@@ -61,7 +63,7 @@ class Effort:
 
 
 EXACT = Effort()
-QUICK = Effort(Perturbation(windows=10, fills=5), sets=30, changes=1)
+QUICK = Effort(Perturbation(windows=10, fills=5), sets=30, changes=1, points=8)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,8 +149,9 @@ def _patches(curve: Callable[..., np.ndarray]) -> Callable[[Judged], np.ndarray]
     def area(judged: Judged) -> np.ndarray:
         grid = min(_GRID, *judged.maps.shape[1:])
         order = most_relevant_first(judged.maps, grid)
-        found = curve(judged.probability, judged.images, blurred(judged.images), order, _SHARES)
-        return area_under(found, _SHARES)
+        shares = np.linspace(0, 1, judged.effort.points).tolist()
+        found = curve(judged.probability, judged.images, blurred(judged.images), order, shares)
+        return area_under(found, shares)
 
     return area
 
@@ -178,16 +181,16 @@ def _filled(effort: Effort) -> int:
     return effort.perturbation.windows * effort.perturbation.fills
 
 
-def _shares(effort: Effort) -> int:
-    return len(_SHARES)
+def _points(effort: Effort) -> int:
+    return effort.points
 
 
 MEASURES = {
     measure.name: measure
     for measure in (
         Measure("aupc", LOWER, "area under the perturbation curve", _aupc, scored=_filled),
-        Measure("deletion", LOWER, "area under the deletion curve", _patches(deletion_curve), scored=_shares),
-        Measure("insertion", HIGHER, "area under the insertion curve", _patches(insertion_curve), scored=_shares),
+        Measure("deletion", LOWER, "area under the deletion curve", _patches(deletion_curve), scored=_points),
+        Measure("insertion", HIGHER, "area under the insertion curve", _patches(insertion_curve), scored=_points),
         Measure("faithfulness", HIGHER, "faithfulness correlation", _correlation),
         Measure("relevance_mass", HIGHER, "positive relevance on the object", _on_object(share_inside), True),
         Measure("relevance_rank", HIGHER, "most relevant pixels on the object", _on_object(rank_inside), True),
