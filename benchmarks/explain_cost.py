@@ -3,7 +3,8 @@
     python benchmarks/explain_cost.py [--network resnet10] [--batch 16] [--size 84] [--rounds 15] [--cpu-time]
         [--composites fsc epsilon ...] [--innvestigate]
 
-Each composite by both engines: relevance walked back, and activation times a modified gradient. With --cpu-time,
+Each composite by both engines, if its rules have a form for both: relevance walked back, and activation times a modified
+gradient. With --cpu-time,
 seconds of the processor are counted instead of those of the clock, for a machine that does other work meanwhile.
 ResNet-10 with the ImageNet stem, or another backbone, with random weights. Composites that `egt-tf explain` uses on
 folded networks get one, whose own forward pass is part of what they cost; the one they are measured by is that of the
@@ -30,10 +31,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from egt_tf.backbones import BACKBONES, resnet10
+from egt_tf.backbones.base import without_pretrained
 from egt_tf.explain import get_method
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, linear_parts, record, reverse
-from egt_tf.lrp.gradient_form import reverse_gradient
+from egt_tf.lrp.gradient_form import has_form, reverse_gradient
 
 COMPOSITE_NAMES = (
     "fsc",
@@ -77,6 +79,14 @@ def relevance_of(backbone, composite, engine):
         return engine(record(backbone, [images]), composite)
 
     return explain
+
+
+def takes(backbone, composite, engine, images):
+    """Whether an engine takes the rules of a composite."""
+    if engine is by_walker:
+        return True
+    trace = record(backbone, [images[:1]])
+    return has_form(trace, composite, None, trace.outputs[0])
 
 
 def convolutions_alone(backbone):
@@ -165,14 +175,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.graph_mode:
         return graph_mode(arguments.batch, arguments.size, arguments.rounds)
-    weights = {} if arguments.network == "resnet10" else {"weights": "none"}
-    backbone = BACKBONES.get({"name": arguments.network, **weights}, image_size=arguments.size, seed=0)
+    backbone = BACKBONES.get(without_pretrained(arguments.network), image_size=arguments.size, seed=0)
     images = tf.random.stateless_normal((arguments.batch, arguments.size, arguments.size, 3), (0, 1))
     forward = tf.function(lambda x: backbone(x, training=False))
+    prepared = {name: get_method(name).prepared(backbone) for name in arguments.composites}
     explain = {
-        f"{name}, {engine}": relevance_of(get_method(name).prepared(backbone), COMPOSITES.get(name), function)
-        for name in arguments.composites
+        f"{name}, {engine}": relevance_of(model, COMPOSITES.get(name), function)
+        for name, model in prepared.items()
         for engine, function in ENGINES.items()
+        if takes(model, COMPOSITES.get(name), function, images)
     }
     explain["(convolutions alone)"] = convolutions_alone(backbone)
     table = ratios(

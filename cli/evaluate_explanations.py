@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from egt_tf.config import EpisodeConfig
     from egt_tf.episodic_model import EpisodicModel
     from egt_tf.evaluation.explained_model import Explained
+    from egt_tf.evaluation.explanations import ExplanationQuality
     from egt_tf.evaluation.judged_queries import JudgedQuery
     from egt_tf.explain import Method
 
@@ -87,11 +88,9 @@ def evaluate_explanations(
     from egt_tf.config import EpisodeConfig
     from egt_tf.data.sources import open_source
     from egt_tf.evaluation.explanation_measures import EXACT, QUICK
-    from egt_tf.evaluation.explanation_report import table_rows, to_csv, to_json
-    from egt_tf.evaluation.explanations import RANDOM, ExplanationJudge, chosen_measures
+    from egt_tf.evaluation.explanation_report import table_rows
+    from egt_tf.evaluation.explanations import ExplanationJudge, chosen_measures
     from egt_tf.evaluation.judged_queries import draw_queries
-    from egt_tf.figures.curves import curves_figure
-    from egt_tf.files import atomic_write, write_json
 
     images = open_source(source).split(split)
     wanted = chosen_measures(_names(measures) if measures else None, images.mask is not None)
@@ -112,7 +111,6 @@ def evaluate_explanations(
         found = judge(drawn, show)
     rows = [(name, *cells) for name, *cells in table_rows(found)]
     click.echo(table(("method", *(f"{each.name} ({each.better})" for each in wanted)), rows))
-    target.mkdir(parents=True, exist_ok=True)
     circumstances = {
         "run": str(run),
         "data": source,
@@ -122,24 +120,34 @@ def evaluate_explanations(
         "seed": seed,
         "quick": quick,
     }
-    write_json(target / "explanations.json", to_json(found, circumstances))
-    with atomic_write(target / "explanations.csv") as file:
-        file.write(to_csv(found).encode())
-    written = [target / "explanations.json", target / "explanations.csv"]
-    if found.curves is not None:
-        picture = curves_figure(
-            dict(zip(found.methods, found.curves, strict=True)),
-            RANDOM,
-            f"{images.name}: the score while the most relevant windows are filled with noise",
-            "windows filled",
-            "score over that of the whole image",
-        )
-        with atomic_write(target / "perturbation.png") as file:
-            file.write(picture)
-        written.append(target / "perturbation.png")
+    written = _write(found, circumstances, images.name, target)
     if randomize and subject.model is not None:
         written += _randomize(subject.model, subject.methods, drawn[:randomize], seed, target)
     click.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _write(found: ExplanationQuality, circumstances: dict[str, Any], name: str, target: Path) -> list[Path]:
+    """The files of what was found; `name` is that of the data."""
+    from egt_tf.evaluation.explanation_report import to_csv, to_json
+    from egt_tf.evaluation.explanations import RANDOM
+    from egt_tf.figures.curves import curves_figure
+    from egt_tf.files import atomic_write, write_json
+
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "explanations.json", to_json(found, circumstances))
+    files = {"explanations.csv": to_csv(found).encode()}
+    if found.curves is not None:
+        files["perturbation.png"] = curves_figure(
+            dict(zip(found.methods, found.curves, strict=True)),
+            RANDOM,
+            f"{name}: the score while the most relevant windows are filled with noise",
+            "windows filled",
+            "score over that of the whole image",
+        )
+    for file_name, content in files.items():
+        with atomic_write(target / file_name) as file:
+            file.write(content)
+    return [target / file_name for file_name in ("explanations.json", *files)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,6 +48,8 @@ def check_training(config: RunConfig) -> None:
     """
     for each in (*config.data.train_sources, *config.data.validation_sources):
         check_source(each.source)
+    if config.student.teacher is not None:
+        RunFolder(Path(config.student.teacher)).config()
     origin = config.training.warm_start
     if origin is not None and not Path(origin).exists():
         raise RunError(f"the weight file {origin} must exist. Received: no such file")

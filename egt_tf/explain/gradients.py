@@ -60,16 +60,16 @@ def integrated_gradients(
     trace = record(model, inputs)
     together = versions_at_once(trace, steps)
     of_points = merged(tf.repeat(select(trace.outputs[0])[None], together, axis=0))
+    moving = [name not in fixed for name in model.input_names]
 
     def slopes(first: tf.Tensor) -> list[tf.Tensor]:
-        shares = (tf.cast(first + tf.range(together), tf.float32) + 0.5) / steps
+        shares = (tf.cast(first + tf.range(together), tf.float64) + 0.5) / steps
         points = [_along(x, shares, moves) for x, moves in zip(inputs, moving, strict=True)]
         found = gradient(model, [merged(point) for point in points], lambda _: of_points)
         return [
             tf.reduce_sum(tf.reshape(slope, tf.shape(point)), 0) for slope, point in zip(found, points, strict=True)
         ]
 
-    moving = [name not in fixed for name in model.input_names]
     sums = sum_of_parts(slopes, inputs, steps, together)
     return [x * total / steps for x, total in zip(inputs, sums, strict=True)]
 

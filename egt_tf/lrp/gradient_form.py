@@ -115,11 +115,24 @@ def _takes_gradient(
     # In training, what a layer computes is not what its rule knows of it.
     if engine == "walker" or trace.training:
         return False
-    return engine == "gradient" or _has_form(trace, composite, targets, source)
+    return engine == "gradient" or has_form(trace, composite, targets, source)
 
 
-def _has_form(trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None, source: tf.Tensor) -> bool:
-    """Whether every rule on the way has a form as a gradient; layers that see the model's input need none."""
+def has_form(trace: Trace, composite: Composite, targets: Sequence[tf.Tensor] | None, source: tf.Tensor) -> bool:
+    """Whether every rule on the way has a form as a gradient; layers that see the model's input need none.
+
+    Args:
+        trace, composite, targets, source: see `reverse_gradient`.
+
+    Example:
+        >>> from egt_tf.lrp.presets import COMPOSITES
+        >>> from egt_tf.lrp.propagation import record
+        >>> from egt_tf.keras_api import keras
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+        >>> trace = record(model, [tf.ones((1, 2))])
+        >>> [has_form(trace, COMPOSITES.get(name), None, trace.outputs[0]) for name in ("lrp.epsilon", "lrp.flat")]
+        [True, False]
+    """
     reached = {id(source)}
     for call in calls_above(trace, trace.inputs if targets is None else targets):
         if not any(id(y) in reached for y in call.outputs):
