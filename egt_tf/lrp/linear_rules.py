@@ -31,9 +31,18 @@ from egt_tf.lrp.rules import (
     stabilize,
 )
 from egt_tf.lrp.value_ranges import is_plain_relu
+from egt_tf.tensors import is_half
 
 # Pairs of an input, or None, and a kernel.
 Products = Sequence[tuple[tf.Tensor | None, tf.Tensor]]
+
+L = keras.layers
+_WEIGHTED_SUMS = frozenset(
+    {
+        *(L.Dense, L.EinsumDense, L.Conv1D, L.Conv2D, L.Conv3D, L.DepthwiseConv1D, L.DepthwiseConv2D),
+        *(L.SeparableConv1D, L.SeparableConv2D, L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +55,18 @@ class Signal:
         present: 1 where x is a value and 0 where it is padding, of a shape that broadcasts to that of x; None: no
             padding.
         rescaled: how a value of the model's input looks here, see `LayerState`; None: as it is.
+        weighted_sum: what the layer makes of x, bias included, where it is at hand; None: it is to be computed.
     """
 
     x: tf.Tensor
     nonnegative: bool = False
     present: tf.Tensor | None = None
     rescaled: Callable[[tf.Tensor], tf.Tensor] | None = None
+    weighted_sum: tf.Tensor | None = None
+
+    def sum_by(self, part: LinearPart) -> tf.Tensor:
+        """The weighted sum of x, bias included."""
+        return part.of(self.x) if self.weighted_sum is None else self.weighted_sum
 
     def box(self, low: float | Sequence[float], high: float | Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
         """The smallest and the largest value of the model's input, as they look here; both shaped as x."""
@@ -84,7 +99,7 @@ class LinearRule(Rule):
 
     def apply(self, Xs: Tensors, Ys: Tensors, Rs: Tensors, reverse_state: LayerState) -> list[tf.Tensor | None]:
         parts = linear_parts(reverse_state.layer, *Xs)
-        signals = _signals(parts, Xs[0], reverse_state)
+        signals = _signals(parts, Xs[0], reverse_state, _sum_at_hand(reverse_state.layer, Ys))
         relevance = _before_activation(reverse_state, lambda: parts[-1].of(signals[-1].x), Ys, Rs)
         if relevance is None:
             # Nothing passes the layer's own activation.
@@ -119,9 +134,9 @@ class ProportionalRule(LinearRule):
         """What `signal.x` is multiplied with, given the relevance of `forward(x, kernel) + bias`."""
         raise NotImplementedError
 
-    def slope_of_gradient(self, signal: Signal, z: tf.Tensor, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
+    def slope_of_gradient(self, signal: Signal, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
         """`slope` for the relevance `z gradient`, with z the weighted sum."""
-        return self.slope(signal, tf.math.multiply_no_nan(z, gradient), part)
+        return self.slope(signal, tf.math.multiply_no_nan(signal.sum_by(part), gradient), part)
 
     def gradient(self, reverse_state: LayerState) -> Gradient | None:
         before_activation = _gradient_before_activation(reverse_state)
@@ -133,19 +148,31 @@ class ProportionalRule(LinearRule):
             signals = _signals(parts, Xs[0], reverse_state)
             z, gradient = before_activation(lambda: parts[-1].of(signals[-1].x), Ys, Gs)
             for part, signal in reversed(list(zip(parts, signals, strict=True))):
-                z, gradient = signal.x, self.slope_of_gradient(signal, z, gradient, part)
+                known = dataclasses.replace(signal, weighted_sum=z)
+                z, gradient = signal.x, self.slope_of_gradient(known, gradient, part)
             return [gradient, *[None] * (len(Xs) - 1)]
 
         return of_inputs
 
 
-def _signals(parts: Sequence[LinearPart], x: tf.Tensor, state: LayerState) -> list[Signal]:
-    """The inputs of weighted sums that follow each other."""
+def _signals(
+    parts: Sequence[LinearPart], x: tf.Tensor, state: LayerState, last_sum: tf.Tensor | None = None
+) -> list[Signal]:
+    """The inputs of weighted sums that follow each other; `last_sum` is what the last of them is, if at hand."""
     signals = [Signal(x, state.nonnegative[0], state.present[0], state.rescaled[0])]
     for part in parts[:-1]:
         # Of the output of a weighted sum no sign is known.
         signals.append(Signal(part.of(signals[-1].x)))
-    return signals
+    sums = [*(signal.x for signal in signals[1:]), last_sum]
+    return [dataclasses.replace(signal, weighted_sum=z) for signal, z in zip(signals, sums, strict=True)]
+
+
+def _sum_at_hand(layer: keras.layers.Layer, Ys: Tensors) -> tf.Tensor | None:
+    """A layer's weighted sum, if that is what it put out, in full precision."""
+    # Not of subclasses, which may do more, nor of normalisations, which in training go by other statistics than those
+    # that they are explained with.
+    plain = type(layer) in _WEIGHTED_SUMS and layer.activation in (None, keras.activations.linear)
+    return Ys[0] if plain and not is_half(tf.as_dtype(layer.compute_dtype)) else None
 
 
 def _before_activation(
@@ -212,13 +239,17 @@ class Z(ProportionalRule):
         self.bias = bias
 
     def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
-        z = _add_bias(part.forward(signal.x, part.kernel), part.bias if self.bias else None)
+        z = signal.sum_by(part) if self._takes_all(part) else part.forward(signal.x, part.kernel)
         return part.backward(signal.x, part.kernel, self._divide(relevance, z))
 
-    def slope_of_gradient(self, signal: Signal, z: tf.Tensor, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
-        if not self.bias and part.bias is not None:
-            return super().slope_of_gradient(signal, z, gradient, part)
-        return part.backward(signal.x, part.kernel, self._damp(gradient, z))
+    def slope_of_gradient(self, signal: Signal, gradient: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        if not self._takes_all(part):
+            return super().slope_of_gradient(signal, gradient, part)
+        return part.backward(signal.x, part.kernel, self._damp(gradient, signal.sum_by(part)))
+
+    def _takes_all(self, part: LinearPart) -> bool:
+        """Whether the denominators are what the layer computes."""
+        return self.bias or part.bias is None
 
     def _divide(self, relevance: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         return guarded_division(relevance, z)
@@ -363,17 +394,39 @@ class Gamma(ProportionalRule):
         self.bias_in_sign = bias_in_sign
 
     def slope(self, signal: Signal, relevance: tf.Tensor, part: LinearPart) -> tf.Tensor:
-        x_up, x_down = _signal_signs(signal)
-        up, down = (part.kernel + self.gamma * w for w in _signs(part.kernel))
-        bias_up, bias_down = (None, None)
-        if self.bias and part.bias is not None:
-            bias_up, bias_down = (part.bias + self.gamma * b for b in _signs(part.bias))
-        z = part.of(signal.x) if self.bias_in_sign else part.forward(signal.x, part.kernel)
-        nothing = tf.zeros_like(relevance)
-        share = functools.partial(_slope_of_signs, part, stabilizer=self.stabilizer, one_sign=False)
-        firing = share(((x_up, up), (x_down, down)), bias_up, tf.where(z > 0, relevance, nothing))
-        silent = share(((x_up, down), (x_down, up)), bias_down, tf.where(z < 0, relevance, nothing))
-        return firing + silent
+        z = signal.sum_by(part)
+        plain = z
+        if part.bias is not None:
+            # Where the bias is no part of it, the sum is not found by taking it away again: that would round.
+            plain = z - part.bias if self.bias else part.forward(signal.x, part.kernel)
+        fires = z if self.bias_in_sign else plain
+        favoured = self._favoured(signal, plain, fires > 0, part)
+        s = divide(relevance, (z if self.bias else plain) + self.gamma * favoured, self.stabilizer, one_sign=False)
+        return self._slope_of_quotients(signal, tf.where(fires == 0, tf.zeros_like(s), s), fires > 0, part)
+
+    def _favoured(self, signal: Signal, plain: tf.Tensor, fires: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        """The contributions of a unit's own sign, summed: the positive ones of one that fires, else the negative."""
+        if signal.nonnegative:
+            positive = part.forward(signal.x, tf.maximum(part.kernel, 0))
+            favoured = tf.where(fires, positive, plain - positive)
+        else:
+            # One sum where the two pairs of signs would take two; as both terms have the unit's sign, none cancels.
+            sizes = part.forward(tf.abs(signal.x), tf.abs(part.kernel))
+            favoured = 0.5 * (plain + tf.where(fires, sizes, -sizes))
+        if not self.bias or part.bias is None:
+            return favoured
+        return favoured + tf.where(fires, *_signs(part.bias))
+
+    def _slope_of_quotients(self, signal: Signal, s: tf.Tensor, fires: tf.Tensor, part: LinearPart) -> tf.Tensor:
+        """What x is multiplied with, s being relevance over denominator."""
+        positive, silent = tf.maximum(part.kernel, 0), tf.where(fires, tf.zeros_like(s), s)
+        signed = part.backward(signal.x, positive, s - 2.0 * silent)
+        if signal.nonnegative:
+            # w + gamma w+ for units that fire and w + gamma w- for silent ones, w- being w less w+.
+            return part.backward(signal.x, part.kernel, s + self.gamma * silent) + self.gamma * signed
+        of_all, of_silent = (part.backward(signal.x, part.kernel, each) for each in (s, silent))
+        favoured = of_silent + signed
+        return of_all + self.gamma * tf.where(signal.x > 0, favoured, of_all - favoured)
 
 
 @RULES.register("w_square")
