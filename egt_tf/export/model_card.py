@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from egt_tf.backbones.batch_noise import noise_layers
+from egt_tf.backbones.weights_origin import weights_origin
 from egt_tf.config import RunConfig
 from egt_tf.environment import made_by
 from egt_tf.errors import RunError
@@ -83,6 +84,7 @@ def _summary(config: RunConfig, source: ModelSource) -> list[str]:
         "task": "few-shot image classification: names the class of a query by a few labelled images of each class",
         "head": named_part(config.model.head),
         "backbone": named_part(config.model.backbone),
+        **weights_row(config.model.backbone),
         "images": f"{config.data.image_size} x {config.data.image_size} pixels, RGB",
         **(_training(config) if conversion is None else _of_checkpoint(conversion)),
         "composite of relevance": named_part(config.guidance.composite),
@@ -118,6 +120,12 @@ def _conversion(run: RunFolder) -> Mapping[str, Any] | None:
         return None
     except (ValueError, AttributeError) as error:
         raise RunError(f"{run.environment_file} must be a JSON object. Received: {error}") from error
+
+
+def weights_row(backbone: str | Mapping[str, Any]) -> dict[str, str]:
+    """The row of a summary on the published weights that a backbone started with; empty where it had none."""
+    origin = weights_origin(backbone)
+    return {} if origin is None else {"weights it started with": origin}
 
 
 def named_part(part: Any) -> str:

