@@ -11,13 +11,21 @@ import click
 from egt_tf.errors import RequestRefusedError
 from egt_tf.ties import tie_text
 
+from .commands import Command
 from .lines import picture_names, prediction_line, say_left_out
 
 if TYPE_CHECKING:
     from egt_tf.serving.client import Prediction
 
 
-@click.command(short_help="Ask a model behind TensorFlow Serving about images.")
+@click.command(
+    cls=Command,
+    short_help="Ask a model behind TensorFlow Serving about images.",
+    examples=(
+        "egt-tf client new.png --model first",
+        "egt-tf client new.png --model first --url http://server:8501 --explain",
+    ),
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--url",

@@ -9,8 +9,17 @@ import click
 
 from egt_tf.weight_files import check_present
 
+from .commands import Command
 
-@click.command(short_help="Turn a published PyTorch checkpoint into a run.")
+
+@click.command(
+    cls=Command,
+    short_help="Turn a published PyTorch checkpoint into a run.",
+    examples=(
+        "egt-tf convert best_model.tar --to runs/published",
+        "egt-tf convert backbone.safetensors --to runs/backbone",
+    ),
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "--to", "run", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder to write."

@@ -10,6 +10,7 @@ import click
 
 from egt_tf.data.splits import SPLIT_CHOICES
 
+from .commands import Command
 from .lines import table
 from .progress import stage_progress
 
@@ -21,7 +22,14 @@ def data() -> None:
     """See which images there are, prepare named domains, and check, show, measure and list images."""
 
 
-@data.command("list")
+@data.command(
+    "list",
+    cls=Command,
+    examples=(
+        "egt-tf data list",
+        "egt-tf data list | grep domain",
+    ),
+)
 def list_sources() -> None:
     """List the sources.
 
@@ -56,7 +64,13 @@ def list_sources() -> None:
     click.echo(table(("source", "what", "state"), [*schemes, *named, *drawn]))
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    examples=(
+        "egt-tf data prepare cub",
+        "egt-tf data prepare cars --from downloads",
+    ),
+)
 @click.argument("name")
 @click.option(
     "--from",
@@ -88,7 +102,13 @@ def prepare(name: str, manual_dir: Path | None) -> None:
         )
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    examples=(
+        "egt-tf data check folder:photos",
+        "egt-tf data check folder:photos --ways 3 --shots 1 --queries 5",
+    ),
+)
 @click.argument("source")
 @click.option(
     "--ways",
@@ -139,7 +159,13 @@ def check(source: str, ways: int, shots: int, queries: int) -> None:
         raise DataError(f"{found.name} is not as it should be: see the list above{hint}")
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    examples=(
+        "egt-tf data show folder:photos --out photos.png",
+        "egt-tf data show synthetic:sketch --out sketches.png --classes 4",
+    ),
+)
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
 @click.option("--split", default="all", show_default=True, type=SPLITS)
@@ -161,7 +187,13 @@ def show(source: str, out: Path, split: str, classes: int, images: int, tile: in
     click.echo(f"written: {out}")
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    examples=(
+        "egt-tf data stats folder:photos",
+        "egt-tf data stats domain:cub --images 20 --json",
+    ),
+)
 @click.argument("source")
 @click.option("--images", type=click.IntRange(1), help="Of each class, to be measured; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -197,7 +229,14 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
     click.echo(table(header, rows))
 
 
-@data.command("export-filelist")
+@data.command(
+    "export-filelist",
+    cls=Command,
+    examples=(
+        "egt-tf data export-filelist folder:photos --out lists",
+        "egt-tf data export-filelist synthetic:shapes --out lists --copy-images",
+    ),
+)
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new or an empty folder.")
 @click.option("--copy-images", is_flag=True, help="Write the images too; needed where they have no files.")

@@ -7,12 +7,20 @@ import json
 
 import click
 
+from .commands import Command
 from .lines import table
 
 SOMETHING_IS_WRONG = 1
 
 
-@click.command(short_help="Say whether this machine is fit for a training.")
+@click.command(
+    cls=Command,
+    short_help="Say whether this machine is fit for a training.",
+    examples=(
+        "egt-tf doctor",
+        "egt-tf doctor --json > machine.json",
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:

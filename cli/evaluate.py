@@ -12,6 +12,7 @@ from egt_tf.ties import ties_text
 from egt_tf.wording import accuracy_text
 
 from .attack import ATTACKED_EPISODES, EPISODES, AttackOptions, attack_options, measure_attack
+from .commands import Command
 from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
 
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from egt_tf.evaluation.accuracy import Accuracy
 
 
-@click.command(short_help="Measure accuracy on classes that were never seen.")
+@click.command(
+    cls=Command,
+    short_help="Measure accuracy on classes that were never seen.",
+    examples=(
+        "egt-tf evaluate runs/first --data synthetic:texture",
+        "egt-tf evaluate runs/first --data folder:photos --shots 1 --split novel",
+    ),
+)
 @click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",

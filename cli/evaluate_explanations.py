@@ -12,6 +12,7 @@ import click
 from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.errors import ConfigError
 
+from .commands import Command
 from .lines import table
 from .paths import check_inputs, check_source, is_exported
 from .progress import duration, stage_progress
@@ -31,7 +32,14 @@ _METHODS = (
 )
 
 
-@click.command(short_help="Measure how good explanations by several methods are.")
+@click.command(
+    cls=Command,
+    short_help="Measure how good explanations by several methods are.",
+    examples=(
+        "egt-tf evaluate-explanations runs/first --data synthetic:sketch --quick",
+        "egt-tf evaluate-explanations runs/first --data folder:photos --queries 10",
+    ),
+)
 @click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",

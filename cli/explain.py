@@ -12,6 +12,7 @@ from egt_tf.ties import tie_text
 from egt_tf.wording import accuracy_text
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
+from .commands import Command
 from .lines import counts_text, picture_names, prediction_line, say_left_out, warn_of_unlike
 from .methods import named_method
 from .paths import check_images, check_inputs
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 _RUNS = "runs"
 
 
-@click.command(short_help="Draw which pixels spoke for a prediction.")
+@click.command(
+    cls=Command,
+    short_help="Draw which pixels spoke for a prediction.",
+    examples=(
+        "egt-tf explain new.png --run runs/first",
+        "egt-tf explain new.jpg --support photos --method epsilon_plus",
+        "egt-tf explain --sample --compare fsc,grad_cam,gradient",
+    ),
+)
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--run",

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import click
 
+from .commands import Command
 from .paths import check_inputs
 from .progress import stage_progress
 
 
-@click.command(short_help="Write a run as a SavedModel for TensorFlow Serving.")
+@click.command(
+    cls=Command,
+    short_help="Write a run as a SavedModel for TensorFlow Serving.",
+    examples=(
+        "egt-tf export runs/first",
+        "egt-tf export runs/first --out saved_models/birds --version 2",
+    ),
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--out",

@@ -10,6 +10,7 @@ import click
 from egt_tf.config import RunConfig, continued, load_config
 from egt_tf.runs import RunFolder
 
+from .commands import Command
 from .paths import check_inputs, check_training
 from .progress import training_progress
 from .run_options import resume_option, run_to_the_end, set_option
@@ -17,7 +18,14 @@ from .run_options import resume_option, run_to_the_end, set_option
 SUFFIX = "_student"
 
 
-@click.command(short_help="Train a stochastic student of a run.")
+@click.command(
+    cls=Command,
+    short_help="Train a stochastic student of a run.",
+    examples=(
+        "egt-tf harden runs/first --degree 0.3",
+        "egt-tf harden runs/first --out runs/student --resume",
+    ),
+)
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
     "--out",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from .commands import Command
 from .paths import check_inputs
 from .progress import stage_progress
 from .types import ClassName
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     from egt_tf.learning import FewShotClassifier
 
 
-@click.command(short_help="Make a classifier from a few photos of each class.")
+@click.command(
+    cls=Command,
+    short_help="Make a classifier from a few photos of each class.",
+    examples=(
+        "egt-tf learn photos",
+        "egt-tf learn --add more saved_models/photos",
+        "egt-tf learn --rename ant=wasp saved_models/photos",
+    ),
+)
 @click.argument("path", metavar="FOLDER|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--out",

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from egt_tf.environment import lane, tensorflow_version
 from egt_tf.errors import did_you_mean
 from egt_tf.lazy import LOG_LEVEL
 
+from .commands import write_sections
 from .errors import one_line_errors
 
 
@@ -23,16 +25,20 @@ class LazyGroup(click.Group):
     """A click group that imports a sub-command on first use and shows errors as one line.
 
     Args:
-        lazy_commands: name of a sub-command -> "module:attribute", the module relative to this package.
+        sections: heading in the help -> name of a sub-command -> "module:attribute", the module relative to this package.
         **kwargs: as for `click.Group`.
     """
 
-    def __init__(self, *args: Any, lazy_commands: dict[str, str], **kwargs: Any):
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, str]], **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.lazy_commands = lazy_commands
+        self.sections = sections
+        self.lazy_commands = {name: place for section in sections.values() for name, place in section.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *self.lazy_commands})
+        return [*self.lazy_commands, *(name for name in super().list_commands(ctx) if name not in self.lazy_commands)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_sections(ctx, formatter, self, {title: tuple(section) for title, section in self.sections.items()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.lazy_commands:
@@ -52,23 +58,32 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    lazy_commands={
-        "train": "train:train",
-        "evaluate": "evaluate:evaluate",
-        "evaluate-explanations": "evaluate_explanations:evaluate_explanations",
-        "explain": "explain:explain",
-        "harden": "harden:harden",
-        "tune-composite": "tune_composite:tune_composite",
-        "convert": "convert:convert",
-        "data": "data:data",
-        "export": "export:export",
-        "predict": "predict:predict",
-        "learn": "learn:learn",
-        "pretrain": "pretrain:pretrain",
-        "runs": "runs:runs",
-        "study": "study:study",
-        "doctor": "doctor:doctor",
-        "client": "client:client",
+    # A new command is one line here.
+    sections={
+        "Learn and predict": {
+            "learn": "learn:learn",
+            "predict": "predict:predict",
+        },
+        "Train and evaluate": {
+            "train": "train:train",
+            "evaluate": "evaluate:evaluate",
+            "runs": "runs:runs",
+            "pretrain": "pretrain:pretrain",
+            "study": "study:study",
+            "harden": "harden:harden",
+            "convert": "convert:convert",
+        },
+        "Explain": {
+            "explain": "explain:explain",
+            "evaluate-explanations": "evaluate_explanations:evaluate_explanations",
+            "tune-composite": "tune_composite:tune_composite",
+        },
+        "Serve": {
+            "export": "export:export",
+            "client": "client:client",
+        },
+        "Data": {"data": "data:data"},
+        "Machine": {"doctor": "doctor:doctor"},
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -13,6 +13,7 @@ import click
 from egt_tf.errors import EgtError, NotFiniteError
 
 from .bundled import bundled_model, describe_bundled
+from .commands import Command
 from .lines import prediction_line, say_left_out, warn_of_unlike
 from .paths import check_images, check_inputs
 
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from egt_tf.serving.classification import Classification
 
 
-@click.command(short_help="Classify images by an exported model or a run.")
+@click.command(
+    cls=Command,
+    short_help="Classify images by an exported model or a run.",
+    examples=(
+        "egt-tf predict new.jpg --model saved_models/photos",
+        "egt-tf predict holiday/ --model saved_models/photos --csv answers.csv",
+    ),
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...", type=click.Path(path_type=Path))
 @click.option(
     "--model",

@@ -8,13 +8,21 @@ import click
 
 from egt_tf.runs import RunFolder
 
+from .commands import Command
 from .progress import training_progress
 from .run_options import config_option, resolve, resume_option, run_option, run_path, run_to_the_end, set_option
 
 SUFFIX = "_pretrained"
 
 
-@click.command(short_help="Train a backbone for a training to start from.")
+@click.command(
+    cls=Command,
+    short_help="Train a backbone for a training to start from.",
+    examples=(
+        "egt-tf pretrain --config demo --run runs/backbone",
+        "egt-tf pretrain --config demo --run runs/backbone --resume",
+    ),
+)
 @config_option
 @set_option
 @run_option(SUFFIX)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from egt_tf.config import RunConfig, continued, load_config
 from egt_tf.errors import ConfigError, did_you_mean
@@ -25,10 +26,27 @@ if TYPE_CHECKING:
 
 _STUDIES = "studies/"
 
+
+def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Packaged configurations of that beginning for the shell, and its own files."""
+    return _completions(packaged_configs(), incomplete)
+
+
+def complete_study(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The same of the plans of studies."""
+    return _completions(packaged_studies(), incomplete)
+
+
+def _completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    begun = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*begun, CompletionItem(incomplete, type="file")]
+
+
 config_option = click.option(
     "--config",
     "name",
     metavar="NAME|FILE",
+    shell_complete=complete_config,
     help="A configuration of the package (demo, relationnet_conv4_mini, ...) or a YAML file.",
 )
 set_option = click.option(

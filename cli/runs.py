@@ -11,12 +11,20 @@ import click
 from egt_tf.run_table import SORTS, EvaluationRow, RunRow, list_runs
 from egt_tf.wording import accuracy_text, calibration_text
 
+from .commands import Command
 from .lines import table
 
 HEADER = ("run", "head", "backbone", "data", "guidance", "epochs", "best validation", "written")
 
 
-@click.command(short_help="List the runs in a folder with their evaluations.")
+@click.command(
+    cls=Command,
+    short_help="List the runs in a folder with their evaluations.",
+    examples=(
+        "egt-tf runs",
+        "egt-tf runs --sort accuracy",
+    ),
+)
 @click.argument("root", type=click.Path(path_type=Path), default="runs", metavar="[DIR]")
 @click.option(
     "--sort",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .commands import Command
 from .errors import INTERRUPTED, USER_ERROR, CommandError
 from .progress import clear_line, duration, echo_over, write_over
-from .run_options import find_config
+from .run_options import complete_study, find_config
 
 if TYPE_CHECKING:
     from egt_tf.study.folders import StudyFolders
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     from egt_tf.study.results import CellName
 
 
-@click.command(short_help="Run and compare a grid of trainings.")
-@click.argument("plan", metavar="NAME|FILE")
+@click.command(
+    cls=Command,
+    short_help="Run and compare a grid of trainings.",
+    examples=(
+        "egt-tf study studies/guidance_core --root data --out study --jobs 2",
+        "egt-tf study my_plan.yaml --out study",
+    ),
+)
+@click.argument("plan", metavar="NAME|FILE", shell_complete=complete_study)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Results and report; studies/<name of the plan> by default."
 )

@@ -11,11 +11,20 @@ import click
 from egt_tf.config import STRATEGIES
 from egt_tf.runs import RunFolder
 
+from .commands import Command
 from .progress import training_progress
 from .run_options import config_option, resolve, resume_option, run_option, run_path, run_to_the_end, set_option
 
 
-@click.command(short_help="Train a few-shot classifier, guided or plain.")
+@click.command(
+    cls=Command,
+    short_help="Train a few-shot classifier, guided or plain.",
+    examples=(
+        "egt-tf train --config demo --run runs/first",
+        "egt-tf train --run runs/first --resume",
+        "egt-tf train --config demo --set training.epochs=3 --set guidance.mode=none",
+    ),
+)
 @config_option
 @set_option
 @click.option(

@@ -12,6 +12,7 @@ import click
 from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.errors import ConfigError, as_number
 
+from .commands import Command
 from .lines import table
 from .paths import check_inputs, check_source
 from .progress import stage_progress
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 _GRID = ("conv_gamma=0,0.1,0.25,1,100", "dense_gamma=0,0.05,0.25")
 
 
-@click.command(short_help="Choose a composite's numbers by measuring.")
+@click.command(
+    cls=Command,
+    short_help="Choose a composite's numbers by measuring.",
+    examples=(
+        "egt-tf tune-composite runs/first --data synthetic:sketch --quick",
+        "egt-tf tune-composite runs/first --data folder:photos --measure aupc",
+    ),
+)
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
     "--data",
