@@ -14,10 +14,12 @@ from egt_tf.errors import ConfigError, as_number
 
 from .commands import Command
 from .lines import table
-from .paths import check_inputs, check_source
+from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
 
 if TYPE_CHECKING:
+    from egt_tf.config import EpisodeConfig
+    from egt_tf.episodic_model import EpisodicModel
     from egt_tf.evaluation.composite_tuning import Tuning
     from egt_tf.explain import Method
 
@@ -33,7 +35,7 @@ _GRID = ("conv_gamma=0,0.1,0.25,1,100", "dense_gamma=0,0.05,0.25")
         "egt-tf tune-composite runs/first --data folder:photos --measure aupc",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     "source",
@@ -54,12 +56,14 @@ _GRID = ("conv_gamma=0,0.1,0.25,1,100", "dense_gamma=0,0.05,0.25")
 @click.option(
     "--queries", type=click.IntRange(4), default=40, show_default=True, help="Half to choose, half to compare."
 )
+@click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default, of a model 5.")
+@click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default, of a model 5.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the episodes.")
 @click.option("--quick", is_flag=True, help="Fewer windows and fills: see docs/metrics.md.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The composite's file; RUN/composite.json by default.",
+    help="The composite's file; RUN/composite.json by default, of a model NAME_composite.json.",
     metavar="FILE",
 )
 def tune_composite(
@@ -71,20 +75,23 @@ def tune_composite(
     against: str,
     measure: str,
     queries: int,
+    ways: int | None,
+    shots: int | None,
     seed: int,
     quick: bool,
     out: Path | None,
 ) -> None:
     """Choose the numbers of a composite by how well its maps do, and write it for --method FILE.
 
-    It is chosen on one half of the queries; how much better it is than --against is measured on the other half.
+    It is chosen on one half of the queries; how much better it is than --against is measured on the other half. MODEL
+    must be one of `egt-tf learn`, whose network can be read from it.
     """
-    check_inputs(run)
+    is_model = is_exported(run)
+    check_inputs(None if is_model else run)
     check_source(source)
-    target = out or run / "composite.json"
+    target = out or (Path(f"{run.resolve().name}_composite.json") if is_model else run / "composite.json")
     if target.suffix != ".json" or target.is_dir():
         raise ConfigError(f"--out must be a file that ends in .json. Received: {target}")
-    from egt_tf.config import EpisodeConfig
     from egt_tf.data.sources import open_source
     from egt_tf.evaluation.composite_tuning import grid_of, tune
     from egt_tf.evaluation.explanation_measures import EXACT, MEASURES, QUICK
@@ -92,16 +99,13 @@ def tune_composite(
     from egt_tf.explain import get_method
     from egt_tf.explain.composite_files import write_composite
     from egt_tf.lrp.presets import COMPOSITES
-    from egt_tf.runs import RunFolder
 
     arguments = grid_of(_grid(grid or _GRID))
     candidates = [_candidate(composite, each) for each in arguments]
     compared = get_method(against)
-    folder = RunFolder(run)
-    config = folder.config()
     images = open_source(source).split(split)
-    model = folder.load_model()
-    episode = EpisodeConfig(config.episode.ways, config.episode.shots, 1)
+    model, trained = _learned(run) if is_model else _trained(run)
+    episode = dataclasses.replace(trained, ways=ways or trained.ways, shots=shots or trained.shots, queries=1)
     drawn = list(draw_queries(images, episode, queries, seed, model.image_size))
     with stage_progress("queries") as show:
         effort = (QUICK if quick else EXACT).seeded(seed)
@@ -128,7 +132,31 @@ def tune_composite(
     }
     chosen = COMPOSITES.get({"name": composite, **arguments[found.best]})
     write_composite(target, chosen, candidates[found.best].canonize, about)
-    click.echo(f"written: {target}; egt-tf explain IMAGE --run {run} --method {target}")
+    used = f"--support FOLDER --method {target}" if is_model else f"--run {run} --method {target}"
+    click.echo(f"written: {target}; egt-tf explain IMAGE {used}")
+
+
+def _trained(run: Path) -> tuple[EpisodicModel, EpisodeConfig]:
+    """The model of a run and the episodes it was trained on."""
+    from egt_tf.runs import RunFolder
+
+    folder = RunFolder(run)
+    return folder.load_model(), folder.config().episode
+
+
+def _learned(path: Path) -> tuple[EpisodicModel, EpisodeConfig]:
+    """The network and the head of a learned model, and episodes for it."""
+    from egt_tf.config import EpisodeConfig
+    from egt_tf.learning import FewShotClassifier
+    from egt_tf.serving.contract import version_folder
+    from egt_tf.serving.learned import is_learned
+
+    if not is_learned(version_folder(path)):
+        raise ConfigError(
+            f"a model explains by the method in its graph, and its layers are closed. Received: {path}, which `egt-tf "
+            "export` wrote; name the run it was exported from"
+        )
+    return FewShotClassifier.load(path).model, EpisodeConfig(ways=5, shots=5, queries=1)
 
 
 def _grid(given: tuple[str, ...]) -> dict[str, list[float]]:

@@ -329,6 +329,12 @@ class FewShotClassifier:
         return self._fitted().pixels is not None
 
     @property
+    def model(self) -> EpisodicModel:
+        """Embedding and head, as they compare the queries of any episode with its support images."""
+        self._fitted()
+        return self._answers.model
+
+    @property
     def description(self) -> str:
         """What explains, for a person."""
         return f"the embedding {self._embedding.spec['name']} with the head {self.fit_.head}"

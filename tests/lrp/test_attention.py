@@ -15,6 +15,7 @@ from egt_tf.errors import ExplainError
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, Composite, Entry, record, reverse
 from egt_tf.lrp.attention import Attention, MatrixProduct
+from egt_tf.lrp.gradient_form import reverse_gradient
 from egt_tf.lrp.linear_rules import Epsilon, Gamma, ZPlus
 from egt_tf.lrp.rules import Gate, LayerState, RouteWithout, SoftmaxShare
 
@@ -368,6 +369,87 @@ def test_half_precision_is_close(rng):
     )
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.05 * np.abs(expected).max())
+
+
+# === What people come with ===
+
+
+def _both_engines(model, composite, array):
+    """Relevance for the second output, by the walker and as a gradient."""
+    trace = record(model, [tf.constant(array)])
+    weights = tf.one_hot(len(array) * [1], model.output_shape[-1], dtype=trace.outputs[0].dtype)
+    (walked,) = reverse(trace, weights * trace.outputs[0], composite)
+    (of_gradient,) = reverse_gradient(trace, weights, composite)
+    return walked.numpy(), of_gradient.numpy()
+
+
+@pytest.mark.parametrize("name", ["attn_lrp", "cp_lrp"])
+@pytest.mark.parametrize("how", ["where", "sum"])
+def test_a_mask_of_minus_infinity_leaves_numbers(name, how, rng):
+    x = keras.Input((4, 6))
+    logits = tf.matmul(L.Dense(6)(x), L.Dense(6)(x), transpose_b=True)
+    later = np.triu(np.ones((4, 4)), 1)
+    masked = (
+        tf.where(later == 1, tf.constant(-np.inf, logits.dtype), logits)
+        if how == "where"
+        else logits + np.where(later, -np.inf, 0.0)
+    )
+    y = tf.matmul(tf.nn.softmax(masked), L.Dense(6)(x))
+    model = _filled(keras.Model(x, L.Dense(3)(y[:, 1])), rng)
+    walked, of_gradient = _both_engines(model, COMPOSITES.get(name), rng.normal(size=(2, 4, 6)))
+    assert np.isfinite(walked).all()
+    # The second token sees the first and itself.
+    assert np.any(walked[:, 0])
+    assert not np.any(walked[:, 2:])
+    np.testing.assert_allclose(of_gradient, walked, rtol=0, atol=1e-9 * np.abs(walked).max())
+
+
+def test_a_layer_of_attention_used_twice_is_two_that_share_weights(rng):
+    def model(second):
+        x = keras.Input((4, 6))
+        y = first(x, x)
+        return keras.Model(x, L.Dense(3, kernel_initializer="ones")(L.Flatten()(second(y, y) + x)))
+
+    first, other = L.MultiHeadAttention(2, 3), L.MultiHeadAttention(2, 3)
+    once, twice = model(other), model(first)
+    _filled(twice, rng)
+    other.set_weights(first.get_weights())
+    once.layers[-1].set_weights(twice.layers[-1].get_weights())
+    array = rng.normal(size=(2, 4, 6))
+    walked, of_gradient = _both_engines(twice, COMPOSITES.get("attn_lrp"), array)
+    np.testing.assert_allclose(walked, _both_engines(once, COMPOSITES.get("attn_lrp"), array)[0], rtol=1e-12)
+    np.testing.assert_allclose(of_gradient, walked, rtol=0, atol=1e-9 * np.abs(walked).max())
+
+
+def test_dropout_of_attention_is_off(rng):
+    def model(rate):
+        x = keras.Input((4, 6))
+        return keras.Model(x, L.Dense(3)(L.Flatten()(L.MultiHeadAttention(2, 3, dropout=rate)(x, x))))
+
+    without, with_dropout = _filled(model(0.0), rng), model(0.9)
+    with_dropout.set_weights(without.get_weights())
+    array = rng.normal(size=(2, 4, 6))
+    expected, got = (LRP(each, "attn_lrp", "index").analyze(array, 1) for each in (without, with_dropout))
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+class Fused(L.Layer):
+    """Hides its softmax."""
+
+    def call(self, x):
+        return tf.matmul(tf.nn.softmax(tf.matmul(x, x, transpose_b=True)), x)
+
+
+@pytest.mark.parametrize(
+    "layer", [L.Attention(name="hidden"), L.AdditiveAttention(name="hidden"), Fused(name="hidden")], ids=[0, 1, 2]
+)
+@pytest.mark.parametrize("engine", ["walker", "gradient", "auto"])
+def test_a_layer_that_hides_its_softmax_is_named_with_what_to_do(layer, engine):
+    x = keras.Input((3, 4))
+    y = layer(x) if isinstance(layer, Fused) else layer([x, x])
+    with pytest.raises(ExplainError, match=r"(?s)'hidden'.*(register|Entry)") as raised:
+        LRP(keras.Model(x, L.Flatten()(y)), "attn_lrp", engine=engine).analyze(np.ones((1, 3, 4)))
+    assert "\n" not in str(raised.value)
 
 
 # === Composites ===
