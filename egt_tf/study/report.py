@@ -13,7 +13,7 @@ from egt_tf.errors import RunError
 from egt_tf.files import atomic_write, write_json, write_text
 from egt_tf.study.costs import relative_costs
 from egt_tf.study.curves import mean_curve
-from egt_tf.study.document import (
+from egt_tf.document import (
     Block,
     Bullets,
     Code,
