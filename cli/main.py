@@ -65,6 +65,7 @@ class LazyGroup(click.Group):
         "predict": "predict:predict",
         "learn": "learn:learn",
         "pretrain": "pretrain:pretrain",
+        "report": "report:report",
         "runs": "runs:runs",
         "study": "study:study",
         "doctor": "doctor:doctor",

@@ -1,0 +1,41 @@
+"""What is typed to go on with a run, to repeat it, or to make what its page lacks."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from egt_tf.report.facts import Origin, RunFacts
+
+
+def run_command(facts: RunFacts, name: str, *arguments: str) -> str:
+    """A command about the run: `egt-tf NAME RUN ...`.
+
+    Example:
+        >>> from egt_tf.config import RunConfig
+        >>> run_command(RunFacts("a b", "runs/a b", RunConfig(), Origin.TRAINED), "evaluate", "--data", "SOURCE")
+        "egt-tf evaluate 'runs/a b' --data SOURCE"
+    """
+    return shlex.join(["egt-tf", name, facts.path, *arguments])
+
+
+def go_on_command(facts: RunFacts) -> str:
+    """Goes on with a training that has epochs left."""
+    return shlex.join(["egt-tf", _verb(facts), "--run", facts.path, "--resume"])
+
+
+def repeat_command(facts: RunFacts) -> str:
+    """Does the same again, into another folder: what the run's configuration says, every value of it."""
+    if facts.origin is Origin.CONVERTED:
+        checkpoint = facts.environment.checkpoint if facts.environment is not None else None
+        return shlex.join(["egt-tf", "convert", (checkpoint or {}).get("checkpoint", "FILE"), "--to", _again(facts)])
+    config = str(Path(facts.path) / "config.yaml")
+    return shlex.join(["egt-tf", _verb(facts), "--config", config, "--run", _again(facts)])
+
+
+def _verb(facts: RunFacts) -> str:
+    return "pretrain" if facts.origin is Origin.PRETRAINED else "train"
+
+
+def _again(facts: RunFacts) -> str:
+    return f"{facts.path.rstrip('/')}-again"
