@@ -32,13 +32,13 @@ def report(run: Path, out: Path | None, examples: int) -> None:
     measured is said, with the command that does; what is damaged is named, and the rest is shown.
     """
     check_inputs(run)
-    from egt_tf.report import write_report
+    from egt_tf.report import write_run_page
     from egt_tf.report.writing import PAGE
     from egt_tf.runs import RunFolder
 
     path = out or run / PAGE
     with stage_progress("queries") as show:
-        facts = write_report(RunFolder(run), path, examples, show)
+        facts = write_run_page(RunFolder(run), path, examples, show)
     for problem in facts.problems:
         click.echo(f"damaged, {problem.part.value}: {' '.join(problem.text.splitlines())}")
     click.echo(f"written: {path}")

@@ -38,7 +38,8 @@ figcaption { color: var(--muted); }
   :root { --ink: #000000; --muted: #444444; --page: #ffffff; --line: #bbbbbb; --tint: #f3f5f7; color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 0.8rem; }
   .table, pre { overflow: visible; }
-  th, td, pre { white-space: normal; overflow-wrap: anywhere; }
+  table { font-size: 0.65rem; }
+  th, td { white-space: normal; overflow-wrap: break-word; padding: 0.15rem 0.4rem; }
   pre { white-space: pre-wrap; }
   h1, h2, h3, caption { break-after: avoid; }
   tr, figure { break-inside: avoid; }

@@ -3,6 +3,6 @@
 from egt_tf.report.facts import RunFacts
 from egt_tf.report.page import run_page
 from egt_tf.report.reading import read_facts
-from egt_tf.report.writing import write_report
+from egt_tf.report.writing import write_run_page
 
-__all__ = ["RunFacts", "read_facts", "run_page", "write_report"]
+__all__ = ["RunFacts", "read_facts", "run_page", "write_run_page"]

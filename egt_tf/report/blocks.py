@@ -14,7 +14,7 @@ STYLE = (
     + """\
 section { margin-top: 2.5rem; }
 .lead { font-size: 1.1rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 11rem), 1fr)); gap: 0.75rem;
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); gap: 0.75rem;
   margin: 1.5rem 0; padding: 0; }
 .facts div { padding: 0.6rem 0.8rem; background: var(--tint); border-radius: 4px; min-width: 0; }
 .facts dt { color: var(--muted); font-size: 0.85rem; }
@@ -23,6 +23,12 @@ nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-st
 a { color: var(--c0); }
 .note, .damaged { padding: 0.6rem 0.8rem; background: var(--tint); border-left: 4px solid var(--muted); }
 .damaged { border-color: var(--c1); }
+.table { container-type: inline-size; }
+.table caption { position: sticky; left: 0; max-width: 100cqi; }
+.groups { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 0 1rem; }
+.groups > div { min-width: 0; }
+.table thead th { white-space: normal; }
+.groups td:not(.number) { white-space: normal; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; padding: 0.4rem 0; font-weight: 600; }
 .matrix td { --part: calc(var(--share) * 70%); background: color-mix(in srgb, var(--c1) var(--part), transparent); }
@@ -31,22 +37,25 @@ summary { cursor: pointer; padding: 0.4rem 0; font-weight: 600; }
 .example { margin: 1.5rem 0; padding: 1rem; border: 1px solid var(--line); border-radius: 6px; }
 .example h3 { margin: 0 0 0.75rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: 0.75rem; }
-.tiles figure { margin: 0; width: 10.5rem; max-width: calc(50% - 0.375rem); }
+.tiles figure { margin: 0; width: 10.5rem; max-width: calc(33.333% - 0.5rem); }
 .tiles figure img { display: block; width: 100%; }
-.tiles.small figure { width: 5.5rem; }
+.tiles.small { gap: 0.35rem; flex-wrap: nowrap; }
+.tiles.small figure { flex: 0 1 4.8rem; min-width: 0; max-width: none; }
 .tiles figcaption, .bars { font-size: 0.85rem; line-height: 1.35; }
-.bars { border: 0; min-width: 13rem; flex: 1; }
-.bars td { border: 0; padding: 0.1rem 0.5rem 0.1rem 0; white-space: normal; }
+.bars { border: 0; min-width: min(13rem, 100%); flex: 1; }
+.bars td { border: 0; padding: 0.1rem 0.5rem 0.1rem 0; white-space: normal; overflow-wrap: anywhere; }
+.bars .number { white-space: nowrap; }
 .bars tr:hover { background: none; }
 .bar { display: block; height: 0.7rem; background: var(--c0); min-width: 1px; }
 .bar-cell { width: 40%; }
 @media (max-width: 30rem) { body { padding: 1rem; } .example { padding: 0.6rem; } }
 @media print {
-  nav { display: none; }
+  p:has(+ pre) { break-after: avoid; }
+  nav, .screen { display: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
   .example, .facts div, .charts figure { break-inside: avoid; }
-  .charts { grid-template-columns: 1fr 1fr; }
-  .tiles figure { width: 7rem; } .tiles.small figure { width: 3.6rem; }
+  .charts, .groups { grid-template-columns: 1fr 1fr; }
+  .tiles figure { width: 7rem; } .tiles.small figure { flex-basis: 3.6rem; }
   .bar, .matrix td { print-color-adjust: exact; }
 }
 """
@@ -162,6 +171,11 @@ class Facts:
 class Fold:
     """What is shown when its line is chosen, and on paper.
 
+    Attributes:
+        title: its line.
+        blocks: what it holds.
+        printed: whether paper has it.
+
     Example:
         >>> Fold("More", ()).html()
         '<details><summary>More</summary>\\n\\n</details>'
@@ -169,9 +183,11 @@ class Fold:
 
     title: str
     blocks: Sequence[HtmlBlock]
+    printed: bool = True
 
     def html(self) -> str:
-        return f"<details><summary>{html_text(self.title)}</summary>\n{_joined(self.blocks)}\n</details>"
+        kind = "" if self.printed else ' class="screen"'
+        return f"<details{kind}><summary>{html_text(self.title)}</summary>\n{_joined(self.blocks)}\n</details>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,6 +320,22 @@ class Tiles:
 
     def html(self) -> str:
         return f'<div class="tiles{" small" if self.small else ""}">\n{_joined(self.items)}\n</div>'
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Groups of blocks side by side, where there is room.
+
+    Example:
+        >>> Groups(((Lead("A run."),),)).html()
+        '<div class="groups">\\n<div>\\n<p class="lead">A run.</p>\\n</div>\\n</div>'
+    """
+
+    items: Sequence[Sequence[HtmlBlock]]
+
+    def html(self) -> str:
+        groups = "\n".join(f"<div>\n{_joined(blocks)}\n</div>" for blocks in self.items)
+        return f'<div class="groups">\n{groups}\n</div>'
 
 
 @dataclasses.dataclass(frozen=True)

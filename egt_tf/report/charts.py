@@ -11,7 +11,7 @@ from egt_tf.document import html_text
 
 # Small, so that words stay readable where the chart is as narrow as a telephone.
 WIDTH, HEIGHT = 360, 236
-_LEFT, _RIGHT, _BOTTOM, _LEGEND_ROW = 44, 12, 38, 17
+_LEFT, _RIGHT, _BOTTOM, _LEGEND_ROW = 48, 12, 38, 17
 _LETTER = 6.3
 # Of the colours in `STYLE`; lines are told apart by their dashes, too.
 _COLORS = 4
@@ -24,12 +24,13 @@ STYLE = """\
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .charts figure { margin: 0; min-width: 0; }
 .chart { display: block; width: 100%; max-width: 32rem; height: auto; font: 12px system-ui, sans-serif; }
-.chart text { fill: var(--ink); }
+.chart text { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke; }
 .chart .axis { stroke: var(--muted); }
 .chart .grid { stroke: var(--line); }
 .chart .reference { stroke: var(--muted); stroke-dasharray: 1 4; stroke-linecap: round; stroke-width: 2; }
 .chart .line { fill: none; stroke-width: 2; }
 .chart .band { opacity: 0.2; stroke: none; }
+.chart .interval { stroke-width: 9; opacity: 0.4; }
 """ + "".join(
     f".chart .c{number} {{ stroke: var(--c{number}); }}\n.chart .f{number} {{ fill: var(--c{number}); }}\n"
     for number in range(_COLORS)
@@ -76,7 +77,7 @@ class Axes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class ShareRow:
     """A row of `intervals_chart`.
 
     Attributes:
@@ -86,7 +87,7 @@ class Interval:
         chance: what guessing gives, in [0, 1].
 
     Example:
-        >>> Interval("synthetic:fog", 0.6, None, 0.2).value
+        >>> ShareRow("synthetic:fog", 0.6, None, 0.2).value
         0.6
     """
 
@@ -140,7 +141,7 @@ def reliability_chart(description: str, points: Sequence[tuple[float, float, int
     return _svg(description, HEIGHT, parts)
 
 
-def intervals_chart(description: str, rows: Sequence[Interval]) -> str:
+def intervals_chart(description: str, rows: Sequence[ShareRow]) -> str:
     """Shares with their intervals, one below the other, each with a tick at chance.
 
     Args:
@@ -148,14 +149,14 @@ def intervals_chart(description: str, rows: Sequence[Interval]) -> str:
         rows: at least one.
 
     Example:
-        >>> intervals_chart("One.", [Interval("synthetic:fog", 0.6, 0.1, 0.2)]).count("<circle")
+        >>> intervals_chart("One.", [ShareRow("synthetic:fog", 0.6, 0.1, 0.2)]).count("<circle")
         1
     """
-    row_height, left = 36, 10
+    row_height, left = 36, 22
     height = len(rows) * row_height + _BOTTOM
 
     def x(share: float) -> float:
-        return left + (WIDTH - left - 20) * min(1.0, max(0.0, share))
+        return left + (WIDTH - 2 * left) * min(1.0, max(0.0, share))
 
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -166,18 +167,18 @@ def intervals_chart(description: str, rows: Sequence[Interval]) -> str:
         parts.append(_text(left, y - 11, _short(row.name, 52)))
         parts.append(f'<path class="reference line" d="{_path([(x(row.chance), y - 6), (x(row.chance), y + 6)])}"/>')
         half = row.half or 0.0
-        parts.append(f'<path class="line c0" d="{_path([(x(row.value - half), y), (x(row.value + half), y)])}"/>')
-        parts.append(f'<circle class="f0" cx="{x(row.value):.1f}" cy="{y}" r="4"/>')
+        parts.append(f'<path class="interval c0" d="{_path([(x(row.value - half), y), (x(row.value + half), y)])}"/>')
+        parts.append(f'<circle class="f0" cx="{x(row.value):.1f}" cy="{y}" r="2.5"/>')
     parts.append(_text(WIDTH / 2, height - 4, "accuracy", "middle"))
     return _svg(description, height, parts)
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from `low` to `high`, at most `most` of them.
 
     Example:
         >>> ticks(0, 1), ticks(1, 6), ticks(2, 2)
-        ([0.0, 0.5, 1.0], [2.0, 4.0, 6.0], [2.0])
+        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2.0])
     """
     if not high > low:
         return [float(low)]
@@ -239,7 +240,7 @@ def _frame(plot: _Plot, axes: Axes) -> list[str]:
     parts.append(_text((_LEFT + right) / 2, HEIGHT - 4, axes.x_label, "middle"))
     middle = (plot.top + bottom) / 2
     parts.append(
-        f'<text x="10" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 10 {middle:.1f})">'
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">'
         f"{html_text(axes.y_label)}</text>"
     )
     return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from egt_tf.report.facts import Origin, RunFacts
+from egt_tf.report.facts import RunFacts, RunKind
 
 
 def run_command(facts: RunFacts, name: str, *arguments: str) -> str:
@@ -13,7 +13,7 @@ def run_command(facts: RunFacts, name: str, *arguments: str) -> str:
 
     Example:
         >>> from egt_tf.config import RunConfig
-        >>> run_command(RunFacts("a b", "runs/a b", RunConfig(), Origin.TRAINED), "evaluate", "--data", "SOURCE")
+        >>> run_command(RunFacts("a b", "runs/a b", RunConfig(), RunKind.TRAINED), "evaluate", "--data", "SOURCE")
         "egt-tf evaluate 'runs/a b' --data SOURCE"
     """
     return shlex.join(["egt-tf", name, facts.path, *arguments])
@@ -26,7 +26,7 @@ def go_on_command(facts: RunFacts) -> str:
 
 def repeat_command(facts: RunFacts) -> str:
     """Does the same again, into another folder: what the run's configuration says, every value of it."""
-    if facts.origin is Origin.CONVERTED:
+    if facts.kind is RunKind.CONVERTED:
         checkpoint = facts.environment.checkpoint if facts.environment is not None else None
         return shlex.join(["egt-tf", "convert", (checkpoint or {}).get("checkpoint", "FILE"), "--to", _again(facts)])
     config = str(Path(facts.path) / "config.yaml")
@@ -34,7 +34,7 @@ def repeat_command(facts: RunFacts) -> str:
 
 
 def _verb(facts: RunFacts) -> str:
-    return "pretrain" if facts.origin is Origin.PRETRAINED else "train"
+    return "pretrain" if facts.kind is RunKind.PRETRAINED else "train"
 
 
 def _again(facts: RunFacts) -> str:

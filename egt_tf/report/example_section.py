@@ -11,8 +11,8 @@ from PIL import Image
 from egt_tf.document import HtmlBlock, Paragraph
 from egt_tf.figures.colormap import overlay
 from egt_tf.figures.explanation import display_maps, percent
-from egt_tf.report.blocks import Bars, Card, Damaged, Note, Section, Tile, Tiles
-from egt_tf.report.facts import Example, Examples, Origin, Part, RunFacts
+from egt_tf.report.blocks import Bars, Card, Damaged, Groups, Note, Section, Tile, Tiles
+from egt_tf.report.facts import Example, Examples, Part, RunFacts, RunKind
 
 # Of support images of a class, and of classes in the list of probabilities, so many are shown.
 _MOST_SHOTS, _MOST_CLASSES = 5, 5
@@ -35,7 +35,7 @@ def _blocks(facts: RunFacts) -> Iterator[HtmlBlock]:
 
 
 def _missing(facts: RunFacts) -> Note:
-    if facts.origin is Origin.PRETRAINED:
+    if facts.kind is RunKind.PRETRAINED:
         return Note("A pre-trained backbone is no classifier yet: there is nothing to explain.")
     return Note(
         "No stored query is explained here: none was asked for, or the run has no queries of a stored support set. Explain "
@@ -58,7 +58,10 @@ def _card(number: int, example: Example) -> Card:
     explanation = example.explanation
     said = explanation.class_names[explanation.predicted]
     title = f"{number}. Right: {said}" if example.is_right else f"{number}. Wrong: {said} in place of {example.truth}"
-    maps = display_maps(explanation.query_relevance)
+    shown = sorted(
+        zip(explanation.explained, display_maps(explanation.query_relevance), strict=True),
+        key=lambda pair: pair[0] != explanation.predicted,
+    )
     query = Tile(_jpeg(explanation.query_image), f"the query, a {example.truth}", f"query: {explanation.image_name}")
     overlays = [
         Tile(
@@ -66,9 +69,10 @@ def _card(number: int, example: Example) -> Card:
             f"relevance of the query's pixels for the class {explanation.class_names[index]}",
             f"for {explanation.class_names[index]} ({_role(example, index)})",
         )
-        for index, each in zip(explanation.explained, maps, strict=True)
+        for index, each in shown
     ]
-    return Card(title, (*_doubts(example), Tiles((query, *overlays, _bars(example))), *_support(example)))
+    groups = Groups(list(_support(example)))
+    return Card(title, (*_doubts(example), Tiles((query, *overlays, _bars(example))), groups))
 
 
 def _doubts(example: Example) -> list[HtmlBlock]:
@@ -100,21 +104,20 @@ def _named(example: Example, index: int) -> str:
     return f"{name} (true)" if name == example.truth else name
 
 
-def _support(example: Example) -> Iterator[HtmlBlock]:
-    """The support images of the classes explained, each with its relevance for its own class."""
+def _support(example: Example) -> Iterator[tuple[HtmlBlock, ...]]:
+    """The support images of the classes explained, the predicted one first, with their relevance for their own class."""
     explanation = example.explanation
-    rows = list(enumerate(explanation.explained))
+    rows = sorted(enumerate(explanation.explained), key=lambda pair: pair[1] != explanation.predicted)
     maps = display_maps(np.stack([explanation.support_relevance[row, index] for row, index in rows]))
-    for row, index in rows:
+    for place, (_, index) in enumerate(rows):
         count = min(_MOST_SHOTS, explanation.support_sizes[index])
         if not count:
             continue
         name = explanation.class_names[index]
-        yield Paragraph(f"Support images of {name}, with their relevance for it:")
-        yield Tiles(
+        tiles = Tiles(
             [
                 Tile(
-                    _jpeg(overlay(explanation.support_images[index, shot], maps[row, shot]), _SUPPORT_SIDE),
+                    _jpeg(overlay(explanation.support_images[index, shot], maps[place, shot]), _SUPPORT_SIDE),
                     f"support image {shot + 1} of {name} with its relevance",
                     "",
                 )
@@ -122,6 +125,7 @@ def _support(example: Example) -> Iterator[HtmlBlock]:
             ],
             small=True,
         )
+        yield Paragraph(f"Support images of {name}, with their relevance for it:"), tiles
 
 
 def _jpeg(pixels: np.ndarray, most: int | None = None) -> bytes:

@@ -11,7 +11,7 @@ from egt_tf.explain.explanation import EpisodeExplanation
 from egt_tf.run_table import EvaluationRow
 
 
-class Origin(enum.Enum):
+class RunKind(enum.Enum):
     """Where the weights of a run come from."""
 
     TRAINED = "trained"
@@ -324,7 +324,7 @@ class RunFacts:
         name: of the run.
         path: of its folder, as it was typed.
         config: its configuration.
-        origin: where its weights come from.
+        kind: where its weights come from.
         epochs: what each finished epoch measured, name -> number; `epoch` counts from 1 on.
         evaluations: by source and shape.
         judged: explanations that were judged, or None.
@@ -334,14 +334,14 @@ class RunFacts:
         problems: what is damaged.
 
     Example:
-        >>> RunFacts("demo", "runs/demo", RunConfig(), Origin.TRAINED).problems
+        >>> RunFacts("demo", "runs/demo", RunConfig(), RunKind.TRAINED).problems
         ()
     """
 
     name: str
     path: str
     config: RunConfig
-    origin: Origin
+    kind: RunKind
     epochs: Sequence[Mapping[str, float]] = ()
     evaluations: Sequence[Evaluation] = ()
     judged: JudgedMethods | None = None
@@ -359,7 +359,7 @@ class RunFacts:
     @property
     def epochs_planned(self) -> int:
         """Of the training, or of the pre-training."""
-        return self.config.pretrain.epochs if self.origin is Origin.PRETRAINED else self.config.training.epochs
+        return self.config.pretrain.epochs if self.kind is RunKind.PRETRAINED else self.config.training.epochs
 
     def damaged(self, part: Part) -> list[str]:
         """What is wrong with a part."""

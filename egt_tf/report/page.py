@@ -12,10 +12,10 @@ import yaml
 
 from egt_tf.config import config_to_dict, config_to_yaml
 from egt_tf.document import Code, Heading, HtmlBlock, Paragraph, Table, html_document
-from egt_tf.report.blocks import STYLE, Contents, Damaged, Facts, Fold, Lead, Note, Section
+from egt_tf.report.blocks import STYLE, Contents, Damaged, Facts, Fold, Groups, Lead, Note, Section
 from egt_tf.report.commands import repeat_command
 from egt_tf.report.example_section import examples_section
-from egt_tf.report.facts import Origin, Part, RunFacts
+from egt_tf.report.facts import Part, RunFacts, RunKind
 from egt_tf.report.result_sections import attacks_section, evaluations_section, judged_section
 from egt_tf.report.training_section import training_section
 from egt_tf.wording import accuracy_text
@@ -33,7 +33,7 @@ def run_page(facts: RunFacts) -> str:
 
     Example:
         >>> from egt_tf.config import RunConfig
-        >>> page = run_page(RunFacts("a <b>", "runs/a <b>", RunConfig(), Origin.TRAINED))
+        >>> page = run_page(RunFacts("a <b>", "runs/a <b>", RunConfig(), RunKind.TRAINED))
         >>> page.count("<h1>a &lt;b&gt;</h1>"), page.count("<b>")
         (1, 0)
     """
@@ -70,10 +70,10 @@ def _sentence(facts: RunFacts) -> str:
     config = facts.config
     sources = ", ".join(each.source for each in config.data.train_sources)
     backbone = config.model.backbone["name"]
-    if facts.origin is Origin.PRETRAINED:
+    if facts.kind is RunKind.PRETRAINED:
         return f"A backbone, {backbone}, pre-trained as an ordinary classifier of the base classes of {sources}."
     classifier = f"A few-shot classifier, the head {config.model.head['name']} on the backbone {backbone}"
-    if facts.origin is Origin.CONVERTED:
+    if facts.kind is RunKind.CONVERTED:
         return f"{classifier}, converted from a checkpoint of the published code."
     student = f", as a student of {config.student.teacher}" if config.student.teacher is not None else ""
     return (
@@ -93,31 +93,31 @@ def _guidance(facts: RunFacts) -> str:
 def _key_facts(facts: RunFacts) -> dict[str, str]:
     best, found = facts.best, {}
     if best is not None:
-        chance = None if facts.origin is Origin.PRETRAINED else 1 / facts.config.episode.ways
-        accuracy = accuracy_text(best["val_accuracy"], best.get("val_interval"), digits=1, chance=chance)
-        found["best validation accuracy"] = accuracy.replace("+-", "±")
-        found["of epoch"] = f"{best['epoch']:g}"
-    if facts.origin is not Origin.CONVERTED:
+        accuracy = accuracy_text(best["val_accuracy"], best.get("val_interval"), digits=1)
+        found["best validation"] = accuracy.replace("+-", "±")
+        if facts.kind is not RunKind.PRETRAINED:
+            found["by chance"] = f"{100 / facts.config.episode.ways:.2g} %"
+        found["best epoch"] = f"{best['epoch']:g}"
+    if facts.kind is not RunKind.CONVERTED:
         found["epochs"] = f"{len(facts.epochs)} of {facts.epochs_planned}"
-    found["images"] = f"{facts.config.data.image_size} x {facts.config.data.image_size} pixels"
+    found["images"] = f"{facts.config.data.image_size} x {facts.config.data.image_size}"
     found["evaluations"] = f"{len(facts.evaluations)}"
     started = None if facts.environment is None else facts.environment.rows.get("started")
-    return found if started is None else {**found, "started": started[:16].replace("T", " ")}
+    return found if started is None else {**found, "started": started[:10]}
 
 
 # === Configuration ===
 
 
 def _configuration_section(facts: RunFacts) -> Section:
-    tables = tuple(_tables(config_to_dict(facts.config)))
-    yaml = Fold("The same as YAML, which a training takes (--config FILE)", (Code(config_to_yaml(facts.config)),))
-    return Section("configuration", "Configuration", (Fold("Every value", tables), yaml))
+    tables = Groups([(_table(section, values),) for section, values in config_to_dict(facts.config).items()])
+    yaml_text = Code(config_to_yaml(facts.config))
+    text = Fold("The same as YAML, which a training takes (--config FILE)", (yaml_text,), printed=False)
+    return Section("configuration", "Configuration", (Fold("Every value", (tables,)), text))
 
 
-def _tables(config: Mapping[str, Any]) -> Iterator[HtmlBlock]:
-    for section, values in config.items():
-        rows = [(key, _value(value)) for key, value in values.items()]
-        yield Table(section, ("key", "value"), rows, words=2)
+def _table(section: str, values: Mapping[str, Any]) -> Table:
+    return Table(section, ("key", "value"), [(key, _value(value)) for key, value in values.items()], words=2)
 
 
 def _value(value: Any) -> str:

@@ -18,11 +18,11 @@ from egt_tf.report.facts import (
     Evaluation,
     JudgedMeasure,
     JudgedMethods,
-    Origin,
     Part,
     Problem,
     ReliabilityPoint,
     RunFacts,
+    RunKind,
 )
 from egt_tf.report.records import Record, is_number, read_record
 from egt_tf.run_table import read_evaluation, weight_problems
@@ -59,7 +59,7 @@ def read_facts(run: RunFolder) -> RunFacts:
         name=run.path.resolve().name,
         path=str(run.path),
         config=config,
-        origin=_origin(run, environment),
+        kind=_kind(run, environment),
         epochs=epochs,
         evaluations=sorted(problems.each(Part.EVALUATIONS, run.evaluation_files(), _read_evaluation), key=_order),
         judged=problems.tried(Part.EXPLANATIONS, run.path / "explanations" / "explanations.json", _read_judged),
@@ -96,10 +96,10 @@ class _Problems:
         return [each for each in found if each is not None]
 
 
-def _origin(run: RunFolder, environment: Environment | None) -> Origin:
+def _kind(run: RunFolder, environment: Environment | None) -> RunKind:
     if run.backbone_file.is_file():
-        return Origin.PRETRAINED
-    return Origin.CONVERTED if environment is not None and environment.checkpoint is not None else Origin.TRAINED
+        return RunKind.PRETRAINED
+    return RunKind.CONVERTED if environment is not None and environment.checkpoint is not None else RunKind.TRAINED
 
 
 # === Training ===

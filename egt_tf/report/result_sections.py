@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from egt_tf.document import Heading, HtmlBlock, Paragraph, Picture, Table
-from egt_tf.report.blocks import Chart, Charts, Damaged, Fold, Matrix, Note, Section
-from egt_tf.report.charts import Interval, intervals_chart, reliability_chart
+from egt_tf.report.blocks import Chart, Charts, Damaged, Fold, Groups, Matrix, Note, Section
+from egt_tf.report.charts import ShareRow, intervals_chart, reliability_chart
 from egt_tf.report.commands import run_command
 from egt_tf.report.facts import (
     AttackResult,
@@ -15,9 +15,9 @@ from egt_tf.report.facts import (
     Evaluation,
     JudgedMeasure,
     JudgedMethods,
-    Origin,
     Part,
     RunFacts,
+    RunKind,
 )
 from egt_tf.wording import accuracy_text
 
@@ -48,23 +48,11 @@ def _evaluation_blocks(facts: RunFacts) -> Iterator[HtmlBlock]:
 
 
 def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
-    header = (
-        "data",
-        "split",
-        "episodes",
-        "inference",
-        "accuracy",
-        "by chance",
-        "calibration error",
-        "neg. log-likelihood",
-        "ties",
-    )
+    header = ("classes", "episodes", "accuracy", "by chance", "calibration error", "neg. log-likelihood", "ties")
     rows = [
         (
-            _sources(each.row.source),
-            each.row.split,
-            f"{each.row.episodes} of {_shape(each)}",
-            each.row.inference,
+            _title(each),
+            f"{each.row.episodes}",
             _accuracy(each.row.accuracy, each.row.interval),
             _percent(1 / each.row.ways),
             _percent(each.row.calibration_error),
@@ -74,16 +62,12 @@ def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
         for each in evaluations
     ]
     return Table(
-        "Accuracy on classes that were not trained on, with its 95 % interval over the episodes; - where a file does "
-        "not say.",
-        header,
-        rows,
-        words=4,
+        "Accuracy with its 95 % interval over the episodes; - where a file does not say.", header, rows, words=1
     )
 
 
 def _intervals(evaluations: Sequence[Evaluation]) -> Chart:
-    rows = [Interval(_title(each), each.row.accuracy, each.row.interval, 1 / each.row.ways) for each in evaluations]
+    rows = [ShareRow(_title(each), each.row.accuracy, each.row.interval, 1 / each.row.ways) for each in evaluations]
     described = "; ".join(f"{row.name}: {_accuracy(row.value, row.half)}" for row in rows)
     return Chart(
         intervals_chart(f"Accuracies: {described}", rows), "Accuracies with their 95 % intervals; dotted: chance."
@@ -99,10 +83,14 @@ def _details(facts: RunFacts, evaluation: Evaluation) -> Iterator[HtmlBlock]:
             run_command(facts, "evaluate", *again),
         )
         return
+    row = evaluation.row
+    yield Paragraph(f"{row.episodes} episodes with {row.queries} queries a class, seed {evaluation.seed}.")
+    parts: list[tuple[HtmlBlock, ...]] = []
     if evaluation.points is not None:
-        yield Charts((_reliability(evaluation),))
+        parts.append((_reliability(evaluation),))
     if evaluation.confusion is not None:
-        yield from _confusions(evaluation.confusion)
+        parts.append(tuple(_confusions(evaluation.confusion)))
+    yield Groups(parts)
 
 
 def _reliability(evaluation: Evaluation) -> Chart:
@@ -183,6 +171,7 @@ def _judged_blocks(facts: RunFacts) -> Iterator[HtmlBlock]:
         return
     judged = facts.judged
     yield _judged_table(judged)
+    yield Paragraph("; ".join(f"{each.name.replace('_', ' ')}: {each.title}" for each in judged.measures) + ".")
     yield Paragraph(
         "Means over the queries with half their 95 % intervals; * is the best mean of a measure, which says nothing where "
         "intervals overlap. The method random is the control: maps of random numbers."
@@ -197,9 +186,7 @@ def _judged_table(judged: JudgedMethods) -> Table:
     effort = ", with less effort (--quick)" if judged.quick else ""
     return Table(
         f"{judged.queries} queries of {_sources(judged.source)} ({judged.split}), {judged.ways}-way {judged.shots}-shot, "
-        f"explained for the predicted class{effort}. "
-        + "; ".join(f"{each.name.replace('_', ' ')}: {each.title}" for each in judged.measures)
-        + ".",
+        f"explained for the predicted class{effort}.",
         ("method", *(f"{each.name.replace('_', ' ')} ({each.better})" for each in judged.measures)),
         rows,
         words=1,
@@ -261,7 +248,7 @@ def _attack_row(each: AttackResult, with_degree: bool) -> tuple[str, ...]:
 
 
 def _missing(facts: RunFacts, text: str, *command: str) -> Note:
-    if facts.origin is Origin.PRETRAINED:
+    if facts.kind is RunKind.PRETRAINED:
         return Note(_NO_CLASSIFIER, f"egt-tf train --config NAME --warm-start {facts.path}")
     return Note(text, run_command(facts, *command))
 
@@ -270,11 +257,6 @@ def _title(evaluation: Evaluation) -> str:
     row = evaluation.row
     transductive = "" if row.inference == "inductive" else f", {row.inference}"
     return f"{_sources(row.source)} ({row.split}), {row.ways}-way {row.shots}-shot{transductive}"
-
-
-def _shape(evaluation: Evaluation) -> str:
-    row = evaluation.row
-    return f"{row.ways}-way {row.shots}-shot, {row.queries} queries a class, seed {evaluation.seed}"
 
 
 def _sources(source: str) -> str:

@@ -8,7 +8,7 @@ from egt_tf.document import HtmlBlock, Table
 from egt_tf.report.blocks import Chart, Charts, Damaged, Fold, Note, Section
 from egt_tf.report.charts import Axes, Line, line_chart
 from egt_tf.report.commands import go_on_command
-from egt_tf.report.facts import Origin, Part, RunFacts
+from egt_tf.report.facts import Part, RunFacts, RunKind
 
 # What epochs measure, with what it is called; the first that a run has are drawn.
 LOSSES: Mapping[str, str] = {
@@ -32,7 +32,7 @@ def training_section(facts: RunFacts) -> Section:
 
 def _blocks(facts: RunFacts) -> Iterator[HtmlBlock]:
     yield from map(Damaged, facts.damaged(Part.TRAINING))
-    if facts.origin is Origin.CONVERTED:
+    if facts.kind is RunKind.CONVERTED:
         yield Note("The weights were converted from a checkpoint: there are no epochs to show.")
         return
     if not facts.epochs:
@@ -55,7 +55,7 @@ def _charts(facts: RunFacts) -> Iterator[Chart]:
         yield Chart(svg, "Loss of the training episodes, mean over each epoch.")
     accuracies = _lines(facts.epochs, ACCURACIES, scale=100.0)
     if accuracies:
-        chance = None if facts.origin is Origin.PRETRAINED else (100 / facts.config.episode.ways, "chance")
+        chance = None if facts.kind is RunKind.PRETRAINED else (100 / facts.config.episode.ways, "chance")
         svg = line_chart(
             _described("Accuracy in %", accuracies),
             accuracies,

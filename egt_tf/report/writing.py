@@ -8,7 +8,7 @@ from pathlib import Path
 
 from egt_tf.errors import EgtError, RunError
 from egt_tf.files import write_text
-from egt_tf.report.facts import Examples, Origin, Part, Problem, RunFacts
+from egt_tf.report.facts import Examples, Part, Problem, RunFacts, RunKind
 from egt_tf.report.page import run_page
 from egt_tf.report.reading import read_facts
 from egt_tf.runs import RunFolder
@@ -17,7 +17,7 @@ PAGE = "report.html"
 _SUFFIXES = (".html", ".htm")
 
 
-def write_report(
+def write_run_page(
     run: RunFolder,
     path: Path,
     examples: int = 4,
@@ -42,7 +42,7 @@ def write_report(
         OSError: the page cannot be written.
 
     Example:
-        >>> write_report(RunFolder(Path("no/such/run")), Path("report.html"))
+        >>> write_run_page(RunFolder(Path("no/such/run")), Path("report.html"))
         Traceback (most recent call last):
         egt_tf.errors.RunError: the run folder no/such/run must exist. Received: no such folder
     """
@@ -51,7 +51,7 @@ def write_report(
     if examples < 0:
         raise RunError(f"`examples` must be >= 0. Received: examples={examples}")
     facts = read_facts(run)
-    if examples and facts.origin is not Origin.PRETRAINED:
+    if examples and facts.kind is not RunKind.PRETRAINED:
         facts = _with_examples(facts, run, examples, progress)
     write_text(path, run_page(facts))
     return facts

@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ _FLAGS = (
     # The program reads commands from file 3 and writes answers to file 4, so that no port is opened.
     "--remote-debugging-pipe",
 )
+# Gives the pipes the numbers that the program expects, and becomes it.
+_START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in enumerate(ends, start=3):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _SECONDS = 60.0
 
 
@@ -106,10 +115,8 @@ def open_browser(profile: Path) -> Iterator[Browser]:
     answers, write_answers = os.pipe()
     program = chromium_path()
     flags = [*_FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    # A shell gives the pipes the numbers that the program expects.
-    script = f'exec "$0" "$@" 3<&{read_commands} 4>&{write_answers}'
     process = subprocess.Popen(
-        ["sh", "-c", script, str(program), *flags],
+        [sys.executable, "-c", _START, str(read_commands), str(write_answers), str(program), *flags],
         pass_fds=(read_commands, write_answers),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
