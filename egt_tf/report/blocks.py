@@ -28,6 +28,7 @@ a { color: var(--c0); }
 .groups { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 0 1rem; }
 .groups > div { min-width: 0; }
 .table thead th { white-space: normal; }
+.table th, .table td { padding: 0.2rem 0.5rem; }
 .groups td:not(.number) { white-space: normal; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; padding: 0.4rem 0; font-weight: 600; }
@@ -48,7 +49,12 @@ summary { cursor: pointer; padding: 0.4rem 0; font-weight: 600; }
 .bars tr:hover { background: none; }
 .bar { display: block; height: 0.7rem; background: var(--c0); min-width: 1px; }
 .bar-cell { width: 40%; }
-@media (max-width: 30rem) { body { padding: 1rem; } .example { padding: 0.6rem; } }
+@media (max-width: 30rem) {
+  body { padding: 1rem; }
+  .example { padding: 0.6rem; }
+  .table th, .table td { padding: 0.2rem 0.3rem; }
+  .table td:not(.number) { white-space: normal; min-width: 5rem; }
+}
 @media print {
   p:has(+ pre) { break-after: avoid; }
   nav, .screen { display: none; }

@@ -23,7 +23,7 @@ from egt_tf.wording import accuracy_text
 
 _NOTHING = "-"
 # Of more classes there is a list of the most frequent confusions in place of a matrix.
-_MOST_CLASSES, _MOST_PAIRS, _HARDEST = 12, 12, 8
+_MOST_CLASSES, _MOST_PAIRS, _HARDEST = 12, 10, 8
 _NO_CLASSIFIER = "A pre-trained backbone is no classifier yet; train one from it with"
 
 
@@ -135,13 +135,13 @@ def _matrix(confusion: ConfusedClasses) -> Matrix:
 def _pairs_table(confusion: ConfusedClasses) -> Table:
     names = [each.name for each in confusion.classes]
     rows = [
-        (names[pair.true], names[pair.taken_for], f"{pair.queries}", f"{pair.of}", _percent(pair.share))
+        (names[pair.true], names[pair.taken_for], f"{pair.queries} of {pair.of}", f"{100 * pair.share:.0f} %")
         for pair in confusion.pairs[:_MOST_PAIRS]
     ]
     return Table(
         f"The most frequent confusions of {len(names)} classes: how many queries of a class were taken for another, of "
         "those in episodes that had both.",
-        ("true class", "taken for", "queries", "of", "share"),
+        ("true class", "taken for", "queries", "share"),
         rows,
         words=2,
     )

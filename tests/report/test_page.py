@@ -84,7 +84,7 @@ def test_numbers_of_every_measurement(full):
     assert f">{100 * pair.share:.0f} %</td>" in page
     names = [each.name for each in many.confusion.classes]
     first = many.confusion.pairs[0]
-    assert f"{names[first.true]} {names[first.taken_for]} {first.queries} {first.of}" in words(page)
+    assert f"{names[first.true]} {names[first.taken_for]} {first.queries} of {first.of}" in words(page)
     # The better mean of each measure is marked; one that is not defined is a dash.
     assert "fsc 2.000 ± 1.960 * 0.625 ± 0.245 *" in words(page)
     assert "random 4.500 ± 0.980 -" in words(page)
