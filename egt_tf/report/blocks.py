@@ -32,7 +32,10 @@ a { color: var(--c0); }
 .groups td:not(.number) { white-space: normal; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; padding: 0.4rem 0; font-weight: 600; }
-.matrix td { --part: calc(var(--share) * 70%); background: color-mix(in srgb, var(--c1) var(--part), transparent); }
+:root { --darkest: 70%; }
+@media (prefers-color-scheme: dark) { :root { --darkest: 45%; } }
+@media print { :root { --darkest: 70%; } }
+.matrix td { --part: calc(var(--share) * var(--darkest)); background: color-mix(in srgb, var(--c1) var(--part), transparent); }
 .matrix td.right { background: color-mix(in srgb, var(--c2) var(--part), transparent); }
 .matrix tbody th { font-weight: 600; }
 .example { margin: 1.5rem 0; padding: 1rem; border: 1px solid var(--line); border-radius: 6px; }

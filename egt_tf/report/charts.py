@@ -64,6 +64,7 @@ class Axes:
         x_label, y_label: in words.
         y_range: the values at the bottom and at the top; None: as far as the lines go, from 0 on.
         reference: a value that a horizontal line is drawn at, with its name; None for none.
+        whole_x: whether there is nothing between whole numbers along x.
 
     Example:
         >>> Axes("epoch", "loss").y_range is None
@@ -74,6 +75,7 @@ class Axes:
     y_label: str
     y_range: tuple[float, float] | None = None
     reference: tuple[float, str] | None = None
+    whole_x: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +235,8 @@ def _frame(plot: _Plot, axes: Axes) -> list[str]:
         parts.append(f'<path class="grid" d="{_path([(_LEFT, y), (right, y)])}"/>')
         parts.append(_text(_LEFT - 6, y + 4, f"{tick:g}", "end"))
     for tick in ticks(plot.x_low, plot.x_high):
+        if axes.whole_x and not tick.is_integer():
+            continue
         x = plot.x(tick)
         parts.append(f'<path class="axis" d="{_path([(x, bottom), (x, bottom + 4)])}"/>')
         parts.append(_text(x, bottom + 17, f"{tick:g}", "middle"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def run_command(facts: RunFacts, name: str, *arguments: str) -> str:
         "egt-tf evaluate 'runs/a b' --data SOURCE"
     """
     return shlex.join(["egt-tf", name, facts.path, *arguments])
+
+
+def explain_command(facts: RunFacts) -> str:
+    """Explains any image by the run."""
+    return shlex.join(["egt-tf", "explain", "IMAGE", "--run", facts.path, "--support", "FOLDER"])
+
+
+def warm_start_command(facts: RunFacts) -> str:
+    """Trains a classifier from a pre-trained backbone."""
+    return shlex.join(["egt-tf", "train", "--config", "NAME", "--warm-start", facts.path])
 
 
 def go_on_command(facts: RunFacts) -> str:
@@ -38,4 +49,5 @@ def _verb(facts: RunFacts) -> str:
 
 
 def _again(facts: RunFacts) -> str:
-    return f"{facts.path.rstrip('/')}-again"
+    """A folder beside the run's, which may be the current one."""
+    return os.path.normpath(os.path.join(facts.path, os.pardir, f"{facts.name}-again"))

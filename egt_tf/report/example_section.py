@@ -12,6 +12,7 @@ from egt_tf.document import HtmlBlock, Paragraph
 from egt_tf.figures.colormap import overlay
 from egt_tf.figures.explanation import display_maps, percent
 from egt_tf.report.blocks import Bars, Card, Damaged, Groups, Note, Section, Tile, Tiles
+from egt_tf.report.commands import explain_command
 from egt_tf.report.facts import Example, Examples, Part, RunFacts, RunKind
 
 # Of support images of a class, and of classes in the list of probabilities, so many are shown.
@@ -40,7 +41,7 @@ def _missing(facts: RunFacts) -> Note:
     return Note(
         "No stored query is explained here: none was asked for, or the run has no queries of a stored support set. Explain "
         "any image with",
-        f"egt-tf explain IMAGE --run {facts.path} --support FOLDER",
+        explain_command(facts),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from egt_tf.document import Heading, HtmlBlock, Paragraph, Picture, Table
 from egt_tf.report.blocks import Chart, Charts, Damaged, Fold, Groups, Matrix, Note, Section
 from egt_tf.report.charts import ShareRow, intervals_chart, reliability_chart
-from egt_tf.report.commands import run_command
+from egt_tf.report.commands import run_command, warm_start_command
 from egt_tf.report.facts import (
     AttackResult,
     ConfusedClasses,
@@ -85,12 +85,11 @@ def _details(facts: RunFacts, evaluation: Evaluation) -> Iterator[HtmlBlock]:
         return
     row = evaluation.row
     yield Paragraph(f"{row.episodes} episodes with {row.queries} queries a class, seed {evaluation.seed}.")
-    parts: list[tuple[HtmlBlock, ...]] = []
-    if evaluation.points is not None:
-        parts.append((_reliability(evaluation),))
+    chart = () if evaluation.points is None else (_reliability(evaluation),)
+    pairs = () if evaluation.confusion is None else (_pairs(evaluation.confusion),)
+    yield Groups([part for part in (chart, pairs) if part])
     if evaluation.confusion is not None:
-        parts.append(tuple(_confusions(evaluation.confusion)))
-    yield Groups(parts)
+        yield _by_class(evaluation.confusion)
 
 
 def _reliability(evaluation: Evaluation) -> Chart:
@@ -106,15 +105,11 @@ def _reliability(evaluation: Evaluation) -> Chart:
     )
 
 
-def _confusions(confusion: ConfusedClasses) -> Iterator[HtmlBlock]:
-    if not confusion.pairs:
-        yield Paragraph("No query was taken for another class.")
-        return
+def _by_class(confusion: ConfusedClasses) -> HtmlBlock:
+    """Of few classes everything, of many those with the fewest right answers."""
     if len(confusion.classes) <= _MOST_CLASSES:
-        yield _matrix(confusion)
-    else:
-        yield _pairs_table(confusion)
-        yield Fold(f"The {_HARDEST} classes with the fewest right answers", (_hardest_table(confusion),))
+        return _matrix(confusion)
+    return Fold(f"The {_HARDEST} classes with the fewest right answers", (_hardest_table(confusion),))
 
 
 def _matrix(confusion: ConfusedClasses) -> Matrix:
@@ -125,14 +120,16 @@ def _matrix(confusion: ConfusedClasses) -> Matrix:
         shares[pair.true][pair.taken_for] = pair.share
     return Matrix(
         "Confusions. A row is a true class, a column what it was taken for: the share of the row's queries in the "
-        "episodes that had both classes, so that rows need not add up to 100 %.",
+        "episodes that had both classes, so that rows need not add up to 100 %; 0 % also where the two never met.",
         "true class",
         [each.name for each in confusion.classes],
         shares,
     )
 
 
-def _pairs_table(confusion: ConfusedClasses) -> Table:
+def _pairs(confusion: ConfusedClasses) -> HtmlBlock:
+    if not confusion.pairs:
+        return Paragraph("No query was taken for another class.")
     names = [each.name for each in confusion.classes]
     rows = [
         (names[pair.true], names[pair.taken_for], f"{pair.queries} of {pair.of}", f"{100 * pair.share:.0f} %")
@@ -249,7 +246,7 @@ def _attack_row(each: AttackResult, with_degree: bool) -> tuple[str, ...]:
 
 def _missing(facts: RunFacts, text: str, *command: str) -> Note:
     if facts.kind is RunKind.PRETRAINED:
-        return Note(_NO_CLASSIFIER, f"egt-tf train --config NAME --warm-start {facts.path}")
+        return Note(_NO_CLASSIFIER, warm_start_command(facts))
     return Note(text, run_command(facts, *command))
 
 

@@ -51,7 +51,7 @@ def _blocks(facts: RunFacts) -> Iterator[HtmlBlock]:
 def _charts(facts: RunFacts) -> Iterator[Chart]:
     losses = _lines(facts.epochs, _drawn_losses(facts.epochs))
     if losses:
-        svg = line_chart(_described("Loss", losses), losses, Axes("epoch", "loss"))
+        svg = line_chart(_described("Loss", losses), losses, Axes("epoch", "loss", whole_x=True))
         yield Chart(svg, "Loss of the training episodes, mean over each epoch.")
     accuracies = _lines(facts.epochs, ACCURACIES, scale=100.0)
     if accuracies:
@@ -59,7 +59,7 @@ def _charts(facts: RunFacts) -> Iterator[Chart]:
         svg = line_chart(
             _described("Accuracy in %", accuracies),
             accuracies,
-            Axes("epoch", "accuracy in %", (0.0, 100.0), chance),
+            Axes("epoch", "accuracy in %", (0.0, 100.0), chance, whole_x=True),
         )
         band = " The band is the 95 % interval over the validation episodes." if _has_intervals(facts) else ""
         yield Chart(svg, f"Accuracy of the validation after each epoch, and of the training during it.{band}")

@@ -21,15 +21,19 @@ NAMES = ("a_class_with_a_name_that_is_as_long_as_some_are_" * 3, "bee", "cow")
 # Contrast of WCAG 2 between two colours "rgb(r, g, b)".
 CONTRAST = """
 (() => {
-  const light = c => { const v = c.match(/[0-9.]+/g).slice(0, 3).map(x => x / 255)
+  // "rgb(255, 255, 255)" or, of a mixture, "color(srgb 1 1 1 / 0.5)".
+  const parts = c => { const v = c.match(/[0-9.]+/g).map(Number), scale = c.startsWith('color') ? 1 : 255;
+    return [v[0] / scale, v[1] / scale, v[2] / scale, v.length > 3 ? v[3] : 1]; };
+  const page = parts(getComputedStyle(document.body).backgroundColor);
+  const light = c => { const v = [0, 1, 2].map(i => c[3] * c[i] + (1 - c[3]) * page[i])
     .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
     return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
-  const page = getComputedStyle(document.body).backgroundColor;
-  const of = e => { let b = e; while (b && getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b = b.parentElement;
-    const back = light(b ? getComputedStyle(b).backgroundColor : page), ink = light(getComputedStyle(e).color);
+  const ground = e => { const c = parts(getComputedStyle(e).backgroundColor);
+    return c[3] || !e.parentElement ? c : ground(e.parentElement); };
+  const of = e => { const back = light(ground(e)), ink = light(parts(getComputedStyle(e).color));
     return (Math.max(back, ink) + 0.05) / (Math.min(back, ink) + 0.05); };
   const elements = [...document.querySelectorAll('h1, h2, h3, p, a, dt, dd, caption, th, td, summary, figcaption, code')];
-  return Math.min(...elements.filter(e => !e.closest('.matrix tbody')).map(of));
+  return Math.min(...elements.map(of));
 })()
 """
 
