@@ -52,7 +52,7 @@ def _charts(facts: RunFacts) -> Iterator[Chart]:
     losses = _lines(facts.epochs, _drawn_losses(facts.epochs))
     if losses:
         svg = line_chart(_described("Loss", losses), losses, Axes("epoch", "loss", whole_x=True))
-        yield Chart(svg, "Loss of the training episodes, mean over each epoch.")
+        yield Chart(svg, "Loss of the training, mean over each epoch.")
     accuracies = _lines(facts.epochs, ACCURACIES, scale=100.0)
     if accuracies:
         chance = None if facts.kind is RunKind.PRETRAINED else (100 / facts.config.episode.ways, "chance")

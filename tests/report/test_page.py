@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from egt_tf.files import write_json
 from egt_tf.report import read_facts, run_page, write_run_page
 from egt_tf.report.facts import Example, Examples, Part, RunKind
 from egt_tf.runs import RunFolder
-from tests.helpers.run_folders import add_attacks, add_evaluation, add_explanations, write_full_run, write_run
+from tests.helpers.run_folders import add_evaluation, add_explanations, write_full_run, write_run
 from tests.test_document import HOSTILE, Balanced
 
 
@@ -237,10 +238,10 @@ def test_whole_lines_of_a_truncated_history_are_shown(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"accuracy": 2}', b'{"a": {}}'])
-@pytest.mark.parametrize("add", [add_evaluation, add_explanations, lambda run: add_attacks(run)[0]])
-def test_a_damaged_result_is_named_and_the_rest_is_shown(tmp_path, add, content):
-    run = write_full_run(tmp_path / "a")
-    path = add(run)
+@pytest.mark.parametrize("folder", ["evaluations", "explanations", "attacks"])
+def test_a_damaged_result_is_named_and_the_rest_is_shown(full, tmp_path, folder, content):
+    run = RunFolder(shutil.copytree(full[0].path, tmp_path / "a"))
+    path = sorted((run.path / folder).glob("*.json"))[0]
     path.write_bytes(content)
     parts, shown = damaged_part(run)
     assert len(parts) == 1
