@@ -19,7 +19,7 @@ LOSSES: Mapping[str, str] = {
     "teacher_loss": "from the teacher",
     "unseen_loss": "on the other domain",
     "auxiliary_loss": "auxiliary",
-    "val_negative_log_likelihood": "validation",
+    "val_loss": "validation",
 }
 ACCURACIES: Mapping[str, str] = {"val_accuracy": "validation", "accuracy": "training"}
 _MOST_LINES = 4
