@@ -68,6 +68,7 @@ class LazyGroup(click.Group):
             "train": "train:train",
             "evaluate": "evaluate:evaluate",
             "runs": "runs:runs",
+            "report": "report:report",
             "pretrain": "pretrain:pretrain",
             "study": "study:study",
             "harden": "harden:harden",

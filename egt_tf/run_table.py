@@ -186,7 +186,7 @@ def _row(run: RunFolder, root: Path) -> RunRow:
     config = _tried(run.config, problems)
     epochs = _tried(lambda: _epochs(run), problems)
     best = max(epochs or [], key=lambda row: row["val_accuracy"], default=None)
-    _check_weights(run, bool(epochs), problems)
+    problems += weight_problems(run, bool(epochs))
     evaluations = [_tried(functools.partial(read_evaluation, file), problems) for file in run.evaluation_files()]
     name = str(run.path.relative_to(root)) if run.path != root else run.path.resolve().name
     return RunRow(
@@ -255,13 +255,26 @@ def _weight_files(run: RunFolder) -> list[Path]:
     return [run.best_file, run.backbone_file, run.last_file, *checkpoints]
 
 
-def _check_weights(run: RunFolder, trained: bool, problems: list[str]) -> None:
-    for file in _weight_files(run):
+def weight_problems(run: RunFolder, trained: bool) -> list[str]:
+    """What is wrong with the weight files of a run, a sentence each; the arrays in them are not looked at.
+
+    Args:
+        run: its folder.
+        trained: whether it has finished an epoch.
+
+    Example:
+        >>> weight_problems(RunFolder(Path("no/such/run")), trained=False)
+        []
+    """
+    problems = [
         # An archive of arrays ends with its table of contents, so that a shortened one has none.
-        if file.is_file() and not zipfile.is_zipfile(file):
-            problems.append(f"the weights {file} are damaged: no .npz archive")
+        f"the weights {file} are damaged: no .npz archive"
+        for file in _weight_files(run)
+        if file.is_file() and not zipfile.is_zipfile(file)
+    ]
     if trained and not run.best_file.is_file() and not run.backbone_file.is_file():
         problems.append(f"the run has finished an epoch but {run.best_file} is missing")
+    return problems
 
 
 def _is_share(value: Any) -> bool:

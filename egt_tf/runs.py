@@ -13,6 +13,8 @@ RUN/support/CLASS/     stored support set that `explain` uses by default
 RUN/queries/           images of the same classes, to try it with
 RUN/evaluations/       results of `evaluate`
 RUN/attacks/           results of `evaluate --attack`
+RUN/explanations/      results of `evaluate-explanations`
+RUN/report.html        the page of `report`
 ```
 """
 

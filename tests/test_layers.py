@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
+    ("document", "errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
     ("files", "keras_api"),
     ("registry", "config", "keras_config", "weight_files"),
     ("data", "lrp", "measures"),
@@ -26,7 +26,7 @@ FLOORS = (
     ("explain",),
     ("figures",),
     ("evaluation", "published", "run_table"),
-    ("serving",),
+    ("report", "serving"),
     ("export",),
     ("learning", "training"),
     ("doctor", "study"),
@@ -37,6 +37,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf",
     "egt_tf.config",
     "egt_tf.errors",
+    "egt_tf.document",
     "egt_tf.files",
     "egt_tf.data.check",
     "egt_tf.data.domains",
@@ -57,6 +58,7 @@ WITHOUT_TENSORFLOW = (
     "egt_tf.doctor.findings",
     "egt_tf.doctor.machine",
     "egt_tf.doctor.versions",
+    "egt_tf.report",
     "egt_tf.run_table",
     "egt_tf.runs",
     "egt_tf.serving.client",

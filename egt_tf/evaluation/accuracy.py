@@ -16,7 +16,13 @@ from egt_tf.data.loading import image_batches
 from egt_tf.data.sampling import EpisodeIndices, check_feasible, draw_episode
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import OVERFLOW, ConfigError, RunError, original_error
-from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
+from egt_tf.evaluation.calibration import (
+    Calibration,
+    confidence_bins,
+    expected_calibration_error,
+    mean_negative_log_likelihood,
+)
+from egt_tf.evaluation.confusion import Confusion, count_confusion
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.tensors import widen
@@ -44,6 +50,7 @@ class Accuracy:
             measured.
         tied: share of the queries whose highest score several classes have (to 1e-5), of which the first counts as
             predicted, in [0, 1]; None: not measured.
+        confusion: which classes were taken for which; None: not measured.
 
     Notes:
         The probabilities are the softmax of the raw scores, by which models are explained and served, whatever the loss
@@ -58,6 +65,7 @@ class Accuracy:
     episodes: np.ndarray
     calibration: Calibration | None = None
     tied: float | None = None
+    confusion: Confusion | None = None
 
     @property
     def mean(self) -> float:
@@ -133,7 +141,9 @@ class Evaluator:
             table.take(step, functools.partial(self._embed, images, count=image_count))
             results += self._score(table, step.episodes, episode, transduction or INDUCTIVE, episode_count)
         scored = _Scored(*map(np.concatenate, zip(*results, strict=True)))
-        return Accuracy(scored.accuracies, scored.calibration(), float(scored.tied.mean()))
+        classes = np.stack([each.classes for each in drawn])
+        confusion = count_confusion(images.class_names, classes, scored.predicted)
+        return Accuracy(scored.accuracies, scored.calibration(), float(scored.tied.mean()), confusion)
 
     def embed(self, images: ImageSet, indices: np.ndarray, progress: OnProgress | None = None) -> tf.Tensor:
         """See `egt_tf.evaluation.accuracy.embed`."""
@@ -195,6 +205,7 @@ class Evaluator:
         right, wide = predicted == truth, widen(scores)
         return _Scored(
             accuracies=tf.reduce_mean(tf.cast(right, tf.float32), axis=1),
+            predicted=predicted,
             right=right,
             confidences=tf.gather(self.model.head.probabilities(wide), predicted, batch_dims=2),
             log_likelihoods=tf.gather(self.model.head.log_probabilities(wide), truth, batch_dims=2),
@@ -273,6 +284,7 @@ class _Scored(NamedTuple):
     """What is kept of the scores of some episodes: tensors in the graph, arrays outside.
 
     accuracies: `(episodes,)`.
+    predicted: positions of the predicted classes in the episode, `(episodes, queries)`.
     right: whether the predicted class is the true one, `(episodes, queries)`.
     confidences: probability of the predicted class, `(episodes, queries)`.
     log_likelihoods: logarithm of the probability of the true class, `(episodes, queries)`.
@@ -281,6 +293,7 @@ class _Scored(NamedTuple):
     """
 
     accuracies: np.ndarray
+    predicted: np.ndarray
     right: np.ndarray
     confidences: np.ndarray
     log_likelihoods: np.ndarray
@@ -294,9 +307,11 @@ class _Scored(NamedTuple):
             raise RunError(f"scores must be finite. Received: others in episode {number}; {OVERFLOW}")
 
     def calibration(self) -> Calibration:
+        confidences, right = self.confidences.ravel(), self.right.ravel()
         return Calibration(
-            expected_calibration_error(self.confidences.ravel(), self.right.ravel()),
+            expected_calibration_error(confidences, right),
             mean_negative_log_likelihood(self.log_likelihoods.ravel()),
+            confidence_bins(confidences, right),
         )
 
 

@@ -16,12 +16,32 @@ _ROUNDING = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
+class ConfidenceBin:
+    """Predictions of similar confidence: a point of the reliability diagram.
+
+    Attributes:
+        queries: how many, >= 1.
+        confidence: their mean probability of the predicted class, in [0, 1].
+        accuracy: the share that is right, in [0, 1]; the confidence where probabilities can be believed.
+
+    Example:
+        >>> ConfidenceBin(queries=10, confidence=0.9, accuracy=0.7).accuracy
+        0.7
+    """
+
+    queries: int
+    confidence: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Calibration:
     """How well probabilities agree with what is right.
 
     Attributes:
         error: see `expected_calibration_error`, with 15 bins.
         negative_log_likelihood: see `mean_negative_log_likelihood`.
+        bins: those of `error` that hold predictions; none where they were not kept.
 
     Example:
         >>> str(Calibration(error=0.0421, negative_log_likelihood=0.7312))
@@ -30,6 +50,7 @@ class Calibration:
 
     error: float
     negative_log_likelihood: float
+    bins: tuple[ConfidenceBin, ...] = ()
 
     def __str__(self) -> str:
         return calibration_text(self.error, self.negative_log_likelihood, BINS)
@@ -58,6 +79,35 @@ def expected_calibration_error(confidences: np.ndarray, right: np.ndarray, bins:
         >>> round(expected_calibration_error(np.array([0.9, 0.9, 0.5, 0.5]), np.array([True, True, True, False])), 4)
         0.05
     """
+    confidences, right, bin_of = _binned(confidences, right, bins)
+    gaps = np.bincount(bin_of, weights=right - confidences)
+    return float(np.abs(gaps).sum() / confidences.size)
+
+
+def confidence_bins(confidences: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[ConfidenceBin, ...]:
+    """The bins of `expected_calibration_error` that are not empty, from the least to the most confident.
+
+    Args:
+        confidences, right, bins: as there.
+
+    Raises:
+        DataError: as there.
+
+    Example:
+        >>> confidence_bins(np.array([0.9, 0.9, 0.5]), np.array([True, False, True]), bins=2)[1]
+        ConfidenceBin(queries=2, confidence=0.9, accuracy=0.5)
+    """
+    confidences, right, bin_of = _binned(confidences, right, bins)
+    groups = [bin_of == number for number in np.unique(bin_of)]
+    # The rounding of a softmax may exceed 1.
+    return tuple(
+        ConfidenceBin(int(each.sum()), min(1.0, float(confidences[each].mean())), float(right[each].mean()))
+        for each in groups
+    )
+
+
+def _binned(confidences: np.ndarray, right: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checked confidences, whether each is right, and its bin, counted from 0 on."""
     confidences, right = np.asarray(confidences, np.float64), np.asarray(right, bool)
     if confidences.ndim != 1 or confidences.shape != right.shape or not confidences.size:
         raise DataError(
@@ -69,9 +119,7 @@ def expected_calibration_error(confidences: np.ndarray, right: np.ndarray, bins:
     outside = ~((confidences >= 0) & (confidences <= 1 + _ROUNDING))
     if outside.any():
         raise DataError(f"confidences must be in [0, 1]. Received: {confidences[outside][0]}")
-    bin_of = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], confidences)
-    gaps = np.bincount(bin_of, weights=right - confidences)
-    return float(np.abs(gaps).sum() / confidences.size)
+    return confidences, right, np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], confidences)
 
 
 def mean_negative_log_likelihood(log_probabilities: np.ndarray) -> float:

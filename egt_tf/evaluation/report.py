@@ -40,8 +40,10 @@ def evaluation_record(
         `inference`, "inductive" or "transductive", and `transduction`, its options or null; `accuracy` and `interval`
         in [0, 1], the interval null for a single episode; `calibration_error` in [0, 1] and `negative_log_likelihood`
         in nats, see `egt_tf.evaluation.calibration`, null where they were not measured, the second also where it is
-        infinite; `tied`, the share of queries without a single best class; `episode_accuracies`, one number an
-        episode, so that runs evaluated with the same seed can be compared pair by pair.
+        infinite; `calibration_bins`, see `egt_tf.evaluation.calibration.ConfidenceBin`, and `confusion`, see
+        `egt_tf.evaluation.confusion.Confusion.to_json`, both null where they were not measured; `tied`, the share of
+        queries without a single best class; `episode_accuracies`, one number an episode, so that runs evaluated with
+        the same seed can be compared pair by pair.
 
     Example:
         >>> accuracy = Accuracy(np.array([0.5, 0.7]))
@@ -70,19 +72,21 @@ def evaluation_record(
         "accuracy": accuracy.mean,
         "interval": accuracy.interval,
         **_calibration(accuracy.calibration),
+        "confusion": None if accuracy.confusion is None else accuracy.confusion.to_json(),
         "tied": accuracy.tied,
         "episode_accuracies": [float(a) for a in accuracy.episodes],
     }
 
 
-def _calibration(calibration: Calibration | None) -> dict[str, float | None]:
+def _calibration(calibration: Calibration | None) -> dict[str, Any]:
     if calibration is None:
-        return {"calibration_error": None, "negative_log_likelihood": None}
+        return dict.fromkeys(("calibration_error", "negative_log_likelihood", "calibration_bins"))
     likelihood = calibration.negative_log_likelihood
     # JSON knows no infinity.
     return {
         "calibration_error": calibration.error,
         "negative_log_likelihood": likelihood if math.isfinite(likelihood) else None,
+        "calibration_bins": [dataclasses.asdict(each) for each in calibration.bins] or None,
     }
 
 

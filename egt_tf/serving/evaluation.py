@@ -10,7 +10,12 @@ from egt_tf.data.preprocessing import resized_centre
 from egt_tf.data.sampling import check_feasible, draw_episode
 from egt_tf.errors import ConfigError, RunError
 from egt_tf.evaluation.accuracy import Accuracy
-from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
+from egt_tf.evaluation.calibration import (
+    Calibration,
+    confidence_bins,
+    expected_calibration_error,
+    mean_negative_log_likelihood,
+)
 from egt_tf.serving.exported_model import ExportedModel
 from egt_tf.ties import tied_classes
 
@@ -76,8 +81,10 @@ def _accuracy(probabilities: np.ndarray, truth: np.ndarray) -> Accuracy:
     with np.errstate(divide="ignore"):
         likelihoods = np.log(probabilities[:, np.arange(len(truth)), truth])
     tied = [len(tied_classes(row)) > 1 for row in probabilities.reshape(-1, probabilities.shape[-1])]
+    confidences = probabilities.max(axis=-1).ravel()
     calibration = Calibration(
-        expected_calibration_error(probabilities.max(axis=-1).ravel(), right.ravel()),
+        expected_calibration_error(confidences, right.ravel()),
         mean_negative_log_likelihood(likelihoods.ravel()),
+        confidence_bins(confidences, right.ravel()),
     )
     return Accuracy(right.mean(axis=1), calibration, float(np.mean(tied)))

@@ -9,11 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from egt_tf.errors import RunError
-from egt_tf.files import atomic_write, write_json, write_text
-from egt_tf.study.costs import relative_costs
-from egt_tf.study.curves import mean_curve
-from egt_tf.study.document import (
+from egt_tf.document import (
     Block,
     Bullets,
     Code,
@@ -24,6 +20,10 @@ from egt_tf.study.document import (
     html_document,
     markdown_document,
 )
+from egt_tf.errors import RunError
+from egt_tf.files import atomic_write, write_json, write_text
+from egt_tf.study.costs import relative_costs
+from egt_tf.study.curves import mean_curve
 from egt_tf.study.figures import costs_figure, curves_figure, differences_figure
 from egt_tf.study.results import DEFAULT_SETTING, CellName, CellResult, TargetResult
 from egt_tf.study.statistics import mean_over_seeds

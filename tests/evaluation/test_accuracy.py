@@ -90,6 +90,17 @@ def test_a_model_that_is_wrong_by_construction():
     assert evaluate(model, COLOURS, EPISODE, episodes=6, seed=0).mean == 0.0
 
 
+def test_answers_by_class_are_those_of_the_accuracy():
+    for model, images in ((colour_model(), COLOURS), (colour_model(), NOISE)):
+        found = evaluate(model, images, EPISODE, episodes=9, seed=0)
+        confusion = found.confusion
+        assert confusion.taken.sum() == 9 * 12
+        assert confusion.taken.trace() == pytest.approx(found.mean * 9 * 12)
+        np.testing.assert_array_equal(confusion.taken.sum(axis=1), confusion.asked.diagonal())
+        assert (confusion.taken <= confusion.asked).all()
+        assert set(confusion.class_names) <= set(images.class_names)
+
+
 def test_noise_is_classified_at_chance():
     accuracy = evaluate(colour_model(), NOISE, EPISODE, episodes=60, seed=0)
     assert abs(accuracy.mean - 0.25) < 2 * accuracy.interval
@@ -213,6 +224,8 @@ def test_calibration_over_all_queries_of_all_episodes(head, transduction):
     error = expected_calibration_error(np.array(confidences), np.array(right))
     assert found.error == pytest.approx(error, abs=1e-5)
     assert found.negative_log_likelihood == pytest.approx(np.mean(likelihoods), rel=1e-4)
+    assert sum(each.queries for each in found.bins) == len(right)
+    assert sum(each.queries * each.accuracy for each in found.bins) == pytest.approx(sum(right))
 
 
 def test_a_sure_model_that_is_right_has_no_error_and_one_that_is_wrong_the_largest():

@@ -7,7 +7,12 @@ import pytest
 import tensorflow as tf
 
 from egt_tf.errors import DataError
-from egt_tf.evaluation.calibration import BINS, expected_calibration_error, mean_negative_log_likelihood
+from egt_tf.evaluation.calibration import (
+    BINS,
+    confidence_bins,
+    expected_calibration_error,
+    mean_negative_log_likelihood,
+)
 from egt_tf.heads import Head
 
 
@@ -42,6 +47,22 @@ def test_the_error_is_that_of_the_definition(seed, bins):
     found = expected_calibration_error(confidences, right, bins)
     assert found == pytest.approx(slow_error(confidences, right, bins), abs=1e-12)
     assert found > 0.1
+
+
+@pytest.mark.parametrize("bins", [1, 4, BINS])
+def test_the_bins_that_are_kept_are_those_of_the_error(bins):
+    confidences, right = of_predicted(*random_predictions(4))
+    found = confidence_bins(confidences, right, bins)
+    assert [each.confidence for each in found] == sorted(each.confidence for each in found)
+    assert sum(each.queries for each in found) == len(right)
+    error = sum(each.queries / len(right) * abs(each.accuracy - each.confidence) for each in found)
+    assert error == pytest.approx(expected_calibration_error(confidences, right, bins), abs=1e-12)
+    assert sum(each.queries * each.accuracy for each in found) == pytest.approx(right.sum())
+
+
+def test_empty_bins_are_not_kept_and_no_confidence_exceeds_1():
+    (bin_of_all,) = confidence_bins(np.array([1.0, 1.000001]), np.array([True, False]))
+    assert (bin_of_all.queries, bin_of_all.confidence, bin_of_all.accuracy) == (2, 1.0, 0.5)
 
 
 def test_fifteen_bins_unless_told_otherwise():

@@ -44,6 +44,8 @@ def test_record():
         "interval": pytest.approx(1.96 * np.sqrt(1 / 24) / np.sqrt(3)),
         "calibration_error": None,
         "negative_log_likelihood": None,
+        "calibration_bins": None,
+        "confusion": None,
         "tied": None,
         "episode_accuracies": [0.5, 0.75, 1.0],
     }

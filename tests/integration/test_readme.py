@@ -68,6 +68,7 @@ SHORTER = {
     "export": [],
     "predict": [],
     "runs": [],
+    "report": ["--examples", "1"],
     "doctor": [],
 }
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+# What a page may load: pictures that it holds itself.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1a1c20; --muted: #5c626b; --page: #ffffff; --line: #d3d6da; --tint: #f3f5f7; }
 @media (prefers-color-scheme: dark) {
@@ -32,17 +34,31 @@ pre { padding: 0.75rem; background: var(--tint); overflow-x: auto; }
 figure { margin: 1rem 0; }
 figure img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line); border-radius: 4px; }
 figcaption { color: var(--muted); }
+@media print {
+  :root { --ink: #000000; --muted: #444444; --page: #ffffff; --line: #bbbbbb; --tint: #f3f5f7; color-scheme: light; }
+  body { max-width: none; padding: 0; font-size: 0.8rem; }
+  .table, pre { overflow: visible; }
+  table { font-size: 0.65rem; }
+  th, td { white-space: normal; overflow-wrap: break-word; padding: 0.15rem 0.4rem; }
+  pre { white-space: pre-wrap; }
+  h1, h2, h3, caption { break-after: avoid; }
+  tr, figure { break-inside: avoid; }
+}
 """
 
 
-class Block(Protocol):
+class HtmlBlock(Protocol):
+    """A part of a page."""
+
+    def html(self) -> str:
+        """The block as HTML."""
+
+
+class Block(HtmlBlock, Protocol):
     """A part of a document."""
 
     def markdown(self) -> str:
         """The block as Markdown, without a blank line around it."""
-
-    def html(self) -> str:
-        """The block as HTML."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +180,9 @@ class Table:
     def html(self) -> str:
         rows = "\n".join(self._html_row(row, "td") for row in self.rows)
         return (
-            f'<div class="table"><table><caption>{html_text(self.caption)}</caption>\n<thead>'
+            # It may be wider than the screen: then it is scrolled, by the keyboard too.
+            f'<div class="table" role="region" aria-label="{html_text(self.caption)}" tabindex="0">'
+            f"<table><caption>{html_text(self.caption)}</caption>\n<thead>"
             f"{self._html_row(self.header, 'th')}</thead>\n<tbody>\n{rows}\n</tbody></table></div>"
         )
 
@@ -172,10 +190,10 @@ class Table:
         return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
     def _html_row(self, cells: Sequence[str], tag: str) -> str:
+        scope = ' scope="col"' if tag == "th" else ""
         kinds = ["" if column < self.words else ' class="number"' for column in range(len(cells))]
-        return (
-            "<tr>" + "".join(f"<{tag}{k}>{html_text(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True)) + "</tr>"
-        )
+        row = "".join(f"<{tag}{scope}{k}>{html_text(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True))
+        return f"<tr>{row}</tr>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,18 +238,27 @@ def markdown_document(blocks: Sequence[Block]) -> str:
     return "\n\n".join(block.markdown() for block in blocks) + "\n"
 
 
-def html_document(title: str, blocks: Sequence[Block]) -> str:
-    """The blocks as a page that needs no other file and no network, for light and dark screens.
+def html_document(title: str, blocks: Sequence[HtmlBlock], style: str = "") -> str:
+    """The blocks as a page that needs no other file and no network, for light and dark screens and for paper.
+
+    The page forbids itself to load anything and to run any script.
+
+    Args:
+        title: of the window.
+        blocks: in their order.
+        style: further CSS, behind that of all documents.
 
     Example:
-        >>> html_document("Title", [Paragraph("Text.")]).splitlines()[-2]
+        >>> html_document("Title", [Paragraph("Text.")]).splitlines()[-3]
         '<p>Text.</p>'
     """
     body = "\n".join(block.html() for block in blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html_text(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{html_text(title)}</title>\n<style>\n{_STYLE}{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body></html>\n"
     )
 
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from egt_tf.study.document import (
+from egt_tf.document import (
     Bullets,
     Code,
     Heading,
