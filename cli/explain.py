@@ -134,7 +134,8 @@ def explain(
     for name in names:
         if name is not None:
             named_method(name, arguments)
-    by_run = run is None and model is None and _has_finished_run(bool(method or start or compare))
+    asked = bool(method or start or compare)
+    by_run = run is None and model is None and _has_usable_run(asked, needed=asked and support is None)
     if run is None and model is None and support is not None and not by_run:
         explainer, description = _learn(support)
         support_set = chosen_support(explainer)
@@ -181,7 +182,8 @@ def _check_options(
         raise click.UsageError("--method explains by one method, --compare by several; give one of the two")
     if model is not None and (run or method or start or compare):
         raise click.UsageError(
-            "--model brings its own weights and its own method; --run, --method, --start and --compare are for runs"
+            "--model brings its own weights and its own method; --run, --method, --start and --compare are for runs, and "
+            "for the photos of --support"
         )
     is_figure = out is not None and out.suffix.lower() == ".png"
     if is_figure and len(images) > 1:
@@ -192,11 +194,16 @@ def _check_options(
         raise click.UsageError(f"--out must not be the image itself. Received: {out}")
 
 
-def _has_finished_run(asked: bool) -> bool:
-    """Whether the newest run is used; `asked`: something only a run can do, which an unfinished one is used for too."""
+def _has_usable_run(asked: bool, needed: bool) -> bool:
+    """Whether the newest run is used.
+
+    Args:
+        asked: for something that the bundled model cannot do; then an unfinished one is used, too.
+        needed: nothing else can; that there is none is told where it is opened.
+    """
     from egt_tf.runs import has_run, newest_run
 
-    return asked or (has_run(_RUNS) and newest_run(_RUNS).is_finished())
+    return needed or (has_run(_RUNS) and (asked or newest_run(_RUNS).is_finished()))
 
 
 def _open(sample: bool, run: Path | None, model: Path | None, by_run: bool) -> tuple[Explainer, str]:
