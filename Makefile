@@ -1,4 +1,5 @@
-# make demo | make test | make test-slow | make test-current | make lint | make coverage | make bundled-model | make clean
+# make demo | make test | make test-slow | make test-current | make lint | make docs | make coverage | make bundled-model
+# make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3.12 python3.13 python3,\
@@ -27,7 +28,7 @@ PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
 CURRENT_TESTS := tests/parity tests/lrp tests/heads tests/cli/test_bundled.py tests/integration/test_lanes.py \
 	tests/test_environment.py tests/training/test_strategy.py tests/training/test_precision.py tests/data/test_records.py
 
-.PHONY: demo test test-slow test-current has-current coverage lint bundled-model box clean
+.PHONY: demo test test-slow test-current has-current coverage lint docs bundled-model box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -62,6 +63,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# The documentation as a site, in site/index.html. A dead link or a page that is in no menu is an error.
+docs: $(READY)
+	$(VENV)/bin/pip install --quiet -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --clean
+
 # Make the model that comes with the package anew: train it, measure it on every drawn domain, export it.
 bundled-model: $(READY)
 	$(EGT_TF) train --config bundled --run $(BUNDLED) --resume
@@ -94,5 +100,5 @@ $(CURRENT_READY): setup.cfg pyproject.toml
 	$(call install,$(CURRENT_PYTHON),$(CURRENT_OK),Python 3.12 or 3.13,CURRENT_PYTHON)
 
 clean:
-	rm -rf $(VENV) $(CURRENT) build dist runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
+	rm -rf $(VENV) $(CURRENT) build dist site runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
