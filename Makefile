@@ -104,7 +104,7 @@ $(CURRENT_READY): setup.cfg pyproject.toml
 # zennit asks for Python 3.11.11 and for torchvision, and needs neither for what is asked of it here.
 $(ORACLES_READY):
 	"$(PYTHON)" -m venv $(@D)
-	$(@D)/bin/pip install --quiet $(TORCH) 'numpy<2'
+	$(@D)/bin/pip install --quiet $(TORCH) 'numpy<2' Pillow
 	$(@D)/bin/pip install --quiet --no-deps --ignore-requires-python 'zennit==1.0.*' 'lxt==2.1.*'
 	@touch $@
 
