@@ -1,5 +1,5 @@
-# make demo | make test | make test-slow | make test-current | make lint | make docs | make coverage | make bundled-model
-# make clean
+# make demo | make test | make test-slow | make test-current | make test-oracles | make lint | make docs | make coverage
+# make bundled-model | make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3.12 python3.13 python3,\
@@ -16,6 +16,10 @@ VENV := .venv
 READY := $(VENV)/.installed
 CURRENT := .venv-current
 CURRENT_READY := $(CURRENT)/.installed
+ORACLES := .venv-torch
+ORACLES_READY := $(ORACLES)/.installed
+# A PyTorch for processors alone suffices: make test-oracles TORCH='--index-url https://download.pytorch.org/whl/cpu torch'
+TORCH ?= torch==2.13.0
 EGT_TF := $(VENV)/bin/egt-tf
 DEMO := runs/demo
 BUNDLED := runs/bundled
@@ -28,7 +32,7 @@ PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
 CURRENT_TESTS := tests/parity tests/lrp tests/heads tests/cli/test_bundled.py tests/integration/test_lanes.py \
 	tests/test_environment.py tests/training/test_strategy.py tests/training/test_precision.py tests/data/test_records.py
 
-.PHONY: demo test test-slow test-current has-current coverage lint docs bundled-model box clean
+.PHONY: demo test test-slow test-current test-oracles has-current coverage lint docs bundled-model box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -48,6 +52,10 @@ test-slow: $(READY)
 # The other set of packages, in an environment of its own: see docs/installing.md.
 test-current: $(READY) $(CURRENT_READY)
 	EGT_TF_OTHER_PYTHON="$(abspath $(VENV))/bin/python" $(CURRENT)/bin/python -m pytest $(PYTEST_OPTIONS) $(CURRENT_TESTS)
+
+# Relevance against zennit's and lxt's, which need PyTorch, in an environment of its own.
+test-oracles: $(READY) $(ORACLES_READY)
+	EGT_TF_ORACLE_PYTHON="$(abspath $(ORACLES))/bin/python" $(VENV)/bin/python -m pytest -m slow tests/lrp/test_torch_oracles.py
 
 # Whether there is a Python for it.
 has-current:
@@ -99,6 +107,13 @@ $(READY): setup.cfg pyproject.toml
 $(CURRENT_READY): setup.cfg pyproject.toml
 	$(call install,$(CURRENT_PYTHON),$(CURRENT_OK),Python 3.12 or 3.13,CURRENT_PYTHON)
 
+# zennit asks for Python 3.11.11 and for torchvision, and needs neither for what is asked of it here.
+$(ORACLES_READY):
+	"$(PYTHON)" -m venv $(@D)
+	$(@D)/bin/pip install --quiet $(TORCH) 'numpy<2' Pillow
+	$(@D)/bin/pip install --quiet --no-deps --ignore-requires-python 'zennit==1.0.*' 'lxt==2.1.*'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CURRENT) build dist site runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
+	rm -rf $(VENV) $(CURRENT) $(ORACLES) build dist site runs/demo *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -150,7 +150,8 @@ def api_pages() -> dict[str, str]:
 
 
 def _code(text: Any) -> str:
-    return "`" + str(text).replace("|", "\\|").replace("`", "") + "`"
+    # A bar in code ends no cell here, and a backslash before it would be shown.
+    return "`" + str(text).replace("`", "") + "`"
 
 
 def _cell(text: str) -> str:

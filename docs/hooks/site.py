@@ -47,7 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leads links out of docs/ to the pages made of those files."""
-    return _relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri) if not page.file.generated_by else markdown
+    return (
+        _relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri) if not page.file.generated_by else markdown
+    )
 
 
 def _relinked(text: str, source: str, page: str) -> str:

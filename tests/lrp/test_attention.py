@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import numpy as np
 import pytest
@@ -517,25 +516,3 @@ def test_a_vision_transformer_without_biases_conserves_the_score_at_every_step(n
     relevance = reverse(trace, start, COMPOSITES.get({"name": name, **arguments}), wanted)
     tolerance = 1e-5 if name == "cp_lrp" else 1e-2
     np.testing.assert_allclose([tf.reduce_sum(r) for r in relevance], tf.reduce_sum(start), rtol=tolerance)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("lxt") is None, reason="needs lxt, and torch")
-def test_products_and_softmax_are_those_of_lxt(rng):
-    import lxt.explicit.functional as lf
-    import torch
-
-    a, v = (torch.tensor(rng.normal(size=shape), requires_grad=True) for shape in ((1, 3, 4), (1, 4, 5)))
-    y = lf.matmul(a, v, epsilon=1e-9)
-    r = rng.normal(size=y.shape)
-    expected = torch.autograd.grad(y, (a, v), torch.tensor(r))
-    arrays = [x.detach().numpy() for x in (a, v)]
-    got = _relevance(_spelled(tf.matmul), COMPOSITES.get("attn_lrp"), arrays, r)
-    for ours, theirs in zip(got, expected):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4)
-    x = torch.tensor(rng.normal(size=(2, 5)), requires_grad=True)
-    r = rng.normal(size=(2, 5))
-    (expected,) = torch.autograd.grad(lf.softmax(x, -1), x, torch.tensor(r))
-    inputs = keras.Input((5,))
-    (got,) = _relevance(keras.Model(inputs, L.Softmax()(inputs)), COMPOSITES.get("attn_lrp"), [x.detach().numpy()], r)
-    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-6)
