@@ -51,7 +51,7 @@ def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple
 
 def commands_page() -> str:
     """Every command with its arguments, options and examples, in Markdown."""
-    from cli.main import cli
+    from egt_tf_cli.main import cli
 
     parts = ["# Commands\n\nMade from the commands themselves; `egt-tf COMMAND --help` says the same.\n"]
     found = dict(commands(cli))

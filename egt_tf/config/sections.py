@@ -243,6 +243,10 @@ class ModelConfig:
 
     A bare string stands for a name without arguments. The arguments are checked when the model is built.
 
+    Attributes:
+        backbone: what makes a feature map of an image: "conv4", "resnet10", "efficientnet_lite0", ...
+        head: what compares the maps of queries and support images: "relation", "cross_attention", "graph", ...
+
     Example:
         >>> ModelConfig(backbone={"name": "conv4", "width": 8}).head
         {'name': 'relation'}

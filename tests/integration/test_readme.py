@@ -19,6 +19,13 @@ from egt_tf_cli.main import cli
 ROOT = Path(__file__).resolve().parents[2]
 # Their commands and Python blocks run one after the other, in this order and in one folder.
 PAGES = ("README.md", "docs/training.md")
+# Theirs too, each page in a folder of its own, among the slow tests.
+TUTORIALS = (
+    "docs/tutorials/photographs.md",
+    "docs/tutorials/guided-training.md",
+    "docs/tutorials/explain-keras.md",
+    "docs/tutorials/serve.md",
+)
 # Why the commands of other pages do not.
 NOT_RUN = {
     "docs/explaining.md": "minutes; see tests/cli/test_tune_composite.py",
@@ -44,7 +51,11 @@ PYTHON_ELSEWHERE = {
 }
 TEXT = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-    for pattern in ("*.md", "docs/*.md", "docs/methods/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        *(f"docs/{room}/*.md" for room in ("methods", "tutorials", "howto", "explanation")),
+    )
     for path in ROOT.glob(pattern)
 }
 # In place of the pre-trained embedding, which takes half a second for 30 photos; the first command runs with that.
@@ -94,7 +105,11 @@ def shortened(command: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the images that the README speaks of, and the runs of its commands."""
-    folder = tmp_path_factory.mktemp("readme")
+    return _prepared(tmp_path_factory.mktemp("readme"))
+
+
+def _prepared(folder: Path) -> Path:
+    """The images that pages speak of."""
     for index in range(CLASSES):
         # Two have names that a page speaks of.
         name = {0: "castle", 1: "church"}.get(index, f"class{index:02d}")
@@ -137,11 +152,7 @@ def test_commands_and_python_blocks(folder, monkeypatch):
     assert len(commands("README.md")) >= 6
     assert len(blocks("README.md", "python")) == 2
     for page in PAGES:
-        for command in commands(page):
-            done = CliRunner().invoke(cli, _globbed(shortened(command), folder))
-            assert done.exit_code == 0, f"{page}: {command}\n{done.output}\n{done.exception!r}"
-        for number, block in enumerate(blocks(page, "python"), 1):
-            exec(compile(block, f"{page}, Python block {number}", "exec"), {})  # our own text, not input
+        _run(page, folder)
     assert (folder / "explanation.png").read_bytes().startswith(b"\x89PNG")
     # As installed, where nothing was imported before: the first command, and the first block on the run of another.
     program, *arguments = _globbed(shlex.split(commands("README.md")[0]), folder)
@@ -149,10 +160,29 @@ def test_commands_and_python_blocks(folder, monkeypatch):
     _alone([sys.executable, "-c", blocks("README.md", "python")[0]], folder)
 
 
+def _run(page: str, folder: Path) -> None:
+    """The commands of a page, then its Python blocks, which share their names."""
+    for command in commands(page):
+        done = CliRunner().invoke(cli, _globbed(shortened(command), folder))
+        assert done.exit_code == 0, f"{page}: {command}\n{done.output}\n{done.exception!r}"
+    names: dict = {}
+    for number, block in enumerate(blocks(page, "python"), 1):
+        exec(compile(block, f"{page}, Python block {number}", "exec"), names)  # our own text, not input
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_tutorials(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(_prepared(tmp_path))
+    monkeypatch.setattr("egt_tf.learning.classifier.EMBEDDING", EMBEDDING)
+    _run(page, tmp_path)
+
+
 def test_no_page_is_forgotten():
     with_commands = {page for page in TEXT if commands(page)}
-    assert with_commands == {*PAGES, *NOT_RUN}
-    assert {page for page in TEXT if blocks(page, "python")} - set(PAGES) == PYTHON_ELSEWHERE
+    assert with_commands == {*PAGES, *NOT_RUN, *(page for page in TUTORIALS if commands(page))}
+    assert {page for page in TEXT if blocks(page, "python")} - {*PAGES, *TUTORIALS} == PYTHON_ELSEWHERE
+    assert set(TUTORIALS) == {page for page in TEXT if page.startswith("docs/tutorials/")}
 
 
 def test_every_configuration_key_is_described():
