@@ -18,7 +18,7 @@ from __future__ import annotations
 from egt_tf.environment import check_environment
 from egt_tf.lazy import lazy_names, quiet_tensorflow
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 check_environment()
 quiet_tensorflow()

@@ -25,11 +25,8 @@ def settings():
     return parser
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The names in a wheel built from a copy of the tree, so that no `build/` of an earlier build gets in."""
-    pytest.importorskip("build", reason="the extra `test` is not installed")
-    copy = tmp_path_factory.mktemp("tree")
+def _copied(copy: Path) -> Path:
+    """What is packed, so that no `build/` of an earlier build gets in."""
     for folder in FOLDER_OF.values():
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ROOT.iterdir():
@@ -37,6 +34,14 @@ def wheel(tmp_path_factory):
             shutil.copy(file, copy)
     for model in ("first/1", "shapes/2"):
         shutil.copytree(ROOT / "saved_models" / "shapes" / "1", copy / "saved_models" / model)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names in a wheel built from a copy of the tree."""
+    pytest.importorskip("build", reason="the extra `test` is not installed")
+    copy = _copied(tmp_path_factory.mktemp("tree"))
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
     subprocess.run([*build, "--outdir", copy / "dist", copy], check=True, capture_output=True)
     (path,) = (copy / "dist").glob("*.whl")
@@ -133,3 +138,29 @@ def test_the_file_for_the_current_lane_is_what_newer_pythons_get(settings):
     }
     file = (ROOT / "requirements" / "current.txt").read_text(encoding="utf-8").splitlines()
     assert {line for line in file if line and not line.startswith("#")} == newer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "pattern"), [("--wheel", "*.whl"), ("--sdist", "*.tar.gz")])
+def test_what_is_built_can_be_installed_and_used(kind, pattern, tmp_path):
+    """In an environment that has the packages required and not the checkout."""
+    pytest.importorskip("build", reason="the extra `test` is not installed")
+    copy = _copied(tmp_path / "tree")
+    build = [sys.executable, "-m", "build", kind, "--no-isolation", "--outdir", tmp_path / "dist", copy]
+    subprocess.run(build, check=True, capture_output=True)
+    (built,) = (tmp_path / "dist").glob(pattern)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, capture_output=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    # A folder in a .pth file is searched, and the .pth files in it are not: an editable installation stays out of sight.
+    (packages / "required.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    install = [python, "-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation", built]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    command = tmp_path / "venv" / "bin" / "egt-tf"
+    for arguments in (["--version"], ["explain", "--sample", "--out", "sample.png"]):
+        done = subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sample.png").read_bytes().startswith(b"\x89PNG")
+    where = subprocess.run([python, "-c", "import egt_tf; print(egt_tf.__file__)"], cwd=tmp_path, capture_output=True)
+    assert where.stdout.decode().startswith(str(packages))
