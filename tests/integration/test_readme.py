@@ -95,7 +95,9 @@ def commands(page: str) -> list[str]:
 def shortened(command: str) -> list[str]:
     _program, name, *arguments = shlex.split(command, comments=True)
     # What is gone on with is what was begun; a line that names a configuration begins it.
-    goes_on = "--add" in arguments or ("--resume" in arguments and "--config" not in arguments)
+    goes_on = {"--add", "--remove", "--rename"} & set(arguments) or (
+        "--resume" in arguments and "--config" not in arguments
+    )
     extra = [] if goes_on else SHORTER[name]
     if name in ("train", "pretrain"):
         extra = [part for value in extra for part in ("--set", value)]
