@@ -11,6 +11,7 @@ import click
 from egt_tf.data.splits import SPLIT_CHOICES
 
 from .commands import Command
+from .completion import SourceName, complete_domain
 from .lines import table
 from .progress import stage_progress
 
@@ -71,7 +72,7 @@ def list_sources() -> None:
         "egt-tf data prepare cars --from downloads",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_domain)
 @click.option(
     "--from",
     "manual_dir",
@@ -109,7 +110,7 @@ def prepare(name: str, manual_dir: Path | None) -> None:
         "egt-tf data check folder:photos --ways 3 --shots 1 --queries 5",
     ),
 )
-@click.argument("source")
+@click.argument("source", type=SourceName())
 @click.option(
     "--ways",
     type=click.IntRange(2),
@@ -166,7 +167,7 @@ def check(source: str, ways: int, shots: int, queries: int) -> None:
         "egt-tf data show synthetic:sketch --out sketches.png --classes 4",
     ),
 )
-@click.argument("source")
+@click.argument("source", type=SourceName())
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
 @click.option("--split", default="all", show_default=True, type=SPLITS)
 @click.option("--classes", type=click.IntRange(1), default=8, show_default=True)
@@ -194,7 +195,7 @@ def show(source: str, out: Path, split: str, classes: int, images: int, tile: in
         "egt-tf data stats domain:cub --images 20 --json",
     ),
 )
-@click.argument("source")
+@click.argument("source", type=SourceName())
 @click.option("--images", type=click.IntRange(1), help="Of each class, to be measured; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(source: str, images: int | None, as_json: bool) -> None:
@@ -237,7 +238,7 @@ def stats(source: str, images: int | None, as_json: bool) -> None:
         "egt-tf data export-filelist synthetic:shapes --out lists --copy-images",
     ),
 )
-@click.argument("source")
+@click.argument("source", type=SourceName())
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new or an empty folder.")
 @click.option("--copy-images", is_flag=True, help="Write the images too; needed where they have no files.")
 def export_filelist(source: str, out: Path, copy_images: bool) -> None:

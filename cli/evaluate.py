@@ -13,6 +13,7 @@ from egt_tf.wording import accuracy_text
 
 from .attack import ATTACKED_EPISODES, EPISODES, AttackOptions, attack_options, measure_attack
 from .commands import Command
+from .completion import RunPath, SourceName
 from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
 
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
         "egt-tf evaluate runs/first --data folder:photos --shots 1 --split novel",
     ),
 )
-@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=RunPath())
 @click.option(
     "--data",
     "source",
+    type=SourceName(),
     metavar="SOURCE",
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME; that of the training by default.",
 )

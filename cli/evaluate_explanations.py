@@ -13,6 +13,7 @@ from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.errors import ConfigError
 
 from .commands import Command
+from .completion import MethodNames, RunPath, SourceName
 from .lines import table
 from .paths import check_inputs, check_source, is_exported
 from .progress import duration, stage_progress
@@ -40,16 +41,22 @@ _METHODS = (
         "egt-tf evaluate-explanations runs/first --data folder:photos --queries 10",
     ),
 )
-@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=RunPath())
 @click.option(
     "--data",
     "source",
+    type=SourceName(),
     metavar="SOURCE",
     required=True,
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME.",
 )
 @click.option("--split", default="novel", show_default=True, type=click.Choice(SPLIT_CHOICES))
-@click.option("--methods", metavar="NAME,NAME,...", help="Ten by default; explain --list-methods. A model has its own.")
+@click.option(
+    "--methods",
+    type=MethodNames(),
+    metavar="NAME,NAME,...",
+    help="Ten by default; explain --list-methods. A model has its own.",
+)
 @click.option("--measures", metavar="NAME,NAME,...", help="All that the source allows by default.")
 @click.option("--ways", type=click.IntRange(2), help="Classes an episode; as trained by default, of a model 5.")
 @click.option("--shots", type=click.IntRange(1), help="Support images a class; as trained by default, of a model 5.")

@@ -13,6 +13,7 @@ from egt_tf.wording import accuracy_text
 
 from .bundled import bundled_model, bundled_sample, describe_bundled
 from .commands import Command
+from .completion import MethodName, MethodNames, RunPath
 from .lines import counts_text, picture_names, prediction_line, say_left_out, warn_of_unlike
 from .methods import named_method
 from .paths import check_images, check_inputs
@@ -39,7 +40,7 @@ _RUNS = "runs"
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option(
     "--run",
-    type=click.Path(path_type=Path),
+    type=RunPath(),
     metavar="RUN",
     help="A run folder; the newest finished one in runs/ by default. Without any, the pre-trained embedding if there is "
     "--support, else the model that comes with egt-tf.",
@@ -64,6 +65,7 @@ _RUNS = "runs"
 )
 @click.option(
     "--method",
+    type=MethodName(),
     metavar="NAME|FILE",
     help="How to explain: a name, or a file of tune-composite; the composite of the run's guidance by default.",
 )
@@ -79,7 +81,9 @@ _RUNS = "runs"
     type=click.Choice(["log_odds", "margin"]),
     help="Begin at the log-odds of the class, or at the margin between its score and its strongest rival's.",
 )
-@click.option("--compare", metavar="NAME,NAME,...", help="Draw several methods side by side instead.")
+@click.option(
+    "--compare", type=MethodNames(), metavar="NAME,NAME,...", help="Draw several methods side by side instead."
+)
 @click.option(
     "--sample", is_flag=True, help="Explain an image that comes with egt-tf, by the model that comes with it."
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .commands import Command
+from .completion import RunPath
 from .paths import check_inputs
 from .progress import stage_progress
 
@@ -19,7 +20,7 @@ from .progress import stage_progress
         "egt-tf export runs/first --out saved_models/birds --version 2",
     ),
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=RunPath())
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -11,6 +11,7 @@ from egt_tf.config import RunConfig, continued, load_config
 from egt_tf.runs import RunFolder
 
 from .commands import Command
+from .completion import RunPath
 from .paths import check_inputs, check_training
 from .progress import training_progress
 from .run_options import resume_option, run_to_the_end, set_option
@@ -26,7 +27,7 @@ SUFFIX = "_student"
         "egt-tf harden runs/first --out runs/student --resume",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=RunPath())
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -11,14 +11,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import add_completion_class
 
 from egt_tf import __version__
 from egt_tf.environment import lane, tensorflow_version
 from egt_tf.errors import did_you_mean
 from egt_tf.lazy import LOG_LEVEL
 
+from .bash import ColonBash
 from .commands import write_sections
 from .errors import one_line_errors
+
+add_completion_class(ColonBash)
 
 
 class LazyGroup(click.Group):

@@ -14,6 +14,7 @@ from egt_tf.errors import EgtError, NotFiniteError
 
 from .bundled import bundled_model, describe_bundled
 from .commands import Command
+from .completion import RunPath
 from .lines import prediction_line, say_left_out, warn_of_unlike
 from .paths import check_images, check_inputs
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     help="An exported model, such as saved_models/first, or a version of it; the one that comes with egt-tf "
     "by default.",
 )
-@click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="A run folder in place of a model.")
+@click.option("--run", type=RunPath(), metavar="RUN", help="A run folder in place of a model.")
 @click.option(
     "--support",
     type=click.Path(path_type=Path),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .commands import Command
+from .completion import RunPath
 from .paths import check_inputs
 from .progress import stage_progress
 
@@ -19,7 +20,7 @@ from .progress import stage_progress
         "egt-tf report runs/first --examples 0 --out first.html",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=RunPath())
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from egt_tf.errors import ConfigError, did_you_mean
 from egt_tf.runs import RunFolder
 from egt_tf.wording import accuracy_text
 
+from .completion import RunPath, begun_by
 from .errors import INTERRUPTED, CommandError
 from .paths import check_training
 from .progress import clear_line, echo_over
@@ -29,17 +30,12 @@ _STUDIES = "studies/"
 
 def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Packaged configurations of that beginning for the shell, and its own files."""
-    return _completions(packaged_configs(), incomplete)
+    return begun_by(incomplete, packaged_configs())
 
 
 def complete_study(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The same of the plans of studies."""
-    return _completions(packaged_studies(), incomplete)
-
-
-def _completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    begun = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [*begun, CompletionItem(incomplete, type="file")]
+    return begun_by(incomplete, packaged_studies())
 
 
 config_option = click.option(
@@ -68,7 +64,7 @@ def run_option(suffix: str = "") -> Callable[[Callable[..., Any]], Callable[...,
     """The option that names the run folder; see `run_path` for `suffix`."""
     return click.option(
         "--run",
-        type=click.Path(path_type=Path),
+        type=RunPath(),
         metavar="RUN",
         help=f"The run folder; runs/<name of the configuration>{suffix} by default.",
     )

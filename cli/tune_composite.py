@@ -13,6 +13,7 @@ from egt_tf.data.splits import SPLIT_CHOICES
 from egt_tf.errors import ConfigError, as_number
 
 from .commands import Command
+from .completion import RunPath, SourceName
 from .lines import table
 from .paths import check_inputs, check_source, is_exported
 from .progress import stage_progress
@@ -35,10 +36,11 @@ _GRID = ("conv_gamma=0,0.1,0.25,1,100", "dense_gamma=0,0.05,0.25")
         "egt-tf tune-composite runs/first --data folder:photos --measure aupc",
     ),
 )
-@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=RunPath())
 @click.option(
     "--data",
     "source",
+    type=SourceName(),
     metavar="SOURCE",
     required=True,
     help="folder:DIR, filelist:FILE.json, tfds:NAME, domain:NAME or synthetic:NAME.",
