@@ -69,6 +69,7 @@ class LazyGroup(click.Group):
         "study": "study:study",
         "doctor": "doctor:doctor",
         "client": "client:client",
+        "app": "app:app",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -19,7 +19,6 @@ from egt_tf.explain.methods import get_method
 from egt_tf.explain.stored_photos import StoredAnswer
 from egt_tf.files import expanded
 from egt_tf.learning import FewShotClassifier, Photos, folder_photos, labelled_photos
-from egt_tf.learning.defaults import IMAGE_SIZE
 from egt_tf.learning.report import learning_lines
 
 # Leave-one-out grows with the square of their number.
@@ -52,6 +51,8 @@ class Session:
     def __init__(self, classifier: FewShotClassifier | None = None):
         # Learning replaces attributes and changes none in place, so that copies do not see each other.
         self._classifier = None if classifier is None else copy.copy(classifier)
+        # For what is learnt anew after all but one class were removed.
+        self._parameters = FewShotClassifier().get_params() if classifier is None else classifier.get_params()
         self._waiting: tuple[Photos, ...] = ()
         self._left_out: tuple[Remark, ...] = ()
         self._image: np.ndarray | None = None
@@ -75,7 +76,7 @@ class Session:
     @property
     def image_size(self) -> int:
         """Height and width that photos are brought to, in pixels."""
-        return IMAGE_SIZE if self._classifier is None else self._classifier.image_size
+        return int(self._parameters["image_size"])
 
     def add(self, class_name: str, files: Sequence[str | os.PathLike[str]]) -> None:
         """Learns photos of a class, of a new one or of one that is there.
@@ -136,6 +137,23 @@ class Session:
             return [*left_out, *learning_lines(self._classifier)]
         missing = "two classes" if not self._waiting else "a second class"
         return [*left_out, f"nothing learnt yet: {missing} must be there to choose from"]
+
+    def examples(self, count: int) -> list[tuple[np.ndarray, str]]:
+        """The first photos of each class with its name, uint8 `(size, size, 3)`; none of a model without photos.
+
+        Args:
+            count: so many of each class at most.
+        """
+        if self._classifier is None:
+            pixels, labels, _ = _listed(self._waiting)
+        elif self._classifier.has_photos:
+            support = self._classifier.support
+            pixels = list(support.flat_images)
+            labels = [support.class_names[label] for label in support.flat_labels]
+        else:
+            return []
+        places = {name: [place for place, label in enumerate(labels) if label == name] for name in sorted(set(labels))}
+        return [(pixels[place], name) for name, own in places.items() for place in own[:count]]
 
     # === An image ===
 
@@ -222,7 +240,7 @@ class Session:
         if self._classifier is not None:
             self._classifier.add(pixels, labels, names=names)
         elif len(set(labels)) >= 2:
-            self._classifier = FewShotClassifier().fit(pixels, labels, names=names)
+            self._classifier = FewShotClassifier(**self._parameters).fit(pixels, labels, names=names)
         self._waiting = () if self.is_ready else waiting
         self._left_out = photos.left_out
 

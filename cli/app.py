@@ -1,0 +1,69 @@
+"""egt-tf app"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from egt_tf.errors import ConfigError, ExportError
+
+from .bundled import sample_photos
+from .paths import check_inputs
+
+if TYPE_CHECKING:
+    from egt_tf.app.page import Samples
+
+
+@click.command(short_help="Learn, classify and explain on a page in the browser.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="NAME[/VERSION]",
+    help="Start from a model of `egt-tf learn`; without classes by default.",
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="The port of 127.0.0.1 to serve on."
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+def app(model: Path | None, port: int, no_browser: bool) -> None:
+    """Show a local page: give photos of each class, drop a new photo, see its class and which pixels spoke for it.
+
+    Only this computer can open the page, and nothing leaves it. Ctrl-C ends it and deletes what was uploaded.
+    """
+    check_inputs(model=model)
+    from egt_tf.app.page import HOST, import_gradio, serve
+
+    _check_port(HOST, port)
+    import_gradio()
+    from egt_tf.app.session import Session
+    from egt_tf.learning import FewShotClassifier
+
+    classifier = None if model is None else FewShotClassifier.load(model)
+    click.echo(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)")
+    serve(port, functools.partial(Session, classifier), _samples(), open_browser=not no_browser)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Before TensorFlow, which takes seconds, is imported in vain."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"the port must be free ({error.strerror}). Received: --port {port}; another one is taken by --port"
+            ) from error
+
+
+def _samples() -> Samples | None:
+    from egt_tf.app.page import Samples
+
+    with contextlib.suppress(ExportError):
+        classes, images = sample_photos()
+        return Samples(classes, images)
+    return None

@@ -1,0 +1,79 @@
+"""What the page says, as HTML; names of classes and files are escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from egt_tf.explain.stored_photos import StoredAnswer
+from egt_tf.ties import tie_text, tied_classes
+
+WELCOME = """# What does this photo show?
+
+Show a few photos of each kind (of bird, of plant, of anything), then drop a new photo: the page names it, says how sure
+that is, and draws which pixels spoke for it. Nothing is trained, and no photo leaves this computer.
+"""
+CLASSES = "## 1. The classes"
+IMAGE = "## 2. A new photo"
+DOWNLOAD = "## 3. Take it with you"
+
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: auto !important; }
+.egt-answer { font-size: 1.35rem; font-weight: 600; padding: .3rem .1rem; }
+.egt-small { font-size: .95rem; font-weight: 400; opacity: .8; }
+.egt-classes { display: flex; flex-wrap: wrap; gap: .4rem; padding: .2rem 0; }
+.egt-classes span { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: .15rem .7rem;
+  background: var(--background-fill-secondary); overflow-wrap: anywhere; }
+.egt-report li { margin: .2rem 0; overflow-wrap: anywhere; }
+"""
+
+
+def classes_html(classes: Mapping[str, int]) -> str:
+    """The classes and how many photos each has.
+
+    Example:
+        >>> "<b>bee</b> 2 photos" in classes_html({"bee": 2})
+        True
+    """
+    if not classes:
+        return '<div class="egt-small">No classes yet. Name the first one and give it a few photos.</div>'
+    chips = [
+        f"<span><b>{html.escape(name)}</b> {count} photo{'' if count == 1 else 's'}</span>"
+        for name, count in classes.items()
+    ]
+    return f'<div class="egt-classes">{"".join(chips)}</div>'
+
+
+def report_html(lines: Sequence[str]) -> str:
+    """Lines of `Session.report`.
+
+    Example:
+        >>> report_html(["a < b"])
+        '<ul class="egt-report"><li>a &lt; b</li></ul>'
+    """
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<ul class="egt-report">{items}</ul>'
+
+
+def answer_html(answer: StoredAnswer, class_names: Sequence[str]) -> str:
+    """What the image was taken for, in a sentence.
+
+    Example:
+        >>> import numpy as np
+        >>> "None of these" in answer_html(StoredAnswer(np.array([0.3, 0.7]), known=False), ("ant", "bee"))
+        True
+    """
+    tied = tied_classes(answer.probabilities)
+    best = int(answer.probabilities.argmax())
+    nearest, percent = html.escape(class_names[best]), f"{100 * answer.probabilities[best]:.0f} %"
+    if len(tied) > 1:
+        names = tie_text([class_names[index] for index in tied], len(class_names))
+        return _answer("No prediction", html.escape(names))
+    if answer.known is False:
+        return _answer("None of these", f"nearest: {nearest}; its probability then says nothing")
+    unsure = "; with one photo of each class, whether it shows any of them is not asked" if answer.known is None else ""
+    return _answer(nearest, f"{percent}{unsure}")
+
+
+def _answer(large: str, small: str) -> str:
+    return f'<div class="egt-answer">{large} <span class="egt-small">{small}</span></div>'
