@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from egt_tf.errors import ConfigError, ExportError
+from egt_tf.errors import ExportError
 
 from .bundled import sample_photos
 from .paths import check_inputs
@@ -36,28 +35,17 @@ def app(model: Path | None, port: int, no_browser: bool) -> None:
     Only this computer can open the page, and nothing leaves it. Ctrl-C ends it and deletes what was uploaded.
     """
     check_inputs(model=model)
-    from egt_tf.app.page import HOST, import_gradio, serve
+    from egt_tf.app.web import HOST, check_port, import_gradio
 
-    _check_port(HOST, port)
+    check_port(port)
     import_gradio()
+    from egt_tf.app.page import serve
     from egt_tf.app.session import Session
     from egt_tf.learning import FewShotClassifier
 
     classifier = None if model is None else FewShotClassifier.load(model)
     click.echo(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)")
     serve(port, functools.partial(Session, classifier), _samples(), open_browser=not no_browser)
-
-
-def _check_port(host: str, port: int) -> None:
-    """Before TensorFlow, which takes seconds, is imported in vain."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"the port must be free ({error.strerror}). Received: --port {port}; another one is taken by --port"
-            ) from error
 
 
 def _samples() -> Samples | None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from egt_tf.app import texts
 from egt_tf.app.session import METHODS, Session
-from egt_tf.errors import ConfigError, EgtError
+from egt_tf.app.web import HOST, import_gradio
+from egt_tf.errors import EgtError
 from egt_tf.figures.explanation import draw_explanation
 
-HOST = "127.0.0.1"
 MAX_FILE_SIZE = "50mb"
 # Files that were shown or made are deleted when they are this old, looked for as often, in seconds.
 _DELETE_AFTER = 3600
@@ -42,36 +41,43 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class _View:
-    """What changes when classes do."""
+class _Teaching:
+    """Components of the first part."""
 
-    classes: Any
+    name: Any
     photos: Any
+    add: Any
+    folder: Any
+    add_folder: Any
+    samples: Any
+    summary: Any
+    gallery: Any
     report: Any
     removable: Any
-    method: Any
+    remove: Any
+
+    @property
+    def seen(self) -> list[Any]:
+        """What changes when classes do."""
+        return [self.summary, self.gallery, self.report, self.removable]
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Components of the second part."""
+
+    image: Any
+    samples: Any
     answer: Any
     probabilities: Any
+    method: Any
+    again: Any
     figure: Any
 
-    def components(self) -> list[Any]:
-        return [getattr(self, field.name) for field in fields(self)]
-
-
-def import_gradio() -> ModuleType:
-    """Gradio, told to ask nobody outside.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    # Read when it is imported.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import gradio
-    except ImportError as error:
-        raise ConfigError("the page takes Gradio; install it: pip install 'egt-tf[app]'") from error
-    return gradio
+    @property
+    def seen(self) -> list[Any]:
+        """What changes when classes do."""
+        return [self.method, self.answer, self.probabilities, self.figure]
 
 
 def serve(port: int, new_session: Callable[[], Session], samples: Samples | None, open_browser: bool = False) -> None:
@@ -91,7 +97,7 @@ def serve(port: int, new_session: Callable[[], Session], samples: Samples | None
     with tempfile.TemporaryDirectory(prefix="egt-tf-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = _Builder(gr, new_session, samples, Path(folder)).build()
-        page.queue(default_concurrency_limit=1, max_size=32, api_open=False)
+        page.queue(default_concurrency_limit=1, max_size=32)
         page.launch(
             server_name=HOST,
             server_port=port,
@@ -117,31 +123,119 @@ class _Builder:
     # === Layout ===
 
     def build(self) -> Any:
+        """Gradio's blocks, with what is to happen when something is done on them."""
         gr = self.gr
         with gr.Blocks(title="egt-tf", analytics_enabled=False, delete_cache=(_DELETE_AFTER, _DELETE_AFTER)) as page:
             session = gr.State(None)
             gr.Markdown(texts.WELCOME)
-            gr.Markdown(texts.CLASSES)
-            with gr.Row():
-                with gr.Column():
-                    name = gr.Textbox(label="Name of the class", placeholder="blackbird", max_length=60)
-                    photos = gr.File(label="Photos of it (a few are enough)", file_count="multiple", height=150)
-                    add = gr.Button("Add these photos", variant="primary")
-                with gr.Column():
-                    classes, report = gr.HTML(), gr.HTML()
-            gr.Markdown(texts.IMAGE)
-            image = gr.File(label="A photo to be named", height=150)
-            answer = gr.HTML()
-            probabilities = gr.Label(label="How probable each class is", show_heading=False, visible=False)
-            method = gr.Dropdown(label="Explained by", choices=[], interactive=True)
-            figure = gr.Image(label="Which pixels spoke for it", interactive=False, format="png")
-            view = _View(classes, gr.State(), report, gr.State(), method, answer, probabilities, figure)
-            page.load(self._start, None, [session, *view.components()])
-            add.click(self._told(self._add), [session, name, photos], [name, photos, *view.components()], **_ONE_AT_A_TIME)
-            image.upload(self._told(self._show), [session, image], [answer, probabilities], **_ONE_AT_A_TIME).success(
-                self._told(self._explain), [session, method], [figure], **_ONE_AT_A_TIME
-            )
+            teaching = self._teaching()
+            asking = self._asking()
+            self._download(session)
+            seen = [*teaching.seen, *asking.seen]
+            page.load(self._start, None, [session, *seen], api_visibility="private")
+            self._connect_teaching(session, teaching, seen)
+            self._connect_asking(session, asking)
         return page
+
+    def _teaching(self) -> _Teaching:
+        gr = self.gr
+        gr.Markdown(texts.CLASSES)
+        with gr.Row():
+            with gr.Column():
+                samples = gr.Button(texts.TRY_SAMPLES, visible=self.samples is not None, elem_id="samples")
+                name = gr.Textbox(label="Name of the class", placeholder="blackbird", elem_id="name")
+                photos = gr.File(label="Photos of it", file_count="multiple", height=150, elem_id="photos")
+                add = gr.Button("Add these photos", variant="primary", elem_id="add")
+                with gr.Accordion("Or take a folder of this computer", open=False, elem_id="folders"):
+                    folder = gr.Textbox(
+                        label="Folder with one sub-folder of photos for each class",
+                        placeholder="/home/me/birds",
+                        elem_id="folder",
+                    )
+                    add_folder = gr.Button("Add this folder", elem_id="add-folder")
+            with gr.Column():
+                summary = gr.HTML(elem_id="classes")
+                gallery = gr.Gallery(
+                    show_label=False, columns=_SHOWN, height=260, object_fit="cover", interactive=False, buttons=[]
+                )
+                with gr.Row():
+                    removable = gr.Dropdown(show_label=False, choices=[], elem_id="removable", min_width=120)
+                    remove = gr.Button("Remove this class", elem_id="remove", min_width=120)
+        report = gr.HTML(elem_id="report")
+        return _Teaching(name, photos, add, folder, add_folder, samples, summary, gallery, report, removable, remove)
+
+    def _asking(self) -> _Asking:
+        gr = self.gr
+        gr.Markdown(texts.IMAGE)
+        with gr.Row():
+            with gr.Column():
+                image = gr.File(label="The new photo", height=150, elem_id="image")
+                samples = self._sample_images()
+            with gr.Column():
+                answer = gr.HTML(elem_id="answer")
+                probabilities = gr.Label(show_label=False, show_heading=False, visible=False, elem_id="probabilities")
+                method = gr.Dropdown(label="How to explain it", choices=[], elem_id="method")
+                again = gr.Button("Ask again", elem_id="again")
+        figure = gr.Image(
+            show_label=False,
+            interactive=False,
+            format="png",
+            visible=False,
+            buttons=["download", "fullscreen"],
+            elem_id="figure",
+        )
+        return _Asking(image, samples, answer, probabilities, method, again, figure)
+
+    def _sample_images(self) -> Any:
+        """Small pictures to click on."""
+        gr = self.gr
+        images = [] if self.samples is None else [[str(path)] for path in self.samples.images]
+        return gr.Dataset(
+            components=[gr.Image(type="filepath", render=False)],
+            samples=images,
+            type="index",
+            label="Or one of these, which go with the sample photos",
+            samples_per_page=len(images) or 1,
+            visible=bool(images),
+            elem_id="sample-images",
+        )
+
+    def _download(self, session: Any) -> None:
+        gr = self.gr
+        gr.Markdown(texts.DOWNLOAD)
+        with gr.Row():
+            name = gr.Textbox(label="Name of the model", value="my-classes", elem_id="model-name")
+            photos = gr.Checkbox(label="With the photos, for explanations", value=True, elem_id="with-photos")
+        with gr.Row():
+            buttons = {
+                "saved_model": gr.Button("For this computer or a server", elem_id="make-saved_model"),
+                "lite": gr.Button("For telephones (LiteRT)", elem_id="make-lite"),
+            }
+        file = gr.File(label="The file", interactive=False, visible=False, elem_id="download")
+        for form, button in buttons.items():
+            make = self._told(functools.partial(self._write, form))
+            button.click(make, [session, name, photos], [file], **_ONE_AT_A_TIME)
+
+    # === What leads to what ===
+
+    def _connect_teaching(self, session: Any, part: _Teaching, seen: list[Any]) -> None:
+        taught = [part.name, part.photos, *seen]
+        part.add.click(self._told(self._add), [session, part.name, part.photos], taught, **_ONE_AT_A_TIME)
+        part.add_folder.click(self._told(self._add_folder), [session, part.folder], seen, **_ONE_AT_A_TIME)
+        part.samples.click(self._told(self._add_samples), [session], seen, **_ONE_AT_A_TIME)
+        part.remove.click(self._told(self._remove), [session, part.removable], seen, **_ONE_AT_A_TIME)
+
+    def _connect_asking(self, session: Any, part: _Asking) -> None:
+        shown = [part.answer, part.probabilities]
+        asked = [
+            part.image.upload(self._told(self._show), [session, part.image], shown, **_ONE_AT_A_TIME),
+            part.samples.click(self._told(self._show_sample), [session, part.samples], shown, **_ONE_AT_A_TIME),
+            part.again.click(self._told(self._ask), [session], shown, **_ONE_AT_A_TIME),
+        ]
+        explain = self._told(self._explain)
+        for event in asked:
+            event.success(explain, [session, part.method], [part.figure], **_ONE_AT_A_TIME)
+        part.method.input(explain, [session, part.method], [part.figure], **_ONE_AT_A_TIME)
 
     # === What is done ===
 
@@ -153,38 +247,68 @@ class _Builder:
         session.add(name, files or [])
         return "", None, *self._seen(session)
 
+    def _add_folder(self, session: Session, folder: str) -> tuple[Any, ...]:
+        session.add_folder(folder)
+        return self._seen(session)
+
+    def _add_samples(self, session: Session) -> tuple[Any, ...]:
+        if self.samples is not None:
+            session.add_folder(self.samples.classes)
+        return self._seen(session)
+
+    def _remove(self, session: Session, name: str | None) -> tuple[Any, ...]:
+        session.remove(name or "")
+        return self._seen(session)
+
     def _show(self, session: Session, file: str | None) -> tuple[Any, ...]:
-        session.show(file)
+        if file is not None:
+            session.show(file)
+        return self._ask(session)
+
+    def _show_sample(self, session: Session, index: int) -> tuple[Any, ...]:
+        return self._show(session, None if self.samples is None else str(self.samples.images[index]))
+
+    def _ask(self, session: Session) -> tuple[Any, ...]:
         answer, names = session.answer(), list(session.classes)
         values = {name: float(value) for name, value in zip(names, answer.probabilities, strict=True)}
         return texts.answer_html(answer, names), self.gr.Label(values, visible=True)
 
-    def _explain(self, session: Session, method: str) -> np.ndarray:
-        return draw_explanation(session.explain(method)).pixels()
+    def _explain(self, session: Session, method: str) -> Any:
+        return self.gr.Image(draw_explanation(session.explain(method)).pixels(), visible=True)
+
+    def _write(self, form: str, session: Session, name: str, photos: bool) -> Any:
+        # A folder of its own: two visitors may give the same name.
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return self.gr.File(str(session.write(folder, name, form, photos)), visible=True)
 
     def _seen(self, session: Session) -> tuple[Any, ...]:
-        """The values of a `_View`."""
+        """The values of `_Teaching.seen` and `_Asking.seen`; an answer from before is gone."""
         gr, names = self.gr, list(session.classes)
         methods = [(METHODS.get(method, method), method) for method in session.methods]
+        examples = session.examples(_SHOWN)
         return (
             texts.classes_html(session.classes),
-            None,
+            gr.Gallery(examples, visible=bool(examples)),
             texts.report_html(session.report()),
-            None,
-            gr.Dropdown(choices=methods, value=methods[0][1]),
-            "",
-            gr.Label(visible=False),
-            None,
+            gr.Dropdown(names, value=None, interactive=bool(names)),
+            gr.Dropdown(methods, value=methods[0][1]),
+            texts.no_answer_html(session.is_ready),
+            gr.Label(None, visible=False),
+            gr.Image(None, visible=False),
         )
 
     def _told(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with errors that a visitor can act on in a box on the page."""
+        error_box = functools.partial(self.gr.Error, title="This did not work", duration=None, print_exception=False)
 
-        @functools.wraps(function)
         def told(*arguments: Any) -> Any:
             try:
                 return function(*arguments)
-            except (EgtError, OSError) as error:
-                raise self.gr.Error(str(error), title="This did not work", duration=None, print_exception=False) from error
+            except EgtError as error:
+                raise error_box(html.escape(str(error))) from error
+            except OSError as error:
+                raise error_box(html.escape(error.strerror or str(error))) from error
+            except MemoryError as error:
+                raise error_box("out of memory: fewer photos need less") from error
 
         return told

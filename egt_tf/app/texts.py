@@ -10,12 +10,21 @@ from egt_tf.ties import tie_text, tied_classes
 
 WELCOME = """# What does this photo show?
 
-Show a few photos of each kind (of bird, of plant, of anything), then drop a new photo: the page names it, says how sure
-that is, and draws which pixels spoke for it. Nothing is trained, and no photo leaves this computer.
+Give a few photos of each kind of bird, plant or anything else, then a new photo: the page names it, says how sure that is,
+and shows which parts of the photo spoke for it. Nothing leaves this computer.
 """
-CLASSES = "## 1. The classes"
-IMAGE = "## 2. A new photo"
-DOWNLOAD = "## 3. Take it with you"
+CLASSES = """## 1. What there is to choose from
+
+Name a class, drop a few photos of it, add them; then the next class. Photos can be added to a class later by its name."""
+TRY_SAMPLES = "Try it with sample photos"
+IMAGE = """## 2. A new photo
+
+Drop a photo. In the figure, red is what spoke for a class and blue what spoke against it, both in the new photo and in those
+it was compared with."""
+DOWNLOAD = """## 3. Take it with you
+
+A zip file with all that was learnt: one for `egt-tf predict --model` and for servers, or one for telephones, without photos.
+It takes a minute to make."""
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto !important; }
@@ -53,6 +62,16 @@ def report_html(lines: Sequence[str]) -> str:
     """
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f'<ul class="egt-report">{items}</ul>'
+
+
+def no_answer_html(is_ready: bool) -> str:
+    """What stands where the answer will be.
+
+    Args:
+        is_ready: whether there are classes to choose from.
+    """
+    missing = "a photo" if is_ready else "two classes with photos"
+    return f'<div class="egt-small">The answer comes here. It takes {missing}.</div>'
 
 
 def answer_html(answer: StoredAnswer, class_names: Sequence[str]) -> str:
