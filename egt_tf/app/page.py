@@ -53,13 +53,14 @@ class _Teaching:
     summary: Any
     gallery: Any
     report: Any
+    removal: Any
     removable: Any
     remove: Any
 
     @property
     def seen(self) -> list[Any]:
         """What changes when classes do."""
-        return [self.summary, self.gallery, self.report, self.removable]
+        return [self.summary, self.gallery, self.report, self.removal, self.removable]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class _Asking:
     @property
     def seen(self) -> list[Any]:
         """What changes when classes do."""
-        return [self.method, self.answer, self.probabilities, self.figure]
+        return [self.method, self.again, self.answer, self.probabilities, self.figure]
 
 
 def serve(port: int, new_session: Callable[[], Session], samples: Samples | None, open_browser: bool = False) -> None:
@@ -158,11 +159,13 @@ class _Builder:
                 gallery = gr.Gallery(
                     show_label=False, columns=_SHOWN, height=260, object_fit="cover", interactive=False, buttons=[]
                 )
-                with gr.Row():
+                with gr.Row(visible=False) as removal:
                     removable = gr.Dropdown(show_label=False, choices=[], elem_id="removable", min_width=120)
                     remove = gr.Button("Remove this class", elem_id="remove", min_width=120)
         report = gr.HTML(elem_id="report")
-        return _Teaching(name, photos, add, folder, add_folder, samples, summary, gallery, report, removable, remove)
+        return _Teaching(
+            name, photos, add, folder, add_folder, samples, summary, gallery, report, removal, removable, remove
+        )
 
     def _asking(self) -> _Asking:
         gr = self.gr
@@ -174,8 +177,8 @@ class _Builder:
             with gr.Column():
                 answer = gr.HTML(elem_id="answer")
                 probabilities = gr.Label(show_label=False, show_heading=False, visible=False, elem_id="probabilities")
-                method = gr.Dropdown(label="How to explain it", choices=[], elem_id="method")
-                again = gr.Button("Ask again", elem_id="again")
+                method = gr.Dropdown(label="How to explain it", choices=[], visible=False, elem_id="method")
+                again = gr.Button("Ask again", visible=False, elem_id="again")
         figure = gr.Image(
             show_label=False,
             interactive=False,
@@ -226,7 +229,7 @@ class _Builder:
         part.remove.click(self._told(self._remove), [session, part.removable], seen, **_ONE_AT_A_TIME)
 
     def _connect_asking(self, session: Any, part: _Asking) -> None:
-        shown = [part.answer, part.probabilities]
+        shown = [part.answer, part.probabilities, part.figure]
         asked = [
             part.image.upload(self._told(self._show), [session, part.image], shown, **_ONE_AT_A_TIME),
             part.samples.click(self._told(self._show_sample), [session, part.samples], shown, **_ONE_AT_A_TIME),
@@ -271,7 +274,9 @@ class _Builder:
     def _ask(self, session: Session) -> tuple[Any, ...]:
         answer, names = session.answer(), list(session.classes)
         values = {name: float(value) for name, value in zip(names, answer.probabilities, strict=True)}
-        return texts.answer_html(answer, names), self.gr.Label(values, visible=True)
+        # The figure is seen from now on, so that it is seen to be in the making.
+        figure = self.gr.Image(None, visible=True)
+        return texts.answer_html(answer, names), self.gr.Label(values, visible=True), figure
 
     def _explain(self, session: Session, method: str) -> Any:
         return self.gr.Image(draw_explanation(session.explain(method)).pixels(), visible=True)
@@ -289,9 +294,11 @@ class _Builder:
         return (
             texts.classes_html(session.classes),
             gr.Gallery(examples, visible=bool(examples)),
-            texts.report_html(session.report()),
-            gr.Dropdown(names, value=None, interactive=bool(names)),
-            gr.Dropdown(methods, value=methods[0][1]),
+            texts.report_html(session.left_out, session.tested, session.report()),
+            gr.Row(visible=bool(names)),
+            gr.Dropdown(names, value=names[0] if names else None, interactive=True),
+            gr.Dropdown(methods, value=methods[0][1], interactive=True, visible=session.is_ready),
+            gr.Button(visible=session.is_ready),
             texts.no_answer_html(session.is_ready),
             gr.Label(None, visible=False),
             gr.Image(None, visible=False),

@@ -83,7 +83,7 @@ class Session:
 
         Args:
             class_name: spaces around it are left out.
-            files: images; those that cannot be read are left out, see `report`.
+            files: images; those that cannot be read are left out, see `left_out`.
 
         Raises:
             DataError: no name, one that differs from another class by capitals only, no photo, none that can be read and
@@ -130,13 +130,22 @@ class Session:
         else:
             classifier.remove(class_name)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Of the photos added last, those that were not taken, and why."""
+        found = self._left_out if self._classifier is None else (*self._left_out, *self._classifier.left_out_)
+        return [str(remark) for remark in found]
+
+    @property
+    def tested(self) -> tuple[int, int] | None:
+        """How many photos the others named rightly, and of how many; None where no class has two photos."""
+        if self._classifier is None or self._classifier.fit_.report.interval is None:
+            return None
+        return self._classifier.fit_.report.right, self._classifier.fit_.report.count
+
     def report(self) -> list[str]:
-        """What was learnt, in the sentences of `egt-tf learn`; or what is missing."""
-        left_out = [f"left out: {remark}" for remark in self._left_out]
-        if self._classifier is not None:
-            return [*left_out, *learning_lines(self._classifier)]
-        missing = "two classes" if not self._waiting else "a second class"
-        return [*left_out, f"nothing learnt yet: {missing} must be there to choose from"]
+        """What was learnt, in the sentences of `egt-tf learn`; none while there are no two classes."""
+        return [] if self._classifier is None else learning_lines(self._classifier)
 
     def examples(self, count: int) -> list[tuple[np.ndarray, str]]:
         """The first photos of each class with its name, uint8 `(size, size, 3)`; none of a model without photos.

@@ -26,6 +26,9 @@ DOWNLOAD = """## 3. Take it with you
 A zip file with all that was learnt: one for `egt-tf predict --model` and for servers, or one for telephones, without photos.
 It takes a minute to make."""
 
+# Of photos that were not taken, so many are named.
+_LISTED = 5
+
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto !important; }
 .egt-answer { font-size: 1.35rem; font-weight: 600; padding: .3rem .1rem; }
@@ -33,6 +36,8 @@ CSS = """
 .egt-classes { display: flex; flex-wrap: wrap; gap: .4rem; padding: .2rem 0; }
 .egt-classes span { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: .15rem .7rem;
   background: var(--background-fill-secondary); overflow-wrap: anywhere; }
+.egt-warning { color: var(--error-text-color, #b91c1c); overflow-wrap: anywhere; margin: .2rem 0; }
+.egt-report summary { cursor: pointer; }
 .egt-report li { margin: .2rem 0; overflow-wrap: anywhere; }
 """
 
@@ -53,15 +58,30 @@ def classes_html(classes: Mapping[str, int]) -> str:
     return f'<div class="egt-classes">{"".join(chips)}</div>'
 
 
-def report_html(lines: Sequence[str]) -> str:
-    """Lines of `Session.report`.
+def report_html(left_out: Sequence[str], tested: tuple[int, int] | None, lines: Sequence[str]) -> str:
+    """What was learnt: what a visitor must know, and behind a click all that `egt-tf learn` says.
+
+    Args:
+        left_out, tested, lines: of a `Session`.
 
     Example:
-        >>> report_html(["a < b"])
-        '<ul class="egt-report"><li>a &lt; b</li></ul>'
+        >>> report_html(["bee/a.jpg: cannot be read"], None, [])
+        '<p class="egt-warning">Not taken: bee/a.jpg: cannot be read</p>'
     """
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f'<ul class="egt-report">{items}</ul>'
+    warnings = [f"Not taken: {html.escape(each)}" for each in left_out[:_LISTED]]
+    if len(left_out) > _LISTED:
+        warnings.append(f"Not taken: {len(left_out) - _LISTED} more")
+    parts = [f'<p class="egt-warning">{each}</p>' for each in warnings]
+    if tested is not None:
+        right, count = tested
+        parts.append(
+            f"<p><b>{right} of {count} right:</b> each photo was hidden once and named by all the others. "
+            "New photos taken like these should do about as well.</p>"
+        )
+    if lines:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        parts.append(f'<details class="egt-report"><summary>All that was measured</summary><ul>{items}</ul></details>')
+    return "".join(parts)
 
 
 def no_answer_html(is_ready: bool) -> str:
