@@ -157,7 +157,13 @@ class _Builder:
             with gr.Column():
                 summary = gr.HTML(elem_id="classes")
                 gallery = gr.Gallery(
-                    show_label=False, columns=_SHOWN, height=260, object_fit="cover", interactive=False, buttons=[]
+                    show_label=False,
+                    columns=_SHOWN,
+                    height=260,
+                    object_fit="cover",
+                    interactive=False,
+                    buttons=[],
+                    elem_id="examples",
                 )
                 with gr.Row(visible=False) as removal:
                     removable = gr.Dropdown(show_label=False, choices=[], elem_id="removable", min_width=120)

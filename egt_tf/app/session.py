@@ -41,7 +41,8 @@ class Session:
     A classifier takes two classes; photos of the first one wait for the second.
 
     Args:
-        classifier: what to start from, which stays as it is; None: no classes.
+        classifier: what to start from, which stays as it is; one that was not fitted says what to learn by; None: the
+            default one, not fitted.
 
     Example:
         >>> Session().classes
@@ -50,9 +51,10 @@ class Session:
 
     def __init__(self, classifier: FewShotClassifier | None = None):
         # Learning replaces attributes and changes none in place, so that copies do not see each other.
-        self._classifier = None if classifier is None else copy.copy(classifier)
-        # For what is learnt anew after all but one class were removed.
-        self._parameters = FewShotClassifier().get_params() if classifier is None else classifier.get_params()
+        start = FewShotClassifier() if classifier is None else copy.copy(classifier)
+        self._classifier = start if hasattr(start, "classes_") else None
+        # For what is learnt from the first two classes, and anew after all but one were removed.
+        self._parameters = start.get_params()
         self._waiting: tuple[Photos, ...] = ()
         self._left_out: tuple[Remark, ...] = ()
         self._image: np.ndarray | None = None
