@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from egt_tf.app import texts
 from egt_tf.app.session import METHODS, Session
-from egt_tf.app.web import HOST, import_gradio
+from egt_tf.app.web import HOST, import_gradio, own_hosts_only
 from egt_tf.errors import EgtError
 from egt_tf.figures.explanation import draw_explanation
 
@@ -82,7 +83,7 @@ class _Asking:
 
 
 def serve(port: int, new_session: Callable[[], Session], samples: Samples | None, open_browser: bool = False) -> None:
-    """Shows the page on this machine until Ctrl-C; what was uploaded is deleted then.
+    """Shows the page on this machine until Ctrl-C or a signal to end; what was uploaded is deleted then.
 
     Args:
         port: of 127.0.0.1.
@@ -95,6 +96,8 @@ def serve(port: int, new_session: Callable[[], Session], samples: Samples | None
         OSError: the port is taken.
     """
     gr = import_gradio()
+    # As Ctrl-C: what stops containers must leave no photos behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="egt-tf-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = _Builder(gr, new_session, samples, Path(folder)).build()
@@ -109,6 +112,7 @@ def serve(port: int, new_session: Callable[[], Session], samples: Samples | None
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
+            app_kwargs={"middleware": [own_hosts_only()]},
             # Of the system: none are fetched.
             theme=gr.themes.Soft(primary_hue="emerald", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             css=texts.CSS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from types import ModuleType
+from typing import Any
 
 from egt_tf.errors import ConfigError
 
@@ -50,3 +51,11 @@ def check_port(port: int) -> None:
             raise ConfigError(
                 f"the port must be one that can be taken. Received: {port} ({error.strerror}); name another by --port"
             ) from error
+
+
+def own_hosts_only() -> Any:
+    """For the server: requests under other names are refused, so that no site can have its name lead here."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])

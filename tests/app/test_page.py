@@ -192,6 +192,10 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(visitors, tmp_path):
     visitor.wait_for_box("every class must have a photo that can be read. Received: none in 'bad'")
     visitor.upload("image", SAMPLES / "photo-queries" / "bird-01.jpg")
     visitor.wait_for_box("an answer takes two classes. Received: none yet")
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(51 * 2**20))
+    visitor.upload("photos", large)
+    visitor.wait_for_box("File size exceeded")
     visitor.click("samples")
     visitor.wait_for("report", "30 of 30 right")
     visitor.type("model-name", "../up")
@@ -208,3 +212,16 @@ def test_two_visitors_do_not_see_each_other(visitors):
     other.wait_for("classes", "hammer 5 photos")
     assert "hammer" not in one.text("classes")
     assert "bird" not in other.text("classes")
+
+
+def test_another_name_of_this_machine_is_refused(address):
+    request = urllib.request.Request(address, headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request, timeout=30)
+    assert error.value.code == 400
+
+
+def test_no_file_of_this_machine_can_be_asked_for(address):
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{address}gradio_api/file={Path(__file__).resolve()}", timeout=30)
+    assert error.value.code == 403

@@ -73,7 +73,7 @@ def test_an_answer_needs_a_photo(taught):
         taught.answer()
 
 
-@pytest.mark.parametrize("method", ["epsilon_plus", "input_times_gradient"])
+@pytest.mark.parametrize("method", [pytest.param("epsilon_plus", marks=pytest.mark.slow), "input_times_gradient"])
 def test_a_photo_is_named_and_explained(taught, photos, method):
     taught.show(photos["light"][0])
     answer = taught.answer()
