@@ -29,6 +29,15 @@ def bundled_sample() -> Path:
     return sorted(_bundled("samples").glob("*.png"))[0]
 
 
+def sample_photos() -> tuple[Path, tuple[Path, ...]]:
+    """A folder of photos with one sub-folder a class, and other photos to classify.
+
+    Raises:
+        ExportError: see `bundled_model`.
+    """
+    return _bundled("samples/photos"), tuple(sorted(_bundled("samples/photo-queries").glob("*.jpg")))
+
+
 def describe_bundled(model: Path, why: str = "") -> str:
     """What a command says it uses.
 

@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
         "Learn and predict": {
             "learn": "learn:learn",
             "predict": "predict:predict",
+            "app": "app:app",
         },
         "Train and evaluate": {
             "train": "train:train",

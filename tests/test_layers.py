@@ -29,7 +29,7 @@ FLOORS = (
     ("report", "serving"),
     ("export",),
     ("learning", "training"),
-    ("doctor", "study"),
+    ("app", "doctor", "study"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

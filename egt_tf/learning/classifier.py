@@ -95,7 +95,11 @@ class FewShotClassifier:
     # === Learning ===
 
     def fit(
-        self, photos: PhotosOrFolder, labels: Sequence[str] | None = None, progress: OnProgress | None = None
+        self,
+        photos: PhotosOrFolder,
+        labels: Sequence[str] | None = None,
+        progress: OnProgress | None = None,
+        names: Sequence[str] | None = None,
     ) -> FewShotClassifier:
         """Learns the classes of photos, and forgets what was learnt before.
 
@@ -103,6 +107,7 @@ class FewShotClassifier:
             photos: a folder with one sub-folder a class, or a list of files or of uint8 pixels `(height, width, 3)`.
             labels: the class of each photo of a list; None for a folder.
             progress: called with the number of photos done and of all, while their features are computed.
+            names: what each photo of a list is called; None: by its file, or by its number.
 
         Returns:
             Itself.
@@ -111,7 +116,7 @@ class FewShotClassifier:
             ConfigError: an unknown embedding, head or score, or weights that are not there.
             DataError: fewer than two classes, or a class without a photo that can be read.
         """
-        found = self._read(photos, labels, {})
+        found = self._read(photos, labels, {}, names)
         if len(found.class_names) < 2:
             raise DataError(
                 f"a classifier needs photos of at least two classes. Received: {', '.join(found.class_names)}"
@@ -124,14 +129,18 @@ class FewShotClassifier:
         return self
 
     def add(
-        self, photos: PhotosOrFolder, labels: Sequence[str] | None = None, progress: OnProgress | None = None
+        self,
+        photos: PhotosOrFolder,
+        labels: Sequence[str] | None = None,
+        progress: OnProgress | None = None,
+        names: Sequence[str] | None = None,
     ) -> FewShotClassifier:
         """Learns further photos, of new classes or of those that are there.
 
         Photos that are there already are left out. A classifier that was loaded without photos stays without.
 
         Args:
-            photos, labels, progress: see `fit`.
+            photos, labels, progress, names: see `fit`.
 
         Returns:
             Itself.
@@ -145,7 +154,7 @@ class FewShotClassifier:
             digest: (name, before.class_names[label])
             for digest, name, label in zip(before.digests, before.names, before.labels, strict=True)
         }
-        found = self._read(photos, labels, known)
+        found = self._read(photos, labels, known, names)
         self._learn(joined(before, self._with_features(found, progress)))
         self._report(found.left_out, found.remarks)
         return self
@@ -436,14 +445,21 @@ class FewShotClassifier:
 
     # === Parts ===
 
-    def _read(self, photos: PhotosOrFolder, labels: Sequence[str] | None, known: dict[str, tuple[str, str]]) -> Photos:
+    def _read(
+        self,
+        photos: PhotosOrFolder,
+        labels: Sequence[str] | None,
+        known: dict[str, tuple[str, str]],
+        names: Sequence[str] | None = None,
+    ) -> Photos:
         if isinstance(photos, (str, os.PathLike)):
-            if labels is not None:
-                raise DataError("the classes of a folder are its sub-folders. Received: labels beside a folder")
+            if labels is not None or names is not None:
+                what = "labels" if names is None else "names"
+                raise DataError(f"the classes of a folder are its sub-folders. Received: {what} beside a folder")
             return folder_photos(photos, self.image_size, known)
         if labels is None:
             raise DataError("a list of images needs `labels`, one each. Received: none")
-        return labelled_photos(photos, labels, self.image_size, known)
+        return labelled_photos(photos, labels, self.image_size, known, names)
 
     def _with_features(self, photos: Photos, progress: OnProgress | None) -> LearnedModel:
         features = self._embedding.features(photos.pixels, progress)

@@ -172,6 +172,7 @@ def labelled_photos(
     labels: Sequence[str],
     image_size: int,
     known: dict[str, tuple[str, str]] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Photos:
     """Reads images with a label each.
 
@@ -179,9 +180,10 @@ def labelled_photos(
         images: files, or uint8 pixels `(height, width, 3)` of any size.
         labels: the class of each.
         image_size, known: see `folder_photos`.
+        names: what each is called; None: by its file, or by its number.
 
     Raises:
-        DataError: another number of labels than of images, none, or a class without a photo that can be read.
+        DataError: another number of labels or names than of images, none, or a class without a photo that can be read.
 
     Example:
         >>> labelled_photos([np.zeros((8, 8, 3), np.uint8)], [], 8)
@@ -191,13 +193,16 @@ def labelled_photos(
     labels = [str(label) for label in labels]
     if len(images) != len(labels) or not labels:
         raise DataError(f"every image must have a label. Received: {len(images)} images and {len(labels)} labels")
-    reader = _Reader(image_size, dict(known or {}))
-    reader.read(
-        [
-            _Labelled(image, label, f"{label}/{number if isinstance(image, np.ndarray) else Path(image).name}")
-            for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1)
+    if names is None:
+        names = [
+            f"{number}" if isinstance(image, np.ndarray) else Path(image).name
+            for number, image in enumerate(images, start=1)
         ]
-    )
+    if len(names) != len(images):
+        raise DataError(f"every image must have a name, or none. Received: {len(images)} images and {len(names)} names")
+    reader = _Reader(image_size, dict(known or {}))
+    named = zip(images, labels, names, strict=True)
+    reader.read([_Labelled(image, label, f"{label}/{name}") for image, label, name in named])
     return reader.photos(sorted(set(labels)))
 
 

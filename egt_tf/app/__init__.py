@@ -1,0 +1,1 @@
+"""A local page for people without a terminal: what one visitor has taught, and the page itself."""
