@@ -28,6 +28,7 @@ TUTORIALS = (
 )
 # Why the commands of other pages do not.
 NOT_RUN = {
+    "docs/app.md": "serves a page until it is ended, and needs Docker; see tests/app/test_page.py",
     "docs/explaining.md": "minutes; see tests/cli/test_tune_composite.py",
     "docs/devices.md": "needs several machines; see tests/training/test_strategy.py",
     "docs/learning.md": "the commands of the README and more of their kind; see tests/cli/test_learn.py",
