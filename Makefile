@@ -1,5 +1,5 @@
-# make demo | make test | make test-slow | make test-current | make test-oracles | make lint | make docs | make coverage
-# make bundled-model | make clean
+# make demo | make test | make test-slow | make test-current | make test-oracles | make lint | make docs | make notebooks
+# make coverage | make bundled-model | make clean
 
 PYTHON_OK := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.10 python3.12 python3.13 python3,\
@@ -32,7 +32,7 @@ PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
 CURRENT_TESTS := tests/parity tests/lrp tests/heads tests/cli/test_bundled.py tests/integration/test_lanes.py \
 	tests/test_environment.py tests/training/test_strategy.py tests/training/test_precision.py tests/data/test_records.py
 
-.PHONY: demo test test-slow test-current test-oracles has-current coverage lint docs bundled-model box clean
+.PHONY: demo test test-slow test-current test-oracles has-current coverage lint docs notebooks bundled-model box clean
 
 # Train on drawn shapes, measure the accuracy on drawn sketches of unseen classes, explain one prediction.
 demo: $(READY)
@@ -75,6 +75,11 @@ lint: $(READY)
 docs: $(READY)
 	$(VENV)/bin/pip install --quiet -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --clean
+
+# Run the notebooks of docs/tutorials again, and keep what they show.
+notebooks: $(READY)
+	$(VENV)/bin/pip install --quiet -e '.[notebooks]'
+	CUDA_VISIBLE_DEVICES= $(VENV)/bin/python benchmarks/notebooks.py
 
 # Make the model that comes with the package anew: train it, measure it on every drawn domain, export it.
 bundled-model: $(READY)

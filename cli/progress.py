@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from egt_tf.wording import accuracy_text
+from egt_tf.wording import epoch_text
 
 if TYPE_CHECKING:
     from egt_tf.keras_api import keras
@@ -112,7 +112,7 @@ def epoch_line(
     seconds: float,
     chance: float | None = None,
 ) -> str:
-    """What an epoch measured.
+    """What an epoch measured, and how fast.
 
     Args:
         epoch: number of the epoch, from 1 on.
@@ -123,18 +123,8 @@ def epoch_line(
         seconds: that an epoch takes, with its validation.
         chance: the accuracy of guessing, in [0, 1]; None where it is not known.
     """
-    losses, left = "", ""
-    if "guided_loss" in logs:
-        teacher = f", teacher {logs['teacher_loss']:.4f}" if "teacher_loss" in logs else ""
-        losses = f" (plain {logs['plain_loss']:.4f}, guided {logs['guided_loss']:.4f}{teacher})"
-    validation = accuracy_text(logs["val_accuracy"], logs.get("val_interval"), digits=1, chance=chance)
-    if epoch < epochs:
-        left = f"  {duration((epochs - epoch) * seconds)} left"
-    return (
-        f"epoch {epoch:{len(str(epochs))}d}/{epochs}  loss {logs['loss']:.4f}{losses}  "
-        f"accuracy {accuracy_text(logs['accuracy'], digits=1)}  validation {validation}  "
-        f"{count / logs['seconds']:.1f} {unit}/s{left}"
-    )
+    left = f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
+    return f"{epoch_text(epoch, epochs, logs, chance)}  {count / logs['seconds']:.1f} {unit}/s{left}"
 
 
 def echo_over(line: str) -> None:

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from egt_tf.environment import check_environment
 from egt_tf.lazy import lazy_names, quiet_tensorflow
+from egt_tf.pictures import drawn_by
 
 __version__ = "0.2.0"
 
 check_environment()
 quiet_tensorflow()
+drawn_by({"egt_tf.explain.explanation.EpisodeExplanation": ("egt_tf.figures.explanation", "explanation_png")})
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -37,8 +39,9 @@ __getattr__, __dir__, __all__ = lazy_names(
         "egt_tf.explain.query_classifier": ["query_classifier"],
         "egt_tf.explain.smooth_taylor": ["SmoothTaylor"],
         "egt_tf.serving": ["ExportedModel", "open_explainer"],
-        "egt_tf.figures": ["draw_comparison", "save_figure"],
+        "egt_tf.figures": ["draw_comparison", "draw_maps", "save_figure"],
         "egt_tf.evaluation.accuracy": ["evaluate"],
+        "egt_tf.training.epoch_lines": ["EpochLines"],
         "egt_tf.training.loop": ["train"],
         "egt_tf.training.guided_model": ["GuidedModel"],
         "egt_tf.export": ["RequestLimits", "export_model"],

@@ -18,6 +18,7 @@ from egt_tf.explain.smooth_taylor import SmoothTaylor as SmoothTaylor
 from egt_tf.export import RequestLimits as RequestLimits
 from egt_tf.export import export_model as export_model
 from egt_tf.figures import draw_comparison as draw_comparison
+from egt_tf.figures import draw_maps as draw_maps
 from egt_tf.figures import save_figure as save_figure
 from egt_tf.keras_api import keras as keras
 from egt_tf.learning import FewShotClassifier as FewShotClassifier
@@ -54,6 +55,7 @@ from egt_tf.runs import RunFolder as RunFolder
 from egt_tf.runs import load_model as load_model
 from egt_tf.serving import ExportedModel as ExportedModel
 from egt_tf.serving import open_explainer as open_explainer
+from egt_tf.training.epoch_lines import EpochLines as EpochLines
 from egt_tf.training.guided_model import GuidedModel as GuidedModel
 from egt_tf.training.loop import train as train
 

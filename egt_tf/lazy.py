@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import re
 import sys
@@ -31,6 +32,12 @@ def quiet_tensorflow() -> None:
     if "tensorflow" not in sys.modules:
         os.environ.setdefault(LOG_LEVEL, _QUIET)
         sys.meta_path.insert(0, _QuietImport())
+        # In a notebook TensorFlow's Python half says what it writes; it sets its level itself, when it first logs.
+        logging.getLogger("tensorflow").addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or os.environ.get(LOG_LEVEL) != _QUIET
 
 
 class _QuietImport(MetaPathFinder):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; the rooms of one line do not know each other.
 FLOORS = (
-    ("document", "errors", "environment", "lazy", "tensors", "ties", "wording", "__version__"),
+    ("document", "errors", "environment", "lazy", "pictures", "tensors", "ties", "wording", "__version__"),
     ("files", "keras_api"),
     ("registry", "config", "keras_config", "weight_files"),
     ("data", "lrp", "measures"),
@@ -95,7 +95,7 @@ def _allowed(name: str, room: str | None) -> bool:
     if top != "egt_tf" or (rest and rest[0] == room):
         return True
     if room is None:
-        return rest[0] in ("environment", "lazy")
+        return rest[0] in ("environment", "lazy", "pictures")
     return bool(rest) and FLOOR_OF.get(rest[0], len(FLOORS)) < FLOOR_OF[room]
 
 
@@ -226,7 +226,7 @@ def test_the_engine_alone_brings_no_models_along():
         "import sys, egt_tf.lrp\n"
         "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('egt_tf.')}\n"
         # `import egt_tf` comes before any room, and hands out its names by `egt_tf.lazy`.
-        f"assert rooms <= {{'lrp', 'lazy', '__version__', *{BELOW_THE_ENGINE!r}}}, rooms\n"
+        f"assert rooms <= {{'lrp', 'lazy', 'pictures', '__version__', *{BELOW_THE_ENGINE!r}}}, rooms\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr.splitlines()[-1]

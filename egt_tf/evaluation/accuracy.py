@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -84,6 +84,11 @@ class Accuracy:
 
     def __str__(self) -> str:
         return accuracy_text(self.mean, self.interval)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook and IPython show: the sentences, without the accuracy of each episode."""
+        calibration = "" if self.calibration is None else f"\n{self.calibration}"
+        printer.text(f"{self}, {len(self.episodes)} episodes{calibration}")
 
 
 class Evaluator:

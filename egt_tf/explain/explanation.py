@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from egt_tf.errors import ExplainError
+from egt_tf.pictures import Pictured
 from egt_tf.ties import tie_text, tied_classes
 
 
 @dataclass(frozen=True)
-class EpisodeExplanation:
+class EpisodeExplanation(Pictured):
     """All that the figure shows, in NumPy arrays; K classes, S support images per class, E explained classes.
+
+    A notebook shows the figure itself.
 
     Args:
         query_image: uint8 `(H, W, 3)`.
@@ -119,6 +122,14 @@ class EpisodeExplanation:
         """How many support images each class has."""
         ways, shots = self.support_images.shape[:2]
         return ways * (shots,) if self.support_counts is None else self.support_counts
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows beside the figure, and IPython in place of it: one line."""
+        image, name = self.image_name or "image", self.class_names[self.predicted]
+        doubts = "".join(f"; {doubt}" for doubt in self.doubts)
+        if self.known is False:
+            doubts = f"; probably none of these classes{doubts}"
+        printer.text(f"{image}: {name}, {100 * self.probabilities[self.predicted]:.0f} %{doubts}")
 
     def _check_classes(self) -> None:
         ways = len(self.class_names)

@@ -2,13 +2,14 @@
 
 from egt_tf.figures.canvas import Canvas
 from egt_tf.figures.colormap import overlay, scaled, shared_scale
-from egt_tf.figures.comparison import draw_comparison
+from egt_tf.figures.comparison import draw_comparison, draw_maps
 from egt_tf.figures.explanation import draw_explanation, save_figure
 
 __all__ = [
     "Canvas",
     "draw_comparison",
     "draw_explanation",
+    "draw_maps",
     "overlay",
     "save_figure",
     "scaled",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from egt_tf.files import atomic_write
 
@@ -27,6 +29,8 @@ WIDTH, MARGIN, GAP, HEADER = 11.2, 0.4, 0.22, 0.98
 _DPI = 160
 # Agg refuses 2 ** 16 pixels; a figure of hundreds of classes becomes coarser instead.
 _MOST_PIXELS = 30_000
+# Of what notebooks keep; type of 8 points can still be read.
+_NOTEBOOK_SCALE, _NOTEBOOK_COLOURS = 820 / (WIDTH * _DPI), 128
 _CLASS_NUMBER = re.compile(r"^(?:n\d{8}|\d{1,4})[._\- ]+(?=\S)")
 
 
@@ -138,6 +142,15 @@ class Canvas:
         with atomic_write(path, "wb") as file:
             # The version of the drawing library would make equal pictures differ byte by byte.
             self._agg.print_png(file, metadata={"Software": None})
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: smaller than the file and of few colours, since notebooks keep their pictures."""
+        picture = Image.fromarray(self.pixels())
+        size = round(_NOTEBOOK_SCALE * picture.width), round(_NOTEBOOK_SCALE * picture.height)
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        content = io.BytesIO()
+        picture.quantize(_NOTEBOOK_COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+        return content.getvalue()
 
     def image(self, pixels: np.ndarray, box: Box) -> None:
         """Fits an image into the box, keeping its proportions and its top left corner."""

@@ -1,31 +1,36 @@
-"""The figure of one query explained by several methods, side by side."""
+"""Several methods side by side: of one query, or of images of any model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from egt_tf.errors import ExplainError
-from egt_tf.explain.explanation import EpisodeExplanation
+from egt_tf.explain.explanation import EpisodeExplanation, pool_channels
 from egt_tf.figures import colormap
 from egt_tf.figures.canvas import GAP, HEADER, MARGIN, MUTED, WIDTH, Box, Canvas
 from egt_tf.figures.explanation import checked_png_path, display_maps, percent
 
 _CAPTION = 0.5
 _COLUMNS = 5
+# Of `draw_maps`, whose columns are as many as there are methods.
+_LARGEST_TILE = 2.3
 _TILE = (WIDTH - 2 * MARGIN - (_COLUMNS - 1) * GAP) / _COLUMNS
 
 
-def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.PathLike[str]) -> None:
+def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.PathLike[str] | None = None) -> Canvas:
     """Draws the query and, for each method, its relevance for the class explained first.
 
     Each method has a colour scale of its own, since their numbers have different units. Written whole or not at all.
 
     Args:
         explanations: of the same query and the same class, one for each method.
-        path: a .png file.
+        path: a .png file to write; None: none is written.
+
+    Returns:
+        The picture, which a notebook shows.
 
     Raises:
         ExplainError: there are none, they are of different classes, or `path` does not end in .png.
@@ -39,11 +44,11 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
         ... )
         >>> gradient = dataclasses.replace(fsc, method_name="gradient")
         >>> path = pathlib.Path(tempfile.mkdtemp(), "both.png")
-        >>> draw_comparison([fsc, gradient], path)
+        >>> canvas = draw_comparison([fsc, gradient], path)
         >>> path.exists()
         True
     """
-    path = checked_png_path(path)
+    path = None if path is None else checked_png_path(path)
     if not explanations or len({e.explained[0] for e in explanations}) != 1:
         raise ExplainError(
             "a comparison must show at least one explanation, all of the same class. Received: "
@@ -57,7 +62,59 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
     for place, explanation in enumerate(explanations, start=1):
         picture = colormap.overlay(explanation.query_image, display_maps(explanation.query_relevance[:1])[0])
         _draw_tile(canvas, place, "method", explanation.method_name, picture)
-    canvas.save(path)
+    if path is not None:
+        canvas.save(path)
+    return canvas
+
+
+def draw_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> Canvas:
+    """Draws a row for each image: the image and, for each method, its relevance.
+
+    Every map has a colour scale of its own: red is positive, blue negative.
+
+    Args:
+        images: uint8 `(n, H, W, 3)`.
+        maps: what stands above a column, such as the name of a composite -> signed relevance `(n, H, W)`, or
+            `(n, H, W, C)`, which is summed over the channels.
+        names: what stands above each image; None: their numbers.
+
+    Returns:
+        The picture, which a notebook shows, and which `save(path)` writes as PNG.
+
+    Raises:
+        ExplainError: maps that do not fit the images or are not finite, or not one name for each image.
+
+    Example:
+        >>> images = np.full((2, 8, 8, 3), 128, np.uint8)
+        >>> draw_maps(images, {"epsilon_plus": np.ones((2, 8, 8, 3))}).pixels().shape
+        (805, 1792, 3)
+    """
+    images = np.asarray(images)
+    names = [f"image {number}" for number in range(len(images))] if names is None else names
+    if not len(images) or len(names) != len(images):
+        raise ExplainError(f"each image must have a name. Received: {len(images)} images, {len(names)} names")
+    columns = 1 + len(maps)
+    tile = min(_LARGEST_TILE, (WIDTH - 2 * MARGIN + GAP) / columns - GAP)
+    canvas = Canvas(WIDTH, MARGIN + len(images) * (tile + _CAPTION))
+    shown = {method: _pooled(relevance, images) for method, relevance in maps.items()}
+    for row, (image, name) in enumerate(zip(images, names, strict=True)):
+        top = MARGIN + row * (tile + _CAPTION) + _CAPTION - 0.2
+        pictures = {name: image, **{m: colormap.overlay(image, display_maps(shown[m][row][None])[0]) for m in shown}}
+        for column, (title, picture) in enumerate(pictures.items()):
+            box = Box(MARGIN + column * (tile + GAP), top, tile, tile)
+            canvas.caption(box, "method" if column else "image", canvas.fit(title, tile, 9.5, bold=True))
+            canvas.image(picture, box)
+    return canvas
+
+
+def _pooled(relevance: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Relevance `(n, H, W)` of images `(n, H, W, 3)`."""
+    pooled = pool_channels(relevance) if np.ndim(relevance) == 4 else np.asarray(relevance)
+    if pooled.shape != images.shape[:3]:
+        raise ExplainError(
+            f"maps must have the shape of the images, {images.shape[:3]}. Received: shape={np.shape(relevance)}"
+        )
+    return pooled
 
 
 def _draw_header(canvas: Canvas, explanation: EpisodeExplanation) -> None:

@@ -108,6 +108,15 @@ def draw_explanation(explanation: EpisodeExplanation) -> Canvas:
     return canvas
 
 
+def explanation_png(explanation: EpisodeExplanation) -> bytes:
+    """What a notebook shows of an explanation: the figure, smaller than `save_figure` writes it.
+
+    Returns:
+        The content of a PNG file.
+    """
+    return draw_explanation(explanation)._repr_png_()
+
+
 def percent(probability: float) -> str:
     """Whole per cent that never claims certainty: "<1 %", "62 %", ">99 %"."""
     if probability < 0.005:

@@ -29,6 +29,7 @@ from egt_tf.learning.defaults import COMPOSITE, EMBEDDING, IMAGE_SIZE, KEPT, KNO
 from egt_tf.learning.embedding import Embedding
 from egt_tf.learning.fitting import AUTO, Fit, fit
 from egt_tf.learning.photos import Photos, folder_photos, labelled_photos, photo_pixels
+from egt_tf.learning.report import learning_lines
 from egt_tf.learning.saving import read_weights, score_of_maps, write_classifier
 from egt_tf.lrp.output_relevance import get_start
 from egt_tf.lrp.presets import COMPOSITES
@@ -321,6 +322,10 @@ class FewShotClassifier:
         chosen = stored if support is None else support
         method = get_method(self.composite if method is None else method, self.start if start is None else start)
         return explain_image(self._answers.model, chosen, pixels, target, method, image_name, self._called)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook and IPython show: what was learnt and how good it is."""
+        printer.text("\n".join(learning_lines(self)) if hasattr(self, "fit_") else repr(self))
 
     @property
     def counts_(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from egt_tf.errors import RunError
 from egt_tf.training.checked_model import CheckedModel
 from egt_tf.training.precision import state_variables
 from egt_tf.weights import assign_weights, load_arrays, weight_arrays
+from egt_tf.wording import accuracy_text
 
 _MODEL, _OPTIMIZER, _PROGRESS = "model/", "optimizer/", "progress"
 
@@ -50,6 +51,11 @@ class TrainingState:
     def epochs(self) -> int:
         """Finished epochs."""
         return len(self.metrics)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook and IPython show: how far and how good, without what each epoch measured."""
+        best = f", best validation accuracy {accuracy_text(self.best_accuracy)}" if self.epochs else ""
+        printer.text(f"{self.epochs} epochs{best}")
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Enters what the epoch that had begun has measured."""

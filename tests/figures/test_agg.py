@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from egt_tf.figures import canvas
 from egt_tf.figures.agg import drawable
 from egt_tf.figures.canvas import Canvas
 
-MISSING = "module://matplotlib_inline.backend_inline"
+NOTEBOOKS = "module://matplotlib_inline.backend_inline"
+# Where it is installed, it stays.
+LEFT = "agg" if importlib.util.find_spec("matplotlib_inline") is None else NOTEBOOKS
 
 
 def in_a_process(code: str, backend: str | None) -> list[str]:
@@ -31,7 +34,7 @@ def in_a_process(code: str, backend: str | None) -> list[str]:
 
 @pytest.mark.parametrize(
     ("backend", "left"),
-    [(MISSING, "agg"), ("module://nowhere", "module://nowhere"), ("svg", "svg"), ("", "agg"), (None, "agg")],
+    [(NOTEBOOKS, LEFT), ("module://nowhere", "module://nowhere"), ("svg", "svg"), ("", "agg"), (None, "agg")],
 )
 def test_no_display_is_needed_and_that_of_the_user_stays(backend, left):
     code = (
