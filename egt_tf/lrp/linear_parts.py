@@ -244,11 +244,21 @@ def _convolution(layer: keras.layers.Layer) -> Forward:
             x = tf.pad(x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
         if layer.groups == 1:
             return of_one_group(x, kernel)
+        if _is_depthwise(layer, kernel):
+            # The filters of a channel lie side by side in both.
+            apart = tf.reshape(kernel, [*kernel.shape[:2], layer.groups, -1])
+            return tf.nn.depthwise_conv2d(x, apart, [1, *layer.strides, 1], padding, "NHWC", layer.dilation_rate)
         # TensorFlow derives a convolution with groups on no processor.
         groups = zip(tf.split(x, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
         return tf.concat([of_one_group(*group) for group in groups], axis=-1)
 
     return forward
+
+
+def _is_depthwise(layer: keras.layers.Layer, kernel: tf.Tensor) -> bool:
+    """Whether each group is one channel of an image, as in ConvNeXt, and TensorFlow has one operation for all of them."""
+    strides, dilation = set(layer.strides), set(layer.dilation_rate)
+    return layer.rank == 2 and kernel.shape[-2] == 1 and len(strides) == 1 and (dilation == {1} or strides == {1})
 
 
 # The transposed convolution to the pixels of an image wastes most of a processor's vector units on three channels.

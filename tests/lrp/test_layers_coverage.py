@@ -93,9 +93,9 @@ def _transposed(size, strides, padding):
     )
 
 
-def _groups(groups, strides):
+def _groups(groups, strides, filters=6):
     """Each group of input channels is a convolution of its own to its part of the output channels."""
-    shape, filters = (5, 4, 4), 6
+    shape = (5, 4, 4)
 
     def matrix(kernel):
         inside, outputs = shape[-1] // groups, filters // groups
@@ -156,6 +156,8 @@ SUMS = {
     ),
     "Conv2D groups": _groups(2, 1),
     "Conv2D groups strides": _groups(2, 2),
+    "Conv2D a group a channel": _groups(4, 1, 4),
+    "Conv2D groups of two filters": _groups(4, 2, 8),
     "Conv1D causal": _causal(1),
     "Conv1D causal dilation": _causal(2),
     "EinsumDense": Sum(
