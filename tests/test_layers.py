@@ -35,6 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 WITHOUT_TENSORFLOW = (
     "egt_tf",
+    "egt_tf.app.web",
     "egt_tf.config",
     "egt_tf.errors",
     "egt_tf.document",

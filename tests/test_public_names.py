@@ -15,7 +15,7 @@ import pytest
 import egt_tf
 
 PACKAGES = ["egt_tf", *(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf.") if module.ispkg)]
-LAZY = ("egt_tf", "egt_tf.data", "egt_tf.explain", "egt_tf.serving", "egt_tf.study", "egt_tf.training")
+LAZY = ("egt_tf", "egt_tf.app", "egt_tf.data", "egt_tf.explain", "egt_tf.serving", "egt_tf.study", "egt_tf.training")
 
 
 def public_names(package: str) -> list[str]:

@@ -31,7 +31,7 @@ _LISTED = 5
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto !important; }
-#examples, #examples * { min-width: 0 !important; }
+#examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
 .egt-answer { font-size: 1.35rem; font-weight: 600; padding: .3rem .1rem; }
 .egt-small { font-size: .95rem; font-weight: 400; opacity: .8; }
 .egt-classes { display: flex; flex-wrap: wrap; gap: .4rem; padding: .2rem 0; }

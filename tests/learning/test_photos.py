@@ -101,3 +101,11 @@ def test_lists_of_files_and_pixels(tmp_path):
 def test_pixels_that_are_no_image(image):
     with pytest.raises(DataError, match="an image must be a file or uint8 pixels"):
         photo_pixels(image, 8)
+
+
+def test_photos_of_a_list_may_have_names():
+    pixels = [np.full((8, 8, 3), level, np.uint8) for level in (10, 20, 30)]
+    photos = labelled_photos(pixels, ["bee", "ant", "bee"], 8, names=["one.jpg", "two.jpg", "three.jpg"])
+    assert photos.names == ("ant/two.jpg", "bee/one.jpg", "bee/three.jpg")
+    with pytest.raises(DataError, match=r"must have a name, or none\. Received: 3 images and 1 names"):
+        labelled_photos(pixels, ["bee", "ant", "bee"], 8, names=["one.jpg"])
