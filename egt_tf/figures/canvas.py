@@ -143,6 +143,10 @@ class Canvas:
             # The version of the drawing library would make equal pictures differ byte by byte.
             self._agg.print_png(file, metadata={"Software": None})
 
+    def __repr__(self) -> str:
+        width, height = (round(side) for side in self.figure.bbox.size)
+        return f"<a picture of {width} x {height} pixels>"
+
     def _repr_png_(self) -> bytes:
         """What a notebook shows: smaller than the file and of few colours, since notebooks keep their pictures."""
         picture = Image.fromarray(self.pixels())

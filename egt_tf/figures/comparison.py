@@ -68,13 +68,13 @@ def draw_comparison(explanations: Sequence[EpisodeExplanation], path: str | os.P
 
 
 def draw_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> Canvas:
-    """Draws a row for each image: the image and, for each method, its relevance.
+    """Draws a row for each image: the image, and its relevance by several methods or for several classes.
 
     Every map has a colour scale of its own: red is positive, blue negative.
 
     Args:
         images: uint8 `(n, H, W, 3)`.
-        maps: what stands above a column, such as the name of a composite -> signed relevance `(n, H, W)`, or
+        maps: what stands above a column, such as the name of a composite or of a class -> signed relevance `(n, H, W)`, or
             `(n, H, W, C)`, which is summed over the channels.
         names: what stands above each image; None: their numbers.
 
@@ -87,7 +87,7 @@ def draw_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequenc
     Example:
         >>> images = np.full((2, 8, 8, 3), 128, np.uint8)
         >>> draw_maps(images, {"epsilon_plus": np.ones((2, 8, 8, 3))}).pixels().shape
-        (805, 1792, 3)
+        (805, 899, 3)
     """
     images = np.asarray(images)
     names = [f"image {number}" for number in range(len(images))] if names is None else names
@@ -95,14 +95,14 @@ def draw_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequenc
         raise ExplainError(f"each image must have a name. Received: {len(images)} images, {len(names)} names")
     columns = 1 + len(maps)
     tile = min(_LARGEST_TILE, (WIDTH - 2 * MARGIN + GAP) / columns - GAP)
-    canvas = Canvas(WIDTH, MARGIN + len(images) * (tile + _CAPTION))
+    canvas = Canvas(2 * MARGIN + columns * (tile + GAP) - GAP, MARGIN + len(images) * (tile + _CAPTION))
     shown = {method: _pooled(relevance, images) for method, relevance in maps.items()}
     for row, (image, name) in enumerate(zip(images, names, strict=True)):
         top = MARGIN + row * (tile + _CAPTION) + _CAPTION - 0.2
         pictures = {name: image, **{m: colormap.overlay(image, display_maps(shown[m][row][None])[0]) for m in shown}}
         for column, (title, picture) in enumerate(pictures.items()):
             box = Box(MARGIN + column * (tile + GAP), top, tile, tile)
-            canvas.caption(box, "method" if column else "image", canvas.fit(title, tile, 9.5, bold=True))
+            canvas.caption(box, "relevance" if column else "image", canvas.fit(title, tile, 9.5, bold=True))
             canvas.image(picture, box)
     return canvas
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -151,8 +152,9 @@ class LRP(NeuronAnalyzer):
         self.composite: Composite = COMPOSITES.get(composite)
         self.canonize = canonize
         self.engine = engine
-        self._analyze = tf.function(self._analyze_in_graph, reduce_retracing=True)
-        self._analyze_each = tf.function(self._analyze_each_in_graph, reduce_retracing=True)
+        # Partial: TensorFlow counts the traces of a method over all analyzers together, and would warn of the fifth one.
+        self._analyze = tf.function(functools.partial(self._analyze_in_graph), reduce_retracing=True)
+        self._analyze_each = tf.function(functools.partial(self._analyze_each_in_graph), reduce_retracing=True)
 
     def analyze(
         self,

@@ -463,3 +463,15 @@ def test_relevance_at_a_layer_does_not_ask_for_rules_below_it():
     )
     with pytest.raises(ExplainError, match=r"no rule of composite 'lrp.z' fits layer 'embedding'"):
         analyzer.analyze(words, 1)
+
+
+def test_many_analyzers_are_no_reason_for_a_warning(caplog):
+    # TensorFlow warns twice at most in a process: run alone, this fails if it warns at all.
+    tf.get_logger().addHandler(caplog.handler)
+    try:
+        model = keras.Sequential([keras.Input((2,)), L.Dense(2)])
+        for _ in range(7):
+            LRP(model, "epsilon").analyze(np.ones((1, 2)))
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text
