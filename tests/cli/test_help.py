@@ -129,21 +129,34 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (("tr",), {"train"}),
-        (("train", "--r"), {"--run", "--resume"}),
-        (("train", "--config", "relationnet_conv4_m"), {"relationnet_conv4_mini"}),
-        (("study", "studies/guidance_c"), {"studies/guidance_core"}),
-        (("evaluate", "ru"), {"runs/first"}),
-        (("explain", "--run", ""), {"runs/first"}),
-        (("explain", "--method", "epsilon_g"), {"epsilon_gamma_box"}),
-        (("explain", "--compare", "fsc,grad_"), {"fsc,grad_cam"}),
-        (("data", "prepare", "cu"), {"cub"}),
+        (("tr",), ("train",)),
+        (
+            ("train", "--r"),
+            (
+                "--run",
+                "--resume",
+            ),
+        ),
+        (("train", "--config", "relationnet_conv4_m"), ("relationnet_conv4_mini",)),
+        (("study", "studies/guidance_c"), ("studies/guidance_core",)),
+        (("evaluate", "ru"), ("runs/first",)),
+        (("explain", "--run", ""), ("runs/first",)),
+        (("explain", "--method", "epsilon_g"), ("epsilon_gamma_box",)),
+        (("explain", "--compare", "fsc,grad_"), ("fsc,grad_cam",)),
+        (("data", "prepare", "cu"), ("cub",)),
         # As bash splits what is typed, and as it does if its user has told it to leave colons alone.
-        (("evaluate", "runs/first", "--data", "synthetic", ":", "sk"), {"sketch"}),
-        (("evaluate", "runs/first", "--data", "synthetic:sk"), {"synthetic:sketch"}),
-        (("data", "check", "folder", ":", "p"), {"photos"}),
-        (("data", "check", "folder", ":"), {"lists", "photos", "runs"}),
-        (("data", "check", "filelist", ":", "lists/n"), {"lists/novel.json"}),
+        (("evaluate", "runs/first", "--data", "synthetic", ":", "sk"), ("sketch",)),
+        (("evaluate", "runs/first", "--data", "synthetic:sk"), ("synthetic:sketch",)),
+        (("data", "check", "folder", ":", "p"), ("photos",)),
+        (
+            ("data", "check", "folder", ":"),
+            (
+                "lists",
+                "photos",
+                "runs",
+            ),
+        ),
+        (("data", "check", "filelist", ":", "lists/n"), ("lists/novel.json",)),
     ],
     ids=str,
 )
@@ -152,7 +165,7 @@ def test_values_are_completed(folder, monkeypatch, words, completed):
     monkeypatch.setenv("COMP_WORDS", shlex.join(("egt-tf", *words)))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))
     items = [line.split(",", 1) for line in ColonBash(cli, {}, "egt-tf", "_EGT_TF_COMPLETE").complete().splitlines()]
-    assert {value for kind, value in items if kind == "plain"} == completed
+    assert {value for kind, value in items if kind == "plain"} == set(completed)
     # What follows a file is all that bash keeps.
     assert "file" not in [kind for kind, _ in items][1:]
 
