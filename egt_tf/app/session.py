@@ -24,6 +24,8 @@ from egt_tf.learning.report import learning_lines
 # Leave-one-out grows with the square of their number.
 MAX_PHOTOS = 1000
 MAX_NAME = 60
+# Other methods than the model's own take all photos through the network at once: some 150 MB each.
+MAX_PHOTOS_OF_OTHERS = 40
 # What the page offers of the methods, most of which are for comparisons between methods.
 METHODS: Mapping[str, str] = MappingProxyType(
     {
@@ -206,11 +208,12 @@ class Session:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Ways to explain, the classifier's own first; others take the photos, which a model may be without."""
+        """Ways to explain, the classifier's own first; others take the photos, which a model may be without or have many of."""
         if self._classifier is None:
             return tuple(METHODS)
         own = get_method(self._classifier.composite).name
-        others = [name for name in METHODS if name != own] if self._classifier.has_photos else []
+        few = sum(self.classes.values()) <= MAX_PHOTOS_OF_OTHERS
+        others = [name for name in METHODS if name != own] if self._classifier.has_photos and few else []
         return (own, *others)
 
     # === Files ===

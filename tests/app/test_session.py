@@ -52,6 +52,13 @@ def small_session() -> Session:
     return Session(FewShotClassifier({"name": "conv4", "width": 4}, image_size=SIZE))
 
 
+def test_of_many_photos_only_the_models_own_method_is_offered(taught, photos, monkeypatch):
+    assert len(taught.methods) == 4
+    monkeypatch.setattr(session_module, "MAX_PHOTOS_OF_OTHERS", 8)
+    taught.add("grey", photos["grey"])
+    assert taught.methods == ("epsilon_plus",)
+
+
 def test_the_first_class_waits_for_the_second(photos):
     session = small_session()
     session.add("  dark ", photos["dark"])
