@@ -87,7 +87,7 @@ def draw_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequenc
     Example:
         >>> images = np.full((2, 8, 8, 3), 128, np.uint8)
         >>> draw_maps(images, {"epsilon_plus": np.ones((2, 8, 8, 3))}).pixels().shape
-        (805, 899, 3)
+        (960, 899, 3)
     """
     images = np.asarray(images)
     names = [f"image {number}" for number in range(len(images))] if names is None else names
