@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -22,9 +23,13 @@ if str(ROOT) not in sys.path:
 ROOMS = {
     "lrp": "LRP: the analyzer, rules, composites",
     "explain": "Explanations of queries",
+    "measures": "Measures of explanations",
     "learning": "Classifiers of a few photos",
-    "training": "Training",
+    "heads": "Heads",
+    "backbones": "Backbones",
     "episodic_model": "Models",
+    "training": "Training",
+    "study": "Studies",
     "runs": "Runs",
     "evaluation": "Evaluation",
     "config": "Configuration",
@@ -32,7 +37,7 @@ ROOMS = {
     "figures": "Figures",
     "export": "Export",
     "serving": "Exported models",
-    "keras_api": "Keras",
+    "published": "Published checkpoints",
 }
 
 
@@ -64,13 +69,15 @@ def commands_page() -> str:
 def _command_text(words: tuple[str, ...], command: click.Command) -> str:
     context = click.Context(command, info_name=" ".join(("egt-tf", *words)))
     usage = " ".join(command.collect_usage_pieces(context))
-    records = (each.get_help_record(context) for each in command.get_params(context))
-    rows = [f"| {_code(names)} | {_cell(text)} |" for names, text in filter(None, records)]
+    records = (each.get_help_record(context) for each in command.params)
+    # An argument has no text of its own; the usage names it.
+    rows = [f"| {_code(names)} | {_cell(text)} |" for names, text in filter(None, records) if text]
     examples = "\n".join(getattr(command, "examples", ()))
     return (
         f"### egt-tf {' '.join(words)}\n\n{_prose(command.help or '')}\n\n"
         f"```text\n{context.command_path} {usage}\n```\n\n"
-        "| option | |\n|---|---|\n" + "\n".join(rows) + f"\n\nExamples:\n\n```sh\n{examples}\n```\n"
+        + ("\n".join(("| option | meaning |", "|---|---|", *rows)) + "\n\n" if rows else "")
+        + f"Examples:\n\n```sh\n{examples}\n```\n"
     )
 
 
@@ -82,12 +89,12 @@ def keys_page() -> str:
     from egt_tf.config import RunConfig
 
     parts = [
-        "# Configuration keys\n\nMade from `egt_tf.config`. [Configuration and run folders](../configuration.md) tells more "
-        "of each.\n"
+        "# Configuration keys\n\nMade from `egt_tf.config`; None there is `null` in YAML. [Configuration and run "
+        "folders](../configuration.md) tells more of each.\n"
     ]
     for field in dataclasses.fields(RunConfig):
         section = _default(field)
-        parts.append(f"## {field.name}\n\n| key | type | default | meaning |\n|---|---|---|---|")
+        parts.append(f"## {field.name}\n\n| key and type | default | meaning |\n|---|---|---|")
         parts += _key_rows(field.name, section)
         parts.append("")
     return "\n".join(parts)
@@ -100,8 +107,15 @@ def _key_rows(prefix: str, section: Any) -> Iterator[str]:
         if dataclasses.is_dataclass(value) and prefix == "pretrain":
             yield from _key_rows(key, value)
             continue
-        shown = value if isinstance(value, (bool, int, float, str, dict, list, tuple, type(None))) else str(value)
-        yield f"| `{key}` | {_code(field.type)} | {_code(shown)} | {_cell(meanings.get(field.name, ''))} |"
+        shown = _code(_as_yaml(value))
+        yield f"| `{key}`<br>{_code(field.type)} | {shown} | {_cell(meanings.get(field.name, ''))} |"
+
+
+def _as_yaml(value: Any) -> str:
+    """A default as it is written in a configuration: parts that are a name and arguments as the name alone."""
+    if isinstance(value, dict) and set(value) == {"name"}:
+        return str(value["name"])
+    return json.dumps(value) if isinstance(value, (bool, type(None), tuple)) else str(value)
 
 
 def attributes_of(cls: type) -> dict[str, str]:
@@ -121,27 +135,57 @@ def _default(field: dataclasses.Field) -> Any:
 # === Public names ===
 
 
-def public_names() -> dict[str, list[str]]:
-    """Room -> full names of what `import egt_tf` gives from it."""
-    tree = ast.parse((ROOT / "egt_tf" / "__init__.pyi").read_text("utf-8"))
-    rooms: dict[str, list[str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            room = node.module.split(".")[1]
-            rooms.setdefault(room, []).extend(f"{node.module}.{alias.name}" for alias in node.names)
-    return rooms
+def public_names() -> dict[str, dict[str, str]]:
+    """Room -> public name -> its full name in the module that it comes from.
+
+    Public is what `import egt_tf` gives, and what a room gives (its `__all__`).
+    """
+    shown: dict[str, dict[str, str]] = {room: {} for room in ROOMS}
+    for module, name in _imported(ROOT / "egt_tf" / "__init__.pyi"):
+        room = module.split(".")[1]
+        if room in shown:
+            shown[room][name] = f"{module}.{name}"
+    for room, names in shown.items():
+        names.update({name: f"{module}.{name}" for module, name in _room_names(ROOT / "egt_tf" / room)})
+    return shown
+
+
+def at_the_top() -> set[str]:
+    """Names that `import egt_tf` gives."""
+    return {name for _, name in _imported(ROOT / "egt_tf" / "__init__.pyi")}
+
+
+def _room_names(folder: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of what a room gives; names that are imported on first use are in a file for type checkers."""
+    files = [folder / "__init__.pyi", folder / "__init__.py"]
+    for file in [each for each in files if each.is_file()][:1]:
+        listed = _listed(file)
+        yield from ((module, name) for module, name in _imported(file) if listed is None or name in listed)
+
+
+def _imported(file: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("egt_tf."):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def _listed(file: Path) -> list[str] | None:
+    """`__all__` of a module, None where it has none."""
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            return ast.literal_eval(node.value)
+    return None
 
 
 def api_pages() -> dict[str, str]:
     """File below `reference/api/` -> its Markdown, for mkdocstrings."""
-    pages = {}
+    top, pages = at_the_top(), {}
     for room, names in public_names().items():
-        if room == "keras_api":
-            continue
         parts = [f"# {ROOMS[room]}\n"]
-        for name in sorted(names):
-            short = name.rsplit(".", 1)[1]
-            parts.append(f"## {short}\n\n`from egt_tf import {short}`\n\n::: {name}\n")
+        # What most people need first.
+        for name in sorted(names, key=lambda each: (each not in top, each)):
+            source = "egt_tf" if name in top else f"egt_tf.{room}"
+            parts.append(f"## {name}\n\n`from {source} import {name}`\n\n::: {names[name]}\n")
         pages[f"{room}.md"] = "\n".join(parts)
     return pages
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import sys
@@ -28,7 +29,9 @@ BESIDE = {
     "saved_models/samples/photos/LICENSES.md": "project/sample-photographs.md",
 }
 _PLAIN = {"NOTICE": "Notice", "LICENSE": "Licence"}
-_LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
+# Code, which is left alone, or a link: its words in brackets, what it leads to, and where there.
+_LINK = re.compile(r"^```.*?^```|`[^`]+`|(\[(?:[^\[\]`]|`[^`]*`|\[[^\]]*\])*\])\(([^)\s#]+)(#[^)\s]*)?\)", re.M | re.S)
+_LOG = logging.getLogger("mkdocs.hooks.site")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -47,9 +50,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leads links out of docs/ to the pages made of those files."""
-    return (
-        _relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri) if not page.file.generated_by else markdown
-    )
+    if page.file.generated_by:
+        return markdown
+    return _relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
 
 
 def _relinked(text: str, source: str, page: str) -> str:
@@ -62,22 +65,16 @@ def _relinked(text: str, source: str, page: str) -> str:
     """
 
     def relinked(match: re.Match[str]) -> str:
-        target, anchor = match.group(1), match.group(2) or ""
-        if re.match(r"[a-z]+:", target):
+        words, target, anchor = match.groups(default="")
+        if not words or re.match(r"[a-z]+:", target):
             return match.group(0)
         file = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if not (reference.ROOT / file).exists():
+            _LOG.warning("%s links to '%s', which is not in the repository.", source, target)
         below = file.removeprefix("docs/") if file.startswith("docs/") else BESIDE.get(file)
         if below is None or (reference.ROOT / file).is_dir():
             # A folder, or a file of the repository that has no page: its name stays, without a link.
-            return _UNLINKED
-        return f"]({posixpath.relpath(below, posixpath.dirname(page) or '.')}{anchor})"
+            return words[1:-1]
+        return f"{words}({posixpath.relpath(below, posixpath.dirname(page) or '.')}{anchor})"
 
-    return _without_marked(_LINK.sub(relinked, text))
-
-
-_UNLINKED = "]\0"
-
-
-def _without_marked(text: str) -> str:
-    """Takes the brackets away from links that lead nowhere on the site."""
-    return re.sub(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\x00", r"\1", text)
+    return _LINK.sub(relinked, text)
