@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import yaml
 
 import egt_tf
 from egt_tf.config import RunConfig, config_to_dict
+from tests.helpers.chromium import chromium_path, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
+# Where the hits of a search lead to.
+_FOUND = """[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)"""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_the_reference_says_what_every_configuration_key_means(reference):
     for section, keys in config_to_dict(RunConfig()).items():
         for key in keys:
             nested = dataclasses.is_dataclass(getattr(getattr(RunConfig(), section), key))
-            wanted = f"`{section}.{key}." if nested else f"| `{section}.{key}` |"
+            wanted = f"| `{section}.{key}." if nested else f"| `{section}.{key}`<br>"
             assert wanted in page
     for line in page.splitlines():
         if line.startswith("| `"):
@@ -74,23 +78,56 @@ def test_the_reference_says_what_every_configuration_key_means(reference):
 
 
 def test_the_reference_has_every_public_name(reference):
-    named = {name for names in reference.public_names().values() for name in names}
-    assert {name.rsplit(".", 1)[1] for name in named} == set(egt_tf.__all__) - {"__version__"}
-    for name in named:
-        module, _, attribute = name.rpartition(".")
-        assert getattr(importlib.import_module(module), attribute) is getattr(egt_tf, attribute)
+    named = {name: full for names in reference.public_names().values() for name, full in names.items()}
+    assert set(egt_tf.__all__) - {"__version__", "keras"} <= set(named)
+    for name, full in named.items():
+        module, _, attribute = full.rpartition(".")
+        found = getattr(importlib.import_module(module), attribute)
+        assert name not in egt_tf.__all__ or found is getattr(egt_tf, name)
+
+
+def test_the_reference_has_what_a_room_gives(reference):
+    for room, names in reference.public_names().items():
+        module = importlib.import_module(f"egt_tf.{room}")
+        assert set(getattr(module, "__all__", ())) <= set(names), room
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site."""
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("MkDocs is not installed: pip install '.[docs]', or make docs")
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_dead_link(tmp_path):
-    if importlib.util.find_spec("mkdocs") is None:
-        pytest.skip("MkDocs is not installed: pip install '.[docs]', or make docs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "reference" / "api" / "lrp.html").is_file()
+def test_the_site_is_built_without_a_dead_link(site):
+    assert (site / "reference" / "api" / "lrp.html").is_file()
     # Nothing is loaded from elsewhere.
-    for page in (tmp_path / "site").rglob("*.html"):
+    for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         for loads in ('<script src="http', '<link rel="stylesheet" href="http', '<img src="http', "@import"):
             assert loads not in text, page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium_path() is None, reason="there is no Chromium")
+def test_the_site_is_searched_as_a_file_without_a_server(site, tmp_path):
+    """In a page that was opened from the disk, which may start no worker."""
+    with open_browser(tmp_path / "profile") as browser:
+        browser.open(site / "index.html")
+        browser.evaluate(
+            """const field = document.querySelector('[data-md-component="search-query"]');
+            field.focus(); field.value = 'tune-composite'; field.dispatchEvent(new Event('input', {bubbles: true}));
+            field.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true}))"""
+        )
+        end = time.monotonic() + 30
+        while not (found := browser.evaluate(_FOUND)) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert any("reference/commands.html" in link for link in found), found
+        asked = [event["params"]["request"]["url"] for event in browser.events if "request" in event.get("params", {})]
+        assert all(url.startswith(("file:", "data:")) for url in asked), asked
