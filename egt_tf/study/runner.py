@@ -6,8 +6,10 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from egt_tf.errors import RunError
+from egt_tf.config import config_from_dict, config_to_dict
+from egt_tf.errors import ConfigError, RunError
 from egt_tf.files import lock, remove_partial_files, write_text
 from egt_tf.study.folders import StudyFolders
 from egt_tf.study.images import check_images
@@ -94,7 +96,8 @@ def _read_result(study: Study, cell: Cell, file: Path) -> CellResult:
         document = json.loads(file.read_text(encoding="utf-8"))
         result = cell_from_dict(document["result"], str(file))
         asked = {key: document[key] for key in study.asked_of(cell)}
-    except (ValueError, KeyError, TypeError) as error:
+        asked["settings"] = _completed(asked["settings"], str(file))
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{file} must be the result of a cell, as it was written. Received: {type(error).__name__}: {error}; "
             "remove it to run the cell again"
@@ -106,6 +109,11 @@ def _read_result(study: Study, cell: Cell, file: Path) -> CellResult:
             f"{' and '.join(different) or 'names'} than {study.name} has now; name another folder with --out"
         )
     return result
+
+
+def _completed(settings: Any, origin: str) -> dict[str, Any]:
+    """Settings with the defaults of keys that did not exist when they were written."""
+    return json.loads(json.dumps(config_to_dict(config_from_dict(settings, origin))))
 
 
 @contextlib.contextmanager

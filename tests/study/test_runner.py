@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from egt_tf.study.summary import write_summary
 from egt_tf.study.worker import main, worker_command
 from tests.helpers.tiny_studies import write_plan, write_result
 
+ROOT = Path(__file__).resolve().parents[2]
 SLEEP = "import time; print('sleeping', flush=True); time.sleep(60)"
 # Writes that it has begun, and what it sees of its environment.
 NOTE = """
@@ -237,6 +239,22 @@ def test_results_of_another_study_are_refused(stand, tmp_path, changes, says):
     assert says in str(error.value)
     assert "name another folder with --out" in str(error.value)
     assert not stand.folders.plan_file.exists()
+
+
+def test_results_from_before_a_key_existed_are_kept(stand):
+    write_result(stand.study, stand.folders, stand.names[0])
+    file = stand.folders.result_file(stand.names[0])
+    document = json.loads(file.read_text())
+    del document["settings"]["student"], document["settings"]["training"]["xla"]
+    file.write_text(json.dumps(document))
+    assert [result.name for result in finished_cells(stand.study, stand.folders)] == stand.names[:1]
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "docs" / "studies").iterdir()))
+def test_the_results_that_are_shown_are_of_the_plans_of_now(folder):
+    study = load_study(ROOT / "configs" / "studies" / f"{folder}.yaml")
+    folders = StudyFolders(ROOT / "docs" / "studies" / folder, Path("work"))
+    assert len(finished_cells(study, folders)) == len(list(folders.results_folder.rglob("*.json")))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"result": 3}', b'{"result": {}}', b"\xff", b'{"settings'])
