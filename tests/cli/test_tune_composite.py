@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 
 def test_a_composite_is_chosen_written_and_used(egt, run, query, tmp_path):
@@ -12,6 +13,11 @@ def test_a_composite_is_chosen_written_and_used(egt, run, query, tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "chosen: vit_gamma conv_gamma=" in result.stdout
+    # Two queries rarely tell two composites apart.
+    assert re.search(
+        r"; (not told apart from|better than|worse than) epsilon_plus, by [+-]\S+ \+- \S+ of deletion on 2",
+        result.stdout,
+    )
     written = json.loads((run / "composite.json").read_text())
     assert written["about"]["arguments"]["conv_gamma"] in (0.0, 1.0)
     assert written["about"]["measure"] == "deletion"
