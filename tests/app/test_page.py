@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -45,18 +46,24 @@ def egt(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "egt_tf_cli", *map(str, arguments)]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Of a page that is served by the command."""
+@contextlib.contextmanager
+def served(*arguments: object) -> Iterator[str]:
+    """The address of a page that is served by the command."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(egt("app", "--no-browser", "--port", port), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(egt("app", "--no-browser", "--port", port, *arguments), stdout=subprocess.DEVNULL)
     try:
         yield _answering(f"http://127.0.0.1:{port}/", process)
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as address:
+        yield address
 
 
 def _answering(address: str, process: subprocess.Popen) -> str:
@@ -72,9 +79,9 @@ def _answering(address: str, process: subprocess.Popen) -> str:
 
 
 class Visitor:
-    """A browser of its own on the page."""
+    """A browser of its own on the page, which begins with such classes."""
 
-    def __init__(self, address: str, profile: Path):
+    def __init__(self, address: str, profile: Path, classes: str = "No classes yet"):
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
@@ -83,7 +90,7 @@ class Visitor:
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
         self.browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         self.browser.get(address)
-        self.wait_for("classes", "No classes yet")
+        self.wait_for("classes", classes)
 
     def find(self, selector: str) -> list:
         return self.browser.find_elements("css selector", selector)
@@ -121,6 +128,21 @@ class Visitor:
     def upload(self, name: str, *files: Path) -> None:
         self.wait(lambda: self.find(f"#{name} input[type=file]"), "a place for files")
         self.find(f"#{name} input[type=file]")[0].send_keys("\n".join(map(str, files)))
+
+    def choose(self, name: str, text: str) -> None:
+        """An entry of a list that opens."""
+        self.find(f"#{name} input")[0].click()
+
+        def entries() -> list:
+            return [each for each in self.find("ul[role=listbox] li") if text in each.text]
+
+        self.wait(entries, f"an entry {text!r}")
+        entries()[0].click()
+
+    def figure(self) -> str | None:
+        """The address of the figure, which another figure does not have."""
+        images = self.find("#figure img")
+        return images[0].get_attribute("src") if images else None
 
     def add(self, class_name: str, *files: Path) -> None:
         self.type("name", class_name)
@@ -162,7 +184,7 @@ def test_teach_ask_explain_and_take_away(visitors, address, tmp_path):
 
     visitor.upload("image", SAMPLES / "photo-queries" / "bird-01.jpg")
     visitor.wait_for("answer", "bird")
-    visitor.wait(lambda: visitor.find("#figure img"), "a figure")
+    visitor.wait(visitor.figure, "a figure")
     visitor.add("windmill", *photos("windmill"))
     visitor.wait_for("classes", "windmill 5 photos")
     visitor.wait_for("answer", "The answer comes here")
@@ -181,6 +203,22 @@ def test_teach_ask_explain_and_take_away(visitors, address, tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.startswith(f"{image}: windmill (")
     assert [url for url in visitor.requests() if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def test_a_model_of_before_is_gone_on_with_and_explained_in_another_way(tmp_path):
+    learn = egt("learn", SAMPLES / "photos", "--out", tmp_path / "model")
+    subprocess.run(learn, capture_output=True, check=True)
+    with served("--model", tmp_path / "model") as address:
+        visitor = Visitor(address, tmp_path / "profile", "castle 5 photos")
+        try:
+            visitor.upload("image", SAMPLES / "photo-queries" / "windmill-01.jpg")
+            visitor.wait_for("answer", "windmill")
+            visitor.wait(visitor.figure, "a figure")
+            first = visitor.figure()
+            visitor.choose("method", "Grad-CAM")
+            visitor.wait(lambda: visitor.figure() not in (None, first), "another figure")
+        finally:
+            visitor.browser.quit()
 
 
 def test_what_is_wrong_is_said_and_nothing_is_lost(visitors, tmp_path):
