@@ -120,7 +120,7 @@ def test_arguments_that_do_not_fit_cross_attention(options, words, fails, tiny):
     )
 
 
-def test_arguments_that_do_not_fit_the_graph_head(fails, tiny, head_run):
+def test_arguments_that_do_not_fit_the_graph_head(fails, tiny):
     fails(
         "train",
         "--config",
@@ -133,6 +133,10 @@ def test_arguments_that_do_not_fit_the_graph_head(fails, tiny, head_run):
         "runs/x",
         says=["3 ways", "4"],
     )
+
+
+@pytest.mark.slow
+def test_what_a_graph_head_is_asked_that_does_not_fit_it(fails, head_run):
     run = head_run("graph")
     fails("evaluate", run, "--data", "synthetic:sketch", "--ways", "4", "--episodes", "2", says=["3 ways", "4"])
     fails("evaluate", run, "--data", "synthetic:sketch", "--transductive", "--candidates", "2", says=["transductive"])
