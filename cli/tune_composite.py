@@ -114,7 +114,7 @@ def tune_composite(
         found = tune(model, candidates, compared, drawn, MEASURES[measure], effort, seed, show)
     click.echo(table(("composite", f"{measure} ({MEASURES[measure].better})"), _rows(found)))
     gain = f"{found.gain:+.4g} +- {found.interval:.2g} of {measure} on {len(found.gains)} other queries"
-    click.echo(f"chosen: {found.candidates[found.best]}; {_compared(found)} {against}, by {gain}")
+    click.echo(f"chosen: {found.candidates[found.best]}; {found.verdict} {against}: gain {gain}")
     about = {
         "composite": composite,
         "arguments": arguments[found.best],
@@ -187,13 +187,6 @@ def _candidate(composite: str, arguments: dict[str, Any]) -> Method:
     method = get_method({"name": composite, **arguments})
     said = " ".join(f"{name}={value:g}" for name, value in arguments.items())
     return dataclasses.replace(method, name=f"{composite} {said}")
-
-
-def _compared(found: Tuning) -> str:
-    """The interval decides; less than two queries give none."""
-    if not abs(found.gain) > found.interval:
-        return "not told apart from"
-    return "better than" if found.gain > 0 else "worse than"
 
 
 def _rows(found: Tuning) -> list[tuple[str, str]]:

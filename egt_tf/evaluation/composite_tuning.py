@@ -54,6 +54,20 @@ class Tuning:
         count = len(self.gains)
         return float(1.96 * self.gains.std(ddof=1) / count**0.5) if count > 1 else float("nan")
 
+    @property
+    def verdict(self) -> str:
+        """ "better than", "worse than" or, where the interval holds 0 or there is none, "not told apart from".
+
+        Example:
+            >>> [Tuning(("a",), np.ones((1, 1)), 0, np.array(gains)).verdict for gains in ([1.0, 1.1], [-1.0, -1.1])]
+            ['better than', 'worse than']
+            >>> [Tuning(("a",), np.ones((1, 1)), 0, np.array(gains)).verdict for gains in ([1.0, -1.1], [1.0], [])]
+            ['not told apart from', 'not told apart from', 'not told apart from']
+        """
+        if not abs(self.gain) > self.interval:
+            return "not told apart from"
+        return "better than" if self.gain > 0 else "worse than"
+
 
 def grid_of(values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     """Every combination of the values of arguments, the last one's changing first.

@@ -15,7 +15,7 @@ def test_a_composite_is_chosen_written_and_used(egt, run, query, tmp_path):
     assert "chosen: vit_gamma conv_gamma=" in result.stdout
     # Two queries rarely tell two composites apart.
     assert re.search(
-        r"; (not told apart from|better than|worse than) epsilon_plus, by [+-]\S+ \+- \S+ of deletion on 2",
+        r"; (not told apart from|better than|worse than) epsilon_plus: gain [+-]\S+ \+- \S+ of deletion on 2",
         result.stdout,
     )
     written = json.loads((run / "composite.json").read_text())
