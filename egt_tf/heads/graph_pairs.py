@@ -13,11 +13,11 @@ In both, pair (i, j) with i < j lies before (k, l) if j < l, or if j = l and i <
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from egt_tf.heads.layers import EpisodeBatchNormalization
+from egt_tf.heads.layers import EpisodeBatchNormalization, axis_sizes
 from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 
@@ -42,7 +42,7 @@ class PairDifferences(keras.layers.Layer):
         self.same_support = same_support
 
     def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
-        nodes = tf.shape(inputs)[-2]
+        nodes = axis_sizes(inputs)[-2]
         support = nodes - self.per_graph
         pairs = _pairs(nodes)
         of_support = _pair_count(support)
@@ -117,6 +117,25 @@ class PairDense(keras.layers.Dense):
         return {**super().get_config(), "centred": self.centred}
 
 
+class _Shares(NamedTuple):
+    """The part that a row has in the statistics.
+
+    Attributes:
+        itself: of node 0 with itself, the first pair of the first block.
+        among: of the other pairs of support nodes.
+        beside: of the pairs with a query node.
+    """
+
+    itself: tf.Tensor
+    among: tf.Tensor
+    beside: tf.Tensor
+
+    def of_rows(self, x: Blocks) -> tuple[tf.Tensor, tf.Tensor]:
+        """For each block what its rows are multiplied by."""
+        first = tf.range(axis_sizes(x[0])[2]) == 0
+        return tf.where(first, self.itself, self.among)[:, None], self.beside
+
+
 @serializable
 class PairBatchNormalization(EpisodeBatchNormalization):
     """`EpisodeBatchNormalization` with the statistics of all `graphs * nodes * nodes` pairs, and leaky ReLU.
@@ -154,27 +173,24 @@ class PairBatchNormalization(EpisodeBatchNormalization):
 
     def moments(self, x: Blocks) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and biased variance of each episode and channel, `(episodes, 1, 1, channels)`."""
-        shares = self._shares(x)
+        return self._moments(x, self._shares(x))
+
+    def _moments(self, x: Blocks, shares: _Shares) -> tuple[tf.Tensor, tf.Tensor]:
         mean = _weighted_sum(x, shares)
         return mean, _weighted_sum([tf.math.squared_difference(block, mean) for block in x], shares)
 
     def rows(self, x: Blocks) -> tf.Tensor:
         """How many values of a channel the moments of an episode are of."""
-        return tf.cast(tf.shape(x[1])[1] * self._nodes(x) ** 2, x[1].dtype)
+        return tf.cast(axis_sizes(x[1])[1] * self._nodes(x) ** 2, x[1].dtype)
 
-    def _nodes(self, x: Blocks) -> tf.Tensor:
-        """How many nodes a graph has: with a query are its pairs with each support node, and those of two queries."""
-        return (tf.shape(x[1])[2] - _pair_count(self.per_graph)) // self.per_graph + self.per_graph
+    def _nodes(self, x: Blocks) -> int | tf.Tensor:
+        """How many nodes a graph has."""
+        return _node_count(axis_sizes(x[1])[2], self.per_graph)
 
-    def _shares(self, x: Blocks) -> list[tf.Tensor]:
-        """The part that each row of a block has in the statistics, `(pairs, 1)`; all but the first have the same."""
-        nodes, rows = tf.cast(self._nodes(x), x[0].dtype), self.rows(x)
-        once = [tf.cast(tf.shape(x[1])[1] / tf.shape(block)[1], block.dtype) / rows for block in x]
-        first = tf.range(tf.shape(x[0])[2]) == 0
-        return [
-            tf.where(first, nodes, 2.0)[:, None] * once[0],
-            tf.fill([tf.shape(x[1])[2], 1], 2.0 * once[1]),
-        ]
+    def _shares(self, x: Blocks) -> _Shares:
+        rows, graphs = self.rows(x), [axis_sizes(block)[1] for block in x]
+        among = tf.cast(graphs[1] / graphs[0], rows.dtype) / rows
+        return _Shares(tf.cast(self._nodes(x), rows.dtype) * among, 2.0 * among, 2.0 / rows)
 
     def _activated(self, x: tf.Tensor) -> tf.Tensor:
         return x if self.slope == 1.0 else tf.nn.leaky_relu(x, self.slope)
@@ -185,7 +201,9 @@ class PairBatchNormalization(EpisodeBatchNormalization):
         The derivative is written out, which takes half the passes over the pairs. It is made of the same tensors, so
         that it can be differentiated again.
         """
-        shares, (mean, variance) = self._shares(xs), self.moments(xs)
+        shares = self._shares(xs)
+        mean, variance = self._moments(xs, shares)
+        of_rows = shares.of_rows(xs)
         inverse = tf.math.rsqrt(variance + self.epsilon)
 
         @tf.custom_gradient
@@ -203,7 +221,7 @@ class PairBatchNormalization(EpisodeBatchNormalization):
                 constant = -scale * of_shift - by_value * mean
                 of_xs = [
                     u * scale + (x * (share * by_value) + share * constant)
-                    for u, x, share in zip(slopes, xs, shares, strict=True)
+                    for u, x, share in zip(slopes, xs, of_rows, strict=True)
                 ]
                 of_gamma, of_beta = (tf.reduce_sum(t, [0, 1, 2]) for t in (centred * inverse, of_shift))
                 return of_gamma, of_beta, *of_xs
@@ -242,9 +260,9 @@ class PairMatrix(keras.layers.Layer):
 
     def call(self, inputs: Blocks) -> tf.Tensor:
         among, beside = (tf.squeeze(x, axis=-1) for x in inputs)
-        shape = tf.shape(beside)
-        nodes = (shape[2] - _pair_count(self.per_graph)) // self.per_graph + self.per_graph
-        among = tf.broadcast_to(among, tf.concat([shape[:2], tf.shape(among)[2:]], axis=0))
+        episodes, graphs, pairs = axis_sizes(beside)
+        nodes = _node_count(pairs, self.per_graph)
+        among = tf.broadcast_to(among, [episodes, graphs, axis_sizes(among)[2]])
         i = tf.range(nodes)
         later, earlier = tf.maximum(i[:, None], i), tf.minimum(i[:, None], i)
         place = tf.where(later == earlier, 0, 1 + _pair_count(later) + earlier)
@@ -253,9 +271,7 @@ class PairMatrix(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Shapes) -> tf.TensorShape:
         episodes, graphs, pairs, _ = tf.TensorShape(input_shape[1])
-        nodes = None
-        if pairs is not None:
-            nodes = (pairs - _pair_count(self.per_graph)) // self.per_graph + self.per_graph
+        nodes = None if pairs is None else _node_count(pairs, self.per_graph)
         return tf.TensorShape([episodes, graphs, nodes, nodes])
 
     def get_config(self) -> dict:
@@ -266,7 +282,12 @@ def _pair_count(nodes: Any) -> Any:
     return nodes * (nodes - 1) // 2
 
 
-def _pairs(nodes: tf.Tensor) -> tf.Tensor:
+def _node_count(pairs: Any, per_graph: int) -> Any:
+    """Nodes of a graph with so many pairs with a query: each query with each support node, and two queries."""
+    return (pairs - _pair_count(per_graph)) // per_graph + per_graph
+
+
+def _pairs(nodes: int | tf.Tensor) -> tf.Tensor:
     """All (i, j) with i < j in the order of this file, `(pairs, 2)`."""
     i = tf.range(nodes)
     return tf.reverse(tf.where(i[:, None] > i), axis=[-1])
@@ -274,13 +295,13 @@ def _pairs(nodes: tf.Tensor) -> tf.Tensor:
 
 def _differences(x: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
     """`|x_i - x_j|` of each of `pairs`, `(..., pairs, width)`."""
-    signs = tf.one_hot(pairs[:, 0], tf.shape(x)[-2], dtype=x.dtype) - tf.one_hot(
-        pairs[:, 1], tf.shape(x)[-2], dtype=x.dtype
-    )
+    later, earlier = tf.unstack(pairs, axis=1)
+    nodes = axis_sizes(x)[-2]
+    signs = tf.one_hot(later, nodes, dtype=x.dtype) - tf.one_hot(earlier, nodes, dtype=x.dtype)
 
     @tf.custom_gradient
     def difference(x: tf.Tensor) -> Any:
-        y = tf.gather(x, pairs[:, 0], axis=-2) - tf.gather(x, pairs[:, 1], axis=-2)
+        y = tf.gather(x, later, axis=-2) - tf.gather(x, earlier, axis=-2)
         # Else rows are added one by one. Forward, a product may round before it subtracts.
         return y, lambda upstream: tf.matmul(signs, upstream, transpose_a=True)
 
@@ -299,25 +320,22 @@ def _beside(y: tf.Tensor, without_effect: tf.Tensor) -> tf.Tensor:
 
 def _with_leading_axes(matrix: tf.Tensor, of: tf.Tensor) -> tf.Tensor:
     """The rows of a matrix along all axes but the last of another tensor."""
-    return tf.reshape(matrix, tf.concat([tf.shape(of)[:-1], [matrix.shape[-1]]], axis=0))
+    return tf.reshape(matrix, [*axis_sizes(of)[:-1], matrix.shape[-1]])
 
 
 def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
     """Sum over the graphs and pairs of each episode, `(episodes, 1, 1, channels)`."""
-    shape = tf.shape(x)
+    episodes, graphs, pairs, channels = axis_sizes(x)
     # Twice as fast as over two axes.
-    rows = tf.reshape(x, [shape[0], shape[1] * shape[2], x.shape[-1]])
+    rows = tf.reshape(x, [episodes, graphs * pairs, channels])
     return tf.reduce_sum(rows, axis=1, keepdims=True)[:, None]
 
 
-def _weighted_sum(blocks: Blocks, shares: Blocks) -> tf.Tensor:
-    """The sum of all rows times shares, of which all but the first are the same: no product of each row is made."""
-    return tf.add_n(
-        [
-            share[-1] * _sum_of_rows(x) + (share[0] - share[-1]) * tf.reduce_sum(x[:, :, :1], [1], keepdims=True)
-            for x, share in zip(blocks, shares, strict=True)
-        ]
-    )
+def _weighted_sum(blocks: Blocks, shares: _Shares) -> tf.Tensor:
+    """The sum of all rows times their shares: no product of each row is made."""
+    among, beside = map(_sum_of_rows, blocks)
+    itself = tf.reduce_sum(blocks[0][:, :, :1], [1], keepdims=True)
+    return tf.add_n([shares.among * among, (shares.itself - shares.among) * itself, shares.beside * beside])
 
 
 def _with_shapes(tensors: Blocks, shapes: Shapes) -> list[tf.Tensor]:

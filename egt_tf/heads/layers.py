@@ -11,6 +11,14 @@ from egt_tf.keras_api import keras
 from egt_tf.registry import serializable
 
 
+def axis_sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
+    """The length of each axis: a number where it is known, whose arithmetic needs no operation; else a scalar tensor."""
+    known = x.shape.as_list()
+    if None not in known:
+        return known
+    return [number if number is not None else size for number, size in zip(known, tf.unstack(tf.shape(x)), strict=True)]
+
+
 @serializable
 class PrototypeMean(keras.layers.Layer):
     """Mean of the support features of each class.
