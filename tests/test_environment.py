@@ -177,7 +177,9 @@ def test_without_room_for_temporary_files_nothing_is_left_out(tmp_path):
     assert done.stderr.count("\n") == 3
 
 
-@pytest.mark.parametrize("legacy", [None, "0", "1"])
+@pytest.mark.parametrize(
+    "legacy", [pytest.param(None, marks=pytest.mark.slow), "0", pytest.param("1", marks=pytest.mark.slow)]
+)
 def test_the_choice_of_tensorflows_keras_does_no_harm(legacy):
     variables = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
     code = (

@@ -119,6 +119,7 @@ def labelled_batches(
         good = _readable(images, indices[chosen])
         return indices[chosen][good], labels[chosen][good], seeds[good], mirrored[good]
 
+    @tf.autograph.experimental.do_not_convert
     def prepare(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen, classes, seeds, mirrored = tf.numpy_function(draw, [number], (tf.int64, tf.int64, tf.int32, tf.bool))
         batch = load(

@@ -166,6 +166,7 @@ def image_batches(
         [2, 1]
     """
 
+    @tf.autograph.experimental.do_not_convert
     def load(index: tf.Tensor) -> tf.Tensor:
         image = evaluation_image(_read_image(images.read, index), image_size)
         return tf.ensure_shape(image, [image_size, image_size, 3])

@@ -105,6 +105,7 @@ def episode_dataset(
         parts = [_draw_episode(images, episode, preparation.seed, int(number)) for number in numbers]
         return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
+    @tf.autograph.experimental.do_not_convert
     def prepare(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         indices, classes, seeds, mirrored = tf.numpy_function(draw, [numbers], (tf.int64, tf.int32, tf.int32, tf.bool))
         batch = load(

@@ -67,6 +67,7 @@ class Views:
         dataset = dataset.map(self._views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return iter(dataset.batch(max(1, _IMAGES_PER_BATCH // self.count)).prefetch(PREFETCHED_STEPS))
 
+    @tf.autograph.experimental.do_not_convert
     def _views(self, index: tf.Tensor, seeds: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
         size, augmentation = self.preparation.image_size, self.preparation.augmentation
         image = tf.ensure_shape(tf.numpy_function(self._read, [index], tf.uint8), [None, None, 3])

@@ -114,7 +114,8 @@ def guided_steps(device: str) -> StepResult:
         model = GuidedModel(classifier)
         model.compile(optimizer=keras.optimizers.Adam(1e-3))
         inputs, labels = _episode()
-        step = tf.function(lambda: model.train_step((inputs, labels)))
+        # As `fit` compiles it, without a conversion of its code.
+        step = tf.function(lambda: model.train_step((inputs, labels)), autograph=False)
         loss = float(step()["loss"])
         began, steps = time.monotonic(), 0
         while steps < _MOST_STEPS and time.monotonic() - began < SECONDS_OF_STEPS:
@@ -122,12 +123,11 @@ def guided_steps(device: str) -> StepResult:
             steps += 1
         rate = steps / (time.monotonic() - began)
 
-        @tf.function
         def explained() -> tuple[tf.Tensor, tf.Tensor]:
             scores = guided_scores(classifier.head, classifier.relate(inputs, training=True), COMPOSITES.get("fsc"))
             return scores.relevance[0], scores.weights[0]
 
-        relevance, weights = explained()
+        relevance, weights = tf.function(explained, autograph=False)()
     return StepResult(loss, relevance.numpy(), weights.numpy(), rate)
 
 

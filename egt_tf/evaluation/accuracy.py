@@ -111,8 +111,10 @@ class Evaluator:
     def __init__(self, model: EpisodicModel, batches: Batches | None = None):
         self.model = model
         self._batches = self._image_batches if batches is None else batches
-        self._backbone = tf.function(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
-        self._scored = tf.function(self._scored_in_graph, reduce_retracing=True)
+        self._backbone = tf.function(
+            lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True, autograph=False
+        )
+        self._scored = tf.function(self._scored_in_graph, reduce_retracing=True, autograph=False)
 
     def __call__(
         self,

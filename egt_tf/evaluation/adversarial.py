@@ -183,8 +183,8 @@ class EpisodeAttacker:
 
     def __init__(self, model: EpisodicModel, attack: Attack, samples: int, attack_support: bool = False):
         self.model, self.attack, self.samples, self.attack_support = model, attack, samples, attack_support
-        self._log_probabilities = tf.function(self._log_probabilities_in_graph, reduce_retracing=True)
-        self._gradient = tf.function(self._gradient_in_graph, reduce_retracing=True)
+        self._log_probabilities = tf.function(self._log_probabilities_in_graph, reduce_retracing=True, autograph=False)
+        self._gradient = tf.function(self._gradient_in_graph, reduce_retracing=True, autograph=False)
 
     def __enter__(self) -> EpisodeAttacker:
         self._before = [(layer, int(layer.mode), int(layer.draw)) for layer in noise_layers(self.model.backbone)]

@@ -124,5 +124,5 @@ def explainer_of(model: EpisodicModel, method: Method) -> Callable[[Sequence[tf.
         ((*found,),) = method.maps(prepared, inputs, [select_first_query(prepared.head, target, method)])
         return found[place][0, 0]
 
-    call = tf.function(maps) if method.in_graph else maps
+    call = tf.function(maps, autograph=False) if method.in_graph else maps
     return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))

@@ -37,8 +37,10 @@ class QueryScores:
 
     def __init__(self, model: EpisodicModel, batch: int = BATCH):
         self._model, self._batch = model, batch
-        self._embed = tf.function(lambda images: model.backbone(images, training=False), reduce_retracing=True)
-        self._score = tf.function(self._of_episodes)
+        self._embed = tf.function(
+            lambda images: model.backbone(images, training=False), reduce_retracing=True, autograph=False
+        )
+        self._score = tf.function(self._of_episodes, autograph=False)
 
     def __call__(self, inputs: Sequence[tf.Tensor], images: np.ndarray) -> np.ndarray:
         """Raw scores.

@@ -70,7 +70,7 @@ class SmoothTaylor(NeuronAnalyzer):
         self.noise = Noise(sigma, samples, percent, seed)
         super().__init__(model, neuron_selection_mode, output)
         self.memory = memory
-        self._analyze = tf.function(self._analyze_in_graph)
+        self._analyze = tf.function(self._analyze_in_graph, autograph=False)
 
     def analyze(
         self,

@@ -94,7 +94,8 @@ def calibrate(
     labels = np.repeat(np.eye(episode.ways, dtype=np.float32), episode.shots, axis=0)
     truth = np.repeat(np.arange(episode.ways), episode.queries)
     score = tf.function(
-        lambda support, query: (model.scores(support, labels, query), model.scores_together(support, labels, query))
+        lambda support, query: (model.scores(support, labels, query), model.scores_together(support, labels, query)),
+        autograph=False,
     )
     right = []
     for index, one in enumerate(drawn):

@@ -115,7 +115,7 @@ def _of_one_image(signature: Signature, size: int) -> Any:
         return {name: value for name, value in signature.function(image).items() if value.dtype != tf.string}
 
     spec = tf.TensorSpec([1, size, size, 3], tf.float32, _INPUT)
-    return tf.function(answer, input_signature=[spec]).get_concrete_function()
+    return tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
 
 
 def _converted(function: Any, model: EpisodicModel, support: StoredSupport) -> bytes:

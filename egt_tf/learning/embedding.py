@@ -95,6 +95,7 @@ class Embedding:
         return tf.function(
             lambda pixels: self.backbone(normalize(pixels), training=False),
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
+            autograph=False,
         )
 
 

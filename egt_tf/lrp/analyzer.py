@@ -153,8 +153,10 @@ class LRP(NeuronAnalyzer):
         self.canonize = canonize
         self.engine = engine
         # Partial: TensorFlow counts the traces of a method over all analyzers together, and would warn of the fifth one.
-        self._analyze = tf.function(functools.partial(self._analyze_in_graph), reduce_retracing=True)
-        self._analyze_each = tf.function(functools.partial(self._analyze_each_in_graph), reduce_retracing=True)
+        self._analyze = tf.function(functools.partial(self._analyze_in_graph), reduce_retracing=True, autograph=False)
+        self._analyze_each = tf.function(
+            functools.partial(self._analyze_each_in_graph), reduce_retracing=True, autograph=False
+        )
 
     def analyze(
         self,

@@ -183,7 +183,7 @@ class _Computation:
     def __init__(self, embedding: keras.Model, views: Views, indices: np.ndarray, report: Report):
         self.views, self.indices, self.report = views, indices, report
         signature = [tf.TensorSpec([None, *embedding.input_shape[1:]], tf.float32)]
-        self._embed = tf.function(lambda batch: embedding(batch, training=False), signature)
+        self._embed = tf.function(lambda batch: embedding(batch, training=False), signature, autograph=False)
 
     def __call__(self, write: Callable[[bytes], object]) -> np.ndarray:
         """Which of the images are readable."""

@@ -80,6 +80,7 @@ def test_widths_and_depths(name, blocks, widths):
     assert sorted(set(projections)) == widths
 
 
+@pytest.mark.slow
 def test_seeds_and_config():
     first, again, other = (
         BACKBONES.get({"name": "efficientnet_lite0", "weights": "none"}, image_size=32, seed=seed) for seed in (3, 3, 4)

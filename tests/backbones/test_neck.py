@@ -95,7 +95,7 @@ def test_configuration_names_folding_and_weights(spec):
     assert not [m for m in folded.backbone.submodules if isinstance(m, keras.layers.BatchNormalization)]
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_gamma_box"])
+@pytest.mark.parametrize("composite", [pytest.param("epsilon_plus", marks=pytest.mark.slow), "epsilon_gamma_box"])
 def test_relevance_passes_the_model_within_the_model(composite):
     backbone = disturbed(build_backbone(FROZEN, SIZE, 0))
     nested, expected = (

@@ -38,7 +38,9 @@ def _vit(image_size=SIZE, seed=1, **more) -> keras.Model:
 # === The network ===
 
 
-@pytest.mark.parametrize(("name", "weights"), [("vit_tiny", 5_524_416), ("vit_small", 21_665_664)])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("vit_tiny", 5_524_416), pytest.param("vit_small", 21_665_664, marks=pytest.mark.slow)]
+)
 def test_the_published_sizes(name, weights):
     """Those of timm's models without a classifier, less the place of the class token, which is part of the token."""
     model = BACKBONES.get(name, image_size=224)
@@ -322,6 +324,7 @@ def test_every_head_learns_from_its_maps_and_explains_them(head):
             assert np.any(relevance)
 
 
+@pytest.mark.slow
 def test_an_exported_model_explains(tmp_path):
     support = SupportSet(
         ("ant", "bee"), np.random.default_rng(1).integers(0, 256, (2, 1, SIZE, SIZE, 3)).astype(np.uint8)
@@ -343,6 +346,7 @@ def test_a_portable_model_does_without_operations_that_engines_have_not():
         assert "serving_default" in make_portable(classifier, support, composite).signatures
 
 
+@pytest.mark.slow
 def test_a_copy_with_folded_normalisations_and_its_graph():
     model = keras.Sequential([_vit(depth=1), keras.layers.Flatten(), keras.layers.Dense(3)])
     images = random_inputs(SIZE)

@@ -44,6 +44,7 @@ def backbone_arrays(name, prefix="feature."):
         return arrays, np.moveaxis(file["images"].astype(np.float32), 1, -1), np.moveaxis(file["features_eval"], 1, -1)
 
 
+@pytest.mark.slow
 def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     arrays, images, features = backbone_arrays("conv4np")
     np.savez("model.npz", **arrays, **relation_arrays(64, 9))
@@ -87,6 +88,7 @@ def test_a_whole_model_evaluates_and_explains(egt, tmp_path):
     assert stored["probabilities"] == pytest.approx(probabilities, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_backbone_alone_says_that_its_head_knows_nothing(egt):
     arrays, images, features = backbone_arrays("resnet_narrow", prefix="module.feature.")
     np.savez(

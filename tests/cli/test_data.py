@@ -144,6 +144,7 @@ def test_check_wants_enough_images_for_the_usual_episode(egt, photos):
     assert "an episode takes 21 of a class" in result.stdout
 
 
+@pytest.mark.slow
 def test_check_and_train_want_the_same_and_name_what_would_do(egt, fails, photos, tiny):
     """12 classes: base has 6, val and novel 3; 6 images each. The check was content with them, the training was not."""
     result = egt("data", "check", "folder:photos")

@@ -118,6 +118,7 @@ def test_transductive(egt, run):
     assert sorted(record["inference"] for record in records) == ["inductive", "transductive", "transductive"]
 
 
+@pytest.mark.slow
 def test_no_rounds_are_inductive(egt, run):
     for number, options in enumerate([(), ("--transductive", "--rounds", 0)]):
         assert egt("evaluate", "runs/tiny", *SMALL, *options, "--out", f"{number}.json").exit_code == 0
@@ -125,6 +126,7 @@ def test_no_rounds_are_inductive(egt, run):
     assert first == second
 
 
+@pytest.mark.slow
 def test_sources(egt, run, drawn, tmp_path):
     assert egt("evaluate", "runs/tiny", *SMALL, "--data", "synthetic:sketch", "--out", "s.json").exit_code == 0
     assert egt("evaluate", "runs/tiny", *SMALL, "--data", f"folder:{drawn}", "--out", "f.json").exit_code == 0
@@ -147,6 +149,7 @@ def test_sources(egt, run, drawn, tmp_path):
     assert folder["episodes_id"] == filelist["episodes_id"] != sketch["episodes_id"]
 
 
+@pytest.mark.slow
 def test_a_run_on_several_sources_is_evaluated_on_all_of_them_or_on_another(egt, run):
     text = (run / "config.yaml").read_text()
     text = text.replace("train: synthetic:shapes", "train: [synthetic:shapes, synthetic:fog]")
@@ -160,6 +163,7 @@ def test_a_run_on_several_sources_is_evaluated_on_all_of_them_or_on_another(egt,
     assert json.loads(Path("s.json").read_text())["source"] == "synthetic:sketch"
 
 
+@pytest.mark.slow
 def test_the_identity_is_that_of_the_episodes_not_of_the_model(egt, run, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "elsewhere")
     found = []

@@ -94,6 +94,7 @@ def test_several_images(egt, run):
         assert outputs(f"{image.stem}-explained")[3]["image"] == image.name
 
 
+@pytest.mark.slow
 def test_images_of_one_name_get_different_figures(egt, run):
     first, second = sorted((run / "support").glob("*/01.png"))[:2]
     result = egt("explain", first, second)
@@ -104,6 +105,7 @@ def test_images_of_one_name_get_different_figures(egt, run):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_no_picture_is_replaced_unless_it_is_named(egt, query):
     """A second explanation, and a comparison, replaced the first without a word."""
     stem = query.stem
@@ -137,6 +139,7 @@ def test_an_unfinished_run_is_not_the_default(egt, run, query):
     assert "using the newest run runs/tiny (2 of 20 epochs, " in egt("explain", query, "--method", "fsc").stdout
 
 
+@pytest.mark.slow
 def test_targets(egt, run, query):
     classes = sorted(path.name for path in (run / "support").iterdir())
     for target in classes:
@@ -186,6 +189,7 @@ def test_own_support_images_of_every_kind(egt, run, query, tmp_path):
     assert support.shape == (2, 3, 2, 32, 32)
 
 
+@pytest.mark.slow
 def test_the_same_image_gives_the_same_explanation(egt, query):
     egt("explain", query, "--out", "one.png")
     egt("explain", query, "--out", "two.png")

@@ -141,6 +141,7 @@ def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_p
     assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_explain_by_an_exported_model_and_another_support_set(egt, fails, exported, trained, tmp_path):
     query = sorted((trained / "queries").glob("*.png"))[0]
     two = [
@@ -219,6 +220,7 @@ def test_what_cannot_be_predicted(fails, exported, query, tmp_path):
     fails("predict", "text.jpg", "--model", exported, says=["text.jpg", "not a PNG, JPEG, BMP, GIF, WebP or HEIC"])
 
 
+@pytest.mark.slow
 def test_weights_whose_scores_overflow(fails, run, arrays, query, tmp_path):
     """Refused before anything is written, and where somebody else has written it."""
     large = {name: 1e30 * value for name, value in arrays(run / "best.npz").items()}

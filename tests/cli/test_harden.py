@@ -102,6 +102,7 @@ def test_an_attack_is_measured_and_kept_apart_from_evaluations(egt, run):
     assert "novel" not in egt("runs", "runs").stdout
 
 
+@pytest.mark.slow
 def test_a_trend_is_a_table_a_file_and_a_figure(egt, student):
     line = ("evaluate", "runs/student", "--attack", "fgsm", "--samples", 1, "--degrees", "0,0.2,...,0.4")
     result = egt(*line, "--episodes", 2, "--queries", 1, "--out", "trend.json")
@@ -148,6 +149,7 @@ def answers(version, images) -> np.ndarray:
     return np.stack([ask(images=images)["probabilities"].numpy() for _ in range(8)])
 
 
+@pytest.mark.slow
 def test_an_export_answers_as_the_run_or_samples(egt, student, tmp_path):
     assert egt("export", student, "--out", "fixed").exit_code == 0
     sampling = egt("export", student, "--out", "sampling", "--sample-noise")

@@ -79,7 +79,8 @@ def test_a_head_is_trained_evaluated_and_explained(head, egt, head_run):
     assert all(np.any(support[place, class_index]) for place, class_index in enumerate(explained))
 
 
-@pytest.mark.parametrize("head", [pytest.param("graph", marks=pytest.mark.slow), "cross_attention"])
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["graph", "cross_attention"])
 def test_a_plain_run_of_a_head_has_no_guided_loss(tiny, tmp_path, head):
     run = tmp_path / head
     train(tiny, run, head, "--set", "guidance.mode=none")

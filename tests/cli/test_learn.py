@@ -211,6 +211,7 @@ def test_a_network_whose_features_overflow(fails, folder, learnt, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_learnt_model_whose_weights_are_too_large(fails, egt, quick, monkeypatch, folder, tmp_path):
     """It is not written; one that is there all the same names no class, for a file or in a folder."""
     classifier = learn_animals(head="cosine")

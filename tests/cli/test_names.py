@@ -63,6 +63,7 @@ def test_names_go_all_the_way(egt, monkeypatch, photos):
     assert "photos/caf\\udce9/\\udcff.png" in {row["image"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_run_explains_and_exports_such_classes(egt, monkeypatch, tiny, tmp_path):
     write_quickly(monkeypatch)
     settings = ("--set", "data.train=folder:photos", "--set", "training.epochs=1", "--set", "episode.queries=1")
@@ -79,6 +80,7 @@ def test_a_run_explains_and_exports_such_classes(egt, monkeypatch, tiny, tmp_pat
     assert egt("export", "run").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_shell_that_knows_ascii_only(photos, tmp_path):
     query = next(path for path in (photos / "猫").iterdir() if path.name.isascii())
     commands = [
@@ -100,6 +102,7 @@ def test_a_shell_that_knows_ascii_only(photos, tmp_path):
     assert (tmp_path / "t.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
+@pytest.mark.slow
 def test_a_path_that_tensorflow_cannot_write(fails, run):
     fails("export", run, "--out", os.fsdecode(b"caf\xe9"), says=["names of files and folders must be utf-8 here"])
 

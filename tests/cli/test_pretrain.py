@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 import yaml
 
 from egt_tf.config import load_config
@@ -58,6 +59,7 @@ def test_bad_values_are_named(fails, egt, tiny):
     assert egt("pretrain").exit_code == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c(process, tiny, tmp_path):
     started = process(
         "pretrain",

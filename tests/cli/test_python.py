@@ -54,6 +54,7 @@ def test_an_image_is_explained_in_five_lines_or_in_one(written):
     np.testing.assert_array_equal(np.load("explanation.npy"), written[0])
 
 
+@pytest.mark.slow
 def test_explainers_of_a_run_and_of_its_exported_model_are_asked_alike(written, first):
     version = egt_tf.export_model("runs/first", "models/first")
     assert version == Path("models/first/1")
@@ -100,6 +101,7 @@ def test_what_cannot_be_opened(egt, first, tmp_path):
         egt_tf.open_explainer("runs/first").explain("photo.png")
 
 
+@pytest.mark.slow
 def test_training_and_measuring(egt, tiny, tmp_path):
     config = egt_tf.load_config(tiny)
     run = egt_tf.RunFolder(Path("runs/trained"))

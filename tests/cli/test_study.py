@@ -116,6 +116,7 @@ def test_the_line_of_what_runs(tmp_path):
 # === Trainings ===
 
 
+@pytest.mark.slow
 def test_a_failing_training_is_named_and_the_others_are_kept(egt, tmp_path):
     heads = {"prototype": {"arms": ["plain"]}, "none": {"set": {"model.head": "cosin"}, "arms": ["guided"]}}
     plan = write_plan(tmp_path, heads=heads, seeds=[1], comparisons=None)

@@ -113,6 +113,7 @@ def test_values_can_be_set(egt, tiny, tmp_path):
     assert len(list((tmp_path / "here" / "support").glob("*/*.png"))) == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(egt, tiny, trained, tmp_path, equal_weights):
     # That --resume starts what does not exist is checked on the way.
     assert egt("train", "--config", tiny, "--resume").exit_code == 0
@@ -272,6 +273,7 @@ def test_a_run_folder_that_may_not_be_written(fails, tiny, tmp_path, monkeypatch
     fails("train", "--config", tiny, "--run", "run", says=["Permission denied: run"])
 
 
+@pytest.mark.slow
 def test_the_same_line_goes_on_again_and_again(egt, fails, tiny, tmp_path):
     """As a queue runs it, whatever became of the run before."""
     line = ("train", "--config", tiny, "--run", "again", "--resume", "--set", "episode.shots=1")
@@ -312,6 +314,7 @@ def test_a_finished_run_takes_more_epochs(egt, tiny, run, tmp_path, equal_weight
     assert equal_weights(run, tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(egt, tiny):
     line = ("train", "--config", tiny, "--run", "again", "--resume", "--set", "training.schedule=cosine")
     assert egt(*line, "--set", "training.learning_rate=0.01").exit_code == 0
@@ -346,6 +349,7 @@ def test_a_full_disk_at_the_start_leaves_no_run(fails, tiny, tmp_path, monkeypat
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_after_an_epoch_can_be_made_up_for(fails, egt, tiny, trained, tmp_path, monkeypatch, equal_weights):
     with monkeypatch.context() as patch:
         break_writing_of(patch, "metrics.jsonl")
@@ -388,6 +392,7 @@ def _failing_tensorboard():
     return Failing
 
 
+@pytest.mark.slow
 def test_a_tensorboard_folder_that_is_a_file(fails, tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").write_text("")
@@ -426,6 +431,7 @@ def test_a_damaged_validation_image_is_named(fails, tiny, damaged):
     fails("train", "--config", tiny, *options, writes=True, says=["cannot read image images/class0"])
 
 
+@pytest.mark.slow
 def test_damaged_images_are_left_out_on_request(egt, tiny, damaged):
     options = damaged("class*/0.png", "data.unreadable=skip", "training.episodes_per_epoch=8")
     result = egt("train", "--config", tiny, *options)
@@ -436,6 +442,7 @@ def test_damaged_images_are_left_out_on_request(egt, tiny, damaged):
     assert "images/class" in found[0]
 
 
+@pytest.mark.slow
 def test_several_sources_but_one(egt, tiny, tmp_path):
     result = egt(
         "train",
@@ -478,6 +485,7 @@ def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_pa
     assert not (run / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_weights_spoilt_by_the_last_step_of_an_epoch_are_not_stored(fails, tiny, tmp_path):
     # One step: its loss is that of the first weights, which are finite.
     fails(

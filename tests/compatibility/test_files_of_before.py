@@ -89,6 +89,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(egt):
     assert after["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_ends_with_the_same_weights(egt):
     assert "resuming after epoch 1" in egt("pretrain", "--run", "pretraining", "--resume")
     assert epochs("pretraining/metrics.jsonl") == [1, 2]

@@ -101,7 +101,7 @@ def test_images_are_those_of_the_sampler_class_by_class():
             assert not set(support) & set(query)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "flip", "full", "full_erasing"])
+@pytest.mark.parametrize("augmentation", ["none", "flip", pytest.param("full", marks=pytest.mark.slow), "full_erasing"])
 @pytest.mark.parametrize("cache_mb", [0, 16])
 def test_images_are_those_of_training_image(augmentation, cache_mb):
     episode, images = EpisodeConfig(3, 2, 3), image_set(read=gradient)
@@ -165,11 +165,11 @@ def test_threads_do_not_matter():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"parallel_calls": 1},
+        pytest.param({"parallel_calls": 1}, marks=pytest.mark.slow),
         {"parallel_calls": 7},
-        {"cache_mb": 0},
+        pytest.param({"cache_mb": 0}, marks=pytest.mark.slow),
         {"cache_mb": 0.001},
-        {"episodes_per_step": 2},
+        pytest.param({"episodes_per_step": 2}, marks=pytest.mark.slow),
         {"episodes_per_step": 6},
     ],
 )
@@ -184,6 +184,7 @@ def test_an_episode_depends_on_its_number_alone(augmentation, changes):
         np.testing.assert_array_equal(given, expected)
 
 
+@pytest.mark.slow
 def test_steps_divided_among_workers_are_the_same():
     options = {"images": image_set(read=gradient), "augmentation": "full", "image_size": 8}
     whole, shards = list(episodes(**options)), [list(episodes(**options).shard(2, index)) for index in range(2)]

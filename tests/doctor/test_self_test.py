@@ -12,6 +12,7 @@ from egt_tf.doctor.self_test import StepResult, examine_steps, guided_steps, ste
 SOUND = StepResult(0.5, np.array([0.5, -0.5]), np.array([0.0, 2.0]), 12.3)
 
 
+@pytest.mark.slow
 def test_guided_steps_on_the_processor(monkeypatch):
     monkeypatch.setattr(self_test, "SECONDS_OF_STEPS", 0.2)
     result = guided_steps("/device:CPU:0")

@@ -108,7 +108,10 @@ def test_noise_is_classified_at_chance():
     assert 0.9 * 1.96 * 0.125 / np.sqrt(60) < accuracy.interval < 1.8 * 1.96 * 0.125 / np.sqrt(60)
 
 
-@pytest.mark.parametrize("head", [{"name": "relation"}, {"name": "relation", "batch_statistics": False}])
+@pytest.mark.parametrize(
+    "head",
+    [{"name": "relation"}, pytest.param({"name": "relation", "batch_statistics": False}, marks=pytest.mark.slow)],
+)
 def test_stored_features_give_what_the_model_gives_on_images(head):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)
     episodes = EPISODES_PER_BATCH + 3
@@ -148,7 +151,7 @@ def test_an_evaluator_reads_the_weights_of_the_moment():
     np.testing.assert_array_equal(second, evaluate(other, NOISE, EPISODE, episodes=4, seed=0).episodes)
 
 
-@pytest.mark.parametrize("duplicates", [True, False])
+@pytest.mark.parametrize("duplicates", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_transductive_accuracy(duplicates):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     transduction = Transduction(2, 6, duplicates)
@@ -198,7 +201,7 @@ def test_one_episode_has_no_spread():
 
 
 @pytest.mark.parametrize("transduction", [None, Transduction(2, 6)])
-@pytest.mark.parametrize("head", ["relation", "cosine"])
+@pytest.mark.parametrize("head", [pytest.param("relation", marks=pytest.mark.slow), "cosine"])
 def test_calibration_over_all_queries_of_all_episodes(head, transduction):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)
     episodes = EPISODES_PER_BATCH + 2

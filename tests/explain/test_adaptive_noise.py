@@ -86,7 +86,7 @@ def episodic(head) -> EpisodicModel:
     return EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=1)
 
 
-@pytest.mark.parametrize("head", ["prototype", GRAPH], ids=["prototype", "graph"])
+@pytest.mark.parametrize("head", ["prototype", pytest.param(GRAPH, marks=pytest.mark.slow)], ids=["prototype", "graph"])
 def test_scores_of_other_images_in_the_place_of_the_query(support, head):
     model = episodic(head)
     inputs = query_inputs(model, support, random_image(SIZE))

@@ -84,6 +84,7 @@ def test_without_innvestigate_its_methods_say_what_they_need(name):
         get_method(name)
 
 
+@pytest.mark.slow
 @needs_innvestigate
 def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
     theirs = explain_image(model, support, image, target="ant", method="innvestigate:gradient")

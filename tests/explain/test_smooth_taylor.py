@@ -206,7 +206,11 @@ def test_inputs_of_integers_have_no_noise():
         assert np.any(found[1])
 
 
-@pytest.mark.parametrize("head", ["prototype", {"name": "graph", "ways": 3}], ids=["prototype", "graph"])
+@pytest.mark.parametrize(
+    "head",
+    ["prototype", pytest.param({"name": "graph", "ways": 3}, marks=pytest.mark.slow)],
+    ids=["prototype", "graph"],
+)
 def test_it_explains_a_query(support, head):
     explanation = explain_image(
         episodic(head), support, random_image(SIZE), method={"name": "smooth_taylor", "samples": 4}

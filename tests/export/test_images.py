@@ -111,7 +111,7 @@ def test_the_transparent_colour_of_every_depth(depth, number):
     assert decoded_image(tf.constant(file), RequestLimits())[0].numpy().tolist() == pixels
 
 
-@pytest.mark.parametrize("fill", [1, 2, 7, 1000])
+@pytest.mark.parametrize("fill", [1, 2, 7, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_fill_bytes_before_the_orientation(fill, orientation):
     """Any marker may have bytes 0xFF before it."""

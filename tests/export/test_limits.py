@@ -35,6 +35,7 @@ def test_limits_in_words():
     assert RequestLimits(max_pixels=2_500_000).size == "2500000 pixels"
 
 
+@pytest.mark.slow
 def test_a_request_must_hold_an_episode_of_the_head(build):
     with pytest.raises(ExportError, match=r"at least 4 for a head of 3 classes.*max_images=3"):
         make_servable(build({"name": "graph", "ways": 3}), None, limits=RequestLimits(max_images=3))

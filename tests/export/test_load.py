@@ -39,6 +39,7 @@ def test_bad_requests_do_no_harm_to_good_ones_under_load(folder):
     assert found["growth_mb"] == pytest.approx(found["memory_end_mb"] - found["memory_start_mb"], abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_load_on_nothing_is_one_line(tmp_path):
     done = benchmark(tmp_path / "nowhere")
     assert done.returncode == 2

@@ -12,11 +12,17 @@ from egt_tf.heads import HEADS
 WAYS, SHOTS, QUERIES = 3, 1, 3
 # Attention between all positions of Conv4NP's 54x54 map at 224 px would take gigabytes.
 SIZES = {"conv4": (84, 224), "conv4np": (84,), "resnet10": (84, 224), "resnet12": (84, 224), "resnet18": (84, 224)}
+# The largest and the smallest map, and what the published models have; the others are slow.
+QUICKEST = {("conv4", 84), ("resnet10", 84), ("resnet10", 224), ("resnet12", 84)}
 
 
 @pytest.fixture(
     scope="module",
-    params=[(name, size) for name, sizes in SIZES.items() for size in sizes],
+    params=[
+        pytest.param((name, size), marks=[pytest.mark.slow] * ((name, size) not in QUICKEST))
+        for name, sizes in SIZES.items()
+        for size in sizes
+    ],
     ids=lambda case: f"{case[0]}-{case[1]}px",
 )
 def feature_shape(request):
@@ -38,8 +44,15 @@ def test_scores(head, feature_shape):
     assert np.ptp(scores) > 0
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-@pytest.mark.parametrize("place", ["support", "query"])
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("support", np.inf),
+        ("query", np.nan),
+        pytest.param("support", np.nan, marks=pytest.mark.slow),
+        pytest.param("query", np.inf, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", HEADS.names())
 def test_a_feature_that_is_not_finite_is_no_score_like_any_other(name, place, number):
     """It shows in the scores, where who uses them looks for it; taken for a zero vector it would be a tie."""

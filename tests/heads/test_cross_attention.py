@@ -81,7 +81,8 @@ def test_layers_of_attention(case, tmp_path):
     check_layer(layer, inputs, free_axes, tmp_path, differentiable=differentiable)
 
 
-@pytest.mark.parametrize("arguments", [pytest.param({}, marks=pytest.mark.slow), {"scale": 5.0, "temperature": 0.1}])
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [{}, {"scale": 5.0, "temperature": 0.1}])
 def test_layer(arguments, tmp_path):
     check_layer(
         lambda: make(warm=False, **arguments),
@@ -383,8 +384,8 @@ def classifier(**head) -> EpisodicModel:
     "arguments",
     [
         {"plain_weight": 0.0, "guided_weight": 1.0, "detach": False},
-        {"plain_weight": 1.0, "guided_weight": 0.5},
-        {"plain_weight": 1.0, "guided_weight": 0.0},
+        pytest.param({"plain_weight": 1.0, "guided_weight": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"plain_weight": 1.0, "guided_weight": 0.0}, marks=pytest.mark.slow),
     ],
     ids=["published", "sum", "plain"],
 )

@@ -41,7 +41,7 @@ def small(ways=3, shape=(3, 3, 4), **arguments) -> GraphHead:
 
 def warmed(head: GraphHead, inputs) -> GraphHead:
     """Gives the running averages other values than their first ones."""
-    for _ in range(30):
+    for _ in range(5):
         head(inputs, training=True)
     return head
 
@@ -208,7 +208,7 @@ def test_several_episodes_at_once_equal_each_alone(per_graph, batch_statistics, 
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
+@pytest.mark.parametrize("per_graph", [pytest.param("ways", marks=pytest.mark.slow), "one"])
 def test_the_order_of_the_support_images_does_not_matter(per_graph):
     support, labels, query = episodes()
     head = jittered(small(queries_per_graph=per_graph))
@@ -262,7 +262,7 @@ def test_gradients_reach_support_and_query():
         assert (np.abs(gradient).max(axis=(2, 3, 4)) > 0).all()
 
 
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
+@pytest.mark.parametrize("per_graph", ["ways", pytest.param("one", marks=pytest.mark.slow)])
 def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     inputs = episodes(count=2)
     head = small(queries_per_graph=per_graph)
@@ -279,7 +279,7 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     )
 
 
-@pytest.mark.parametrize("per_graph", ["ways", "one"])
+@pytest.mark.parametrize("per_graph", ["ways", pytest.param("one", marks=pytest.mark.slow)])
 def test_weighted_nodes_may_differ_from_graph_to_graph(per_graph, float64):
     inputs = [x.astype(np.float64) for x in episodes(seed=4)]
     head = jittered(small(queries_per_graph=per_graph))
@@ -311,6 +311,7 @@ def test_guided_training_lowers_both_losses(arguments):
         assert history[1][loss][0] < 0.9 * history[0][loss][0]
 
 
+@pytest.mark.slow
 def test_the_model_of_weighted_nodes_has_the_precision_of_the_head():
     with layers_in("mixed_bfloat16"):
         head = GraphHead((2, 2, 4), ways=2, embedding=3, adjacency_width=2, growth=2, seed=1)

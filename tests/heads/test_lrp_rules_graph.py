@@ -234,10 +234,13 @@ def image():
     return random_image(SIZE)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("fsc_can", "lrp.sequential_preset_a", "gradient")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("epsilon_plus", "fsc_can", "lrp.sequential_preset_a", "gradient")
+]
 
 
-@pytest.mark.parametrize("method", ["fsc", "epsilon_plus", *SLOW])
+@pytest.mark.parametrize("method", ["fsc", *SLOW])
 def test_query_and_support_images_have_maps(method, support, image):
     model = _model()
     method = get_method(method)
@@ -265,8 +268,8 @@ def test_grad_cam_finds_the_maps_of_the_backbone(support, image):
 @pytest.mark.parametrize(
     ("head", "count"),
     [
-        ({}, 9),
-        ({"queries_per_graph": "one"}, 7),
+        pytest.param({}, 9, marks=pytest.mark.slow),
+        pytest.param({"queries_per_graph": "one"}, 7, marks=pytest.mark.slow),
         ({"batch_statistics": False}, 9),
         ({"batch_statistics": False, "queries_per_graph": "one"}, 1),
     ],

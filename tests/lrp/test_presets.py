@@ -195,6 +195,7 @@ def _same(got, expected):
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "network"),
     [
@@ -209,6 +210,7 @@ def test_a_preset_gives_innvestigates_numbers(float64, oracle, name, network):
     _same(_ours(job, name), answer.relevance[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_gives_innvestigates_numbers_behind_its_batch_normalisation(float64, oracle, name):
     job, answer = oracle["residual"]
@@ -233,6 +235,7 @@ class _TrueWalk(_ReferenceWalk):
         return super().linear(layer, kind, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_batch_normalisation_is_what_the_layer_computes(float64, oracle, name):
     job, answer = oracle["residual"]
@@ -243,6 +246,7 @@ def test_batch_normalisation_is_what_the_layer_computes(float64, oracle, name):
     assert np.allclose(got, answer.relevance[name], rtol=1e-6, atol=0) == (name in BLIND_TO_SCALE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEN_OTHERWISE)
 def test_the_first_layer_is_seen_through_padding(float64, oracle, name):
     job, answer = oracle["padded"]

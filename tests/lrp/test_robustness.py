@@ -369,7 +369,13 @@ def test_the_analyzer_explains_models_in_half_precision(network, images, half):
     assert _typical_distance(got, expected) <= 2 * HALVES[half]
 
 
-@pytest.mark.parametrize("composite", ALL)
+# The others are slow.
+SOME = ("fsc", "fsc_can", "epsilon_gamma_box", "attn_lrp", "lrp.sequential_preset_b_flat")
+
+
+@pytest.mark.parametrize(
+    "composite", [pytest.param(name, marks=[pytest.mark.slow] * (name not in SOME)) for name in ALL]
+)
 def test_explaining_leaves_no_trace(composite, network, images):
     def state():
         return (

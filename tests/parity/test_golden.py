@@ -25,6 +25,11 @@ def _files() -> list[Path]:
     return list(found.values())
 
 
+def _marked(files, slow):
+    """The files as parameters; those of graph networks that take long and have faster siblings are slow."""
+    return [pytest.param(file, marks=[pytest.mark.slow] * (file.stem in slow)) for file in files]
+
+
 @pytest.fixture
 def precision():
     before = keras.backend.floatx()
@@ -32,13 +37,15 @@ def precision():
     keras.backend.set_floatx(before)
 
 
-@pytest.mark.parametrize("file", _files(), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", _marked(_files(), ("gnn_5w5s_f64", "gnn_5w1s_f512")), ids=lambda file: file.stem)
 def test_published_numbers(file, capsys):
     assert check_golden.check(file), capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in _files() if file.name.startswith(IN_DOUBLE)], ids=lambda file: file.stem
+    "file",
+    _marked([file for file in _files() if file.name.startswith(IN_DOUBLE)], ("gnn_5w5s_f64", "gnn_5w1s_f64")),
+    ids=lambda file: file.stem,
 )
 def test_published_numbers_in_float64(file, precision, capsys):
     precision("float64")

@@ -313,7 +313,9 @@ def test_a_run_is_not_overwritten(published, tmp_path):
     assert (tmp_path / "run" / "config.yaml").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("written", [0, 1, 2])
+@pytest.mark.parametrize(
+    "written", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_leaves_nothing(published, tmp_path, monkeypatch, written):
     np.savez(tmp_path / "model.npz", **published.conv4(), **published.relation())
     calls = []

@@ -72,7 +72,7 @@ def test_an_explanation(url, model, query_files):
     np.testing.assert_allclose(answer.probabilities, expected["probabilities"][0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["first", "bare"])
+@pytest.mark.parametrize("name", ["first", pytest.param("bare", marks=pytest.mark.slow)])
 def test_a_support_set_in_the_request(url, folder, bare, brought, query_files, support_files, name):
     classifier = RemoteClassifier(ModelServer(url, name), read_support_files(brought))
     expected = ExportedModel({"first": folder, "bare": bare}[name]).ask(

@@ -98,13 +98,13 @@ def as_maps(model: EpisodicModel, inputs):
 @pytest.mark.parametrize(
     ("head", "neck", "guided"),
     [
-        ("relation", None, 1.0),
+        pytest.param("relation", None, 1.0, marks=pytest.mark.slow),
         ("relation", 5, 0.0),
         ("cross_attention", 5, 1.0),
-        ("prototype", 5, 1.0),
-        ("cosine", 5, 0.0),
         ("ridge", None, 0.0),
-        # Slow because of its many layers; the other heads have the same to show.
+        # Slow; the other heads have the same to show.
+        pytest.param("prototype", 5, 1.0, marks=pytest.mark.slow),
+        pytest.param("cosine", 5, 0.0, marks=pytest.mark.slow),
         pytest.param(SMALL_GRAPH, 5, 0.0, marks=pytest.mark.slow),
         pytest.param(SMALL_GRAPH, 5, 1.0, marks=pytest.mark.slow),
         pytest.param("cross_attention", None, 0.0, marks=pytest.mark.slow),
@@ -169,6 +169,7 @@ def test_resumed_bit_for_bit_and_equal_with_a_file(alone, photos, tmp_path):
     expect_equal_states(RunFolder(tmp_path / "second"), alone[0])
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_left_out_as_in_a_training_on_images(photos, tmp_path):
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
@@ -182,6 +183,7 @@ def test_unreadable_images_are_left_out_as_in_a_training_on_images(photos, tmp_p
     assert reports[0] == reports[1] != []
 
 
+@pytest.mark.slow
 def test_a_warm_start_sets_the_embedding(photos, tmp_path):
     source = RunFolder(tmp_path / "source")
     train(config(photos, backbone={"trainable": True, "neck": None}, epochs=1, seed=5), source)

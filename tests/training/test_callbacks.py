@@ -60,7 +60,8 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_run_interrupted_at_several_steps_ends_with_the_same_numbers(tmp_path, optimizer):
     config = small_config(training=OPTIMIZERS[optimizer])
     alone, parts = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
@@ -93,6 +94,7 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path, alone):
     assert not list(parts.path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_validation_is_repeated(tmp_path, monkeypatch, alone):
     config, parts = small_config(), RunFolder(tmp_path / "b")
 
@@ -157,7 +159,10 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
     expect_equal(run, alone)
 
 
-@pytest.mark.parametrize(("head", "many"), [({"name": "relation", "hidden": 1}, True), ("prototype", False)])
+@pytest.mark.parametrize(
+    ("head", "many"),
+    [pytest.param({"name": "relation", "hidden": 1}, True, marks=pytest.mark.slow), ("prototype", False)],
+)
 def test_many_ties_are_reported(tmp_path, head, many):
     """A single hidden unit that is silent leaves the bias of the last layer as the score of every class."""
     config = small_config(head, guidance={"mode": "none"}, training={"epochs": 1, "learning_rate": 1e-9})
@@ -168,6 +173,7 @@ def test_many_ties_are_reported(tmp_path, head, many):
     assert (f"warning: {100 * tied:.1f} % of the queries are ties" in " ".join(lines)) is many
 
 
+@pytest.mark.slow
 def test_validation_on_the_same_few_classes_is_said(tmp_path):
     """20 classes to validate on: 11 at a time are mostly the same."""
     for ways, said in (

@@ -80,7 +80,7 @@ def losses(manipulation: str, seed: int) -> list[float]:
     return [model.fit(data, epochs=1, verbose=0).history["challenger_loss"][0] for _ in range(2)]
 
 
-@pytest.mark.parametrize("manipulation", ["exchange", "blur"])
+@pytest.mark.parametrize("manipulation", ["exchange", pytest.param("blur", marks=pytest.mark.slow)])
 def test_it_learns_in_a_graph(manipulation):
     first, second = losses(manipulation, seed=3)
     assert second < first
@@ -140,6 +140,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_ends_with_the_same_numbers(tmp_path):
     source = f"folder:{draw_classes(tmp_path / 'drawn', classes=16)}"
     config = config_from_dict(

@@ -92,6 +92,7 @@ def test_the_picture_is_a_file_and_in_tensorboard(drawn):
     np.testing.assert_array_equal(found["explanation", 2], picture)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_without_pictures(drawn, tmp_path):
     plain = RunFolder(tmp_path / "plain")
     train(config(0), plain)

@@ -182,7 +182,14 @@ def test_validation_is_inference():
 # === many steps ===
 
 
-@pytest.mark.parametrize("arguments", [{"guided_weight": 0.0}, {}, {"plain_weight": 0.0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"guided_weight": 0.0}, marks=pytest.mark.slow),
+        {},
+        pytest.param({"plain_weight": 0.0}, marks=pytest.mark.slow),
+    ],
+)
 def test_the_loss_falls_on_a_fixed_batch(arguments):
     shell = GuidedModel(classifier(), **arguments)
     shell.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
@@ -221,6 +228,7 @@ def test_ways_may_change_between_steps():
     assert np.isfinite(shell.train_on_batch(*fewer)).all()
 
 
+@pytest.mark.slow
 def test_plain_training_in_mixed_precision():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
@@ -295,7 +303,7 @@ def test_the_weight_of_the_guided_loss_rises(start_after, ramp, shares):
         np.testing.assert_allclose(each["loss"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("weights", ["shuffled", "noise"])
+@pytest.mark.parametrize("weights", [pytest.param("shuffled", marks=pytest.mark.slow), "noise"])
 def test_random_weights_follow_from_the_seed_and_the_step(weights):
     first, again, other = (losses(guided(classifier(), weights=weights, seed=seed), 2) for seed in (3, 3, 4))
     assert first == again

@@ -79,6 +79,7 @@ def test_files(finished):
     assert os.listdir(finished.path / "tensorboard")
 
 
+@pytest.mark.slow
 def test_one_validation_episode_has_no_interval(tmp_path):
     run = RunFolder(tmp_path / "one")
     train(small_config(training={"epochs": 1, "validation_episodes": 1}), run)
@@ -105,6 +106,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(finished):
     assert accuracy.mean == pytest.approx(max(row["val_accuracy"] for row in finished.metrics()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_of_equally_good_epochs_is_kept(tmp_path, monkeypatch):
     def accuracies(*values):
         given = iter(values)
@@ -142,7 +144,7 @@ def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finishe
 # === the same numbers again ===
 
 
-@pytest.mark.parametrize(("seed", "other"), [(1, 2), (2**32, 2**70)])
+@pytest.mark.parametrize(("seed", "other"), [(1, 2), pytest.param(2**32, 2**70, marks=pytest.mark.slow)])
 def test_two_runs_are_equal_and_another_seed_is_not(tmp_path, seed, other):
     runs = [RunFolder(tmp_path / name) for name in "abc"]
     for run, each in zip(runs, (seed, seed, other)):
@@ -324,7 +326,7 @@ def cold(tmp_path_factory) -> RunFolder:
     return run
 
 
-@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("as_file", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, cold, as_file):
     origin = finished.best_file if as_file else finished.path
     run = RunFolder(tmp_path / "warm")
@@ -367,6 +369,7 @@ def mixed(tmp_path_factory) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 def test_several_sources_train_one_model_and_resume_exactly(mixed, tmp_path):
     parts = RunFolder(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
@@ -379,6 +382,7 @@ def test_several_sources_train_one_model_and_resume_exactly(mixed, tmp_path):
     assert model.head.get_config()["base_classes"] == 2 * len(open_source("synthetic:shapes").splits["base"])
 
 
+@pytest.mark.slow
 def test_validation_is_on_the_val_splits_of_all_sources(mixed):
     expected = evaluate(
         mixed.load_model(),
@@ -391,6 +395,7 @@ def test_validation_is_on_the_val_splits_of_all_sources(mixed):
     assert max(row["val_accuracy"] for row in mixed.metrics()) == pytest.approx(expected.mean, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_validation_sources_may_be_others(tmp_path):
     run = RunFolder(tmp_path / "run")
     config = small_config(
@@ -408,6 +413,7 @@ def test_validation_sources_may_be_others(tmp_path):
     assert run.metrics()[0]["val_accuracy"] == pytest.approx(expected.mean, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_stored_support_set_is_of_the_first_source_with_enough_classes(tmp_path):
     small = photos(tmp_path / "small", classes=7)  # 4 base classes, and fewer than 4 for validation and testing
     train(
@@ -492,6 +498,7 @@ def test_the_same_images_are_left_out_again_also_by_a_resumed_training(skipping,
     assert without_seconds(whole) == without_seconds(parts)
 
 
+@pytest.mark.slow
 def test_the_stored_support_set_has_readable_images_only(tmp_path, damaged):
     folder = shutil.copytree(damaged, tmp_path / "photos")
     for file in folder.glob("class*/[0-2].png"):
@@ -503,6 +510,7 @@ def test_the_stored_support_set_has_readable_images_only(tmp_path, damaged):
     assert len(os.listdir(run.queries_folder)) == 6
 
 
+@pytest.mark.slow
 def test_too_few_readable_images_are_the_usual_error(tmp_path, damaged):
     run = RunFolder(tmp_path / "run")
     with refused(DataError, "Received: class 'class[0-9]+' of folder:.*photos .split base. has [67]; take fewer", run):

@@ -69,7 +69,7 @@ def newest_state(run: RunFolder):
     return load_arrays(Checkpoints(run.checkpoints_folder).files()[-1])
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_losses_are_close_to_those_of_float32(plain, tmp_path, precision):
     check_close_to_float32(plain("prototype"), tmp_path, "prototype", precision=precision)
 
@@ -130,6 +130,7 @@ def check_equal_with_xla(plain: RunFolder, tmp_path, head: str) -> None:
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_xla_changes_no_loss(plain, tmp_path):
     check_equal_with_xla(plain("prototype"), tmp_path, "prototype")
 

@@ -120,6 +120,7 @@ def test_a_training_starts_from_its_backbone(finished, source, tmp_path):
                 np.testing.assert_allclose(trained[name], array, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_backbone_without_transformation_starts_from_one_with_it(finished, source, tmp_path):
     config = small_config(
         source,
@@ -149,6 +150,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_numbers(finished, source,
     assert "already complete: 3 epochs" in lines[-1]
 
 
+@pytest.mark.slow
 def test_the_single_state_of_an_older_version_is_gone_on_from(finished, source, tmp_path):
     run = RunFolder(tmp_path / "run")
     pretrain(small_config(source, pretrain={"epochs": 1}), run)
@@ -160,6 +162,7 @@ def test_the_single_state_of_an_older_version_is_gone_on_from(finished, source, 
     expect_equal(run, finished)
 
 
+@pytest.mark.slow
 def test_as_many_checkpoints_are_kept_as_configured(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     pretrain(small_config(source, training={"keep_checkpoints": 2, "checkpoint_every": 3}), run)
@@ -191,6 +194,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(source, tmp_path):
     assert same == (accuracies[-1] > max(accuracies[:-1]))
 
 
+@pytest.mark.slow
 def test_without_a_share_it_validates_on_the_training_images(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     pretrain(small_config(source, pretrain={"epochs": 1, "validation_share": 0}), run)
@@ -242,6 +246,7 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before(source, tmp_path):
     assert all(np.isfinite(array).all() for name, array in load_arrays(newest(run)).items() if name != "progress")
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_stops_it_or_is_left_out(tmp_path):
     folder = draw_classes(tmp_path / "drawn", classes=16)
     (folder / "class00" / "0.png").write_bytes(b"no image")

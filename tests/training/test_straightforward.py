@@ -50,8 +50,15 @@ def loss_and_gradients(head: Head, scores, guided: bool):
     return loss, tape.gradient(loss, [support, query, *weights])
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    ("name", "guided"),
+    [
+        # With guidance comes all that there is without.
+        pytest.param(name, guided, marks=[pytest.mark.slow] * (name == "graph" and not guided))
+        for name in HEADS
+        for guided in (False, True)
+    ],
+)
 def test_losses_and_gradients_are_those_of_the_straightforward_step(name, guided):
     ours, gradients = loss_and_gradients(HEADS[name](), own, guided)
     loss, expected = loss_and_gradients(HEADS[name](), scores_of, guided)

@@ -140,15 +140,9 @@ def runs(heads, *strategies, **changes) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory) -> Path:
-    """One replica, two replicas, and two whose statistics are their own."""
+    """One replica, and two."""
     folder = tmp_path_factory.mktemp("strategies") / "devices"
-    own = {"relation-own": content(strategy="mirrored", batch_statistics="replica", epochs=1)}
-    write_photos(folder.parent / "photos")
-    frozen = {
-        f"frozen-{strategy}": on_maps(content(strategy=strategy), folder.parent / "photos")
-        for strategy in ("default", "mirrored")
-    }
-    on_two_devices(folder, {**runs(["relation"], "default", "mirrored"), **own, **frozen})
+    on_two_devices(folder, runs(["relation"], "default", "mirrored"))
     return folder
 
 
@@ -174,12 +168,18 @@ def test_two_replicas_train_as_one(devices):
     expect_equal_runs(RunFolder(devices / "relation-default"), RunFolder(devices / "relation-mirrored"))
 
 
-def test_two_replicas_train_as_one_on_the_maps_of_a_frozen_backbone(devices):
-    expect_equal_runs(RunFolder(devices / "frozen-default"), RunFolder(devices / "frozen-mirrored"))
+@pytest.mark.slow
+def test_two_replicas_train_as_one_on_the_maps_of_a_frozen_backbone(tmp_path):
+    write_photos(tmp_path / "photos")
+    frozen = {name: on_maps(content(strategy=name), tmp_path / "photos") for name in ("default", "mirrored")}
+    on_two_devices(tmp_path / "devices", frozen)
+    expect_equal_runs(*(RunFolder(tmp_path / "devices" / name) for name in frozen))
 
 
-def test_statistics_of_a_replica_are_others(devices):
-    step, own = (RunFolder(devices / f"relation-{name}") for name in ("mirrored", "own"))
+@pytest.mark.slow
+def test_statistics_of_a_replica_are_others(devices, tmp_path):
+    on_two_devices(tmp_path, {"own": content(strategy="mirrored", batch_statistics="replica", epochs=1)})
+    step, own = RunFolder(devices / "relation-mirrored"), RunFolder(tmp_path / "own")
     assert own.metrics()[0]["loss"] != pytest.approx(step.metrics()[0]["loss"], rel=1e-4)
 
 

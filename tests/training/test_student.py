@@ -157,6 +157,7 @@ def test_a_student_starts_from_its_teacher(teacher, alone):
         np.testing.assert_array_equal(start[f"model/{name}"], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_an_interrupted_student_ends_with_the_same_numbers(alone, tmp_path):
     resumed = RunFolder(tmp_path / "resumed")
     with pytest.raises(KeyboardInterrupt):
