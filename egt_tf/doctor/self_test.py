@@ -12,7 +12,7 @@ import tensorflow as tf
 from egt_tf.doctor.findings import MachineFinding, State
 from egt_tf.doctor.machine import Gpu
 from egt_tf.episodic_model import EpisodicModel
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import compiled, keras
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.training.guidance import guided_scores
 from egt_tf.training.guided_model import GuidedModel
@@ -115,7 +115,7 @@ def guided_steps(device: str) -> StepResult:
         model.compile(optimizer=keras.optimizers.Adam(1e-3))
         inputs, labels = _episode()
         # As `fit` compiles it, without a conversion of its code.
-        step = tf.function(lambda: model.train_step((inputs, labels)), autograph=False)
+        step = compiled(lambda: model.train_step((inputs, labels)))
         loss = float(step()["loss"])
         began, steps = time.monotonic(), 0
         while steps < _MOST_STEPS and time.monotonic() - began < SECONDS_OF_STEPS:
@@ -127,7 +127,7 @@ def guided_steps(device: str) -> StepResult:
             scores = guided_scores(classifier.head, classifier.relate(inputs, training=True), COMPOSITES.get("fsc"))
             return scores.relevance[0], scores.weights[0]
 
-        relevance, weights = tf.function(explained, autograph=False)()
+        relevance, weights = compiled(explained)()
     return StepResult(loss, relevance.numpy(), weights.numpy(), rate)
 
 

@@ -25,6 +25,7 @@ from egt_tf.evaluation.calibration import (
 from egt_tf.evaluation.confusion import Confusion, count_confusion
 from egt_tf.evaluation.features import FeatureTable, plan_steps
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
+from egt_tf.keras_api import compiled
 from egt_tf.tensors import widen
 from egt_tf.wording import accuracy_text
 
@@ -111,10 +112,8 @@ class Evaluator:
     def __init__(self, model: EpisodicModel, batches: Batches | None = None):
         self.model = model
         self._batches = self._image_batches if batches is None else batches
-        self._backbone = tf.function(
-            lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True, autograph=False
-        )
-        self._scored = tf.function(self._scored_in_graph, reduce_retracing=True, autograph=False)
+        self._backbone = compiled(lambda batch: self.model.backbone(batch, training=False), reduce_retracing=True)
+        self._scored = compiled(self._scored_in_graph, reduce_retracing=True)
 
     def __call__(
         self,

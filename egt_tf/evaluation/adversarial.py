@@ -20,6 +20,7 @@ from egt_tf.errors import OVERFLOW, RunError, check_integer, original_error
 from egt_tf.evaluation.accuracy import IMAGES_PER_BATCH, Accuracy
 from egt_tf.evaluation.attacks import Attack, expected_gradient, perturbed
 from egt_tf.evaluation.calibration import Calibration, expected_calibration_error, mean_negative_log_likelihood
+from egt_tf.keras_api import compiled
 from egt_tf.tensors import IMAGENET_MEAN, IMAGENET_STD, widen
 
 SAMPLES = 10
@@ -183,8 +184,8 @@ class EpisodeAttacker:
 
     def __init__(self, model: EpisodicModel, attack: Attack, samples: int, attack_support: bool = False):
         self.model, self.attack, self.samples, self.attack_support = model, attack, samples, attack_support
-        self._log_probabilities = tf.function(self._log_probabilities_in_graph, reduce_retracing=True, autograph=False)
-        self._gradient = tf.function(self._gradient_in_graph, reduce_retracing=True, autograph=False)
+        self._log_probabilities = compiled(self._log_probabilities_in_graph, reduce_retracing=True)
+        self._gradient = compiled(self._gradient_in_graph, reduce_retracing=True)
 
     def __enter__(self) -> EpisodeAttacker:
         self._before = [(layer, int(layer.mode), int(layer.draw)) for layer in noise_layers(self.model.backbone)]

@@ -17,6 +17,7 @@ from egt_tf.explain.explanation import pool_channels
 from egt_tf.explain.methods import Method
 from egt_tf.explain.query import query_inputs, select_first_query
 from egt_tf.explain.query_scores import QUERY, QueryScores
+from egt_tf.keras_api import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,5 +125,5 @@ def explainer_of(model: EpisodicModel, method: Method) -> Callable[[Sequence[tf.
         ((*found,),) = method.maps(prepared, inputs, [select_first_query(prepared.head, target, method)])
         return found[place][0, 0]
 
-    call = tf.function(maps, autograph=False) if method.in_graph else maps
+    call = compiled(maps) if method.in_graph else maps
     return lambda inputs, target: pool_channels(np.asarray(call(list(inputs), tf.constant(target))))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from egt_tf.data.preprocessing import normalize
 from egt_tf.episodic_model import EpisodicModel
+from egt_tf.keras_api import compiled
 
 SUPPORT, LABELS, QUERY = "support_images", "support_labels", "query_images"
 # Images that pass the backbone at once.
@@ -37,10 +38,8 @@ class QueryScores:
 
     def __init__(self, model: EpisodicModel, batch: int = BATCH):
         self._model, self._batch = model, batch
-        self._embed = tf.function(
-            lambda images: model.backbone(images, training=False), reduce_retracing=True, autograph=False
-        )
-        self._score = tf.function(self._of_episodes, autograph=False)
+        self._embed = compiled(lambda images: model.backbone(images, training=False), reduce_retracing=True)
+        self._score = compiled(self._of_episodes)
 
     def __call__(self, inputs: Sequence[tf.Tensor], images: np.ndarray) -> np.ndarray:
         """Raw scores.

@@ -16,7 +16,7 @@ from egt_tf.errors import original_error
 from egt_tf.explain.gradients import DERIVATIVE
 from egt_tf.explain.noise import Noise, NoisyInput, mean_over_copies
 from egt_tf.explain.versions import MEMORY, merged, versions_at_once
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import compiled, keras
 from egt_tf.lrp.analyzer import NeuronAnalyzer
 from egt_tf.lrp.neurons import check_range
 from egt_tf.lrp.propagation import reverse
@@ -70,7 +70,7 @@ class SmoothTaylor(NeuronAnalyzer):
         self.noise = Noise(sigma, samples, percent, seed)
         super().__init__(model, neuron_selection_mode, output)
         self.memory = memory
-        self._analyze = tf.function(self._analyze_in_graph, autograph=False)
+        self._analyze = compiled(self._analyze_in_graph)
 
     def analyze(
         self,

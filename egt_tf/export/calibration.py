@@ -12,6 +12,7 @@ from egt_tf.data.image_set import ImageSet, OnProgress
 from egt_tf.data.sampling import check_feasible, episode_generator, sample_episode
 from egt_tf.evaluation.accuracy import Accuracy, embed
 from egt_tf.export.one_by_one import OneByOne
+from egt_tf.keras_api import compiled
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,9 +94,8 @@ def calibrate(
     features = embed(model.model, images, used)
     labels = np.repeat(np.eye(episode.ways, dtype=np.float32), episode.shots, axis=0)
     truth = np.repeat(np.arange(episode.ways), episode.queries)
-    score = tf.function(
+    score = compiled(
         lambda support, query: (model.scores(support, labels, query), model.scores_together(support, labels, query)),
-        autograph=False,
     )
     right = []
     for index, one in enumerate(drawn):

@@ -15,6 +15,7 @@ from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ExportError
 from egt_tf.export.saved_model import ServableModel
 from egt_tf.export.signatures import Signature, StoredSupport
+from egt_tf.keras_api import compiled
 from egt_tf.serving.contract import FLOATS, LITE, LITE_FACTS, LITE_LABELS, first_line
 
 # Whose numbers the file gives.
@@ -115,7 +116,7 @@ def _of_one_image(signature: Signature, size: int) -> Any:
         return {name: value for name, value in signature.function(image).items() if value.dtype != tf.string}
 
     spec = tf.TensorSpec([1, size, size, 3], tf.float32, _INPUT)
-    return tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
+    return compiled(answer, input_signature=[spec]).get_concrete_function()
 
 
 def _converted(function: Any, model: EpisodicModel, support: StoredSupport) -> bytes:

@@ -17,6 +17,7 @@ from egt_tf.export.overlay import overlay_pictures
 from egt_tf.export.requests import RequestLimits, checked, checked_labels, checked_positions, checked_targets
 from egt_tf.heads.base import Head
 from egt_tf.heads.layers import PrototypeMean
+from egt_tf.keras_api import compiled
 from egt_tf.serving.contract import FLOATS
 
 Tensors = Mapping[str, tf.Tensor]
@@ -43,7 +44,7 @@ class Signature:
     def concrete(self) -> Any:
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
         # Nothing here takes a branch by the value of a tensor; looking for such branches takes longer than all the rest.
-        return tf.function(self.function, input_signature=self.inputs, autograph=False).get_concrete_function()
+        return compiled(self.function, input_signature=self.inputs).get_concrete_function()
 
 
 def has_prototypes(head: Head) -> bool:
@@ -122,9 +123,7 @@ class Signatures:
         """Every signature by name."""
         files = tf.TensorSpec([None], tf.string)
         # A function of its own, so that the graph holds the decoding once and not once for each signature.
-        decode = tf.function(
-            lambda images: decoded_images(images, self.size, self.limits), input_signature=[files], autograph=False
-        )
+        decode = compiled(lambda images: decoded_images(images, self.size, self.limits), input_signature=[files])
         encoded = self._of_images(files, decode)
         floats = self._of_images(tf.TensorSpec([None, self.size, self.size, 3], tf.float32), checked_floats)
         return {**encoded, **{name + FLOATS: signature for name, signature in floats.items()}}

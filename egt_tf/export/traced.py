@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from egt_tf.export.one_by_one import OneByOne, Relevance
+from egt_tf.keras_api import compiled
 
 
 class TracedOnce(OneByOne):
@@ -33,12 +34,12 @@ class TracedOnce(OneByOne):
             found = answers.relevance(*inputs)
             return found.scores, found.targets, found.images, found.support_features
 
-        self._features = tf.function(answers.features, [images], autograph=False)
-        self._relevance = tf.function(
-            relevance, [support, labels, images, tf.TensorSpec([None], tf.int64)], autograph=False
+        self._features = compiled(answers.features, input_signature=[images])
+        self._relevance = compiled(
+            relevance, input_signature=[support, labels, images, tf.TensorSpec([None], tf.int64)]
         )
-        self._support_relevance = tf.function(
-            answers.support_relevance, [images, tf.TensorSpec([None, None, *maps], tf.float32)], autograph=False
+        self._support_relevance = compiled(
+            answers.support_relevance, input_signature=[images, tf.TensorSpec([None, None, *maps], tf.float32)]
         )
 
     def features(self, images: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ from egt_tf.data.image_set import OnProgress
 from egt_tf.data.preprocessing import normalize
 from egt_tf.errors import OVERFLOW, NotFiniteError, RunError
 from egt_tf.explain.methods import get_method
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import compiled, keras
 
 _BATCH = 16
 
@@ -92,10 +92,9 @@ class Embedding:
     @functools.cached_property
     def _maps(self) -> Any:
         size = self.image_size
-        return tf.function(
+        return compiled(
             lambda pixels: self.backbone(normalize(pixels), training=False),
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
-            autograph=False,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError, original_error
-from egt_tf.keras_api import AnalyzerBase, keras
+from egt_tf.keras_api import AnalyzerBase, compiled, keras
 from egt_tf.lrp.canonizers import fold_batch_norm
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.gradient_form import check_engine, reverse_by, reverse_part
@@ -152,11 +151,8 @@ class LRP(NeuronAnalyzer):
         self.composite: Composite = COMPOSITES.get(composite)
         self.canonize = canonize
         self.engine = engine
-        # Partial: TensorFlow counts the traces of a method over all analyzers together, and would warn of the fifth one.
-        self._analyze = tf.function(functools.partial(self._analyze_in_graph), reduce_retracing=True, autograph=False)
-        self._analyze_each = tf.function(
-            functools.partial(self._analyze_each_in_graph), reduce_retracing=True, autograph=False
-        )
+        self._analyze = compiled(self._analyze_in_graph, reduce_retracing=True)
+        self._analyze_each = compiled(self._analyze_each_in_graph, reduce_retracing=True)
 
     def analyze(
         self,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from egt_tf.errors import ExplainError
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, layer_code
 from egt_tf.lrp.composites import Composite
 from egt_tf.lrp.keras_3 import is_keras_3
 from egt_tf.lrp.layer_types import is_layer_type
@@ -368,7 +368,7 @@ def _uncast(layer: keras.layers.Layer) -> Callable[..., Any]:
     """A layer without its own __call__, which would cast the inputs down under a mixed precision policy."""
     # A dense layer casts them once more itself, and then needs its kernel cast too.
     casts = isinstance(layer, keras.layers.Dense) and is_half(tf.as_dtype(layer.compute_dtype))
-    return layer if casts else layer.call
+    return layer if casts else layer_code(layer)
 
 
 def in_wide(layer: keras.layers.Layer, call: Call) -> Call:

@@ -22,7 +22,7 @@ from egt_tf.data.map_files import DTYPE, Maps, read_maps, written_maps
 from egt_tf.data.views import Views
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, DataError, original_error
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import compiled, keras
 from egt_tf.lrp.value_ranges import outputs_nonnegative
 
 DEFAULT_VIEWS = 4
@@ -183,7 +183,7 @@ class _Computation:
     def __init__(self, embedding: keras.Model, views: Views, indices: np.ndarray, report: Report):
         self.views, self.indices, self.report = views, indices, report
         signature = [tf.TensorSpec([None, *embedding.input_shape[1:]], tf.float32)]
-        self._embed = tf.function(lambda batch: embedding(batch, training=False), signature, autograph=False)
+        self._embed = compiled(lambda batch: embedding(batch, training=False), input_signature=signature)
 
     def __call__(self, write: Callable[[bytes], object]) -> np.ndarray:
         """Which of the images are readable."""

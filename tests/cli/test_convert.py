@@ -164,6 +164,7 @@ def test_an_existing_run_stays(fails, egt, model):
     fails("convert", "model.npz", "--to", "run", says=["already holds a run"])
 
 
+@pytest.mark.slow
 def test_files_of_torch_and_safetensors_evaluate(egt, model, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     state = {name: array.astype(np.float32) for name, array in model.items()}

@@ -83,6 +83,7 @@ def test_predict_names_the_class_that_the_run_would(egt, exported, trained, quer
     assert egt("predict", queries[0], "--model", exported / "1").output == result.output.splitlines()[0] + "\n"
 
 
+@pytest.mark.slow
 def test_predict_by_a_run_and_by_another_support_set(egt, fails, exported, trained, query, run):
     """What `explain` says, which could do both alone."""
     classes = sorted(path.name for path in (trained / "support").iterdir())

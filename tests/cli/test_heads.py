@@ -97,6 +97,7 @@ def test_what_a_head_must_know_is_stored_with_the_run(trained_heads):
     assert head["base_classes"] == 40
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_a_head_with_running_averages_is_resumed(egt, head_run):
     run = head_run("cross_attention")
     config = yaml.safe_load((run / "config.yaml").read_text())

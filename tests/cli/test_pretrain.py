@@ -8,6 +8,7 @@ import yaml
 from egt_tf.config import load_config
 
 
+@pytest.mark.slow
 def test_pretrain_then_train_from_it(egt, tiny, drawn, tmp_path):
     own = yaml.safe_load(tiny.read_text())
     own["data"] = {"train": f"folder:{drawn}", "image_size": 16}

@@ -93,6 +93,7 @@ def test_the_better_informed_attack_succeeds_more_often(plain, images):
     assert by_chance < one_step <= several
 
 
+@pytest.mark.slow
 def test_more_steps_succeed_no_less_often_and_without_a_bound_always(plain, images):
     rates = [attacked(plain, images, pgd(0.02, steps)).success_rate for steps in (1, 10)]
     assert rates[0] <= rates[1]

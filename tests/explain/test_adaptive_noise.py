@@ -97,7 +97,7 @@ def test_scores_of_other_images_in_the_place_of_the_query(support, head):
         np.testing.assert_allclose(scores, alone[0, 0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["aupc", "autvc"])
+@pytest.mark.parametrize("objective", ["aupc", pytest.param("autvc", marks=pytest.mark.slow)])
 def test_the_best_map_is_that_of_its_noise(support, objective):
     model = episodic("prototype")
     inputs = query_inputs(model, support, random_image(SIZE))
@@ -133,7 +133,9 @@ def _aupc_of(model, inputs):
     return judge
 
 
-@pytest.mark.parametrize("name", ["smooth_taylor_adaptive", "smoothgrad_adaptive"])
+@pytest.mark.parametrize(
+    "name", ["smooth_taylor_adaptive", pytest.param("smoothgrad_adaptive", marks=pytest.mark.slow)]
+)
 def test_by_its_name(support, name):
     method = get_method({"name": name, "objective": "autvc", "samples": 2})
     explanation = explain_image(episodic("prototype"), support, random_image(SIZE), method=method, target="ant")

@@ -12,7 +12,8 @@ import tensorflow as tf
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError, ExplainError
 from egt_tf.keras_api import AnalyzerBase, keras
-from egt_tf.lrp import COMPOSITES, LRP
+from egt_tf.lrp import COMPOSITES, LRP, Entry
+from egt_tf.lrp.rules import Derivative
 
 L = keras.layers
 
@@ -475,3 +476,22 @@ def test_many_analyzers_are_no_reason_for_a_warning(caplog):
     finally:
         tf.get_logger().removeHandler(caplog.handler)
     assert "retracing" not in caplog.text
+
+
+class Branching(L.Layer):
+    """Doubles inputs whose sum is positive."""
+
+    def call(self, inputs):
+        return 2.0 * inputs if tf.reduce_sum(inputs) > 0 else inputs
+
+
+def test_a_layer_may_branch_by_its_input():
+    """In a graph Keras has its code converted by AutoGraph; the analyzer's own code is not."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, L.Dense(2, use_bias=False)(Branching(name="branching")(inputs)))
+    composite = COMPOSITES.get("epsilon").prepend(Entry(Derivative(), layer="branching"))
+    positive, negative = (LRP(model, composite, "index").analyze(x, 1) for x in (np.ones((1, 3)), -np.ones((1, 3))))
+    kernel = model.layers[-1].kernel.numpy()[:, 1]
+    # The derivative of the doubled input doubles what arrives, which is that input times the weights.
+    np.testing.assert_allclose(positive[0], 4 * kernel, rtol=1e-4)
+    np.testing.assert_allclose(negative[0], -kernel, rtol=1e-4)

@@ -314,7 +314,8 @@ def test_it_can_be_exported(tmp_path):
     module, analyzer = tf.Module(), LRP(model, "epsilon", engine="gradient")
     module.model = model
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+    # The code has no branches that AutoGraph would have to find, which takes longer than all the rest.
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))], autograph=False)
     def explain(images):
         trace = record(model, [images])
         return analyzer.relevance_of(trace, trace.outputs[0])[0]
