@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -61,13 +62,29 @@ def settled():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    """Seeds TensorFlow, NumPy and Python, but does not import TensorFlow for tests that do without."""
+@pytest.fixture(scope="module", autouse=True)
+def seeded_file():
+    """Seeds everything, but does not import TensorFlow for tests that do without."""
     if "tensorflow" in sys.modules:
         from egt_tf.keras_api import keras
 
         keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded(seeded_file):
+    """Seeds Python, NumPy and what Keras draws first weights from.
+
+    TensorFlow itself is seeded once a file: it then drops every kernel and compiled graph, which would have to be made
+    again for each test. Hardly anything draws from its own numbers.
+    """
+    if "tensorflow" in sys.modules:
+        import tensorflow.compat.v2 as behind_keras
+
+        from egt_tf.keras_api import keras
+
+        with mock.patch.object(behind_keras.random, "set_seed"):
+            keras.utils.set_random_seed(1)
 
 
 @pytest.fixture(scope="session")

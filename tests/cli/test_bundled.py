@@ -87,6 +87,7 @@ def test_explain_uses_the_newest_run_where_there_is_one(egt, run):
     assert result.stdout.startswith("using the newest run runs/tiny (2 of 2 epochs, validation ")
 
 
+@pytest.mark.slow
 def test_sample_uses_it_even_where_there_is_a_run(egt, run):
     result = egt("explain", "--sample")
     assert result.exit_code == 0, result.output

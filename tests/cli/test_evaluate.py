@@ -53,6 +53,7 @@ def test_an_exported_model_is_measured_on_the_same_episodes(egt, exported, run):
     assert "needs --data SOURCE" in egt("evaluate", exported).stderr
 
 
+@pytest.mark.slow
 def test_an_accuracy_of_the_same_few_classes_says_so(egt, run):
     """The interval of 20 classes taken 20 at a time is none over classes."""
     few = egt("evaluate", "runs/tiny", "--episodes", 2, "--queries", 1, "--shots", 1, "--ways", 20)
@@ -67,6 +68,7 @@ def test_one_episode_has_no_interval(egt, run):
     assert result_file(run)["interval"] is None
 
 
+@pytest.mark.slow
 def test_the_seed_decides(egt, run):
     accuracies = []
     for number, seed in enumerate((0, 0, 1)):

@@ -128,6 +128,7 @@ def test_a_folder_for_the_figures(egt, run):
     assert not [name for name in os.listdir() if "explained" in name]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_not_the_default(egt, run, query):
     """It is used when it is named, or where only a run can do what is asked."""
     config = run / "config.yaml"
@@ -209,6 +210,7 @@ def test_a_method_and_several_side_by_side(egt, run, query):
         figure.load()
 
 
+@pytest.mark.slow
 def test_a_method_with_an_argument(egt, run, query):
     for noise in ("0.1", "2.0"):
         line = ("explain", query, "--method", "smooth_taylor", "--set", f"sigma={noise}", "--set", "samples=3")

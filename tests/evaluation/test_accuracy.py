@@ -170,6 +170,7 @@ def test_transductive_accuracy(duplicates):
     np.testing.assert_allclose(accuracy.episodes, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_evaluator_measures_both_ways():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     evaluator = Evaluator(model)
@@ -315,6 +316,7 @@ def test_every_image_is_read_once():
     assert sorted(seen) == sorted({int(i) for e in drawn for part in (e.support, e.query) for i in part.ravel()})
 
 
+@pytest.mark.slow
 def test_a_small_memory_changes_nothing_but_the_reading():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     whole = evaluate(model, NOISE, EPISODE, episodes=9, seed=5)

@@ -178,6 +178,7 @@ def test_of_restarts_the_worst_is_taken(plain, images):
     assert thrice > once
 
 
+@pytest.mark.slow
 def test_an_attack_by_noise_that_the_answer_does_not_have_is_weaker(noisy, images):
     """Expectation over transformation: the mean of more gradients misleads more."""
     model = EpisodicModel(with_degree(noisy.backbone, 1.0), noisy.head)

@@ -85,6 +85,7 @@ def test_the_class_is_that_which_the_model_predicts(model, queries):
         assert round(value) == scores.argmax()
 
 
+@pytest.mark.slow
 def test_everything_hangs_on_the_seed(model, queries):
     wanted = chosen_measures(["aupc", "faithfulness", "sensitivity"], has_masks=True)
 

@@ -97,6 +97,7 @@ def test_innvestigates_gradient_is_ours_at_the_read_out(model, support, image):
     )
 
 
+@pytest.mark.slow
 @needs_innvestigate
 def test_innvestigates_reason_is_handed_on(model, support, image):
     # It needs arguments that no name carries.

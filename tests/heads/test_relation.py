@@ -26,10 +26,8 @@ def warmed(head: RelationHead, inputs) -> RelationHead:
     return head
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [pytest.param({}, marks=pytest.mark.slow), {"batch_statistics": False, "hidden": 5, "loss": "cross_entropy"}],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [{}, {"batch_statistics": False, "hidden": 5, "loss": "cross_entropy"}])
 def test_layer(arguments, tmp_path):
     check_layer(
         lambda: RelationHead((5, 5, 4), seed=1, **arguments),

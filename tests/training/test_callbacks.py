@@ -110,6 +110,7 @@ def test_an_interrupted_validation_is_repeated(tmp_path, monkeypatch, alone):
     expect_equal(alone, parts)
 
 
+@pytest.mark.slow
 def test_no_checkpoint_within_an_epoch_if_so_configured(tmp_path):
     run = RunFolder(tmp_path / "run")
     train(small_config(training={"checkpoint_every": 0, "keep_checkpoints": 9}), run)
@@ -125,6 +126,7 @@ def test_where_several_steps_are_one_call_a_checkpoint_waits_for_them(tmp_path, 
     assert checkpoints(run) == expected
 
 
+@pytest.mark.slow
 def test_an_epoch_that_became_shorter_cannot_go_on(tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
@@ -159,10 +161,8 @@ def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
     expect_equal(run, alone)
 
 
-@pytest.mark.parametrize(
-    ("head", "many"),
-    [pytest.param({"name": "relation", "hidden": 1}, True, marks=pytest.mark.slow), ("prototype", False)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "many"), [({"name": "relation", "hidden": 1}, True), ("prototype", False)])
 def test_many_ties_are_reported(tmp_path, head, many):
     """A single hidden unit that is silent leaves the bias of the last layer as the score of every class."""
     config = small_config(head, guidance={"mode": "none"}, training={"epochs": 1, "learning_rate": 1e-9})

@@ -86,6 +86,7 @@ def test_it_learns_in_a_graph(manipulation):
     assert second < first
 
 
+@pytest.mark.slow
 def test_its_numbers_follow_from_the_seed():
     first, again, other = (losses("noise", seed) for seed in (3, 3, 4))
     assert first == again != other
