@@ -240,6 +240,7 @@ def test_weights_whose_scores_overflow(fails, run, arrays, query, tmp_path):
     fails("predict", query.parent, "--model", "large", says=says)
 
 
+@pytest.mark.slow
 def test_a_portable_model(egt, fails, run, query, tmp_path):
     result = egt("export", run, "--portable", "--out", "models/tiny")
     assert result.exit_code == 0, result.output

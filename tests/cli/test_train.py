@@ -415,6 +415,7 @@ def damaged(drawn, tmp_path):
     return damage
 
 
+@pytest.mark.slow
 def test_a_damaged_training_image_is_named(fails, tiny, damaged):
     # Nothing is left behind: no epoch was done that one could go on from.
     options = damaged("class02/*", "training.episodes_per_epoch=8")

@@ -27,6 +27,7 @@ def benchmark(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
 
 
+@pytest.mark.slow
 def test_bad_requests_do_no_harm_to_good_ones_under_load(folder):
     done = benchmark(folder, "--threads", 3, "--seconds", 2, "--bad", 0.3, "--json")
     assert done.returncode == 0, done.stderr

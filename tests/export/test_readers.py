@@ -173,7 +173,11 @@ def test_a_portable_model_answers_as_the_ordinary_one(portable, model, query_fil
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ({"name": "graph", "ways": 3}, r"do not have. .*StridedSliceGrad in the head Graph"),
+        pytest.param(
+            {"name": "graph", "ways": 3},
+            r"do not have. .*StridedSliceGrad in the head Graph",
+            marks=pytest.mark.slow,
+        ),
         ("ridge", r"do not have. Received: .*MatrixSolve in the head Ridge"),
     ],
 )

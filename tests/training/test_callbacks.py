@@ -117,9 +117,8 @@ def test_no_checkpoint_within_an_epoch_if_so_configured(tmp_path):
     assert checkpoints(run) == [0, 5, 10]
 
 
-@pytest.mark.parametrize(
-    ("together", "expected"), [pytest.param(1, [0, 2, 4, 6, 8, 10, 12], marks=pytest.mark.slow), (3, [0, 3, 6, 9, 12])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("together", "expected"), [(1, [0, 2, 4, 6, 8, 10, 12]), (3, [0, 3, 6, 9, 12])])
 def test_where_several_steps_are_one_call_a_checkpoint_waits_for_them(tmp_path, together, expected):
     run = RunFolder(tmp_path / "run")
     train(small_config(training={"keep_checkpoints": 9, "episodes_per_epoch": 6, "steps_per_execution": together}), run)
