@@ -91,7 +91,7 @@ def has_innvestigate() -> bool:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """`tf.function(function, **options)` that leaves out AutoGraph, which takes longer than all the rest.
+    """`tf.function(function, **options)` that leaves out AutoGraph, which can take longer than all the rest.
 
     Code that `function` runs may not branch by the value of a tensor; layers may, since Keras converts those that are not
     its own.

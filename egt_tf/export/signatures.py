@@ -43,7 +43,6 @@ class Signature:
     @functools.cached_property
     def concrete(self) -> Any:
         """The function as a graph, which `tf.saved_model.save` takes as a signature."""
-        # Nothing here takes a branch by the value of a tensor; looking for such branches takes longer than all the rest.
         return compiled(self.function, input_signature=self.inputs).get_concrete_function()
 
 

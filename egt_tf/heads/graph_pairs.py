@@ -188,6 +188,7 @@ class PairBatchNormalization(EpisodeBatchNormalization):
         return _node_count(axis_sizes(x[1])[2], self.per_graph)
 
     def _shares(self, x: Blocks) -> _Shares:
+        # A support pair that all graphs share counts once for each of them, a pair of two nodes in both directions.
         rows, graphs = self.rows(x), [axis_sizes(block)[1] for block in x]
         among = tf.cast(graphs[1] / graphs[0], rows.dtype) / rows
         return _Shares(tf.cast(self._nodes(x), rows.dtype) * among, 2.0 * among, 2.0 / rows)

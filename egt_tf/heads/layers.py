@@ -12,7 +12,15 @@ from egt_tf.registry import serializable
 
 
 def axis_sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
-    """The length of each axis: a number where it is known, whose arithmetic needs no operation; else a scalar tensor."""
+    """The length of each axis: a number where it is known, whose arithmetic needs no operation; else a scalar tensor.
+
+    Args:
+        x: of a known number of axes.
+
+    Example:
+        >>> axis_sizes(tf.zeros((2, 3)))
+        [2, 3]
+    """
     known = x.shape.as_list()
     if None not in known:
         return known
