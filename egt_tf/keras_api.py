@@ -15,7 +15,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tensorflow as tf
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     AnalyzerBase = Any
 else:
     keras = importlib.import_module("tensorflow.keras" if LANE == "classic" else "tf_keras")
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _RuleBase(abc.ABC):
@@ -104,6 +107,24 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     plain = autograph.tf_convert(function, autograph.control_status_ctx(), convert_by_default=False)
     # Partial: TensorFlow counts the traces of functions with the same code together, and would warn of the fifth one.
     return tf.function(functools.partial(plain), **options)
+
+
+def unconverted(function: _Function) -> _Function:
+    """`function` itself, which AutoGraph runs as it stands from now on; Keras still converts layers that it calls.
+
+    For code of this package that does not branch by the value of a tensor: converting it takes longer than running it.
+
+    Example:
+        >>> @tf.function
+        ... @unconverted
+        ... def root(x):
+        ...     return tf.sqrt(x)
+        >>> root(tf.constant(4.0)).numpy()
+        2.0
+    """
+    # What `tf.autograph.experimental.do_not_convert` marks its wrapper with, which Keras could not read the arguments of.
+    function.autograph_info__ = None  # type: ignore[attr-defined]
+    return function
 
 
 def layer_code(layer: keras.layers.Layer) -> Callable[..., Any]:

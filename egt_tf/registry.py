@@ -9,10 +9,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from egt_tf.errors import ConfigError, did_you_mean
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, unconverted
 
-serializable = keras.utils.register_keras_serializable("egt_tf")
-"""Decorator that lets Keras load a layer, a model or an optimizer of this package by its name, "egt_tf>CLASS"."""
+loadable = keras.utils.register_keras_serializable("egt_tf")
+"""Decorator that lets Keras load a layer, a model or an optimizer by its name, "egt_tf>CLASS"."""
+
+Class = TypeVar("Class", bound=type)
+
+
+def serializable(member: Class) -> Class:
+    """`loadable`, for classes of this package, whose code branches by no tensor and is run in graphs as it stands."""
+    for name in ("call", "train_step", "test_step"):
+        if name in vars(member):
+            unconverted(vars(member)[name])
+    return loadable(member)
 
 
 def family_layer(network: Callable[..., keras.Model], name: str) -> type[keras.layers.Layer]:
@@ -55,7 +65,7 @@ class Registry:
                 raise ConfigError(f"a {self.noun} name must be registered once. Received: {name!r} a second time")
             self._table[name] = member
             if inspect.isclass(member) and hasattr(member, "get_config"):
-                serializable(member)
+                loadable(member)
             return member
 
         return enter

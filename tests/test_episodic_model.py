@@ -175,7 +175,7 @@ def test_config_round_trip():
         np.testing.assert_array_equal(copy(x), model(x))
 
 
-@pytest.mark.parametrize("batch_statistics", [False, True])
+@pytest.mark.parametrize("batch_statistics", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_keras_file_round_trip(batch_statistics, tmp_path):
     model, x = build(batch_statistics=batch_statistics), inputs()
     model(x, training=True)

@@ -12,8 +12,30 @@ import tensorflow as tf
 
 import egt_tf
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 
 MODULES = ["egt_tf", *sorted(module.name for module in pkgutil.walk_packages(egt_tf.__path__, "egt_tf."))]
+# Seconds each, and what they show is tested elsewhere too.
+SLOW = {
+    f"egt_tf.{name}"
+    for name in (
+        "backbones.applications",
+        "backbones.batch_noise",
+        "backbones.efficientnet_lite",
+        "doctor.examination",
+        "evaluation.accuracy",
+        "evaluation.adversarial",
+        "evaluation.randomization",
+        "export.saved_model",
+        "heads.graph",
+        "published.convert",
+        "serving.evaluation",
+        "serving.explained_model",
+        "training.loop",
+        "training.pretraining",
+        "training.student",
+    )
+}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -22,7 +44,7 @@ def examples(module):
     return [test for test in doctest.DocTestFinder().find(module, extraglobs=names) if test.examples]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", all_but_slow(MODULES, SLOW))
 def test_examples_run(name):
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     said: list[str] = []

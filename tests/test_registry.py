@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
+import tensorflow as tf
 
 from egt_tf.errors import ConfigError
 from egt_tf.keras_api import keras
-from egt_tf.registry import Registry
+from egt_tf.registry import Registry, serializable
 
 
 @pytest.fixture
@@ -94,3 +97,29 @@ def test_the_instance_registered_is_handed_back_unchanged():
         return 1
 
     assert table.register("nail")(nail) is nail
+
+
+def test_layers_of_the_package_run_in_graphs_as_they_stand():
+    ran = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, inputs, training=None):
+            ran.append(inspect.currentframe().f_code)
+            return inputs
+
+    @serializable
+    class AsItStands(Seen):
+        def call(self, inputs, training=None):
+            ran.append(inspect.currentframe().f_code)
+            return inputs
+
+    for layer in (Seen(), AsItStands()):
+        tf.function(layer)(tf.ones(1))
+        keras.Model(x := keras.Input((2,)), layer(x))
+    # Another's is converted by AutoGraph, which runs a copy.
+    assert [code is member.call.__code__ for code, member in zip(ran, (Seen, Seen, AsItStands, AsItStands))] == [
+        False,
+        False,
+        True,
+        True,
+    ]

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from egt_tf.errors import ConfigError
 from egt_tf.heads.weighting import Weighting
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, unconverted
 from egt_tf.registry import Registry
 
 HEADS = Registry("head")
@@ -169,6 +169,7 @@ class Head(keras.layers.Layer):
         """Second stage: raw scores `(episodes, queries, ways)`, unbounded; larger means more alike."""
         return self.score_model(features, training=training)
 
+    @unconverted
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         support, support_labels, query = inputs
         return self.score(self.relate(support, support_labels, query, training=training), training=training)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from egt_tf.keras_api import keras
+from egt_tf.keras_api import keras, unconverted
 from egt_tf.training.health import Health, Statistics, apply_if, may_overflow
 from egt_tf.weights import named_weights
 
@@ -63,6 +63,7 @@ class CheckedModel(keras.Model):
         """What a training goes on from beside the weights and the optimizer, by name."""
         return {}
 
+    @unconverted
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         return self.classifier(inputs, training=training)
 
@@ -70,6 +71,7 @@ class CheckedModel(keras.Model):
         """The forward pass of a training step on an element of the data set."""
         raise NotImplementedError
 
+    @unconverted
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update of the weights on an element of the data set."""
         statistics = Statistics(self.classifier)

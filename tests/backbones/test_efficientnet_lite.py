@@ -21,6 +21,7 @@ from egt_tf.errors import ConfigError
 from egt_tf.keras_api import keras
 from egt_tf.weight_files import read_weights
 from tests.helpers.networks import random_inputs
+from tests.helpers.quick import all_but_slow
 
 SIZES = {"efficientnet_lite0": lite._LITE0, "efficientnet_lite1": lite._LITE1, "efficientnet_lite2": lite._LITE2}
 
@@ -34,7 +35,10 @@ def _weights(name: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("output", "shape"),
-    [("last", (2, 2, 1280)), (32, (2, 2, 320)), (16, (3, 3, 112)), (8, (5, 5, 40))],
+    all_but_slow(
+        [("last", (2, 2, 1280)), (32, (2, 2, 320)), (16, (3, 3, 112)), (8, (5, 5, 40))],
+        [(32, (2, 2, 320)), (16, (3, 3, 112))],
+    ),
 )
 def test_maps(output, shape):
     model = BACKBONES.get({"name": "efficientnet_lite0", "weights": "none", "output": output}, image_size=40, seed=1)
@@ -46,6 +50,7 @@ def test_maps(output, shape):
     assert (values.min() >= 0) == (output == "last")
 
 
+@pytest.mark.slow
 def test_pooled_maps():
     spec = {"name": "efficientnet_lite0", "weights": "none"}
     maps, means, roots = (
@@ -69,7 +74,7 @@ def test_a_power_has_no_infinite_derivative():
     ("name", "blocks", "widths"),
     [
         ("efficientnet_lite0", 16, [16, 24, 40, 80, 112, 192, 320]),
-        ("efficientnet_lite1", 21, [16, 24, 40, 80, 112, 192, 320]),
+        pytest.param("efficientnet_lite1", 21, [16, 24, 40, 80, 112, 192, 320], marks=pytest.mark.slow),
         ("efficientnet_lite2", 21, [16, 24, 48, 88, 120, 208, 352]),
     ],
 )
@@ -162,7 +167,7 @@ class SlowNetwork:
         return np.clip(self.normalized(x, name), 0, 6)
 
 
-@pytest.mark.parametrize("size", [64, 75])
+@pytest.mark.parametrize("size", all_but_slow([64, 75], {64}))
 def test_outputs_are_those_of_a_slow_network(size):
     arrays = _weights("efficientnet_lite0")
     grey = np.random.default_rng(2).integers(0, 256, (2, size, size, 3)).astype(np.uint8)

@@ -79,7 +79,9 @@ def test_what_is_behind_the_embedding_shares_the_neck():
     close(behind_embedding(bare, True)(maps), maps)
 
 
-@pytest.mark.parametrize("spec", [FROZEN, {**CONV4, "neck": 6}, {**CONV4, "trainable": False}])
+@pytest.mark.parametrize(
+    "spec", [FROZEN, {**CONV4, "neck": 6}, pytest.param({**CONV4, "trainable": False}, marks=pytest.mark.slow)]
+)
 def test_configuration_names_folding_and_weights(spec):
     model = EpisodicModel.build_from(spec, "relation", SIZE, seed=1)
     disturbed(model.backbone)

@@ -9,6 +9,7 @@ from egt_tf.backbones.batch_noise import BatchNoise, noise_layers
 from egt_tf.backbones.noise_places import block_ends, with_noise
 from egt_tf.errors import ConfigError
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 
 SMALL = {"widths": [2, 3, 4, 5]}
 STAGES = [f"stage{stage}_block1_relu" for stage in (1, 2, 3, 4)]
@@ -24,7 +25,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", all_but_slow(ENDS, {"resnet12", "resnet18"}))
 def test_blocks_end_where_they_are_named_to(name):
     arguments, ends = ENDS[name]
     plain = build_backbone({"name": name, **arguments}, 32, seed=1)

@@ -8,6 +8,7 @@ from egt_tf.backbones import BACKBONES, resnet10, resnet18
 from egt_tf.errors import ConfigError
 from egt_tf.keras_api import keras
 from tests.helpers.networks import layers_of, random_inputs
+from tests.helpers.quick import all_but_slow
 
 NARROW = (2, 3, 4, 5)
 
@@ -15,7 +16,7 @@ NARROW = (2, 3, 4, 5)
 # === architecture ===
 
 
-@pytest.mark.parametrize("make", [resnet10, resnet18])
+@pytest.mark.parametrize("make", all_but_slow([resnet10, resnet18], {resnet18}))
 @pytest.mark.parametrize(
     ("stem", "size", "side"),
     [

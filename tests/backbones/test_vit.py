@@ -24,6 +24,7 @@ from egt_tf.training.guided_model import GuidedModel
 from egt_tf.weights import assign_weights, named_weights, weight_arrays
 from tests.helpers.image_files import encode
 from tests.helpers.networks import random_inputs
+from tests.helpers.quick import quick_ones
 from tests.helpers.weight_files import safetensors_file, torch_file
 from tests.layer_harness import check_layer
 
@@ -302,7 +303,7 @@ def _classifier(head: str) -> EpisodicModel:
 EVERY_HEAD = [pytest.param(head, marks=[pytest.mark.slow] * (head == "graph")) for head in HEADS.names()]
 
 
-@pytest.mark.parametrize("head", EVERY_HEAD)
+@pytest.mark.parametrize("head", quick_ones(EVERY_HEAD, {"relation", "prototype"}))
 def test_every_head_learns_from_its_maps_and_explains_them(head):
     classifier = _classifier(head)
     inputs, classes = _episode()

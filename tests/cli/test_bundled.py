@@ -37,6 +37,7 @@ def test_it_is_small():
     assert sum(file.stat().st_size for file in [*files, *SAMPLES]) < 4e6
 
 
+@pytest.mark.slow
 def test_the_samples_show_every_class_of_the_support_set_and_none_of_its_images(model):
     assert [class_of(sample) for sample in SAMPLES] == (model.path / "assets" / "class_names.txt").read_text().split()
     with np.load(model.path / "assets.extra" / "shown.npz") as shown:
@@ -69,6 +70,7 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
     assert np.load(tmp_path / "picture.npy").shape == (2, 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", pytest.param("explain", marks=pytest.mark.slow)])
 def test_images_of_another_kind_are_warned_of(egt, command):
     """Nothing was said of photographs, which a model of drawn shapes calls one with the same confidence."""

@@ -20,6 +20,7 @@ def queries(trained):
     return sorted((trained / "queries").glob("*.png"))[:2]
 
 
+@pytest.mark.slow
 def test_as_predict(egt, exported, url, queries):
     result = egt("client", "--url", url, "--model", "tiny", *queries)
     assert (result.exit_code, result.stderr) == (0, "")

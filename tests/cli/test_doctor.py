@@ -13,6 +13,7 @@ def short(monkeypatch):
     monkeypatch.setattr(self_test, "SECONDS_OF_STEPS", 0.1)
 
 
+@pytest.mark.slow
 def test_a_sound_machine(egt, tmp_path, no_network):
     result = egt("doctor")
     assert (result.exit_code, result.stderr) == (0, ""), result.output
@@ -31,6 +32,7 @@ def test_a_sound_machine(egt, tmp_path, no_network):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_something_is_wrong(egt, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     result = egt("doctor", "--json")

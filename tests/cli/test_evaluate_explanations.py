@@ -12,6 +12,7 @@ from PIL import Image
 METHODS = ("epsilon_plus", "gradient")
 
 
+@pytest.mark.slow
 def test_methods_side_by_side(egt, run, tmp_path):
     arguments = ("evaluate-explanations", run, "--data", "synthetic:sketch", "--methods", ",".join(METHODS))
     result = egt(*arguments, "--queries", 4, "--quick", "--out", "judged")

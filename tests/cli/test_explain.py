@@ -85,6 +85,7 @@ def test_the_run_folder_stays_as_it_was(egt, run, query, snapshot):
     assert snapshot(run) == before
 
 
+@pytest.mark.slow
 def test_several_images(egt, run):
     images = sorted((run / "queries").iterdir())[:2]
     result = egt("explain", *images)
@@ -120,6 +121,7 @@ def test_no_picture_is_replaced_unless_it_is_named(egt, query):
     assert outputs("named")[3]["method"] == "epsilon"
 
 
+@pytest.mark.slow
 def test_a_folder_for_the_figures(egt, run):
     images = sorted((run / "queries").iterdir())[:2]
     result = egt("explain", *images, "--out", "figures")
@@ -154,6 +156,7 @@ def test_targets(egt, run, query):
     assert relevance.shape[0] == support.shape[0] == 3
 
 
+@pytest.mark.slow
 def test_a_class_that_is_called_all(egt, run, query):
     first = sorted((run / "support").iterdir())[0]
     first.rename(first.with_name("all"))
@@ -198,6 +201,7 @@ def test_the_same_image_gives_the_same_explanation(egt, query):
         assert np.array_equal(np.load(f"one{suffix}"), np.load(f"two{suffix}"))
 
 
+@pytest.mark.slow
 def test_a_method_and_several_side_by_side(egt, run, query):
     listed = [line.split()[0] for line in egt("explain", "--list-methods").stdout.splitlines()]
     assert {"fsc", "gradient"} <= set(listed)

@@ -67,6 +67,7 @@ def test_a_run_becomes_a_version_with_its_card(egt, run, tmp_path, query):
     assert (version / "assets" / "class_names.txt").read_text().splitlines() == classes
 
 
+@pytest.mark.slow
 def test_predict_names_the_class_that_the_run_would(egt, exported, trained, query):
     queries = sorted((trained / "queries").glob("*.png"))[:2]
     result = egt("predict", *queries, "--model", exported)
@@ -101,6 +102,7 @@ def test_predict_by_a_run_and_by_another_support_set(egt, fails, exported, train
     assert "--run and --model are two ways" in result.stderr
 
 
+@pytest.mark.slow
 def test_photos_of_every_format_are_predicted_and_explained(egt, exported, trained, tmp_path):
     query = sorted((trained / "queries").glob("*.png"))[0]
     with Image.open(query) as image:
@@ -120,6 +122,7 @@ def test_photos_of_every_format_are_predicted_and_explained(egt, exported, train
     assert f"{heic}: " in result.output
 
 
+@pytest.mark.slow
 def test_explain_writes_what_it_writes_for_the_run(egt, exported, trained, tmp_path):
     query = sorted((trained / "queries").glob("*.png"))[0]
     of_run = egt("explain", query, "--run", trained, "--target", "all", "--out", "run.png")
@@ -267,6 +270,7 @@ def test_models_that_reach_out_of_their_folder_or_graph(fails, exported, query, 
     fails(command, query, "--model", "reads", says=["reads and writes no files", "ReadFile"])
 
 
+@pytest.mark.slow
 def test_an_image_that_is_too_large(fails, exported, tmp_path):
     Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
     for command in ("predict", "explain"):

@@ -60,6 +60,7 @@ def test_what_is_refused(fails, run, student):
     fails("harden", "runs/tiny", says=["the teacher must be a trained run", "no best.npz"])
 
 
+@pytest.mark.slow
 def test_the_same_line_again_goes_on(egt, student, trained):
     line = ("harden", trained, "--out", "runs/student", "--resume")
     result = egt(*line)
@@ -88,6 +89,7 @@ def test_a_lost_teacher_is_one_line(fails, student):
 # === Attacks ===
 
 
+@pytest.mark.slow
 def test_an_attack_is_measured_and_kept_apart_from_evaluations(egt, run):
     result = egt("evaluate", "runs/tiny", "--attack", "pgd", "--steps", 2, "--epsilon", "8/255", *QUICK)
     assert (result.exit_code, result.stderr) == (0, ""), result.output

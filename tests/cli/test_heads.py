@@ -53,10 +53,8 @@ def head_run(egt, trained_heads, tmp_path):
 
 # RelationNet is what all other tests of commands train, evaluate and explain, and the others take the same way as
 # cross attention does.
-@pytest.mark.parametrize(
-    "head",
-    [pytest.param(head, marks=[pytest.mark.slow] * (head != "cross_attention")) for head in GUIDED],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("head", GUIDED)
 def test_a_head_is_trained_evaluated_and_explained(head, egt, head_run):
     run = head_run(head)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

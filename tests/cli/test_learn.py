@@ -60,6 +60,7 @@ def test_what_is_printed_and_written(egt, quick, folder, tmp_path):
     assert "93.3 % of new photos" in card
 
 
+@pytest.mark.slow
 def test_added_photos_are_the_next_version(egt, fails, quick, learnt, folder):
     model = shutil.copytree(learnt, "animals")
     result = egt("learn", "--add", folder, model, "--without-photos")

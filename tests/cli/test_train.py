@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from egt_tf.config import load_config
+from tests.helpers.quick import all_but_slow, quick_ones
 
 
 def metrics(run):
@@ -82,7 +83,10 @@ def test_no_temporary_file_is_left(trained):
 # === Choices ===
 
 
-@pytest.mark.parametrize(("mode", "plain", "guided"), [("none", True, False), ("guided_only", True, True)])
+@pytest.mark.parametrize(
+    ("mode", "plain", "guided"),
+    all_but_slow([("none", True, False), ("guided_only", True, True)], {("none", True, False)}),
+)
 def test_guidance_modes(egt, tiny, tmp_path, mode, plain, guided):
     result = egt("train", "--config", tiny, "--set", f"guidance.mode={mode}", "--set", "training.epochs=1")
     assert result.exit_code == 0, result.output
@@ -91,6 +95,7 @@ def test_guidance_modes(egt, tiny, tmp_path, mode, plain, guided):
     assert row["loss"] == pytest.approx(row["guided_loss"] if mode == "guided_only" else row["plain_loss"])
 
 
+@pytest.mark.slow
 def test_values_can_be_set(egt, tiny, tmp_path):
     result = egt(
         "train",
@@ -120,6 +125,7 @@ def test_the_same_seed_gives_the_same_weights(egt, tiny, trained, tmp_path, equa
     assert equal_weights(trained, tmp_path / "runs" / "tiny")
 
 
+@pytest.mark.slow
 def test_own_images(egt, tiny, drawn, tmp_path):
     result = egt(
         "train",
@@ -302,6 +308,7 @@ def test_a_line_that_leaves_out_what_the_training_fills_in(egt, tiny):
     assert "already complete" in egt(*line).stdout
 
 
+@pytest.mark.slow
 def test_a_finished_run_takes_more_epochs(egt, tiny, run, tmp_path, equal_weights):
     """A constant rate knows nothing of the end: the weights are those of a run that had as many from the start."""
     more = ("--set", "training.epochs=3")
@@ -339,7 +346,7 @@ def break_writing_of(monkeypatch, name):
     monkeypatch.setattr(os, "fsync", full)
 
 
-@pytest.mark.parametrize("name", ["environment.json", "02.png", "000000.npz", "config.yaml"])
+@pytest.mark.parametrize("name", quick_ones(["environment.json", "02.png", "000000.npz", "config.yaml"], {"02.png"}))
 def test_a_full_disk_at_the_start_leaves_no_run(fails, tiny, tmp_path, monkeypatch, name):
     break_writing_of(monkeypatch, name)
     fails("train", "--config", tiny, "--run", "run", says=["No space left on device: run/", name])
@@ -358,6 +365,7 @@ def test_a_full_disk_after_an_epoch_can_be_made_up_for(fails, egt, tiny, trained
     assert equal_weights(trained, tmp_path / "runs" / "tiny")
 
 
+@pytest.mark.slow
 def test_a_disk_that_really_refuses(process, tiny, tmp_path):
     limit = 4096
     trial = process(
@@ -463,6 +471,7 @@ def test_several_sources_but_one(egt, tiny, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_keeps_the_last_good_state(fails, tiny, tmp_path, arrays):
     fails(
         "train",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_composite_is_chosen_written_and_used(egt, run, query, tmp_path):
     result = egt(
         *("tune-composite", run, "--data", "synthetic:sketch", "--split", "novel", "--quick", "--queries", 4),

@@ -61,6 +61,7 @@ def test_a_configuration_has_the_values_that_it_was_resolved_to():
     assert load_config(WRITTEN / "configuration.yaml") == load_config(WRITTEN / "run" / "config.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_as_then(egt):
     before = json.loads(next(Path("run/evaluations").glob("*.json")).read_text())
     egt("evaluate", "run", "--data", "synthetic:sketch", "--episodes", "20", "--out", "again.json")
@@ -96,6 +97,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(egt):
     expect_close(arrays("pretraining/backbone.npz"), arrays("pretrained_backbone.npz"))
 
 
+@pytest.mark.slow
 def test_an_exported_model_explains_as_then(egt):
     with tarfile.open("exported.tar.xz") as archive:
         archive.extractall("exported", filter="data")

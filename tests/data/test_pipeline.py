@@ -18,6 +18,7 @@ from egt_tf.data.sampling import episode_generator, sample_episode
 from egt_tf.data.sources import open_source
 from egt_tf.errors import ConfigError, DataError, original_error
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 
 PER_CLASS = 6
 
@@ -102,7 +103,7 @@ def test_images_are_those_of_the_sampler_class_by_class():
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip", pytest.param("full", marks=pytest.mark.slow), "full_erasing"])
-@pytest.mark.parametrize("cache_mb", [0, 16])
+@pytest.mark.parametrize("cache_mb", all_but_slow([0, 16], {0}))
 def test_images_are_those_of_training_image(augmentation, cache_mb):
     episode, images = EpisodeConfig(3, 2, 3), image_set(read=gradient)
     dataset = episodes(episode, images, augmentation=augmentation, image_size=8, count=2, cache_mb=cache_mb)
@@ -161,7 +162,7 @@ def test_threads_do_not_matter():
     assert_same(with_threads(1), with_threads(8))
 
 
-@pytest.mark.parametrize("augmentation", ["flip", "full"])
+@pytest.mark.parametrize("augmentation", all_but_slow(["flip", "full"], {"full"}))
 @pytest.mark.parametrize(
     "changes",
     [
@@ -323,7 +324,7 @@ def unreadable(*broken):
     return image_set(read=read)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "full"])
+@pytest.mark.parametrize("augmentation", all_but_slow(["none", "full"], {"full"}))
 def test_unreadable_images_are_left_out(augmentation):
     images, episode = unreadable(0, 7, 8, 20), EpisodeConfig(3, 1, 2)
     skipping = images.skipping_unreadable()

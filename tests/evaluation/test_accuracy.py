@@ -151,6 +151,7 @@ def test_an_evaluator_reads_the_weights_of_the_moment():
     np.testing.assert_array_equal(second, evaluate(other, NOISE, EPISODE, episodes=4, seed=0).episodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duplicates", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_transductive_accuracy(duplicates):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
@@ -201,7 +202,7 @@ def test_one_episode_has_no_spread():
 # === calibration ===
 
 
-@pytest.mark.parametrize("transduction", [None, Transduction(2, 6)])
+@pytest.mark.parametrize("transduction", [pytest.param(None, marks=pytest.mark.slow), Transduction(2, 6)])
 @pytest.mark.parametrize("head", [pytest.param("relation", marks=pytest.mark.slow), "cosine"])
 def test_calibration_over_all_queries_of_all_episodes(head, transduction):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, head, SIZE, seed=2)

@@ -85,6 +85,7 @@ def test_without_an_attack_the_accuracy_is_that_of_evaluate(plain, images):
     assert found.samples == 1
 
 
+@pytest.mark.slow
 def test_the_better_informed_attack_succeeds_more_often(plain, images):
     by_chance, one_step, several = (
         attacked(plain, images, attack, episodes=3).success_rate

@@ -8,6 +8,7 @@ from egt_tf.config import EpisodeConfig
 from egt_tf.errors import ConfigError
 from egt_tf.evaluation.transductive import Transduction, transductive_scores
 from egt_tf.heads import RelationHead
+from tests.helpers.quick import all_but_slow
 
 WAYS, SHOTS, QUERIES, EPISODES = 3, 2, 4, 3
 SHAPE = (4, 4, 5)
@@ -57,7 +58,9 @@ def slow_scores(head, support, labels, query, rounds, candidates, duplicates):
 
 
 @pytest.mark.parametrize("duplicates", [True, False])
-@pytest.mark.parametrize(("rounds", "candidates"), [(0, 35), (1, 5), (2, 3), (3, 4), (1, 12)])
+@pytest.mark.parametrize(
+    ("rounds", "candidates"), all_but_slow([(0, 35), (1, 5), (2, 3), (3, 4), (1, 12)], {(0, 35), (1, 5), (1, 12)})
+)
 def test_against_one_image_at_a_time(head, rounds, candidates, duplicates):
     support, labels, query = episodes(np.random.default_rng(rounds))
     scores = transductive_scores(

@@ -133,6 +133,7 @@ def _aupc_of(model, inputs):
     return judge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["smooth_taylor_adaptive", pytest.param("smoothgrad_adaptive", marks=pytest.mark.slow)]
 )

@@ -51,13 +51,19 @@ def _inputs(model: EpisodicModel) -> list[tf.Tensor]:
     return [tf.constant(arrays[name], dtype) for name in model.input_names]
 
 
-# The graph heads take longest.
+QUICKEST = {
+    "relation": ("conv4",),
+    "cross_attention": ("conv4",),
+    "prototype": ("conv4", "resnet10"),
+    "cosine": ("conv4",),
+    "ridge": ("conv4",),
+}
 PAIRS = [
     pytest.param(
         head,
         backbone,
-        # Graphs, and the larger network but with one head.
-        marks=[pytest.mark.slow] * (head.startswith("graph") or (backbone == "resnet12" and head != "relation")),
+        # Graphs, and the larger networks but with one head each.
+        marks=[pytest.mark.slow] * (backbone not in QUICKEST.get(head, ())),
     )
     for backbone in BACKBONES
     for head in HEADS

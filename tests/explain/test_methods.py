@@ -15,6 +15,7 @@ from egt_tf.figures.comparison import draw_comparison
 from egt_tf.keras_api import LANE
 from egt_tf.lrp import COMPOSITES
 from tests.helpers.lanes import needs_innvestigate
+from tests.helpers.quick import all_but_slow
 from tests.helpers.random_images import random_image, random_support
 
 SIZE = 32
@@ -45,7 +46,7 @@ def test_every_method_has_a_name_and_a_line():
 @pytest.mark.parametrize(
     "name",
     [
-        *COMPOSITES.names(),
+        *all_but_slow(COMPOSITES.names(), {"epsilon", "epsilon_alpha2_beta1_flat", "attn_lrp", "cp_lrp", "vit_gamma"}),
         "gradient",
         "input_times_gradient",
         "guided_backprop",

@@ -69,6 +69,7 @@ def total(tensors) -> float:
     return sum(float(tf.reduce_sum(each)) for each in tensors)
 
 
+@pytest.mark.slow
 def test_without_biases_the_pixels_of_query_and_support_get_the_score(without_biases):
     _, start, relevance = walked(without_biases)
     np.testing.assert_allclose(total(relevance), total([start]), rtol=0.01)

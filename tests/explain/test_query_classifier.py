@@ -16,6 +16,7 @@ from egt_tf.explain.methods import get_method
 from egt_tf.explain.query import query_inputs
 from egt_tf.explain.query_classifier import FirstQuery, WithSupport, query_classifier
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 
 SIZE = 32
 HEADS = [
@@ -49,7 +50,7 @@ def test_scores_are_those_of_each_image_alone(head, images, support):
         np.testing.assert_allclose(scores, model(inputs, training=False)[0, 0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["epsilon_plus", "grad_cam", pytest.param("gradient", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", all_but_slow(["epsilon_plus", "grad_cam", "gradient"], {"grad_cam", "gradient"}))
 def test_maps_are_those_of_the_few_shot_model(name, images, support):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=1)
     method, targets = get_method(name), [2, 0, 1]

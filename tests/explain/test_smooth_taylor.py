@@ -14,6 +14,7 @@ from egt_tf.explain.noisy_gradients import smooth_taylor
 from egt_tf.explain.query import explain_image
 from egt_tf.explain.smooth_taylor import SmoothTaylor
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 from tests.helpers.random_images import random_image, random_support
 
 L = keras.layers
@@ -165,7 +166,7 @@ def test_copies_of_the_query_share_the_support(support):
     assert not np.any(found[classifier.input_names.index("support_images")])
 
 
-@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("copies", all_but_slow([1, 2], {1}))
 def test_queries_beside_the_first_one_get_no_noise(copies):
     """Of a head whose queries see each other: the others are the same in every copy."""
     classifier = episodic("relation")

@@ -11,6 +11,7 @@ import tensorflow as tf
 from egt_tf.errors import ExportError
 from egt_tf.export.requests import RequestLimits
 from egt_tf.export.saved_model import make_portable, make_servable
+from tests.helpers.quick import all_but_slow
 
 # No image files: what is refused by its number is not decoded.
 NOTHING = [b""]
@@ -57,7 +58,7 @@ def test_too_many_images_are_refused_before_they_are_decoded(model, query_files,
     assert np.isfinite(model.ask("embed", {"images": query_files})["features"]).all()
 
 
-@pytest.mark.parametrize(("held", "asked"), [(256, 1), (6, 251), (300, 0)])
+@pytest.mark.parametrize(("held", "asked"), all_but_slow([(256, 1), (6, 251), (300, 0)], {(256, 1), (300, 0)}))
 @pytest.mark.parametrize("signature", ["classify_episode", "explain_episode"])
 def test_support_images_and_queries_count_together(model, signature, held, asked):
     request = {
@@ -74,6 +75,7 @@ def test_support_images_and_queries_count_together(model, signature, held, asked
         model.ask(signature, {**request, **targets})
 
 
+@pytest.mark.slow
 def test_a_limit_of_ones_own_also_for_prototypes(build):
     signatures = make_servable(build("cosine"), None, limits=RequestLimits(max_images=4)).signatures
     prototypes, classify = (
@@ -88,6 +90,7 @@ def test_a_limit_of_ones_own_also_for_prototypes(build):
         classify(prototypes=maps, query_images=images[:3])
 
 
+@pytest.mark.slow
 def test_a_portable_model_counts_too(relation, support):
     ask = make_portable(relation, support, limits=RequestLimits(max_images=3)).signatures["serving_default"].concrete
     images = tf.fill([4, 32, 32, 3], 9.0)

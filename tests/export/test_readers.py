@@ -81,6 +81,7 @@ def check_in_c(libraries, folder, model, query_files, tmp_path, version):
     print(f"TensorFlow {version} in C: {deviations(answer, expected)}")
 
 
+@pytest.mark.slow
 def test_the_c_interface(folder, model, query_files, tmp_path):
     check_in_c(Path(tf.__file__).parent, folder, model, query_files, tmp_path, tf.__version__)
 

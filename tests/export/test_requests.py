@@ -119,6 +119,7 @@ def test_a_ridge_head_answers_from_its_stored_support_set(build, support):
     assert np.abs(relevance).max((1, 2)).all()
 
 
+@pytest.mark.slow
 def test_prototypes_answer_as_their_support_images_do(build, episode, tmp_path):
     ready = make_servable(build("cross_attention"), None)
     wanted = {

@@ -100,6 +100,7 @@ def test_bad_requests_are_answered_and_do_no_harm(post, query_files, instances, 
     assert post("/v1/models/first:predict", {"instances": [b64(query_files[0])]})[0] == 200
 
 
+@pytest.mark.slow
 def test_saved_model_cli(folder, model, query_files, prepared, tmp_path):
     images = np.stack([prepared(file) for file in query_files]).astype(np.float32)
     np.save(tmp_path / "images.npy", images)

@@ -76,8 +76,8 @@ WORDS = ("039.Bentley_Continental_Supersports_Conv_Convertible_2012_{}",)
         (5, 5, 5, BROAD),
         (7, 3, 1, WORDS),
         (8, 3, 8, BROAD),
-        (20, 1, 20, BROAD),
-        (20, 10, 2, WORDS),
+        pytest.param((20, 1, 20, BROAD), marks=pytest.mark.slow),
+        pytest.param((20, 10, 2, WORDS), marks=pytest.mark.slow),
     ],
     ids=lambda param: "{}-way {}-shot {} explained".format(*param),
 )

@@ -142,7 +142,9 @@ class Reference:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("shape", [(4, 4, 5), (6, 6, 3), (2, 3, 4), (1, 1, 4)])
+@pytest.mark.parametrize(
+    "shape", [*(pytest.param(shape, marks=pytest.mark.slow) for shape in ((4, 4, 5), (6, 6, 3))), (2, 3, 4), (1, 1, 4)]
+)
 def test_forward_pass_is_the_published_one(shape, training):
     head, inputs = make(shape), episodes(shape)
     reference = Reference(head, inputs, training)
@@ -152,7 +154,10 @@ def test_forward_pass_is_the_published_one(shape, training):
     np.testing.assert_allclose(head.score([attended, pooled]), reference.scores(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "narrow"), [(6, 6), (5, 4), (2, 1), (1, 1), (14, 32)])
+@pytest.mark.parametrize(
+    ("side", "narrow"),
+    [(6, 6), (5, 4), pytest.param(2, 1, marks=pytest.mark.slow), (1, 1), pytest.param(14, 32, marks=pytest.mark.slow)],
+)
 def test_the_fusion_layer_takes_its_size_from_the_map(side, narrow):
     fusion = make((side, side, 2), warm=False).relate_model.get_layer("fusion")
     assert fusion.get_layer("conv1").kernel.shape == (side * side, narrow)
@@ -310,6 +315,7 @@ def gradients_of_guided_loss(detach: bool, constant=None):
     return weights, tape.gradient(loss, [inputs[2], *head.trainable_variables])
 
 
+@pytest.mark.slow
 def test_gradients_through_the_explanation_differ_from_those_of_constant_weights():
     weights, constant = gradients_of_guided_loss(detach=True)
     _, by_hand = gradients_of_guided_loss(detach=True, constant=[tf.constant(w.numpy()) for w in weights])
@@ -380,12 +386,13 @@ def classifier(**head) -> EpisodicModel:
     return EpisodicModel.build_from({"name": "conv4", "width": 8}, {"name": "cross_attention", **head}, SIZE, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
         {"plain_weight": 0.0, "guided_weight": 1.0, "detach": False},
-        pytest.param({"plain_weight": 1.0, "guided_weight": 0.5}, marks=pytest.mark.slow),
-        pytest.param({"plain_weight": 1.0, "guided_weight": 0.0}, marks=pytest.mark.slow),
+        {"plain_weight": 1.0, "guided_weight": 0.5},
+        {"plain_weight": 1.0, "guided_weight": 0.0},
     ],
     ids=["published", "sum", "plain"],
 )

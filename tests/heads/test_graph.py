@@ -77,7 +77,7 @@ def test_layer(arguments, tmp_path):
         (3, 2, 9, "ways"),
         pytest.param(5, 5, 5, "ways", marks=pytest.mark.slow),
         pytest.param(3, 2, 1, "one", marks=pytest.mark.slow),
-        (2, 3, 7, "one"),
+        pytest.param(2, 3, 7, "one", marks=pytest.mark.slow),
     ],
 )
 def test_any_shots_and_queries(ways, shots, queries, per_graph):
@@ -93,6 +93,7 @@ def test_any_shots_and_queries(ways, shots, queries, per_graph):
     assert np.isfinite(head(inputs)).all()
 
 
+@pytest.mark.slow
 def test_classes_may_have_different_shots():
     support, _, query = episodes()
     labels = np.eye(3, dtype=np.float32)[[[2, 0, 2, 1, 2, 2]]]
@@ -168,6 +169,7 @@ def test_the_formula(ways, shots, queries, per_graph):
     np.testing.assert_allclose(head([support, labels, query])[0], expected.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_initial_weights_follow_the_seed():
     a, b, c = (small(seed=seed) for seed in (1, 1, 2))
     close(a.get_weights(), b.get_weights())
@@ -177,6 +179,7 @@ def test_initial_weights_follow_the_seed():
         assert 0.95 / np.sqrt(192) < np.abs(values).max() <= 1 / np.sqrt(192)
 
 
+@pytest.mark.slow
 def test_cross_entropy_loss():
     scores = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     labels = np.array([[0, 3, 1], [2, 2, 0]])
@@ -189,8 +192,8 @@ def test_cross_entropy_loss():
 # === independence ===
 
 
-# Two of all pairs at once; the others are slow.
-QUICKEST = {("ways", False, True), ("one", True, False)}
+# The others are slow.
+QUICKEST = {("one", True, False)}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +211,7 @@ def test_several_episodes_at_once_equal_each_alone(per_graph, batch_statistics, 
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_graph", [pytest.param("ways", marks=pytest.mark.slow), "one"])
 def test_the_order_of_the_support_images_does_not_matter(per_graph):
     support, labels, query = episodes()
@@ -225,6 +229,7 @@ def _changed_queries(head, inputs, position):
     return np.flatnonzero(np.abs(head(inputs) - head([support, labels, other])).max((0, 2)) > 1e-5).tolist()
 
 
+@pytest.mark.slow
 def test_queries_see_those_of_their_graph():
     inputs = episodes(queries=9)
     head = warmed(small(batch_statistics=False), inputs)
@@ -233,6 +238,7 @@ def test_queries_see_those_of_their_graph():
     assert head.uses_batch_statistics
 
 
+@pytest.mark.slow
 def test_a_query_with_a_graph_of_its_own_is_scored_alone():
     support, labels, query = inputs = episodes(queries=5)
     head = warmed(small(batch_statistics=False, queries_per_graph="one"), inputs)
@@ -241,6 +247,7 @@ def test_a_query_with_a_graph_of_its_own_is_scored_alone():
     np.testing.assert_allclose(head([support, labels, query[:, 3:4]]), head(inputs)[:, 3:4], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_batch_statistics_all_queries_see_each_other():
     inputs = episodes()
     for per_graph in ("ways", "one"):
@@ -279,6 +286,7 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_graph", ["ways", pytest.param("one", marks=pytest.mark.slow)])
 def test_weighted_nodes_may_differ_from_graph_to_graph(per_graph, float64):
     inputs = [x.astype(np.float64) for x in episodes(seed=4)]

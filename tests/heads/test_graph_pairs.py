@@ -9,6 +9,7 @@ import tensorflow as tf
 from egt_tf.heads.graph_pairs import PairBatchNormalization, PairDense, PairDifferences, PairMatrix
 from egt_tf.heads.layers import EpisodeBatchNormalization
 from egt_tf.keras_api import keras
+from tests.helpers.quick import all_but_slow
 from tests.layer_harness import check_layer
 
 RNG = np.random.default_rng(3)
@@ -50,7 +51,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", all_but_slow(CASES, {"differences of one support", "dense in parts"}))
 def test_layer(case, tmp_path):
     make, inputs, free_axes, differentiable = CASES[case]
     check_layer(make, inputs, free_axes, tmp_path, differentiable=differentiable)

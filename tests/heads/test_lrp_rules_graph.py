@@ -157,6 +157,7 @@ def test_what_the_skip_brings_makes_a_difference():
     assert np.abs(results[0] - results[1]).max() > 0.01 * np.abs(results[1]).max()
 
 
+@pytest.mark.slow
 def test_episodes_are_explained_as_each_alone():
     head, inputs = jittered(small()), episodes(count=2)
     together = _recorded(head, inputs)
@@ -199,6 +200,7 @@ def test_the_gradient_goes_through_the_weights_of_neighbours():
         np.testing.assert_allclose(got, slope, rtol=1e-3, atol=1e-4 * np.abs(slope).max())
 
 
+@pytest.mark.slow
 def test_relevance_inside_a_graph():
     head, inputs = jittered(small()), episodes()
 
@@ -242,6 +244,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fsc", *SLOW])
 def test_query_and_support_images_have_maps(method, support, image):
     model = _model()
@@ -257,6 +260,7 @@ def test_query_and_support_images_have_maps(method, support, image):
     assert np.all(np.abs(result.support).max((-3, -2, -1)) > 0)
 
 
+@pytest.mark.slow
 def test_grad_cam_finds_the_maps_of_the_backbone(support, image):
     model = _model()
     result = relevance_of_query(model, support, query_inputs(model, support, image), [0, 1, 2], get_method("grad_cam"))
@@ -272,7 +276,7 @@ def test_grad_cam_finds_the_maps_of_the_backbone(support, image):
     [
         pytest.param({}, 9, marks=pytest.mark.slow),
         pytest.param({"queries_per_graph": "one"}, 7, marks=pytest.mark.slow),
-        ({"batch_statistics": False}, 9),
+        pytest.param({"batch_statistics": False}, 9, marks=pytest.mark.slow),
         ({"batch_statistics": False, "queries_per_graph": "one"}, 1),
     ],
 )

@@ -21,6 +21,7 @@ from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.output_relevance import log_odds
 from egt_tf.lrp.rules import RULES, LayerState, Pass, Rule, Share
 from tests.heads.feature_episodes import episodes
+from tests.helpers.quick import all_but_slow, quick_ones
 from tests.helpers.random_images import random_image, random_support
 
 HEAD_NAMES = ("cross_attention", "prototype", "cosine", "ridge")
@@ -187,14 +188,16 @@ def test_relevance_is_conserved_from_the_scores_to_query_and_support(float64, na
         assert support[e].sum() + query[e].sum() == pytest.approx(start[e].sum(), rel=0.01)
 
 
-@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "lrp.epsilon", "lrp.alpha_1_beta_0"])
+@pytest.mark.parametrize(
+    "composite", quick_ones(["epsilon", "epsilon_plus", "lrp.epsilon", "lrp.alpha_1_beta_0"], {"epsilon_plus"})
+)
 @pytest.mark.parametrize("name", HEAD_NAMES)
 def test_named_composites_conserve_it_too(float64, name, composite):
     start, support, query = explained(name, COMPOSITES.get(composite), episodes())
     assert support.sum() + query.sum() == pytest.approx(start.sum(), rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["cross_attention", "cosine"])
+@pytest.mark.parametrize("name", all_but_slow(["cross_attention", "cosine"], {"cosine"}))
 def test_the_published_composites_hand_the_whole_to_either_side(float64, name):
     start, support, query = explained(name, COMPOSITES.get("fsc"), episodes())
     small = conserving(name).prepend(*entries_by_class(name, {PairProduct: ShareProduct(1.0, 1.0)}))
@@ -267,7 +270,11 @@ def image():
 
 
 @pytest.mark.parametrize(
-    "method", ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient", "guided_backprop", "smoothgrad"]
+    "method",
+    quick_ones(
+        ["fsc", "fsc_can", "epsilon_plus", "lrp.sequential_preset_a", "gradient", "guided_backprop", "smoothgrad"],
+        {"fsc", "gradient"},
+    ),
 )
 def test_pixels_of_query_and_support(model, support, image, method):
     explanation = explain_image(model, support, image, target="bee", method=method)

@@ -169,10 +169,12 @@ def test_no_layer_is_forgotten():
 @pytest.mark.parametrize(
     ("module", "layer", "rule"),
     [
-        ("egt_tf.heads.layers", "DropLastAxis()", "Derivative()"),
+        pytest.param("egt_tf.heads.layers", "DropLastAxis()", "Derivative()", marks=pytest.mark.slow),
         ("egt_tf.heads.similarity", "PairProduct()", "ShareProduct(query=1.0, prototype=1.0)"),
-        ("egt_tf.backbones.feature_transformation", "FeatureTransformation()", "Pass()"),
-        ("egt_tf.episodic_model", "JoinEpisodes()", "Derivative()"),
+        pytest.param(
+            "egt_tf.backbones.feature_transformation", "FeatureTransformation()", "Pass()", marks=pytest.mark.slow
+        ),
+        pytest.param("egt_tf.episodic_model", "JoinEpisodes()", "Derivative()", marks=pytest.mark.slow),
     ],
 )
 def test_whoever_has_a_layer_has_its_rule(module, layer, rule):

@@ -17,7 +17,8 @@ from egt_tf.data.synthetic import draw
 from egt_tf_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-# Their commands and Python blocks run one after the other, in this order and in one folder.
+# Their commands and Python blocks run one after the other, in this order and in one folder; those of the
+# second among the slow tests.
 PAGES = ("README.md", "docs/training.md")
 # Theirs too, each page in a folder of its own, among the slow tests.
 TUTORIALS = (
@@ -105,14 +106,8 @@ def shortened(command: str) -> list[str]:
     return [name, *arguments, *extra]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with the images that the README speaks of, and the runs of its commands."""
-    return _prepared(tmp_path_factory.mktemp("readme"))
-
-
 def _prepared(folder: Path) -> Path:
-    """The images that pages speak of."""
+    """A folder with the images that pages speak of."""
     for index in range(CLASSES):
         # Two have names that a page speaks of.
         name = {0: "castle", 1: "church"}.get(index, f"class{index:02d}")
@@ -149,18 +144,25 @@ def _alone(arguments: list[str], folder: Path) -> None:
     assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
 
 
-def test_commands_and_python_blocks(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_commands_and_python_blocks(tmp_path, monkeypatch):
+    monkeypatch.chdir(_prepared(tmp_path))
     monkeypatch.setattr("egt_tf.learning.classifier.EMBEDDING", EMBEDDING)
     assert len(commands("README.md")) >= 6
     assert len(blocks("README.md", "python")) == 2
+    _run("README.md", tmp_path)
+    assert (tmp_path / "explanation.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_page_that_goes_on_with_the_runs_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(_prepared(tmp_path))
+    monkeypatch.setattr("egt_tf.learning.classifier.EMBEDDING", EMBEDDING)
     for page in PAGES:
-        _run(page, folder)
-    assert (folder / "explanation.png").read_bytes().startswith(b"\x89PNG")
+        _run(page, tmp_path)
     # As installed, where nothing was imported before: the first command, and the first block on the run of another.
-    program, *arguments = _globbed(shlex.split(commands("README.md")[0]), folder)
-    _alone([str(Path(sys.executable).with_name(program)), *arguments], folder)
-    _alone([sys.executable, "-c", blocks("README.md", "python")[0]], folder)
+    program, *arguments = _globbed(shlex.split(commands("README.md")[0]), tmp_path)
+    _alone([str(Path(sys.executable).with_name(program)), *arguments], tmp_path)
+    _alone([sys.executable, "-c", blocks("README.md", "python")[0]], tmp_path)
 
 
 def _run(page: str, folder: Path) -> None:

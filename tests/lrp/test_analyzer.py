@@ -14,6 +14,7 @@ from egt_tf.errors import ConfigError, ExplainError
 from egt_tf.keras_api import AnalyzerBase, keras
 from egt_tf.lrp import COMPOSITES, LRP, Entry
 from egt_tf.lrp.rules import Derivative
+from tests.helpers.quick import all_but_slow
 
 L = keras.layers
 
@@ -106,7 +107,7 @@ def _flat(*neurons):
     return [np.ravel_multi_index(neuron, (3, 4, 2)) for neuron in neurons]
 
 
-@pytest.mark.parametrize("batch", [3, 4])
+@pytest.mark.parametrize("batch", all_but_slow([3, 4], {4}))
 def test_neurons_of_a_map_are_those_of_the_same_map_laid_flat(maps, pixels, batch):
     model, flat = maps
     x, analyzer = pixels[batch], LRP(model, "lrp.epsilon", "index")
@@ -370,7 +371,7 @@ def two_outputs():
     return keras.Model(x, {"of size": size, "of kind": kind}), keras.Model(x, kind), keras.Model(x, size)
 
 
-@pytest.mark.parametrize("canonize", [False, True])
+@pytest.mark.parametrize("canonize", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_one_of_several_outputs_is_explained(two_outputs, canonize):
     model, *alone = two_outputs
     x = np.random.default_rng(0).normal(size=(3, 4))
@@ -410,7 +411,7 @@ SOFTMAXES = {
 
 
 @pytest.mark.parametrize("case", SOFTMAXES)
-@pytest.mark.parametrize("composite", ["lrp.epsilon", "fsc"])
+@pytest.mark.parametrize("composite", all_but_slow(["lrp.epsilon", "fsc"], {"lrp.epsilon"}))
 def test_a_softmax_at_the_end_is_passed_over(case, composite):
     keras.utils.set_random_seed(6)
     x = keras.Input((4,))

@@ -9,6 +9,7 @@ import tensorflow as tf
 from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, LRP, record, reverse
 from egt_tf.lrp.linear_rules import Flat
+from tests.helpers.quick import all_but_slow, quick_ones
 
 SIDE, CLASSES = 64, 10
 NETWORKS = {
@@ -58,7 +59,10 @@ def _start_of(scores):
 
 
 @pytest.mark.parametrize(
-    "composite", ["fsc", "fsc_can", "epsilon_plus", "epsilon_gamma_box", "lrp.sequential_preset_a"]
+    "composite",
+    quick_ones(
+        ["fsc", "fsc_can", "epsilon_plus", "epsilon_gamma_box", "lrp.sequential_preset_a"], {"epsilon_gamma_box"}
+    ),
 )
 def test_relevance_reaches_the_pixels(model, images, composite):
     trace = record(model, [tf.constant(images)])
@@ -78,7 +82,7 @@ def test_relevance_reaches_the_pixels(model, images, composite):
     [
         ("vgg16", "epsilon", "pixels"),
         ("vgg16", "epsilon_plus", "pixels"),
-        ("resnet50", "epsilon_plus", "pixels"),
+        pytest.param("resnet50", "epsilon_plus", "pixels", marks=pytest.mark.slow),
         ("mobilenet_v2", "epsilon", "block_16_project_BN"),
     ],
     indirect=["model"],
@@ -112,7 +116,7 @@ def _without_biases(name):
     return network, tf.constant(grey_levels)
 
 
-@pytest.mark.parametrize("name", OF_TODAY)
+@pytest.mark.parametrize("name", all_but_slow(OF_TODAY, {"efficientnet_b0", "mobilenet_v3"}))
 def test_networks_of_today_are_explained_and_conserve_relevance(name):
     network, grey_levels = _without_biases(name)
     trace = record(network, [grey_levels])
@@ -125,6 +129,7 @@ def test_networks_of_today_are_explained_and_conserve_relevance(name):
         assert np.any(image)
 
 
+@pytest.mark.slow
 def test_the_epsilon_rule_is_input_times_gradient_in_a_piecewise_linear_network_of_today():
     """RegNet in float64: sums, batch normalisation and ReLUs, no gate."""
     keras.backend.set_floatx("float64")

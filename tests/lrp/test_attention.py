@@ -229,7 +229,7 @@ def _composite(name, bias=True):
     return COMPOSITES.get({"name": name, "epsilon": EPSILON, "bias": bias})
 
 
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bias", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["cp_lrp", "attn_lrp"])
 @pytest.mark.parametrize("case", CASES)
 def test_one_layer_is_the_same_attention_in_plain_layers(case, name, bias, rng):

@@ -15,6 +15,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, record, reverse
 from egt_tf.lrp.canonizers import fold_batch_norm, has_foldable
 from egt_tf.lrp.layer_types import is_layer_type
+from tests.helpers.quick import all_but_slow
 
 L = keras.layers
 
@@ -229,6 +230,7 @@ def test_layers_without_a_configuration_of_their_own():
         fold_batch_norm(models[1])
 
 
+@pytest.mark.slow
 def test_nested_and_few_shot_models():
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, {"name": "relation", "batch_statistics": False}, 16)
     _with_random_statistics(model)
@@ -259,7 +261,7 @@ def test_relevance_is_conserved_through_a_folded_resnet():
 
 
 @pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat"])
-@pytest.mark.parametrize("stem", ["small", "imagenet"])
+@pytest.mark.parametrize("stem", all_but_slow(["small", "imagenet"], {"small"}))
 def test_composites_conserve_relevance_down_to_the_pixels(name, stem):
     # Wide enough that no unit fires by its bias alone, which would have no inputs to give its relevance to.
     model = fold_batch_norm(_with_random_statistics(resnet10(48, stem=stem, widths=(16, 16, 16, 16), seed=0)))

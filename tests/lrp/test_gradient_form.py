@@ -18,6 +18,7 @@ from egt_tf.lrp.gradient_form import NoGradientForm, reverse_by, reverse_gradien
 from egt_tf.lrp.linear_rules import Epsilon, Flat, LinearRule, ProportionalRule, ZPlus
 from egt_tf.lrp.plain_operations import with_plain_operations
 from egt_tf.lrp.rules import Derivative, Guided, LayerState, Mask, Pass
+from tests.helpers.quick import all_but_slow, quick_ones
 
 L = keras.layers
 # These give relevance to zeros in every layer.
@@ -104,7 +105,7 @@ def test_attention_has_a_form(name, float64):
     assert _gap(got, walked) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["fsc", "epsilon", "epsilon_gamma_box"])
+@pytest.mark.parametrize("name", all_but_slow(["fsc", "epsilon", "epsilon_gamma_box"], {"fsc"}))
 def test_a_residual_network_is_as_close_in_float32_as_the_walker_is_to_float64(name):
     images, composite = _images(32, 1), COMPOSITES.get(name)
     walked = {}
@@ -155,7 +156,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", all_but_slow(HEADS, {"graph"}))
 def test_complete_models_with_every_head(head, float64):
     model = EpisodicModel.build_from({"name": "conv4", "width": 8}, {"name": head, **HEADS[head]}, 20, seed=3)
     rng = np.random.default_rng(5)
@@ -255,7 +256,7 @@ def test_a_rule_in_proportion_to_the_inputs_says_its_slope_alone():
 # === The analyzer ===
 
 
-@pytest.mark.parametrize("mode", ["max_activation", "index", "all"])
+@pytest.mark.parametrize("mode", quick_ones(["max_activation", "index", "all"], {"index"}))
 def test_the_analyzer_has_engines(mode):
     model, images = _everyday(), _images()
     selection = [1, 2] if mode == "index" else None
@@ -265,6 +266,7 @@ def test_the_analyzer_has_engines(mode):
     assert _gap(got, walked) < 1e-4
 
 
+@pytest.mark.slow
 def test_several_neurons_and_inner_layers():
     model, images = _everyday(), _images()
     walked, got = (

@@ -15,6 +15,7 @@ from egt_tf.keras_api import keras
 from egt_tf.lrp import COMPOSITES, Composite, Entry, record, reverse
 from egt_tf.lrp.linear_rules import AlphaBeta, AlphaBetaX, Epsilon, Flat, Magnitude, WSquare, Z, ZPlus
 from egt_tf.lrp.rules import Derivative, Gate, LayerState, Mask, Pass, Rule, Share, ShareSum
+from tests.helpers.quick import all_but_slow
 from tests.lrp import reference_rules as ref
 from tests.lrp.test_rules import INPUTS, RULES
 
@@ -524,8 +525,8 @@ def _two_models(activation):
     return inside, behind
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("name", COMPOSITES.names())
+@pytest.mark.parametrize("activation", all_but_slow(["relu", "tanh"], {"relu"}))
+@pytest.mark.parametrize("name", all_but_slow(COMPOSITES.names(), COMPOSITES.names()[::2]))
 def test_an_activation_inside_a_layer_is_one_behind_it(name, activation):
     x = tf.constant(np.random.default_rng(16).normal(size=(2, 6, 6, 2)))
     results = []

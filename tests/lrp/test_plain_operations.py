@@ -15,6 +15,7 @@ from egt_tf.lrp import Composite, Entry, record, reverse
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask, with_plain_operations
 from egt_tf.lrp.presets import COMPOSITES
 from egt_tf.lrp.rules import RULES, Derivative, Mask, Share
+from tests.helpers.quick import all_but_slow
 
 # (window, steps, padding)
 POOLS = [
@@ -49,9 +50,9 @@ def both(layer, rule, xs, rng):
     return expected, actual, {node.op for node in graph.node}
 
 
-@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("values", all_but_slow(VALUES, {"apart"}))
 @pytest.mark.parametrize("rule", [Share(), Derivative()], ids=repr)
-@pytest.mark.parametrize(("window", "steps", "padding"), POOLS)
+@pytest.mark.parametrize(("window", "steps", "padding"), all_but_slow(POOLS, POOLS[3:5]))
 def test_max_pooling(window, steps, padding, rule, values):
     rng = np.random.default_rng(5)
     x = VALUES[values](rng, (2, 7, 6, 3)).astype(np.float32)

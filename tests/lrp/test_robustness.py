@@ -41,6 +41,7 @@ from egt_tf.lrp.linear_rules import (
 )
 from egt_tf.lrp.plain_operations import PlainDerivative, PlainMask
 from egt_tf.lrp.rules import RULES, Derivative, Gate, Guided, Mask, Pass, RouteWithout, Share, ShareSum, SoftmaxShare
+from tests.helpers.quick import all_but_slow
 
 L = keras.layers
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
@@ -344,7 +345,7 @@ def half(request):
     keras.mixed_precision.set_global_policy(None)
 
 
-@pytest.mark.parametrize("composite", ALL)
+@pytest.mark.parametrize("composite", all_but_slow(ALL, ALL[::2]))
 def test_half_precision_is_close(composite, network, images, half):
     model = _network()
     model.set_weights(network.get_weights())

@@ -239,6 +239,7 @@ def _ours(job, composite):
     return LRP(model, composite, neuron_selection_mode="index").analyze(job.inputs, job.neurons())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAME_RULES)
 def test_innvestigate_gives_the_same(oracle_answers, name):
     for job, answer in oracle_answers:

@@ -37,14 +37,21 @@ def precision():
     keras.backend.set_floatx(before)
 
 
-@pytest.mark.parametrize("file", _marked(_files(), ("gnn_5w5s_f64", "gnn_5w1s_f512")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    _marked(_files(), ("gnn_5w5s_f64", "gnn_5w1s_f512", "gnn_3w1s_f64_offsets_generalised")),
+    ids=lambda file: file.stem,
+)
 def test_published_numbers(file, capsys):
     assert check_golden.check(file), capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "file",
-    _marked([file for file in _files() if file.name.startswith(IN_DOUBLE)], ("gnn_5w5s_f64", "gnn_5w1s_f64")),
+    _marked(
+        [file for file in _files() if file.name.startswith(IN_DOUBLE)],
+        ("gnn_5w5s_f64", "gnn_5w1s_f64", "gnn_5w1s_f512", "backbone_can_resnet12_84"),
+    ),
     ids=lambda file: file.stem,
 )
 def test_published_numbers_in_float64(file, precision, capsys):

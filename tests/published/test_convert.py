@@ -16,6 +16,7 @@ from egt_tf.explain.query import explain_image
 from egt_tf.published.checkpoint import load_checkpoint
 from egt_tf.published.convert import Choices, convert_arrays, convert_checkpoint
 from egt_tf.runs import RunFolder
+from tests.helpers.quick import all_but_slow
 
 
 def set_directly(model: EpisodicModel, arrays) -> None:
@@ -89,6 +90,7 @@ def test_residual_networks(published, blocks, name):
     np.testing.assert_array_equal(weights[0].transpose(3, 2, 0, 1), arrays[f"feature.trunk.{number}.C1.weight"])
 
 
+@pytest.mark.slow
 def test_choices_win(published):
     arrays = without_counters({**published.resnet(), **published.relation(channels=7, positions=1)})
     config = convert_arrays(arrays, Choices(image_size=112, ways=3, shots=2)).config
@@ -98,7 +100,7 @@ def test_choices_win(published):
     assert convert_arrays(backbone, Choices(backbone="conv4np")).config.model.backbone["name"] == "conv4np"
 
 
-@pytest.mark.parametrize("prefix", ["feature.", "base.", ""])
+@pytest.mark.parametrize("prefix", all_but_slow(["feature.", "base.", ""], {"base.", ""}))
 def test_a_backbone_alone_leaves_the_head_as_it_begins(published, prefix):
     arrays = without_counters(published.resnet(prefix=prefix))
     classifier = {"classifier.weight": np.zeros((3, 7), np.float32), "classifier.bias": np.zeros(3, np.float32)}
@@ -138,6 +140,7 @@ def golden_arrays(golden_dir, name):
     return weights, {key: array for key, array in arrays.items() if not key.startswith("w/")}
 
 
+@pytest.mark.slow
 def test_a_graph_network(published, golden_dir):
     weights, golden = golden_arrays(golden_dir, "gnn_5w1s_f64")
     arrays = without_counters({**published.resnet(widths=(4, 5, 6, 64)), **weights})
@@ -217,7 +220,7 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"relation_module.fc2.bias": None}, ["missing relation_module.fc2.bias"]),
+        pytest.param({"relation_module.fc2.bias": None}, ["missing relation_module.fc2.bias"], marks=pytest.mark.slow),
         (
             {"feature.trunk.1.BN.running_var": None, "surprise": np.zeros(2, np.float32)},
             ["missing feature.trunk.1.BN.running_var", "unknown surprise"],
@@ -226,8 +229,12 @@ def test_a_converted_run_is_evaluated_and_explained(published, golden_dir, tmp_p
             {"relation_module.layer1.C.weight": np.zeros((4, 7, 3, 3), np.float32)},
             ["relation_module.layer1.C.weight is (4, 7, 3, 3), not (4, 8, 3, 3)"],
         ),
-        ({"relation_module.fc1.weight": np.zeros((3, 35), np.float32)}, ["fc1.weight is (3, 35), not (3, "]),
-        ({"feature.trunk.0.C.weight": None}, ["missing feature.trunk.0.C.weight"]),
+        pytest.param(
+            {"relation_module.fc1.weight": np.zeros((3, 35), np.float32)},
+            ["fc1.weight is (3, 35), not (3, "],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"feature.trunk.0.C.weight": None}, ["missing feature.trunk.0.C.weight"], marks=pytest.mark.slow),
         ({"feature.trunk.0.C.weight": np.zeros((), np.float32)}, ["feature.trunk.0.C.weight is (), not"]),
         ({"feature.trunk.2.C.bias": np.zeros(4, np.int64)}, ["feature.trunk.2.C.bias is int64, not floating point"]),
         (
@@ -290,6 +297,7 @@ def test_a_backbone_that_the_arrays_are_not_of(published):
 # === the run ===
 
 
+@pytest.mark.slow
 def test_the_run_says_where_it_comes_from(published, tmp_path):
     np.savez(tmp_path / "model.npz", **published.conv4(), **published.relation())
     convert_checkpoint(tmp_path / "model.npz", RunFolder(tmp_path / "run"))

@@ -141,13 +141,17 @@ def test_finished_cells_are_not_repeated(stand):
     [
         ("import sys; print('no luck'); print(); sys.exit(2)", "no luck"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit(3)", "it printed nothing"),
+        pytest.param("import sys; sys.exit(3)", "it printed nothing", marks=pytest.mark.slow),
         ("print('all is well')", "it left no result (last line: all is well)"),
         (
             "import os; print('step 3', flush=True); os.kill(os.getpid(), 9)",
             "it was killed by signal 9, as for a lack of memory (last line: step 3)",
         ),
-        ("import os; os.kill(os.getpid(), 15)", "it was killed by signal 15 (last line: it printed nothing)"),
+        pytest.param(
+            "import os; os.kill(os.getpid(), 15)",
+            "it was killed by signal 15 (last line: it printed nothing)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_failing_cell_is_named_and_the_others_run(stand, code, reason):

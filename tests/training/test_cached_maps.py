@@ -100,7 +100,7 @@ def as_maps(model: EpisodicModel, inputs):
     [
         pytest.param("relation", None, 1.0, marks=pytest.mark.slow),
         ("relation", 5, 0.0),
-        ("cross_attention", 5, 1.0),
+        pytest.param("cross_attention", 5, 1.0, marks=pytest.mark.slow),
         ("ridge", None, 0.0),
         # Slow; the other heads have the same to show.
         pytest.param("prototype", 5, 1.0, marks=pytest.mark.slow),
@@ -133,6 +133,7 @@ def test_a_step_on_maps_is_a_step_on_images(head, neck, guided):
 # === whole runs ===
 
 
+@pytest.mark.slow
 def test_a_run_is_one_of_the_whole_model(alone, photos):
     run, lines = alone
     model, settings = load_model(run.path), run.config()
@@ -206,6 +207,7 @@ def test_which_view_an_episode_uses_follows_from_its_random_numbers():
     assert found.numpy().ravel().tolist() == [3.0, 1.0, 5.0]
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_what_the_maps_depend_on(photos):
     images = open_source(f"folder:{photos}").split("base")
     changed = dataclasses.replace(images, encoded=lambda index: images.encoded(index) + b" " * (index == 3))

@@ -79,6 +79,7 @@ def test_a_run_interrupted_at_several_steps_ends_with_the_same_numbers(tmp_path,
     expect_equal(alone, parts)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_cost_time_and_nothing_else(tmp_path, alone):
     config, parts = small_config(), RunFolder(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
@@ -142,6 +143,7 @@ def test_two_ways_to_let_the_rate_drop_are_one_too_many(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_bad_step_keeps_the_checkpoint_before_it(tmp_path, alone):
     class Spoil(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

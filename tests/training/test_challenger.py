@@ -86,6 +86,7 @@ def test_cross_attention_blurs_the_unit_vectors_of_the_query_and_leaves_the_prot
     np.testing.assert_allclose(result.guided, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nodes_of_a_graph_have_no_positions_and_get_noise_of_all_their_channels():
     head, (nodes, labels), result = challenged("graph", manipulation="noise", share=0.5)
     (weights,) = result.weights

@@ -10,9 +10,11 @@ import tensorflow as tf
 import egt_tf.training.guided_model as module
 from egt_tf.episodic_model import EpisodicModel
 from egt_tf.errors import ConfigError
+from egt_tf.heads import HEADS
 from egt_tf.keras_api import keras
 from egt_tf.lrp.analyzer import LRP
 from egt_tf.training.guided_model import GuidedModel
+from tests.helpers.quick import all_but_slow
 
 SIZE = 32
 WAYS = 3
@@ -99,7 +101,10 @@ def step_by_hand(model: EpisodicModel, data, plain_weight: float, guided_weight:
 # === one step ===
 
 
-@pytest.mark.parametrize(("plain", "weighted", "graph"), [(1.0, 0.5, True), (0.3, 1.0, False), (0.0, 1.0, False)])
+@pytest.mark.parametrize(
+    ("plain", "weighted", "graph"),
+    all_but_slow([(1.0, 0.5, True), (0.3, 1.0, False), (0.0, 1.0, False)], {(0.3, 1.0, False)}),
+)
 def test_one_step_equals_the_formulas(plain, weighted, graph):
     model, other, data = classifier(), classifier(), step_data()
     shell = guided(model, graph, plain_weight=plain, guided_weight=weighted)
@@ -112,7 +117,7 @@ def test_one_step_equals_the_formulas(plain, weighted, graph):
     assert all(np.any(old != a.numpy()) for old, a in zip(before, model.weights) if "kernel" in a.name)
 
 
-@pytest.mark.parametrize("loss_name", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("loss_name", all_but_slow(["mse", "cross_entropy"], {"mse"}))
 def test_without_guidance_it_is_plain_training(loss_name, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("an explanation was computed")
@@ -182,6 +187,7 @@ def test_validation_is_inference():
 # === many steps ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -211,6 +217,27 @@ def test_guidance_adds_no_variables_and_equal_shapes_are_traced_once():
     assert {id(v) for v in shell.trainable_variables} == {id(v) for v in model.trainable_variables}
     # Two moments for each weight, and the step.
     assert len(shell.optimizer.variables) == 2 * len(model.trainable_variables) + 1
+
+
+class Branching(keras.layers.Layer):
+    """Doubles maps whose sum is positive."""
+
+    def call(self, inputs):
+        return 2.0 * inputs if tf.reduce_sum(inputs) > 0 else inputs
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_layer_of_ones_own_may_branch_by_its_input(sign):
+    """In a graph Keras has its code converted by AutoGraph; that of the package is not."""
+    inputs, labels = step_data()
+    losses = []
+    for graph in (False, True):
+        images = keras.Input((SIZE, SIZE, 3))
+        maps = keras.layers.Conv2D(4, 8, 8, kernel_initializer=keras.initializers.GlorotUniform(1))(images)
+        offset = keras.layers.Rescaling(1.0, 100.0 * sign)(maps)
+        model = EpisodicModel(keras.Model(images, Branching()(offset)), HEADS.get("cosine", feature_shape=(4, 4, 4)))
+        losses.append(guided(model, graph).train_on_batch(inputs, labels))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 def test_ways_may_change_between_steps():
@@ -293,7 +320,12 @@ def losses(model: GuidedModel, number: int) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("start_after", "ramp", "shares"),
-    [(0, 0, [1, 1, 1, 1]), (2, 0, [0, 0, 1, 1]), (0, 4, [0.25, 0.5, 0.75, 1]), (1, 2, [0, 0.5, 1, 1])],
+    [
+        pytest.param(0, 0, [1, 1, 1, 1], marks=pytest.mark.slow),
+        pytest.param(2, 0, [0, 0, 1, 1], marks=pytest.mark.slow),
+        pytest.param(0, 4, [0.25, 0.5, 0.75, 1], marks=pytest.mark.slow),
+        (1, 2, [0, 0.5, 1, 1]),
+    ],
 )
 def test_the_weight_of_the_guided_loss_rises(start_after, ramp, shares):
     model = guided(classifier(), plain_weight=0.5, guided_weight=2.0, start_after=start_after, ramp=ramp)
@@ -303,6 +335,7 @@ def test_the_weight_of_the_guided_loss_rises(start_after, ramp, shares):
         np.testing.assert_allclose(each["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [pytest.param("shuffled", marks=pytest.mark.slow), "noise"])
 def test_random_weights_follow_from_the_seed_and_the_step(weights):
     first, again, other = (losses(guided(classifier(), weights=weights, seed=seed), 2) for seed in (3, 3, 4))

@@ -49,6 +49,7 @@ def expect_equal(one: list[np.ndarray], other: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, pytest.param({"steps_per_execution": 4}, marks=pytest.mark.slow)])
 def test_nothing_changes_from_the_bad_step_on(options):
     good, bad = model(**options), model(**options)
@@ -116,6 +117,7 @@ def test_a_gradient_is_named_though_the_loss_is_finite(monkeypatch):
 # === Loss scales ===
 
 
+@pytest.mark.slow
 def test_a_step_that_the_loss_scale_leaves_out_is_no_failure():
     shell = model(loss_scale=2.0**127)
     # The scaled loss overflows for certain.

@@ -144,6 +144,7 @@ def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finishe
 # === the same numbers again ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "other"), [(1, 2), pytest.param(2**32, 2**70, marks=pytest.mark.slow)])
 def test_two_runs_are_equal_and_another_seed_is_not(tmp_path, seed, other):
     runs = [RunFolder(tmp_path / name) for name in "abc"]
@@ -326,6 +327,7 @@ def cold(tmp_path_factory) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_file", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, cold, as_file):
     origin = finished.best_file if as_file else finished.path
@@ -460,6 +462,7 @@ def damaged(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_stops_training_by_default(tmp_path, damaged):
     run = RunFolder(tmp_path / "run")
     with refused(DataError, "cannot read image .*png: not a PNG", run):

@@ -81,6 +81,7 @@ def test_every_head(plain, tmp_path, head, precision):
     check_close_to_float32(plain(head), tmp_path, head, precision=precision)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_loss_scale(tmp_path):
     alone, resumed = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "resumed")
     options = {"head": "prototype", "precision": "mixed_float16", "steps": 2}
@@ -141,6 +142,7 @@ def test_xla_compiles_every_head(plain, tmp_path, head):
     check_equal_with_xla(plain(head), tmp_path, head)
 
 
+@pytest.mark.slow
 def test_several_steps_at_a_time_give_the_same_weights(tmp_path):
     runs = [RunFolder(tmp_path / name) for name in "ab"]
     for run, number in zip(runs, (1, 2)):

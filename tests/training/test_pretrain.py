@@ -104,6 +104,7 @@ def test_metrics(finished):
         assert row["val_accuracy"] * 8 == pytest.approx(round(row["val_accuracy"] * 8), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_its_backbone(finished, source, tmp_path):
     pretrained = {
         name: array for name, array in load_arrays(finished.backbone_file).items() if name.startswith("backbone/")
@@ -169,6 +170,7 @@ def test_as_many_checkpoints_are_kept_as_configured(source, tmp_path):
     assert sorted(os.listdir(run.checkpoints_folder)) == ["000009.npz", "000012.npz"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, source, tmp_path):
     run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
     newest(run).write_bytes(b"garbage")
@@ -185,6 +187,7 @@ def test_tensorboard_shows_what_was_measured(finished):
     assert {(name, epoch) for name in ("loss", "accuracy", "val_accuracy") for epoch in (1, 2, 3)} <= names
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_those_of_the_best_epoch(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     pretrain(small_config(source, pretrain={"epochs": 6}), run)
@@ -202,6 +205,7 @@ def test_without_a_share_it_validates_on_the_training_images(source, tmp_path):
     assert row["val_accuracy"] * 48 == pytest.approx(round(row["val_accuracy"] * 48), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_learns(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     config = small_config(source, pretrain={"epochs": 12}, model={"backbone": {"name": "conv4", "width": 8}})
@@ -236,6 +240,7 @@ def test_what_cannot_be_trained_writes_nothing(source, tmp_path, changes, error,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_state_before(source, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(

@@ -53,8 +53,8 @@ def loss_and_gradients(head: Head, scores, guided: bool):
 @pytest.mark.parametrize(
     ("name", "guided"),
     [
-        # With guidance comes all that there is without.
-        pytest.param(name, guided, marks=[pytest.mark.slow] * (name == "graph" and not guided))
+        # The graph of a graph takes longest to make.
+        pytest.param(name, guided, marks=[pytest.mark.slow] * (name == "graph"))
         for name in HEADS
         for guided in (False, True)
     ],
@@ -69,6 +69,7 @@ def test_losses_and_gradients_are_those_of_the_straightforward_step(name, guided
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(tf.reduce_max(tf.abs(b))) + 1e-6 * largest)
 
 
+@pytest.mark.slow
 def test_guidance_makes_a_difference():
     # Or the comparison above would say nothing of it.
     for name, make in HEADS.items():

@@ -178,11 +178,12 @@ def test_two_replicas_train_as_one_on_the_maps_of_a_frozen_backbone(tmp_path):
 
 @pytest.mark.slow
 def test_statistics_of_a_replica_are_others(devices, tmp_path):
-    on_two_devices(tmp_path, {"own": content(strategy="mirrored", batch_statistics="replica", epochs=1)})
-    step, own = RunFolder(devices / "relation-mirrored"), RunFolder(tmp_path / "own")
+    on_two_devices(tmp_path / "own", {"own": content(strategy="mirrored", batch_statistics="replica", epochs=1)})
+    step, own = RunFolder(devices / "relation-mirrored"), RunFolder(tmp_path / "own" / "own")
     assert own.metrics()[0]["loss"] != pytest.approx(step.metrics()[0]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_and_the_chief_alone_writes(devices, tmp_path):
     on_two_workers(tmp_path, runs(["relation"], "multiworker"))
     chief = RunFolder(tmp_path / "0" / "relation-multiworker")

@@ -78,6 +78,7 @@ def test_a_step_changes_the_student_and_not_its_teacher():
     assert {int(layer.calls) for layer in noise_layers(student.backbone)} == {1}
 
 
+@pytest.mark.slow
 def test_the_configuration_makes_an_equal_model():
     shell = StudentModel(model(noise=0.3), model(seed=2), teacher_weight=0.25, guided_weight=0.0)
     again = StudentModel.from_config(shell.get_config())
@@ -150,6 +151,7 @@ def test_the_configuration_of_a_student(teacher):
             student_config(teacher, degree)
 
 
+@pytest.mark.slow
 def test_a_student_starts_from_its_teacher(teacher, alone):
     # The checkpoint before the first step is still there.
     start = load_arrays(alone.checkpoints_folder / "000000.npz")
@@ -167,6 +169,7 @@ def test_an_interrupted_student_ends_with_the_same_numbers(alone, tmp_path):
     expect_equal_states(resumed, alone)
 
 
+@pytest.mark.slow
 def test_a_student_is_a_run_like_any_other(alone):
     rows = alone.metrics()
     assert all(row["teacher_loss"] >= 0 for row in rows)
