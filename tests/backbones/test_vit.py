@@ -299,11 +299,7 @@ def _classifier(head: str) -> EpisodicModel:
     return EpisodicModel.build_from({**TINY, "depth": 1}, {"name": head, **arguments}, SIZE, seed=1)
 
 
-# The graph head takes longest.
-EVERY_HEAD = [pytest.param(head, marks=[pytest.mark.slow] * (head == "graph")) for head in HEADS.names()]
-
-
-@pytest.mark.parametrize("head", quick_ones(EVERY_HEAD, {"relation", "prototype"}))
+@pytest.mark.parametrize("head", quick_ones(HEADS.names(), {"relation", "prototype"}))
 def test_every_head_learns_from_its_maps_and_explains_them(head):
     classifier = _classifier(head)
     inputs, classes = _episode()
