@@ -17,8 +17,8 @@ from egt_tf.data.synthetic import draw
 from egt_tf_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-# Their commands and Python blocks run one after the other, in this order and in one folder; those of the
-# second among the slow tests.
+# Their commands and Python blocks run one after the other, in this order and in one folder; the second page goes on with
+# what the first one made, and is among the slow tests.
 PAGES = ("README.md", "docs/training.md")
 # Theirs too, each page in a folder of its own, among the slow tests.
 TUTORIALS = (

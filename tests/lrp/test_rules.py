@@ -248,6 +248,7 @@ def test_innvestigate_gives_the_same(oracle_answers, name):
         np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_innvestigate_gives_the_same_bounded_first_layer(oracle_answers):
     for job, answer in oracle_answers:
         expected = answer.relevance["bounded"]
