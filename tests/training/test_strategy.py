@@ -227,8 +227,8 @@ def test_a_guided_graph_trains_as_on_one_replica_in_double_precision(tmp_path):
 
 # === a worker that is killed ===
 
-# After which the others must have ended; alone, they end within seconds.
-PATIENCE = 120
+# After which the others must have ended; alone, they end within seconds, on a machine that does much else in minutes.
+PATIENCE = 300
 STEPS = 60
 
 
