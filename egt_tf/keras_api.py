@@ -112,7 +112,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 def unconverted(function: _Function) -> _Function:
     """`function` itself, which AutoGraph runs as it stands from now on; Keras still converts layers that it calls.
 
-    For code of this package that does not branch by the value of a tensor: converting it takes longer than running it.
+    For code of this package, which does not branch by the value of a tensor: converting it takes time in every graph.
 
     Example:
         >>> @tf.function

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 for _threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-# Files that take half a minute and more of one process. Handed out first, and in this order: one that is left for the
+# Files that take half a minute and more of one process, with their slow tests at least. Handed out first, and in this order: one that is left for the
 # end keeps the other processes waiting.
 LONG_FILES = (
     "integration/test_lanes.py",

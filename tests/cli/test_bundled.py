@@ -71,7 +71,7 @@ def test_explain_uses_it_where_there_is_no_run(egt, no_network, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["predict", pytest.param("explain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["predict", "explain"])
 def test_images_of_another_kind_are_warned_of(egt, command):
     """Nothing was said of photographs, which a model of drawn shapes calls one with the same confidence."""
     photograph = sorted((SAMPLES[0].parent / "photo-queries").glob("*.jpg"))[0]

@@ -51,8 +51,7 @@ def head_run(egt, trained_heads, tmp_path):
     return copy
 
 
-# RelationNet is what all other tests of commands train, evaluate and explain, and the others take the same way as
-# cross attention does.
+# RelationNet is what all other tests of commands train, evaluate and explain; the others take the same way.
 @pytest.mark.slow
 @pytest.mark.parametrize("head", GUIDED)
 def test_a_head_is_trained_evaluated_and_explained(head, egt, head_run):

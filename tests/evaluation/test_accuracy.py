@@ -152,7 +152,7 @@ def test_an_evaluator_reads_the_weights_of_the_moment():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("duplicates", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("duplicates", [True, False])
 def test_transductive_accuracy(duplicates):
     model = EpisodicModel.build_from({"name": "conv4", "width": 4}, "relation", SIZE, seed=2)
     transduction = Transduction(2, 6, duplicates)

@@ -134,9 +134,7 @@ def _aupc_of(model, inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["smooth_taylor_adaptive", pytest.param("smoothgrad_adaptive", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["smooth_taylor_adaptive", "smoothgrad_adaptive"])
 def test_by_its_name(support, name):
     method = get_method({"name": name, "objective": "autvc", "samples": 2})
     explanation = explain_image(episodic("prototype"), support, random_image(SIZE), method=method, target="ant")

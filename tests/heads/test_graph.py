@@ -212,7 +212,7 @@ def test_several_episodes_at_once_equal_each_alone(per_graph, batch_statistics, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_graph", [pytest.param("ways", marks=pytest.mark.slow), "one"])
+@pytest.mark.parametrize("per_graph", ["ways", "one"])
 def test_the_order_of_the_support_images_does_not_matter(per_graph):
     support, labels, query = episodes()
     head = jittered(small(queries_per_graph=per_graph))
@@ -287,7 +287,7 @@ def test_guidance_explains_all_nodes_and_weights_those(per_graph):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_graph", ["ways", pytest.param("one", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("per_graph", ["ways", "one"])
 def test_weighted_nodes_may_differ_from_graph_to_graph(per_graph, float64):
     inputs = [x.astype(np.float64) for x in episodes(seed=4)]
     head = jittered(small(queries_per_graph=per_graph))

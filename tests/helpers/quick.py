@@ -18,5 +18,6 @@ def quick_ones(values: Iterable, quick: Collection) -> list:
 
 
 def _slow(value):
+    # A tuple has a value for each of several arguments, as where pytest is given one.
     values = value if isinstance(value, tuple) else (value,)
     return pytest.param(*values, marks=pytest.mark.slow)

@@ -50,7 +50,7 @@ def expect_equal(one: list[np.ndarray], other: list[np.ndarray]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, pytest.param({"steps_per_execution": 4}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}])
 def test_nothing_changes_from_the_bad_step_on(options):
     good, bad = model(**options), model(**options)
     good.fit(episodes().take(2), verbose=0)

@@ -145,7 +145,7 @@ def test_support_set_and_queries_are_of_classes_that_were_not_trained_on(finishe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "other"), [(1, 2), pytest.param(2**32, 2**70, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "other"), [(1, 2), (2**32, 2**70)])
 def test_two_runs_are_equal_and_another_seed_is_not(tmp_path, seed, other):
     runs = [RunFolder(tmp_path / name) for name in "abc"]
     for run, each in zip(runs, (seed, seed, other)):
@@ -328,7 +328,7 @@ def cold(tmp_path_factory) -> RunFolder:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("as_file", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("as_file", [False, True])
 def test_a_warm_start_takes_the_backbone_alone(tmp_path, finished, cold, as_file):
     origin = finished.best_file if as_file else finished.path
     run = RunFolder(tmp_path / "warm")
